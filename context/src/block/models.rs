@@ -1,0 +1,172 @@
+//! Every interleaving of a few threads on one root, and twins that must fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use loom::thread;
+
+use super::{Block, Lookup};
+use crate::inherit::VarOptions;
+use crate::storage::{Entry, Id};
+use crate::sync::UnsafeCell;
+use crate::sync::model::{check, check_without};
+use crate::value::Value;
+
+/// Values that count their ends, one counter per variable.
+#[derive(Clone, Default)]
+struct Probes(Arc<[AtomicUsize; 8]>);
+
+/// The cell is read by whoever looks at the value, and written by its end: loom sees whether the one happens
+/// before the other.
+struct Probe(Probes, usize, UnsafeCell<()>);
+
+// SAFETY: for loom to judge.
+unsafe impl Sync for Probe {}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.2.with_mut(|_| ());
+        self.0.0[self.1].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Probes {
+    fn value(&self, counter: usize) -> Entry {
+        Entry::Bound(Value::new(
+            Probe(self.clone(), counter, UnsafeCell::new(())),
+            "probe",
+            &VarOptions::new(),
+        ))
+    }
+
+    /// A root of four values that count on counters 0 to 3, big enough to lend.
+    fn root(&self) -> Block {
+        let mut root = Block::single(Id::from_key(1), self.value(0));
+        for key in 2..=4 {
+            drop(root.write(Id::from_key(key), self.value(key as usize - 1), false));
+        }
+        root
+    }
+
+    fn ended(&self) -> Vec<usize> {
+        self.0.iter().map(|counter| counter.load(Ordering::Relaxed)).collect()
+    }
+}
+
+/// Looks at the values of four variables.
+fn read(block: &Block) {
+    for key in 1..=4 {
+        if let Lookup::Bound(found) = block.lookup(Id::from_key(key)) {
+            // SAFETY: made by `Probes::value`, and `block` shows it.
+            unsafe { crate::value::get::<Probe>(found.as_ptr()) }.2.with(|_| ());
+        }
+    }
+}
+
+/// Two threads read one table and drop it.
+fn read_and_drop() {
+    let probes = Probes::default();
+    let root = probes.root();
+    let theirs = root.clone();
+    let other = thread::spawn(move || {
+        read(&theirs);
+        drop(theirs);
+    });
+    read(&root);
+    drop(root);
+    other.join().unwrap();
+    assert_eq!(probes.ended(), [1, 1, 1, 1, 0, 0, 0, 0]);
+}
+
+/// Two tables derived from one root, whose handles go meanwhile: a value ends with the last table that shows it.
+fn derive_and_drop() {
+    let probes = Probes::default();
+    let root = probes.root();
+    let theirs = (root.clone(), probes.clone());
+    let other = thread::spawn(move || {
+        let (root, probes) = theirs;
+        let derived = root.with(Id::from_key(1), probes.value(4));
+        drop(root);
+        drop(derived);
+    });
+    let derived = root.with(Id::from_key(2), probes.value(5));
+    drop(root);
+    other.join().unwrap();
+    // What the last table shows is alive, everything else is not.
+    assert_eq!(probes.ended(), [0, 1, 0, 0, 1, 0, 0, 0]);
+    drop(derived);
+    assert_eq!(probes.ended(), [1, 1, 1, 1, 1, 1, 0, 0]);
+}
+
+/// A borrower stops using an entry in place while the root's last handle goes.
+fn change_in_place() {
+    let probes = Probes::default();
+    let root = probes.root();
+    let mut derived = root.with(Id::from_key(1), probes.value(4));
+    let other = thread::spawn(move || drop(root));
+    drop(derived.write(Id::from_key(2), probes.value(5), true));
+    other.join().unwrap();
+    assert_eq!(probes.ended(), [1, 1, 0, 0, 0, 0, 0, 0]);
+    drop(derived);
+    assert_eq!(probes.ended(), [1, 1, 1, 1, 1, 1, 0, 0]);
+}
+
+/// A table derived from a derived table, after the root's handles are gone.
+fn derive_from_derived() {
+    let probes = Probes::default();
+    let root = probes.root();
+    let first = root.with(Id::from_key(1), probes.value(4));
+    let second = first.clone();
+    let other = thread::spawn({
+        let probes = probes.clone();
+        move || {
+            let third = second.with(Id::from_key(2), probes.value(5));
+            drop(second);
+            third
+        }
+    });
+    drop(root);
+    drop(first);
+    let third = other.join().unwrap();
+    assert_eq!(probes.ended(), [1, 1, 0, 0, 0, 0, 0, 0]);
+    drop(third);
+    assert_eq!(probes.ended(), [1, 1, 1, 1, 1, 1, 0, 0]);
+}
+
+#[test]
+fn reading_happens_before_the_end() {
+    check(read_and_drop);
+}
+
+#[test]
+#[should_panic]
+fn twin_with_a_relaxed_release_is_caught() {
+    check_without("release", read_and_drop);
+}
+
+#[test]
+fn values_end_with_the_last_table_that_shows_them() {
+    check(derive_and_drop);
+}
+
+#[test]
+fn a_borrower_may_change_in_place() {
+    check(change_in_place);
+}
+
+#[test]
+fn a_derived_table_may_be_derived_from() {
+    check(derive_from_derived);
+}
+
+#[test]
+#[should_panic]
+fn twin_with_a_relaxed_unlock_is_caught() {
+    check_without("unlock", derive_and_drop);
+}
+
+#[test]
+#[should_panic]
+fn twin_without_the_sweep_is_caught() {
+    check_without("sweep", change_in_place);
+}

@@ -1,0 +1,153 @@
+//! Contexts for futures.
+#![forbid(unsafe_code)]
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{self, Poll};
+
+use crate::cell::ContextCell;
+use crate::context::Context;
+use crate::layer::Surroundings;
+use crate::var::ContextVar;
+use crate::with_context::WithContext;
+
+pub use crate::join::{Either, join, join_all, select};
+#[doc(hidden)]
+pub use crate::join::{join3, join4, join5, join6, join7, join8};
+
+/// Three ways for a future to have a context of its own. Without any it shares its caller's: a call is a call.
+///
+/// | mode | own writes | sees the outside |
+/// | --- | --- | --- |
+/// | plain | shared with whoever polls it | yes |
+/// | [`isolated`](Self::isolated) | invisible outside, kept between polls | yes, live |
+/// | [`in_context`](Self::in_context), [`in_current_context`](Self::in_current_context) | a copy, kept between polls | no |
+///
+/// The foreign `join!` and `select!` macros poll all branches in one task, hence in one context: what one branch
+/// sets, its siblings see. [`join`](crate::future::join), [`join_all`](crate::future::join_all) and
+/// [`select`](crate::future::select) isolate each branch; with the foreign ones, isolate by hand.
+pub trait ContextFutureExt: Future + Sized {
+    /// Puts a layer of its own around the future. What it binds is invisible outside and kept between polls; what it
+    /// has not bound itself is what the current poller has bound *now*.
+    ///
+    /// Whether it has bound one variable never changes what it sees of another. A lookup costs one step per nested layer.
+    ///
+    /// ```
+    /// use heirloom_context::{ContextFutureExt, context_var};
+    /// context_var! { static TENANT: u32; }
+    /// # futures::executor::block_on(async {
+    /// async { TENANT.set(2) }.isolated().await;
+    /// assert_eq!(TENANT.get(), None);
+    ///
+    /// async { TENANT.set(2) }.await;
+    /// assert_eq!(TENANT.get(), Some(2));
+    /// # });
+    /// ```
+    fn isolated(self) -> WithContext<Self> {
+        WithContext::new(self, Surroundings::layer())
+    }
+
+    /// Pins the future to a copy of `context`, whoever polls it. What it writes stays in that copy.
+    ///
+    /// ```
+    /// use heirloom_context::{Context, ContextFutureExt, context_var};
+    /// context_var! { static TENANT: u32; }
+    /// # futures::executor::block_on(async {
+    /// let read = async { TENANT.get() };
+    /// assert_eq!(read.in_context(Context::empty().with(&TENANT, 7)).await, Some(7));
+    /// # });
+    /// ```
+    fn in_context(self, context: Context) -> WithContext<Self> {
+        WithContext::new(self, Surroundings::copy(context.into_bindings()))
+    }
+
+    /// Pins the future to a copy of the context that is current now, rather than when it is polled.
+    ///
+    /// ```
+    /// use heirloom_context::{ContextFutureExt, context_var};
+    /// context_var! { static TENANT: u32; }
+    /// # futures::executor::block_on(async {
+    /// let created_first = TENANT.scope(1, || async { TENANT.get() }.in_current_context());
+    /// let awaited_second = created_first.with_var(&TENANT, 2).await;
+    /// assert_eq!(awaited_second, Some(1));
+    /// # });
+    /// ```
+    fn in_current_context(self) -> WithContext<Self> {
+        self.in_context(Context::current())
+    }
+
+    /// Binds one variable during each poll of the future, and while it is dropped. What is written to it inside is kept
+    /// between polls and gone outside; other variables stay shared.
+    ///
+    /// ```
+    /// use heirloom_context::{ContextFutureExt, context_var};
+    /// context_var! { static TENANT: u32; static COUNT: u32; }
+    /// # futures::executor::block_on(async {
+    /// async {
+    ///     assert_eq!(TENANT.get(), Some(7));
+    ///     COUNT.set(1);
+    /// }
+    /// .with_var(&TENANT, 7)
+    /// .await;
+    /// assert_eq!((TENANT.get(), COUNT.get()), (None, Some(1)));
+    /// # });
+    /// ```
+    fn with_var<T: Send + Sync + 'static>(self, var: &ContextVar<T>, value: T) -> WithContext<Self> {
+        WithContext::new(self, var.surroundings(value))
+    }
+
+    /// Runs the future in a live, shared context. Each poll enters the cell; while somebody else is inside, the task
+    /// waits, without spinning.
+    ///
+    /// Dropped while somebody is inside, the future is dropped in a copy of what they entered.
+    ///
+    /// ```
+    /// use heirloom_context::{Context, ContextCell, ContextFutureExt, context_var};
+    /// context_var! { static COUNT: u32; }
+    /// # futures::executor::block_on(async {
+    /// let cell = ContextCell::new(Context::empty());
+    /// async { COUNT.set(1) }.in_cell(cell.clone()).await;
+    /// assert_eq!(async { COUNT.get() }.in_cell(cell).await, Some(1));
+    /// # });
+    /// ```
+    fn in_cell(self, cell: ContextCell) -> InCell<Self> {
+        InCell { inner: Some(self), cell }
+    }
+}
+
+impl<F: Future> ContextFutureExt for F {}
+
+pin_project_lite::pin_project! {
+    /// A future in a [`ContextCell`]; made by [`ContextFutureExt::in_cell`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct InCell<F> {
+        // `None` only while it is being dropped.
+        #[pin]
+        inner: Option<F>,
+        cell: ContextCell,
+    }
+
+    impl<F> PinnedDrop for InCell<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if this.cell.run(|| this.inner.set(None)).is_err() {
+                this.cell.snapshot().run(|| this.inner.set(None));
+            }
+        }
+    }
+}
+
+impl<F: Future> Future for InCell<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let inner = this.inner.as_pin_mut().expect("taken by the drop only");
+        let waker = cx.waker().clone();
+        match this.cell.poll_run(&waker, || inner.poll(cx)) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What a variable declares about its values: default, inheritance, hook, text.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use crate::storage::{Bindings, Entry};
+use crate::value::Inherited;
+
+/// What an inheriting spawn does with a variable's value.
+///
+/// "Inherit" is meant strictly: `spawn`, groups and blocking closures inherit, through [`Context::inherited`]. A copy
+/// ([`Context::current`], [`Context::run`], `in_context`, …) has every value as it is.
+///
+/// The need for a policy per variable, rather than one for all, is what services found out the hard way: a request id
+/// should cross into background work, a live transaction must not.
+///
+/// [`Context::inherited`]: crate::Context::inherited
+/// [`Context::current`]: crate::Context::current
+/// [`Context::run`]: crate::Context::run
+///
+/// # Examples
+///
+/// ```
+/// use heirloom_context::{Context, context_var};
+///
+/// context_var! {
+///     static TRANSACTION: u64, inherit = Never;
+///     static DEPTH: u32, inherit = Derive(|depth| Some(depth + 1));
+/// }
+///
+/// TRANSACTION.set(7);
+/// DEPTH.set(1);
+/// let child = Context::inherited();
+/// assert_eq!(child.get(&TRANSACTION), None);
+/// assert_eq!(child.get(&DEPTH), Some(2));
+/// ```
+pub enum Inherit<T> {
+    /// The child gets the value. Costs nothing: contexts of such variables only are inherited in O(1).
+    Always,
+    /// The variable is unset in the child.
+    Never,
+    /// The child gets what the function makes of the spawner's value, at the spawn call; `None` leaves the variable
+    /// unset. A panic in the function reaches the spawner.
+    Derive(fn(&T) -> Option<T>),
+}
+
+impl<T> Clone for Inherit<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Inherit<T> {}
+
+impl<T> fmt::Debug for Inherit<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Inherit::Always => "Always",
+            Inherit::Never => "Never",
+            Inherit::Derive(_) => "Derive",
+        })
+    }
+}
+
+/// A hook: called with the previous and the current bound value.
+pub type OnChange<T> = fn(Option<&T>, Option<&T>);
+
+/// Writes a value's text, as [`fmt::Debug::fmt`] does.
+pub type DebugText<T> = fn(&T, &mut fmt::Formatter<'_>) -> fmt::Result;
+
+/// The options of a [`ContextVar`](crate::ContextVar): plain function pointers, so that a variable can be a `static`.
+///
+/// [`context_var!`](crate::context_var) writes them from its short form.
+///
+/// # Examples
+///
+/// ```
+/// use heirloom_context::{ContextVar, Inherit, VarOptions};
+///
+/// static SESSION: ContextVar<String> =
+///     ContextVar::with_options("SESSION", VarOptions { inherit: Inherit::Never, ..VarOptions::new() });
+/// assert_eq!(SESSION.name(), "SESSION");
+/// ```
+pub struct VarOptions<T> {
+    /// The value where none is bound; evaluated once, at the first need.
+    pub default: Option<fn() -> T>,
+    /// What a spawned child gets.
+    pub inherit: Inherit<T>,
+    /// Called with the (previous, current) bound value whenever what the calling thread sees of the variable has
+    /// changed: by a set, a reset, a guard, or a context being entered or left. Meant for mirroring a variable into a
+    /// foreign thread-local. It runs after the change, with the new context current; a panic in it is caught (the
+    /// panic hook has reported it); changes it makes itself call no hooks.
+    pub on_change: Option<OnChange<T>>,
+    /// How the value is written where contexts are listed. Without it the value stays opaque.
+    pub debug: Option<DebugText<T>>,
+}
+
+impl<T> VarOptions<T> {
+    /// No default, always inherited, no hook, opaque.
+    pub const fn new() -> Self {
+        VarOptions { default: None, inherit: Inherit::Always, on_change: None, debug: None }
+    }
+}
+
+impl<T> Clone for VarOptions<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for VarOptions<T> {}
+
+impl<T> Default for VarOptions<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for VarOptions<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VarOptions")
+            .field("default", &self.default.is_some())
+            .field("inherit", &self.inherit)
+            .field("on_change", &self.on_change.is_some())
+            .field("debug", &self.debug.is_some())
+            .finish()
+    }
+}
+
+/// Applies every variable's policy. Runs users' functions, so nothing of ours may be open.
+pub(crate) fn apply(bindings: Bindings) -> Bindings {
+    if !bindings.has_special() {
+        return bindings;
+    }
+    let mut child = bindings.clone();
+    for (id, value) in bindings.entries() {
+        match value.inherited() {
+            Inherited::Same => {}
+            Inherited::Nothing => drop(child.write(id, Entry::Absent)),
+            Inherited::Other(value) => drop(child.write(id, Entry::Bound(value))),
+        }
+    }
+    child
+}

@@ -1,0 +1,170 @@
+//! For executors: a task's state, and the one operation on it.
+//!
+//! An executor that inherits contexts keeps a [`Live`] in each task, made of [`Context::inherited`] at the spawn call,
+//! and calls [`swap`] before and after each poll, and before and after the drop of the task's future. That is all.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use crate::context::Context;
+use crate::current::{self, Owned};
+
+/// What an executor stores per task: two words.
+///
+/// The context (bindings; after the first write also an identity, never reused, and the living guards), and the
+/// [execution state](Execution).
+pub struct Live {
+    state: Owned,
+    execution: Execution,
+}
+
+impl Live {
+    /// A task's state that starts as a copy of `context`.
+    pub fn new(context: Context) -> Self {
+        Live { state: Owned::snapshot_of(context.into_bindings()), execution: Execution::NONE }
+    }
+
+    /// A task's state without anything.
+    pub const fn empty() -> Self {
+        Live { state: Owned::EMPTY, execution: Execution::NONE }
+    }
+
+    /// The execution state that is installed with the context.
+    pub fn execution(&self) -> Execution {
+        self.execution
+    }
+
+    /// Changes it, for the next [`swap`].
+    pub fn set_execution(&mut self, execution: Execution) {
+        self.execution = execution;
+    }
+
+    /// A copy of the context, for looking at a task that is not being polled.
+    pub fn snapshot(&self) -> Context {
+        Context::from_bindings(self.state.bindings())
+    }
+
+    /// The context's identity, never reused; `None` before the first write.
+    pub fn identity(&self) -> Option<u64> {
+        self.state.identity()
+    }
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl From<Context> for Live {
+    fn from(context: Context) -> Self {
+        Live::new(context)
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live")
+            .field("context", &self.snapshot())
+            .field("execution", &self.execution)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Swaps what is current on this thread with `live`: once to install a task's state, once more to take it back.
+///
+/// The two must be a pair, also when the poll between them panics; if they are not, contexts get mixed up, but nothing
+/// worse. A few loads and stores, unless a variable with an `on_change` hook is bound on either side.
+///
+/// ```
+/// use heirloom_context::{Context, context_var, raw};
+/// context_var! { static TENANT: u32; }
+///
+/// let mut task = raw::Live::new(Context::empty().with(&TENANT, 7));
+/// raw::swap(&mut task);
+/// assert_eq!(TENANT.get(), Some(7));
+/// TENANT.set(8);
+/// raw::swap(&mut task);
+/// assert_eq!(TENANT.get(), None);
+/// assert_eq!(task.snapshot().get(&TENANT), Some(8));
+/// ```
+#[inline]
+pub fn swap(live: &mut Live) {
+    current::swap(&mut live.state, &mut live.execution.0);
+}
+
+/// What follows the call rather than the context: the current deadline, and whether async code is to run synchronously.
+///
+/// It is captured by no snapshot, and untouched by `run`, `in_context` and layers. Packed into one word.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Execution(u64);
+
+/// The lowest bit; above it the deadline, in nanoseconds since [`epoch`] plus one, zero for none.
+const EAGER: u64 = 1;
+
+/// Instants are counted from far before the first use, so that past ones have a place too.
+fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    const YEAR: u64 = 365 * 24 * 60 * 60;
+    *EPOCH.get_or_init(|| {
+        let now = Instant::now();
+        // Some platforms cannot tell of instants before their start.
+        [100 * YEAR, YEAR, 24 * 60 * 60, 60]
+            .into_iter()
+            .find_map(|seconds| now.checked_sub(Duration::from_secs(seconds)))
+            .unwrap_or(now)
+    })
+}
+
+impl Execution {
+    /// No deadline, not eager.
+    pub const NONE: Execution = Execution(0);
+
+    /// When the current time budget ends.
+    pub fn deadline(self) -> Option<Instant> {
+        let nanoseconds = (self.0 >> 1).checked_sub(1)?;
+        Some(epoch() + Duration::from_nanos(nanoseconds))
+    }
+
+    /// With another deadline. Instants more than 190 years ahead are taken for that, and those more than 100 years ago
+    /// likewise; in between nothing is rounded.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Option<Instant>) -> Self {
+        let word = deadline.map_or(0, |instant| {
+            let nanoseconds = instant.saturating_duration_since(epoch()).as_nanos();
+            u64::try_from(nanoseconds).unwrap_or(u64::MAX).min((1 << 62) + (1 << 61)) + 1
+        });
+        Execution(word << 1 | self.0 & EAGER)
+    }
+
+    /// Whether leaf operations are to block instead of suspending.
+    pub fn eager(self) -> bool {
+        self.0 & EAGER != 0
+    }
+
+    /// With that changed.
+    #[must_use]
+    pub fn with_eager(self, eager: bool) -> Self {
+        Execution(self.0 & !EAGER | u64::from(eager))
+    }
+}
+
+impl fmt::Debug for Execution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Execution").field("deadline", &self.deadline()).field("eager", &self.eager()).finish()
+    }
+}
+
+/// The execution state of the call that is running on this thread.
+#[inline]
+pub fn execution() -> Execution {
+    Execution(current::execution())
+}
+
+/// Replaces it, and returns the former one, to be put back by whoever is done.
+#[inline]
+pub fn set_execution(execution: Execution) -> Execution {
+    Execution(current::set_execution(execution.0))
+}

@@ -1,0 +1,433 @@
+//! Context variables: typed keys.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::binding::Binding;
+use crate::current;
+use crate::error::{ResetError, ResetErrorKind};
+use crate::frame::{GuardGone, Shelved};
+use crate::inherit::VarOptions;
+use crate::layer::Surroundings;
+use crate::storage::{Entry, Id};
+use crate::token::Token;
+use crate::value::{self, Value};
+
+/// A typed key to a value in the current context.
+///
+/// Usually a `static` made by [`context_var!`](crate::context_var); a run-time value works as well, and may be
+/// dropped while contexts still hold its values (they go with those contexts). Two variables are two keys, whatever
+/// their names.
+///
+/// A value is bound *in a context*: that of the current task or, outside any task, of the current thread. Under an
+/// executor that knows nothing of this crate, and without one of its adaptors, a [`set`](Self::set) in a task lands in
+/// the context of the worker thread that happens to poll it.
+///
+/// The model is that of Python's [`contextvars`](https://peps.python.org/pep-0567/).
+///
+/// # Examples
+///
+/// ```
+/// use heirloom_context::context_var;
+///
+/// context_var! {
+///     static REQUEST_ID: u64;
+///     static PRECISION: u32 = 28;
+/// }
+///
+/// assert_eq!(REQUEST_ID.get(), None);
+/// assert_eq!(PRECISION.get(), Some(28));
+///
+/// let token = REQUEST_ID.set(42);
+/// assert_eq!(REQUEST_ID.get(), Some(42));
+///
+/// REQUEST_ID.reset(token).unwrap();
+/// assert!(!REQUEST_ID.is_set());
+/// ```
+pub struct ContextVar<T: Send + Sync + 'static> {
+    /// Zero until a value is bound somewhere.
+    id: AtomicU64,
+    name: &'static str,
+    options: VarOptions<T>,
+    default: OnceLock<T>,
+}
+
+impl<T: Send + Sync + 'static> ContextVar<T> {
+    /// A variable without options.
+    ///
+    /// ```
+    /// use heirloom_context::ContextVar;
+    ///
+    /// static USER: ContextVar<String> = ContextVar::new("USER");
+    /// let made_at_run_time = ContextVar::<u8>::new("scratch");
+    /// made_at_run_time.set(1);
+    /// assert_eq!(made_at_run_time.get(), Some(1));
+    /// assert_eq!(USER.get(), None);
+    /// ```
+    pub const fn new(name: &'static str) -> Self {
+        Self::with_options(name, VarOptions::new())
+    }
+
+    /// A variable with a default, a policy, a hook or a text; see [`VarOptions`].
+    ///
+    /// ```
+    /// use heirloom_context::{ContextVar, VarOptions};
+    ///
+    /// static LIMIT: ContextVar<u32> =
+    ///     ContextVar::with_options("LIMIT", VarOptions { default: Some(|| 10), ..VarOptions::new() });
+    /// assert_eq!(LIMIT.get(), Some(10));
+    /// ```
+    pub const fn with_options(name: &'static str, options: VarOptions<T>) -> Self {
+        ContextVar { id: AtomicU64::new(0), name, options, default: OnceLock::new() }
+    }
+
+    /// The name given when the variable was made. It identifies nothing.
+    ///
+    /// ```
+    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// assert_eq!(TENANT.name(), "TENANT");
+    /// ```
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// A copy of the bound value, else of the default, else `None`.
+    ///
+    /// ```
+    /// # heirloom_context::context_var! { static TENANT: String; }
+    /// TENANT.set("acme".to_string());
+    /// assert_eq!(TENANT.get().as_deref(), Some("acme"));
+    /// ```
+    #[inline]
+    pub fn get(&self) -> Option<T>
+    where
+        T: Clone,
+    {
+        self.with(|value| value.cloned())
+    }
+
+    /// Lends the bound value, else the default, else `None`, without copying it.
+    ///
+    /// The closure may do anything, also set, reset or leave the very binding it looks at: the value it borrows is kept
+    /// until it returns.
+    ///
+    /// # Panics
+    /// If the default is evaluated and panics (it is tried again at the next need). A default that asks for the default
+    /// of its own variable panics or blocks for ever, as [`OnceLock::get_or_init`] does.
+    ///
+    /// ```
+    /// # heirloom_context::context_var! { static TENANT: String; }
+    /// TENANT.set("acme".to_string());
+    /// TENANT.with(|tenant| {
+    ///     TENANT.set("other".to_string());
+    ///     assert_eq!(tenant.unwrap(), "acme");
+    /// });
+    /// ```
+    #[inline]
+    pub fn with<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
+        let Some(id) = self.id() else { return f(self.default()) };
+        current::read(id, |found| match found {
+            // SAFETY: only this variable has the id, so the value is a `T`; it is alive until `read` returns.
+            Some(pointer) => f(Some(unsafe { value::get::<T>(pointer) })),
+            None => f(self.default()),
+        })
+    }
+
+    /// Whether a value is bound in the current context. A default does not count.
+    ///
+    /// ```
+    /// # heirloom_context::context_var! { static PRECISION: u32 = 28; }
+    /// assert!(!PRECISION.is_set());
+    /// PRECISION.set(28);
+    /// assert!(PRECISION.is_set());
+    /// ```
+    pub fn is_set(&self) -> bool {
+        self.id().is_some_and(current::is_bound)
+    }
+
+    /// Binds a value in the current context, in place, until it is replaced, reset, or the task ends.
+    ///
+    /// Whoever shares the context sees it: the caller, and everything awaited from here on. Tasks spawned before do
+    /// not. The token undoes it, and may be ignored.
+    ///
+    /// ```
+    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// fn callee() {
+    ///     TENANT.set(7);
+    /// }
+    /// callee();
+    /// assert_eq!(TENANT.get(), Some(7));
+    /// ```
+    pub fn set(&self, value: T) -> Token<T> {
+        let value = self.value(value);
+        self.put(Entry::Bound(value))
+    }
+
+    /// Removes the binding, so that the default shows again. Inside a layer
+    /// ([`isolated`](crate::ContextFutureExt::isolated)) this also hides a value bound outside.
+    ///
+    /// ```
+    /// # heirloom_context::context_var! { static PRECISION: u32 = 28; }
+    /// PRECISION.set(10);
+    /// let token = PRECISION.unset();
+    /// assert_eq!(PRECISION.get(), Some(28));
+    /// PRECISION.reset(token).unwrap();
+    /// assert_eq!(PRECISION.get(), Some(10));
+    /// ```
+    pub fn unset(&self) -> Token<T> {
+        self.put(Entry::Hidden)
+    }
+
+    fn put(&self, entry: Entry) -> Token<T> {
+        let id = self.assigned_id();
+        let written = self.observe(|| {
+            current::write(|frame| {
+                let (previous, guard) = frame.set(id, entry);
+                Token::new(id, frame.identity, guard, previous)
+            })
+        });
+        // In a thread that is being torn down nothing is bound, and there is nothing to reset.
+        written.unwrap_or_else(|| Token::new(id, 0, None, Entry::Absent))
+    }
+
+    /// Puts back what was there before the [`set`](Self::set) or [`unset`](Self::unset) that made the token.
+    ///
+    /// Literally that, as in Python: also when an enclosing scope has ended since.
+    ///
+    /// # Errors
+    /// If the token was made by another variable, in another context (task, thread, [`run`](crate::Context::run), or
+    /// across an `isolated`/`in_context` boundary in either direction), or under a [`Binding`] that is gone. Nothing
+    /// changes then, and the error gives the token back.
+    ///
+    /// ```
+    /// use heirloom_context::{Context, ResetErrorKind};
+    /// # heirloom_context::context_var! { static TENANT: u32; }
+    ///
+    /// let token = TENANT.set(1);
+    /// let error = Context::current().run(|| TENANT.reset(token)).unwrap_err();
+    /// assert_eq!(error.kind(), ResetErrorKind::WrongContext);
+    ///
+    /// TENANT.reset(error.into_token()).unwrap();
+    /// assert_eq!(TENANT.get(), None);
+    /// ```
+    pub fn reset(&self, token: Token<T>) -> Result<(), ResetError<T>> {
+        let Some(id) = self.id().filter(|id| token.id() == *id) else {
+            return Err(ResetError::new(ResetErrorKind::WrongVariable, token));
+        };
+        if current::identity() != Some(token.identity()) {
+            return Err(ResetError::new(ResetErrorKind::WrongContext, token));
+        }
+        let (previous, guard, token) = token.open();
+        match self.observe(|| current::write(|frame| frame.reset(id, previous, guard))) {
+            Some(Ok(replaced)) => {
+                drop(replaced);
+                Ok(())
+            }
+            Some(Err((previous, GuardGone))) => {
+                Err(ResetError::new(ResetErrorKind::Stale, token.close(previous, guard)))
+            }
+            // No identity, no token: the comparison above has failed for a closed slot.
+            None => Err(ResetError::new(ResetErrorKind::WrongContext, token.close(Entry::Absent, guard))),
+        }
+    }
+
+    /// Binds a value until the guard is dropped: at the end of the block, by `?`, by a panic, by the task's end.
+    ///
+    /// The guard is `Send` and may be held across an `.await` while the task moves between threads. Per variable
+    /// there is a base entry and one of each living guard: the newest living guard decides; `set`, `unset` and
+    /// `reset` act on the newest entry; a guard takes with it its own entry and what was written into it, in whatever
+    /// order guards go. Dropped outside the context it was made in, a guard does nothing, there or at home: the value
+    /// stays bound at home as if the guard lived.
+    ///
+    /// ```
+    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// TENANT.set(1);
+    /// {
+    ///     let _binding = TENANT.bind(2);
+    ///     assert_eq!(TENANT.get(), Some(2));
+    /// }
+    /// assert_eq!(TENANT.get(), Some(1));
+    /// ```
+    pub fn bind(&self, value: T) -> Binding {
+        let id = self.assigned_id();
+        let entry = Entry::Bound(self.value(value));
+        let serial = current::next_serial();
+        let identity = self.observe(|| {
+            current::write(|frame| {
+                frame.bind(id, entry, serial);
+                frame.identity
+            })
+        });
+        Binding::new(id, identity.unwrap_or(0), serial, self.is_watched())
+    }
+
+    /// Binds a value while `f` runs. What `f` writes to this variable is gone after it; other variables are shared.
+    ///
+    /// For a future, see [`with_var`](crate::ContextFutureExt::with_var): the closure here is over before anything it
+    /// returns is awaited.
+    ///
+    /// ```
+    /// # heirloom_context::context_var! { static TENANT: u32; static COUNT: u32; }
+    /// TENANT.scope(5, || {
+    ///     assert_eq!(TENANT.get(), Some(5));
+    ///     TENANT.set(6);
+    ///     COUNT.set(1);
+    /// });
+    /// assert_eq!(TENANT.get(), None);
+    /// assert_eq!(COUNT.get(), Some(1));
+    /// ```
+    pub fn scope<R>(&self, value: T, f: impl FnOnce() -> R) -> R {
+        let mut scope = self.surroundings(value);
+        let _entered = scope.enter();
+        f()
+    }
+
+    /// A scope that binds `value`, to be entered as often as it takes.
+    pub(crate) fn surroundings(&self, value: T) -> Surroundings {
+        let shelved = Shelved::new(self.assigned_id(), Entry::Bound(self.value(value)));
+        Surroundings::Scope { shelved, watched: self.is_watched() }
+    }
+
+    /// A value as contexts hold it.
+    pub(crate) fn value(&self, value: T) -> Value {
+        Value::new(value, self.name, &self.options)
+    }
+
+    /// The identity, if a value was ever bound.
+    #[inline]
+    pub(crate) fn id(&self) -> Option<Id> {
+        match self.id.load(Ordering::Relaxed) {
+            0 => None,
+            key => Some(Id::from_key(key)),
+        }
+    }
+
+    /// The identity, made if need be.
+    #[inline]
+    pub(crate) fn assigned_id(&self) -> Id {
+        self.id().unwrap_or_else(|| self.assign_id())
+    }
+
+    #[cold]
+    fn assign_id(&self) -> Id {
+        let fresh = Id::next();
+        match self.id.compare_exchange(0, fresh.key(), Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => fresh,
+            Err(first) => Id::from_key(first),
+        }
+    }
+
+    fn default(&self) -> Option<&T> {
+        self.options.default.map(|default| self.default.get_or_init(default))
+    }
+
+    fn is_watched(&self) -> bool {
+        self.options.on_change.is_some()
+    }
+
+    fn observe<R>(&self, change: impl FnOnce() -> R) -> R {
+        current::observe(self.assigned_id(), self.is_watched(), change)
+    }
+}
+
+impl<T: Send + Sync + 'static> fmt::Debug for ContextVar<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ContextVar").field(&self.name).finish()
+    }
+}
+
+/// Declares context variables.
+///
+/// ```
+/// use heirloom_context::context_var;
+///
+/// #[derive(Clone, Debug)]
+/// struct Span(u32);
+///
+/// impl Span {
+///     fn child(&self) -> Option<Span> {
+///         Some(Span(self.0 + 1))
+///     }
+/// }
+///
+/// fn mirror(_previous: Option<&Span>, _current: Option<&Span>) {}
+///
+/// context_var! {
+///     /// No default: unset until set.
+///     pub static REQUEST_ID: u64;
+///     /// Any expression, evaluated once.
+///     pub static PRECISION: u32 = 28;
+///     /// A policy: `Always`, `Never` or `Derive(function)`.
+///     static TRANSACTION: u64, inherit = Never;
+///     /// All options, in any order. `debug = Debug` uses the type's own implementation; a function works as well.
+///     static SPAN: Span, inherit = Derive(Span::child), on_change = mirror, debug = Debug;
+/// }
+///
+/// SPAN.set(Span(1));
+/// assert_eq!(PRECISION.get(), Some(28));
+/// assert_eq!(format!("{REQUEST_ID:?}"), r#"ContextVar("REQUEST_ID")"#);
+/// ```
+#[macro_export]
+macro_rules! context_var {
+    () => {};
+    (
+        $(#[$meta:meta])* $vis:vis static $name:ident : $type:ty = $default:expr
+        $(, $option:ident = $value:expr)* $(,)? ; $($rest:tt)*
+    ) => {
+        $(#[$meta])*
+        $vis static $name: $crate::ContextVar<$type> = $crate::ContextVar::with_options(
+            ::core::stringify!($name),
+            $crate::__var_options!($type; [default = $default] $([$option = $value])*),
+        );
+        $crate::context_var! { $($rest)* }
+    };
+    (
+        $(#[$meta:meta])* $vis:vis static $name:ident : $type:ty
+        $(, $option:ident = $value:expr)* $(,)? ; $($rest:tt)*
+    ) => {
+        $(#[$meta])*
+        $vis static $name: $crate::ContextVar<$type> = $crate::ContextVar::with_options(
+            ::core::stringify!($name),
+            $crate::__var_options!($type; $([$option = $value])*),
+        );
+        $crate::context_var! { $($rest)* }
+    };
+    // The last variable may do without the semicolon.
+    ($(#[$meta:meta])* $vis:vis static $name:ident : $type:ty $(= $default:expr)? $(, $option:ident = $value:expr)* $(,)?) => {
+        $crate::context_var! { $(#[$meta])* $vis static $name: $type $(= $default)? $(, $option = $value)* ; }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __var_options {
+    ($type:ty; $([$option:ident = $value:expr])*) => {{
+        #[allow(unused_mut)]
+        let mut options = $crate::VarOptions::<$type>::new();
+        $($crate::__var_option!(options, $type, $option, $value);)*
+        options
+    }};
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __var_option {
+    ($options:ident, $type:ty, default, $value:expr) => {
+        $options.default = ::core::option::Option::Some(|| -> $type { $value })
+    };
+    ($options:ident, $type:ty, inherit, $value:expr) => {{
+        #[allow(unused_imports)]
+        use $crate::Inherit::{Always, Derive, Never};
+        $options.inherit = $value
+    }};
+    ($options:ident, $type:ty, on_change, $value:expr) => {
+        $options.on_change = ::core::option::Option::Some($value)
+    };
+    ($options:ident, $type:ty, debug, $value:expr) => {{
+        #[allow(non_upper_case_globals, dead_code)]
+        const Debug: fn(&$type, &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result =
+            <$type as ::core::fmt::Debug>::fmt;
+        $options.debug = ::core::option::Option::Some($value)
+    }};
+}
