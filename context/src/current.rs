@@ -49,7 +49,9 @@ const BATCH_MAX: usize = 64;
 const FRAME: usize = 1;
 /// Tag: there may be variables with hooks among what is visible.
 const WATCHED: usize = 2;
-const TAGS: usize = FRAME | WATCHED;
+/// Tag of a frame: a layer.
+const LAYER: usize = 4;
+const TAGS: usize = FRAME | WATCHED | LAYER;
 
 /// One word, as above; a plain copy, which owns nothing.
 #[derive(Clone, Copy)]
@@ -64,16 +66,21 @@ enum Target {
 
 impl Word {
     pub(crate) const EMPTY: Word = Word(ptr::null_mut());
-    const CLOSED: Word = Word(ptr::without_provenance_mut(4));
+    const CLOSED: Word = Word(ptr::without_provenance_mut(8));
 
-    fn frame(frame: NonNull<Frame>, watched: bool) -> Word {
-        let tags = if watched { FRAME | WATCHED } else { FRAME };
+    fn frame(frame: NonNull<Frame>, layer: bool, watched: bool) -> Word {
+        let tags = FRAME | if layer { LAYER } else { 0 } | if watched { WATCHED } else { 0 };
         Word(frame.as_ptr().cast::<()>().map_addr(|address| address | tags))
     }
 
     #[inline]
     fn is_watched(self) -> bool {
         self.0.addr() & WATCHED != 0
+    }
+
+    #[inline]
+    fn is_layer(self) -> bool {
+        self.0.addr() & LAYER != 0
     }
 
     #[inline]
@@ -113,8 +120,8 @@ impl Owned {
     }
 
     fn from_frame(frame: Box<Frame>) -> Owned {
-        let watched = frame.bindings.is_watched();
-        Owned(Word::frame(NonNull::from(Box::leak(frame)), watched))
+        let (layer, watched) = (frame.is_layer, frame.bindings.is_watched());
+        Owned(Word::frame(NonNull::from(Box::leak(frame)), layer, watched))
     }
 
     /// A copy of the bindings; of a layer, of its own only.
@@ -160,7 +167,7 @@ impl Drop for Owned {
 ///
 /// # Safety
 /// What the word points to is alive, and so is the answer only that long.
-#[inline]
+#[inline(always)]
 unsafe fn own_head(word: Word) -> Option<NonNull<Head>> {
     match word.target() {
         Target::Nothing | Target::Closed => None,
@@ -175,23 +182,41 @@ unsafe fn own_head(word: Word) -> Option<NonNull<Head>> {
 /// # Safety
 /// What the word points to is alive, and so is the answer only that long.
 #[inline]
-unsafe fn lookup<'a>(mut word: Word, id: Id) -> Option<Found<'a>> {
-    loop {
-        // SAFETY: alive, says the caller; the outside of a layer is alive as long as the layer.
+unsafe fn lookup<'a>(word: Word, id: Id) -> Option<Found<'a>> {
+    // SAFETY: alive, says the caller.
+    let found = match unsafe { own_head(word) } {
+        // SAFETY: as above.
+        Some(head) => unsafe { storage::lookup_at(head, id) },
+        None => Lookup::Absent,
+    };
+    match found {
+        Lookup::Bound(found) => Some(found),
+        // SAFETY: as above.
+        Lookup::Absent if word.is_layer() => unsafe { lookup_outside(word, id) },
+        Lookup::Absent | Lookup::Hidden => None,
+    }
+}
+
+/// The same for a layer that does not have it.
+///
+/// # Safety
+/// As above.
+#[inline(never)]
+unsafe fn lookup_outside<'a>(mut word: Word, id: Id) -> Option<Found<'a>> {
+    while let Target::Frame(frame) = word.target()
+        && word.is_layer()
+    {
+        // SAFETY: the outside of a layer is alive as long as the layer.
         unsafe {
-            let found = match own_head(word) {
-                Some(head) => storage::lookup_at(head, id),
-                None => Lookup::Absent,
-            };
-            match (found, word.target()) {
-                (Lookup::Bound(found), _) => return Some(found),
-                (Lookup::Absent, Target::Frame(frame)) if frame.as_ref().is_layer => {
-                    word = frame.as_ref().outside
-                }
-                _ => return None,
+            word = frame.as_ref().outside;
+            match own_head(word).map_or(Lookup::Absent, |head| storage::lookup_at(head, id)) {
+                Lookup::Bound(found) => return Some(found),
+                Lookup::Hidden => return None,
+                Lookup::Absent => {}
             }
         }
     }
+    None
 }
 
 /// Everything visible, as bindings of its own: layers are merged.
@@ -203,7 +228,7 @@ unsafe fn flatten(mut word: Word) -> Bindings {
     // SAFETY: alive, says the caller; the outside of a layer is alive as long as the layer.
     unsafe {
         while let Target::Frame(frame) = word.target()
-            && frame.as_ref().is_layer
+            && word.is_layer()
         {
             layers.push(frame);
             word = frame.as_ref().outside;
@@ -436,7 +461,7 @@ pub(crate) fn enter_layer(home: &mut Owned) -> EnteredLayer<'_> {
         };
         home.0 = Word::EMPTY;
         // The word returned is the outside, which the layer has now.
-        install(slot, Word::frame(layer, watched));
+        install(slot, Word::frame(layer, true, watched));
     });
     EnteredLayer { home, layer }
 }
@@ -453,7 +478,7 @@ impl Drop for EnteredLayer<'_> {
                     (*top.as_ptr()).outside = Word::EMPTY;
                     top.as_ref().bindings.is_watched()
                 };
-                self.home.0 = Word::frame(top, watched);
+                self.home.0 = Word::frame(top, true, watched);
             }
             // Somebody used `raw::swap` inside and did not swap back. The layer went with what they took.
             _ => *self.home = Owned::layer(),
@@ -468,12 +493,9 @@ impl Drop for EnteredLayer<'_> {
 pub(crate) fn snapshot() -> Bindings {
     SLOT.with(|slot| {
         let word = slot.word.get();
-        if let Target::Frame(frame) = word.target() {
+        if word.is_layer() {
             // SAFETY: the slot owns its word.
-            if unsafe { frame.as_ref() }.is_layer {
-                // SAFETY: as above.
-                return unsafe { flatten(word) };
-            }
+            return unsafe { flatten(word) };
         }
         // SAFETY: as above.
         let Some(head) = (unsafe { own_head(word) }) else { return Bindings::EMPTY };
@@ -506,6 +528,7 @@ pub(crate) fn identity() -> Option<u64> {
 /// Changes the current frame; makes one of a snapshot first. `None` if the slot is closed.
 ///
 /// What `f` returns is dropped by the caller, after the frame is closed.
+#[inline]
 pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
     /// Puts the word back, also if `f` should unwind.
     struct Close<'a> {
@@ -518,7 +541,7 @@ pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
             // SAFETY: taken from the slot in `write`, so alive and nobody else's.
             let frame = unsafe { self.frame.as_ref() };
             let watched = frame.bindings.is_watched() || frame.outside.is_watched();
-            self.slot.word.set(Word::frame(self.frame, watched));
+            self.slot.word.set(Word::frame(self.frame, frame.is_layer, watched));
         }
     }
 
@@ -552,6 +575,7 @@ pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
 // ---- hooks ----
 
 /// Runs a change of one variable, and tells its hook if what is seen has changed.
+#[inline]
 pub(crate) fn observe<R>(id: Id, watched: bool, change: impl FnOnce() -> R) -> R {
     if !watched {
         return change();

@@ -416,12 +416,20 @@ pub(crate) unsafe fn lookup_at<'a>(head: NonNull<Head>, id: Id) -> Lookup<'a> {
     // SAFETY: alive; only a `Large` has that kind.
     unsafe {
         if head.as_ref().kind == Kind::Large {
-            return match head.cast::<Large>().as_ref().map.get(&id.block()) {
-                None => Lookup::Absent,
-                Some(block) => block.lookup(id),
-            };
+            return lookup_large(head.cast(), id);
         }
         Block::lookup_at(head, id)
+    }
+}
+
+/// # Safety
+/// The table is alive as long as the answer is used.
+#[inline(never)]
+unsafe fn lookup_large<'a>(large: NonNull<Large>, id: Id) -> Lookup<'a> {
+    // SAFETY: alive, says the caller.
+    match unsafe { large.as_ref() }.map.get(&id.block()) {
+        None => Lookup::Absent,
+        Some(block) => block.lookup(id),
     }
 }
 
@@ -439,16 +447,27 @@ impl Drop for Bindings {
     #[inline]
     fn drop(&mut self) {
         let Some(head) = self.0 else { return };
-        if self.large().is_none() {
-            // SAFETY: a block's head, whose handle ends here.
-            return drop(unsafe { Block::from_head(head) });
-        }
-        // SAFETY: a `Large` that this handle keeps alive until the count says otherwise.
+        // SAFETY: alive until the count says otherwise.
         if block::release(unsafe { &head.as_ref().handles }) {
-            // The blocks' values go when the map is closed.
-            let _hold = crate::reaper::hold();
-            // SAFETY: the last handle; `enlarge` and `make_unique` leaked this very box.
-            drop(unsafe { Box::from_raw(head.cast::<Large>().as_ptr()) });
+            // SAFETY: the last handle.
+            unsafe { end(head) }
         }
+    }
+}
+
+/// What the last handle leaves behind.
+///
+/// # Safety
+/// There is no handle any more.
+#[cold]
+unsafe fn end(head: NonNull<Head>) {
+    // SAFETY: not freed yet; only a `Large`, leaked as a box by `enlarge` or `make_unique`, has that kind.
+    unsafe {
+        if head.as_ref().kind != Kind::Large {
+            return block::end(head);
+        }
+        // The blocks' values go when the map is closed.
+        let _hold = crate::reaper::hold();
+        drop(Box::from_raw(head.cast::<Large>().as_ptr()));
     }
 }

@@ -318,8 +318,14 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
         }
     }
 
+    #[inline]
     fn default(&self) -> Option<&T> {
-        self.options.default.map(|default| self.default.get_or_init(default))
+        self.options.default.map(|default| self.initialized(default))
+    }
+
+    #[inline(never)]
+    fn initialized(&self, default: fn() -> T) -> &T {
+        self.default.get_or_init(default)
     }
 
     fn is_watched(&self) -> bool {

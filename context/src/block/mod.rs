@@ -76,15 +76,15 @@ use table::{HIDDEN, PLACES_MAX, Places, REACH, Slot, Table};
 
 /// How many counts a copy takes rather than become a borrower.
 ///
-/// Two critical sections cost about as much as counting one value up and down (`benches`, row "set into a shared
-/// snapshot" at 2 variables).
-const COUNT_DIRECTLY: usize = 1;
+/// Two critical sections cost about as much as counting two values up and down (`benches`, row `set` at 2 variables).
+const COUNT_DIRECTLY: usize = 2;
 
 /// How many changed entries a derived table may have before a copy of it becomes a root again.
 ///
-/// A copy counts what the table owns, at most this many; every so many copies one counts all N. 8 balances the two
-/// for N up to 64 (`benches`, row "set into a shared snapshot").
-const CHANGED_MAX: usize = 8;
+/// Each copy counts what the table owns, and of a chain of copies every third counts all N. So much for chains; what
+/// counts more is the context that is made once and copied for every request, and a low limit keeps its copies cheap
+/// (`benches`, rows `set` and `set-add`).
+const CHANGED_MAX: usize = 2;
 
 /// A handle of a flat table.
 #[repr(transparent)]
@@ -99,16 +99,8 @@ unsafe impl Sync for Block {}
 impl Block {
     /// A table of one binding.
     pub(crate) fn single(id: Id, entry: Entry) -> Block {
-        Block::from_slots(entry.flags(), 1, |insert| {
-            insert(Slot::new(id, entry));
-        })
-    }
-
-    /// Makes a root big enough for `count` bindings and fills it with `slots`, which own their counts.
-    fn from_slots(flags: u8, count: usize, fill: impl FnOnce(&mut dyn FnMut(Slot))) -> Block {
-        let mut block =
-            Block(Table::allocate(Kind::Root, flags, count.next_power_of_two().min(PLACES_MAX), None));
-        fill(&mut |slot| block.insert(slot));
+        let mut block = Block(Table::allocate(Kind::Root, entry.flags(), 1, None));
+        block.insert(Slot::new(id, entry));
         block
     }
 
@@ -137,18 +129,16 @@ impl Block {
         let table = head.cast::<Table>();
         // SAFETY: alive, and a shared table's keys and values stay as they are.
         unsafe {
+            let home = &*Table::slot(table, id.home() & head.as_ref().mask as usize);
+            if home.key == id.key() {
+                return home.lookup();
+            }
+            if head.as_ref().reach == 0 {
+                return Lookup::Absent;
+            }
             match Table::find(table, id) {
                 None => Lookup::Absent,
-                Some(place) => {
-                    let value = (*Table::slot(table, place)).value;
-                    if value.addr() > HIDDEN.addr() {
-                        Lookup::bound(NonNull::new_unchecked(value))
-                    } else if value == HIDDEN {
-                        Lookup::Hidden
-                    } else {
-                        Lookup::Absent
-                    }
-                }
+                Some(place) => (*Table::slot(table, place)).lookup(),
             }
         }
     }
@@ -162,12 +152,10 @@ impl Block {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Id, Lookup<'_>)> {
         (0..self.places()).filter_map(|place| {
             let slot = self.slot(place);
-            match NonNull::new(slot.value) {
-                None => None,
-                Some(_) if slot.key == 0 => None,
-                Some(value) if value.as_ptr() == HIDDEN => Some((slot.id(), Lookup::Hidden)),
-                // SAFETY: the handle keeps what the table shows alive.
-                Some(value) => Some((slot.id(), unsafe { Lookup::bound(value) })),
+            // SAFETY: the handle keeps what the table shows alive.
+            match unsafe { slot.lookup() } {
+                Lookup::Absent => None,
+                shown => Some((slot.id(), shown)),
             }
         })
     }
@@ -218,37 +206,51 @@ impl Block {
             root => root.filter(|_| self.own().len() <= CHANGED_MAX),
         };
         let flags = self.head().flags | entry.flags();
-        if let Some(root) = root {
-            return self.derive(root, flags, Slot::new(id, entry));
+        match root {
+            Some(root) => self.derive(root, flags, Slot::new(id, entry)),
+            None => self.count_all(flags, Slot::new(id, entry)),
         }
-        Block::from_slots(flags, self.head().bound as usize + 1, |insert| {
-            for slot in self.slots().filter(|slot| slot.id() != id && !slot.value.is_null()) {
-                // Counted for the copy; the original keeps it alive meanwhile.
-                // SAFETY: shown by this table, so alive.
-                insert(Slot::new(slot.id(), unsafe { slot.entry() }));
+    }
+
+    /// A root with the same entries but one.
+    fn count_all(&self, flags: u8, changed: Slot) -> Block {
+        let mut copy = Block(Table::copy(self, flags, None));
+        for place in 0..copy.places() {
+            let slot = copy.slot(place);
+            // SAFETY: `copy` is this thread's alone; what it shows is kept alive by `self`.
+            unsafe {
+                if slot.value.is_null() || slot.key == changed.key {
+                    copy.count(slot, Slot::FREE);
+                    *Table::slot(copy.0, place) = Slot::FREE;
+                } else {
+                    std::mem::forget(slot.entry());
+                    (*copy.0.as_ptr()).own.insert(place);
+                }
             }
-            if !matches!(entry, Entry::Absent) {
-                insert(Slot::new(id, entry));
-            }
-        })
+        }
+        if !changed.value.is_null() {
+            copy.insert(changed);
+        }
+        copy
     }
 
     /// Steps D1 and D2 of the protocol.
     fn derive(&self, root: NonNull<Table>, flags: u8, changed: Slot) -> Block {
         let place = self.find(changed.id());
         // Until D2 the copy is not in its root's book, and must not be dropped as if it were.
-        let mut copy = ManuallyDrop::new(Block(Table::copy(self, flags, root)));
+        let mut copy = ManuallyDrop::new(Block(Table::copy(self, flags, Some(root))));
         // D1.
         // SAFETY: `copy` is this thread's alone; what it shows is kept alive by `self`.
         unsafe {
-            let own = if self.0 == root { Places::NONE } else { *self.own() };
-            for place in own.iter() {
-                let slot = copy.slot(place);
-                if slot.is_bound() && slot.key != changed.key {
-                    std::mem::forget(slot.entry());
-                }
+            if self.0 != root {
+                self.own().for_each(|place| {
+                    let slot = copy.slot(place);
+                    if slot.is_bound() && slot.key != changed.key {
+                        std::mem::forget(slot.entry());
+                    }
+                    (*copy.0.as_ptr()).own.insert(place);
+                });
             }
-            (*copy.0.as_ptr()).own = own;
             match place {
                 Some(place) => copy.replace(place, changed),
                 None => copy.insert(changed),
@@ -286,11 +288,11 @@ impl Block {
                 None => std::process::abort(),
             };
             change(&mut Table::book(root).borrowers);
-            for place in self.own().iter() {
+            self.own().for_each(|place| {
                 if let Some(place) = Table::find(root, self.slot(place).id()) {
                     change(Table::skipped(root, place));
                 }
-            }
+            });
         }
     }
 
@@ -450,7 +452,7 @@ impl Drop for Block {
         // H1.
         if release(&self.head().handles) {
             // SAFETY: the last handle.
-            unsafe { end(self.0) }
+            unsafe { end(self.0.cast()) }
         }
     }
 }
@@ -459,7 +461,8 @@ impl Drop for Block {
 ///
 /// # Safety
 /// There is no handle any more.
-unsafe fn end(table: NonNull<Table>) {
+pub(crate) unsafe fn end(head: NonNull<Head>) {
+    let table = head.cast::<Table>();
     #[cfg(loom)]
     if std::thread::panicking() {
         // A model that has failed, perhaps while it had the lock: leave everything as it is.

@@ -5,7 +5,7 @@ use std::ptr::{self, NonNull};
 
 use super::Block;
 use super::ledger::{Book, Ledger};
-use crate::storage::{Entry, Id};
+use crate::storage::{Entry, Id, Lookup};
 use crate::sync::AtomicUsize;
 use crate::value::{self, Value};
 
@@ -100,13 +100,16 @@ impl Places {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// Word by word: a set that was just written to is in the store buffer, which answers words but not vectors.
     #[inline]
-    pub(super) fn iter(self) -> impl Iterator<Item = usize> {
-        self.0.into_iter().enumerate().flat_map(|(index, word)| {
-            std::iter::successors(Some(word), |word| Some(word & word.wrapping_sub(1)))
-                .take_while(|word| *word != 0)
-                .map(move |word| index * 64 + word.trailing_zeros() as usize)
-        })
+    pub(super) fn for_each(&self, mut f: impl FnMut(usize)) {
+        for (index, word) in self.0.iter().enumerate() {
+            let mut word = *word;
+            while word != 0 {
+                f(index * 64 + word.trailing_zeros() as usize);
+                word &= word - 1;
+            }
+        }
     }
 }
 
@@ -235,7 +238,7 @@ impl Table {
         }
     }
 
-    /// Locks a root that a borrower has stopped using at `places`, and drops what nobody uses now.
+    /// Drops what nobody uses of a retired root.
     ///
     /// # Safety
     /// `root` is an allocated root, locked by this thread; a hold is alive.
@@ -259,9 +262,9 @@ impl Table {
     pub(super) unsafe fn free_with_values(table: NonNull<Table>) {
         // SAFETY: ours alone; there is a count for each value at its own places.
         unsafe {
-            for place in table.as_ref().own.iter() {
+            table.as_ref().own.for_each(|place| {
                 drop(Slot::take(&raw mut (*Table::slot(table, place)).value));
-            }
+            });
             Table::free(table);
         }
     }
@@ -292,6 +295,25 @@ impl Slot {
     }
 
     #[inline]
+    pub(super) fn id(&self) -> Id {
+        Id::from_key(self.key)
+    }
+
+    /// # Safety
+    /// The value, if there is one, is alive as long as the answer is used.
+    #[inline]
+    pub(super) unsafe fn lookup<'a>(&self) -> Lookup<'a> {
+        if self.is_bound() {
+            // SAFETY: alive, says the caller; bound, so not null.
+            unsafe { Lookup::bound(NonNull::new_unchecked(self.value)) }
+        } else if self.value == HIDDEN {
+            Lookup::Hidden
+        } else {
+            Lookup::Absent
+        }
+    }
+
+    #[inline]
     pub(super) fn is_bound(&self) -> bool {
         self.value.addr() > HIDDEN.addr()
     }
@@ -300,35 +322,29 @@ impl Slot {
     ///
     /// # Safety
     /// The value, if there is one, is alive.
-    pub(super) unsafe fn entry(&self) -> Entry {
-        match NonNull::new(self.value) {
-            None => Entry::Absent,
-            Some(value) if value.as_ptr() == HIDDEN => Entry::Hidden,
-            // SAFETY: alive, says the caller.
-            Some(value) => Entry::Bound(unsafe { Value::retain(value) }),
-        }
-    }
-}
-
-impl Slot {
     #[inline]
-    pub(super) fn id(&self) -> Id {
-        Id::from_key(self.key)
+    pub(super) unsafe fn entry(&self) -> Entry {
+        // SAFETY: alive, says the caller.
+        unsafe { self.lookup() }.entry()
     }
 }
 
 impl Table {
-    /// A derived table with the same slots as `block`, owning nothing and not in the book yet.
-    pub(super) fn copy(block: &Block, flags: u8, root: NonNull<Table>) -> NonNull<Table> {
+    /// A table with the same slots as `block`, owning nothing; derived from `root`, or a root.
+    pub(super) fn copy(block: &Block, flags: u8, root: Option<NonNull<Table>>) -> NonNull<Table> {
         let places = block.places();
-        let from = block.head();
-        let head = Head { handles: AtomicUsize::new(1), kind: Kind::Derived, flags, ..*from };
-        let table = Table { head, own: Places::NONE, root: Some(root), ledger: Ledger::new() };
-        // SAFETY: fresh memory with room for as many slots; the source's slots do not change while there is a handle.
+        let kind = if root.is_some() { Kind::Derived } else { Kind::Root };
+        let head = Head { handles: AtomicUsize::new(1), kind, flags, ..*block.head() };
+        let table = Table { head, own: Places::NONE, root, ledger: Ledger::new() };
+        // SAFETY: fresh memory with room for as many slots, and for a root's counts; the source's slots do not change
+        // while there is a handle.
         unsafe {
-            let fresh = Table::allocate_raw(Kind::Derived, places);
+            let fresh = Table::allocate_raw(kind, places);
             fresh.write(table);
             ptr::copy_nonoverlapping(Table::slot(block.0, 0), Table::slot(fresh, 0), places);
+            if root.is_none() {
+                ptr::write_bytes(Table::slot(fresh, places).cast::<u32>(), 0, places);
+            }
             fresh
         }
     }
