@@ -1,16 +1,18 @@
-//! A context that was written to: bindings, and per variable the guards that live.
+//! A context that was written to: bindings, and per variable the guards that live and the scopes that are open.
 //!
-//! Per variable there is a base entry and one entry for each living guard, the newest on top. The top entry is the one
-//! that shows, so it stands in the bindings, where lookups and snapshots find it; those below wait here. Hence a variable
-//! without guards, that is nearly every one, has nothing here.
+//! Per variable there is a base entry and one entry for each living guard, the newest on top: a [`Level`]. A scope of
+//! the variable puts a level of its own on top of that, and takes it away when it is left. The top entry of the top
+//! level is the one that shows, so it stands in the bindings, where lookups and snapshots find it; all others wait
+//! here. Hence a variable without guards and scopes, that is nearly every one, has nothing here.
 //!
-//! | operation | bindings | stack of the variable |
+//! | operation | bindings | levels of the variable |
 //! | --- | --- | --- |
 //! | set, unset, reset | new top entry | – |
-//! | bind | new top entry | the former top moves here, below a new place |
+//! | bind | new top entry | the former top waits here, below a new place |
 //! | drop of the top guard | the entry below | its place goes |
-//! | drop of another guard | – | its place goes, with the entry in it |
-//! | scope, on entry and on exit | exchanged | exchanged, whole |
+//! | drop of another guard, also below a scope | – | its place goes, with the entry in it |
+//! | scope, on entry | its top entry | the former top waits here, below the scope's level |
+//! | scope, on exit | the entry below | its level goes to the scope, to be kept for the next entry |
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -27,29 +29,52 @@ pub(crate) struct Frame {
     pub(crate) is_layer: bool,
     /// Of a layer that is entered: the word below it, which it owns.
     pub(crate) outside: Word,
-    /// Only for variables with living guards.
-    stacks: BTreeMap<Id, Stack>,
+    /// Only for variables with living guards or open scopes; never an empty list.
+    levels: BTreeMap<Id, Vec<Level>>,
 }
 
-/// A variable's entries below the top one.
+/// Which guard: its place in its level, and a serial of its own. (Serials alone do not grow: threads have ranges.)
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct GuardKey {
+    order: u64,
+    serial: u64,
+}
+
+/// A base entry and those of the guards made on it.
 #[derive(Default)]
-pub(crate) struct Stack {
-    /// What shows when all guards are gone. Meaningless while there are none.
+struct Level {
     base: Option<Entry>,
-    /// By the guards' serials, which grow. The newest one's entry is in the bindings, so its place is empty.
-    guards: BTreeMap<u64, Option<Entry>>,
+    guards: BTreeMap<GuardKey, Option<Entry>>,
 }
 
-/// A variable's entries while they are not in any frame: those of a scope outside, or of its surroundings inside.
-pub(crate) struct Shelved {
+impl Level {
+    /// The place of the top entry. It is empty in the top level, whose top entry is in the bindings.
+    fn top(&mut self) -> &mut Option<Entry> {
+        match self.guards.last_entry() {
+            Some(guard) => guard.into_mut(),
+            None => &mut self.base,
+        }
+    }
+}
+
+/// A scope of one variable: what it has bound, while it is not entered.
+pub(crate) struct Scope {
     pub(crate) id: Id,
-    pub(crate) entry: Entry,
-    stack: Option<Stack>,
+    level: Level,
 }
 
-impl Shelved {
-    pub(crate) fn new(id: Id, entry: Entry) -> Shelved {
-        Shelved { id, entry, stack: None }
+impl Scope {
+    pub(crate) fn new(id: Id, entry: Entry) -> Scope {
+        Scope { id, level: Level { base: Some(entry), guards: BTreeMap::new() } }
+    }
+
+    /// What shows when it is entered.
+    pub(crate) fn entry(&self) -> Entry {
+        let top = match self.level.guards.last_key_value() {
+            Some((_, entry)) => entry,
+            None => &self.level.base,
+        };
+        top.clone().unwrap_or(Entry::Absent)
     }
 }
 
@@ -58,29 +83,31 @@ pub(crate) struct GuardGone;
 
 impl Frame {
     pub(crate) fn new(identity: u64, bindings: Bindings) -> Frame {
-        Frame { bindings, identity, is_layer: false, outside: Word::EMPTY, stacks: BTreeMap::new() }
+        Frame { bindings, identity, is_layer: false, outside: Word::EMPTY, levels: BTreeMap::new() }
     }
 
     pub(crate) fn layer(identity: u64) -> Frame {
         Frame { is_layer: true, ..Frame::new(identity, Bindings::EMPTY) }
     }
 
-    /// The newest living guard of a variable.
-    fn newest(&self, id: Id) -> Option<u64> {
-        if self.stacks.is_empty() {
-            return None;
+    fn levels(&self, id: Id) -> &[Level] {
+        if self.levels.is_empty() {
+            return &[];
         }
-        self.stacks.get(&id)?.guards.last_key_value().map(|(serial, _)| *serial)
+        self.levels.get(&id).map_or(&[], Vec::as_slice)
     }
 
     /// Sets or unsets. Returns what was there, and the guard in whose entry it was.
-    pub(crate) fn set(&mut self, id: Id, entry: Entry) -> (Entry, Option<u64>) {
-        // Unset shows the default in a plain context, and hides the outside in a layer.
+    pub(crate) fn set(&mut self, id: Id, entry: Entry) -> (Entry, Option<GuardKey>) {
+        let levels = self.levels(id);
+        let guard = levels.last().and_then(|level| level.guards.last_key_value()).map(|(key, _)| *key);
         let entry = match entry {
-            Entry::Hidden if !self.is_layer => Entry::Absent,
+            // Unset hides the outside in a layer, and so it does in a scope, which may be entered in a layer next time.
+            // Else there is nothing to hide, and nothing to remember.
+            Entry::Hidden if !self.is_layer && levels.len() < 2 => Entry::Absent,
             entry => entry,
         };
-        (self.bindings.write(id, entry), self.newest(id))
+        (self.bindings.write(id, entry), guard)
     }
 
     /// Puts back what was there before a set that was made under `guard`. Returns what is there now.
@@ -88,10 +115,10 @@ impl Frame {
         &mut self,
         id: Id,
         previous: Entry,
-        guard: Option<u64>,
+        guard: Option<GuardKey>,
     ) -> Result<Entry, (Entry, GuardGone)> {
-        if let Some(serial) = guard
-            && !self.stacks.get(&id).is_some_and(|stack| stack.guards.contains_key(&serial))
+        if let Some(key) = guard
+            && !self.levels(id).iter().any(|level| level.guards.contains_key(&key))
         {
             return Err((previous, GuardGone));
         }
@@ -99,41 +126,66 @@ impl Frame {
     }
 
     /// A new guard's entry goes on top.
-    pub(crate) fn bind(&mut self, id: Id, entry: Entry, serial: u64) {
+    pub(crate) fn bind(&mut self, id: Id, entry: Entry, serial: u64) -> GuardKey {
         let covered = self.bindings.write(id, entry);
-        let stack = self.stacks.entry(id).or_default();
-        match stack.guards.last_entry() {
-            Some(mut top) => *top.get_mut() = Some(covered),
-            None => stack.base = Some(covered),
+        let levels = self.levels.entry(id).or_default();
+        if levels.is_empty() {
+            levels.push(Level::default());
         }
-        stack.guards.insert(serial, None);
+        let level = levels.last_mut().expect("just pushed");
+        *level.top() = Some(covered);
+        let order = level.guards.last_key_value().map_or(0, |(newest, _)| newest.order + 1);
+        let key = GuardKey { order, serial };
+        level.guards.insert(key, None);
+        key
     }
 
     /// A guard's entry goes. Returns it.
-    pub(crate) fn unbind(&mut self, id: Id, serial: u64) -> Entry {
-        let Some(stack) = self.stacks.get_mut(&id) else { return Entry::Absent };
-        let was_top = stack.guards.last_key_value().is_some_and(|(top, _)| *top == serial);
-        let Some(waiting) = stack.guards.remove(&serial) else { return Entry::Absent };
-        if !was_top {
-            return waiting.unwrap_or(Entry::Absent);
-        }
-        let uncovered = match stack.guards.last_entry() {
-            Some(mut top) => top.get_mut().take(),
-            None => stack.base.take(),
+    pub(crate) fn unbind(&mut self, id: Id, key: GuardKey) -> Entry {
+        let Some(levels) = self.levels.get_mut(&id) else { return Entry::Absent };
+        let Some(index) = levels.iter().rposition(|level| level.guards.contains_key(&key)) else {
+            return Entry::Absent;
         };
-        if stack.guards.is_empty() {
-            self.stacks.remove(&id);
+        let shows = index + 1 == levels.len();
+        let level = &mut levels[index];
+        let was_top = level.guards.last_key_value().is_some_and(|(top, _)| *top == key);
+        let entry = level.guards.remove(&key).flatten();
+        if !(shows && was_top) {
+            return entry.unwrap_or(Entry::Absent);
         }
+        let uncovered = level.top().take();
+        self.forget_plain_base(id);
         self.bindings.write(id, uncovered.unwrap_or(Entry::Absent))
     }
 
-    /// Exchanges a variable's entries with those on the shelf.
-    pub(crate) fn exchange(&mut self, shelved: &mut Shelved) {
-        let entry = std::mem::replace(&mut shelved.entry, Entry::Absent);
-        shelved.entry = self.bindings.write(shelved.id, entry);
-        let stack = if self.stacks.is_empty() { None } else { self.stacks.remove(&shelved.id) };
-        if let Some(inner) = std::mem::replace(&mut shelved.stack, stack) {
-            self.stacks.insert(shelved.id, inner);
+    /// A base without guards and scopes needs no level.
+    fn forget_plain_base(&mut self, id: Id) {
+        if self.levels(id).len() == 1 && self.levels(id)[0].guards.is_empty() {
+            self.levels.remove(&id);
         }
+    }
+
+    /// Puts a scope on top. It has nothing until it is taken off again.
+    pub(crate) fn put_on(&mut self, scope: &mut Scope) {
+        let mut level = std::mem::take(&mut scope.level);
+        let entry = level.top().take().unwrap_or(Entry::Absent);
+        let covered = self.bindings.write(scope.id, entry);
+        let levels = self.levels.entry(scope.id).or_default();
+        if levels.is_empty() {
+            levels.push(Level::default());
+        }
+        *levels.last_mut().expect("just pushed").top() = Some(covered);
+        levels.push(level);
+    }
+
+    /// Takes the scope off that is on top, and gives it what it has bound.
+    pub(crate) fn take_off(&mut self, scope: &mut Scope) {
+        // Fewer than two levels: somebody swapped the contexts inside and did not swap back.
+        let Some(levels) = self.levels.get_mut(&scope.id).filter(|levels| levels.len() > 1) else { return };
+        let mut level = levels.pop().expect("two at least");
+        let uncovered = levels.last_mut().expect("one is left").top().take();
+        self.forget_plain_base(scope.id);
+        *level.top() = Some(self.bindings.write(scope.id, uncovered.unwrap_or(Entry::Absent)));
+        scope.level = level;
     }
 }

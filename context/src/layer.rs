@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::current::{self, Entered, EnteredLayer, Owned};
-use crate::frame::Shelved;
+use crate::frame::Scope;
 use crate::storage::{Bindings, Entry};
 
 /// One of the three ways to have a context of one's own.
@@ -12,7 +12,7 @@ pub(crate) enum Surroundings {
     /// On top of what is current at each entry.
     Layer(Owned),
     /// One variable, in the midst of what is current at each entry.
-    Scope { shelved: Shelved, watched: bool },
+    Scope { scope: Scope, watched: bool },
 }
 
 impl Surroundings {
@@ -30,7 +30,7 @@ impl Surroundings {
         match self {
             Surroundings::Copy(copy) => Inside::Copy(current::enter(copy)),
             Surroundings::Layer(layer) => Inside::Layer(current::enter_layer(layer)),
-            Surroundings::Scope { shelved, watched } => Inside::Scope(InScope::new(shelved, *watched)),
+            Surroundings::Scope { scope, watched } => Inside::Scope(InScope::new(scope, *watched)),
         }
     }
 
@@ -39,8 +39,8 @@ impl Surroundings {
         match self {
             Surroundings::Copy(copy) => copy.bindings(),
             Surroundings::Layer(layer) => layer.bindings().without_hidden(),
-            Surroundings::Scope { shelved, .. } => match &shelved.entry {
-                entry @ Entry::Bound(_) => Bindings::EMPTY.with(shelved.id, entry.clone()),
+            Surroundings::Scope { scope, .. } => match scope.entry() {
+                entry @ Entry::Bound(_) => Bindings::EMPTY.with(scope.id, entry),
                 Entry::Absent | Entry::Hidden => Bindings::EMPTY,
             },
         }
@@ -56,33 +56,28 @@ pub(crate) enum Inside<'a> {
     Scope(InScope<'a>),
 }
 
-/// One variable's entries are exchanged until this is dropped.
+/// A scope is on top of its variable's entries until this is dropped.
 pub(crate) struct InScope<'a> {
-    shelved: &'a mut Shelved,
+    scope: &'a mut Scope,
     watched: bool,
-    exchanged: bool,
+    /// False in a thread that is being torn down, where nothing is bound.
+    on: bool,
 }
 
 impl<'a> InScope<'a> {
-    fn new(shelved: &'a mut Shelved, watched: bool) -> InScope<'a> {
-        let mut scope = InScope { shelved, watched, exchanged: false };
-        scope.exchanged = scope.exchange();
-        scope
-    }
-
-    /// False in a thread that is being torn down, where nothing is bound.
-    fn exchange(&mut self) -> bool {
-        let shelved = &mut *self.shelved;
-        current::observe(shelved.id, self.watched, || {
-            current::write(|frame| frame.exchange(shelved)).is_some()
-        })
+    fn new(scope: &'a mut Scope, watched: bool) -> InScope<'a> {
+        let on =
+            current::observe(scope.id, watched, || current::write(|frame| frame.put_on(scope)).is_some());
+        InScope { scope, watched, on }
     }
 }
 
 impl Drop for InScope<'_> {
     fn drop(&mut self) {
-        if self.exchanged {
-            self.exchange();
+        if self.on {
+            current::observe(self.scope.id, self.watched, || {
+                current::write(|frame| frame.take_off(self.scope))
+            });
         }
     }
 }

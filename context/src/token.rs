@@ -4,6 +4,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::frame::GuardKey;
 use crate::storage::{Entry, Id};
 
 /// What a [`set`](crate::ContextVar::set) or [`unset`](crate::ContextVar::unset) has replaced, to be put back by
@@ -23,7 +24,7 @@ use crate::storage::{Entry, Id};
 pub struct Token<T> {
     parts: Parts<T>,
     previous: Entry,
-    guard: Option<u64>,
+    guard: Option<GuardKey>,
 }
 
 /// A token without what it has to give.
@@ -34,7 +35,7 @@ pub(crate) struct Parts<T> {
 }
 
 impl<T> Token<T> {
-    pub(crate) fn new(id: Id, identity: u64, guard: Option<u64>, previous: Entry) -> Self {
+    pub(crate) fn new(id: Id, identity: u64, guard: Option<GuardKey>, previous: Entry) -> Self {
         Token { parts: Parts { id, identity, of: PhantomData }, previous, guard }
     }
 
@@ -46,13 +47,13 @@ impl<T> Token<T> {
         self.parts.identity
     }
 
-    pub(crate) fn open(self) -> (Entry, Option<u64>, Parts<T>) {
+    pub(crate) fn open(self) -> (Entry, Option<GuardKey>, Parts<T>) {
         (self.previous, self.guard, self.parts)
     }
 }
 
 impl<T> Parts<T> {
-    pub(crate) fn close(self, previous: Entry, guard: Option<u64>) -> Token<T> {
+    pub(crate) fn close(self, previous: Entry, guard: Option<GuardKey>) -> Token<T> {
         Token { parts: self, previous, guard }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::binding::Binding;
 use crate::current;
 use crate::error::{ResetError, ResetErrorKind};
-use crate::frame::{GuardGone, Shelved};
+use crate::frame::{GuardGone, Scope};
 use crate::inherit::VarOptions;
 use crate::layer::Surroundings;
 use crate::storage::{Entry, Id};
@@ -253,13 +253,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
         let id = self.assigned_id();
         let entry = Entry::Bound(self.value(value));
         let serial = current::next_serial();
-        let identity = self.observe(|| {
-            current::write(|frame| {
-                frame.bind(id, entry, serial);
-                frame.identity
-            })
-        });
-        Binding::new(id, identity.unwrap_or(0), serial, self.is_watched())
+        let made = self.observe(|| current::write(|frame| (frame.identity, frame.bind(id, entry, serial))));
+        Binding::new(id, made, self.is_watched())
     }
 
     /// Binds a value while `f` runs. What `f` writes to this variable is gone after it; other variables are shared.
@@ -285,8 +280,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
 
     /// A scope that binds `value`, to be entered as often as it takes.
     pub(crate) fn surroundings(&self, value: T) -> Surroundings {
-        let shelved = Shelved::new(self.assigned_id(), Entry::Bound(self.value(value)));
-        Surroundings::Scope { shelved, watched: self.is_watched() }
+        let scope = Scope::new(self.assigned_id(), Entry::Bound(self.value(value)));
+        Surroundings::Scope { scope, watched: self.is_watched() }
     }
 
     /// A value as contexts hold it.

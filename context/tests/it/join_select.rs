@@ -1,0 +1,288 @@
+//! Join and select: branches of one task that do not see each other's writes.
+
+use futures::FutureExt;
+use heirloom_context::future::{Either, join, join_all, select};
+use heirloom_context::{ContextVar, context_var};
+
+use crate::support::{
+    Executor, Gate, Ledger, Log, OnDrop, block_on, caught, never, on_a_fresh_thread, poll_once, quiet_panic,
+    yield_once,
+};
+
+context_var! {
+    static LEVEL: u32;
+    static OTHER: u32;
+}
+
+/// Sets `LEVEL` and finds it unchanged ten polls later.
+async fn keeps(number: u32) -> Option<u32> {
+    assert_eq!(LEVEL.get(), Some(1));
+    LEVEL.set(number);
+    for _ in 0..10 {
+        yield_once().await;
+        assert_eq!(LEVEL.get(), Some(number));
+    }
+    LEVEL.get()
+}
+
+#[test]
+fn join_isolates_each_branch() {
+    Executor::each(|executor| {
+        executor.run(async {
+            LEVEL.set(1);
+            assert_eq!(join(keeps(10), keeps(20)).await, (Some(10), Some(20)));
+            assert_eq!(LEVEL.get(), Some(1));
+        });
+    });
+}
+
+#[test]
+fn join_all_isolates_each_branch_and_keeps_their_order() {
+    Executor::each(|executor| {
+        executor.run(async {
+            LEVEL.set(1);
+            let ends = join_all((10..30).map(keeps)).await;
+            assert_eq!(ends, (10..30).map(Some).collect::<Vec<_>>());
+            assert_eq!(LEVEL.get(), Some(1));
+            assert_eq!(join_all(std::iter::empty::<std::future::Ready<u32>>()).await, [0; 0]);
+        });
+    });
+}
+
+#[test]
+fn select_isolates_each_branch() {
+    Executor::each(|executor| {
+        executor.run(async {
+            LEVEL.set(1);
+            let first = async {
+                LEVEL.set(10);
+                never().await;
+            };
+            assert_eq!(select(first, keeps(20)).await, Either::Right(Some(20)));
+            assert_eq!(LEVEL.get(), Some(1));
+            assert_eq!(select(keeps(30), never()).await, Either::Left(Some(30)));
+        });
+    });
+}
+
+#[test]
+fn branches_are_polled_in_the_written_order() {
+    on_a_fresh_thread(|| {
+        let log = Log::new();
+        let branch = |name: &'static str| {
+            let log = log.clone();
+            async move {
+                log.push(name);
+                yield_once().await;
+                log.push(name);
+            }
+        };
+        block_on(join(branch("a"), branch("b")));
+        let seen = log.take();
+        assert_eq!(seen[..2], ["a", "b"]);
+        assert_eq!(seen.len(), 4);
+        block_on(join_all([branch("a"), branch("b"), branch("c")]));
+        assert_eq!(log.take()[..3], ["a", "b", "c"]);
+        assert_eq!(block_on(select(branch("a"), branch("b"))), Either::Left(()));
+        assert_eq!(log.take()[..2], ["a", "b"]);
+        assert_eq!(
+            block_on(select(std::future::ready(1), std::future::ready(2))),
+            Either::Left(1),
+            "the first one, where both are ready"
+        );
+    });
+}
+
+#[test]
+fn branches_see_the_outside_of_now() {
+    on_a_fresh_thread(|| {
+        let seen = Log::new();
+        let reader = |log: &Log<Option<u32>>| {
+            let log = log.clone();
+            async move {
+                loop {
+                    log.push(LEVEL.get());
+                    yield_once().await;
+                }
+            }
+        };
+        let mut both = Box::pin(
+            join::<_, std::future::Pending<()>>(reader(&seen), std::future::pending())
+                .map(|(never, _): (std::convert::Infallible, ())| match never {}),
+        );
+        for number in 0..3 {
+            LEVEL.set(number);
+            assert!(poll_once::<dyn Future<Output = ()>>(both.as_mut()).is_pending());
+        }
+        let mut levels = seen.take();
+        levels.dedup();
+        assert_eq!(levels, [Some(0), Some(1), Some(2)]);
+    });
+}
+
+#[test]
+fn select_drops_the_loser_before_it_returns_and_in_its_layer() {
+    Executor::each(|executor| {
+        executor.run(async {
+            LEVEL.set(1);
+            let log = Log::new();
+            let seen = log.clone();
+            let witness = OnDrop(move || seen.push(LEVEL.get()));
+            let loser = async move {
+                let _witness = witness;
+                LEVEL.set(77);
+                never().await;
+            };
+            let winner = async {
+                yield_once().await;
+                LEVEL.set(5);
+            };
+            assert_eq!(select(loser, winner).await, Either::Right(()));
+            assert_eq!(log.take(), [Some(77)]);
+            assert_eq!(LEVEL.get(), Some(1));
+        });
+    });
+}
+
+#[test]
+fn a_dropped_join_drops_its_branches_in_their_layers() {
+    on_a_fresh_thread(|| {
+        LEVEL.set(1);
+        let log = Log::new();
+        let branch = |number: u32| {
+            let seen = log.clone();
+            let witness = OnDrop(move || seen.push(LEVEL.get()));
+            async move {
+                let _witness = witness;
+                LEVEL.set(number);
+                never().await;
+            }
+        };
+        let mut joined = Box::pin(join(branch(10), join_all([branch(20), branch(30)])));
+        assert!(poll_once(joined.as_mut()).is_pending());
+        drop(joined);
+        let mut seen = log.take();
+        seen.sort_unstable();
+        assert_eq!(seen, [Some(10), Some(20), Some(30)]);
+        assert_eq!(LEVEL.get(), Some(1));
+    });
+}
+
+#[test]
+fn a_panic_in_a_branch_reaches_the_awaiting_side_with_the_context_restored() {
+    Executor::each(|executor| {
+        executor.run(async {
+            LEVEL.set(1);
+            let failing = || async {
+                LEVEL.set(9);
+                yield_once().await;
+                quiet_panic("in a branch")
+            };
+            let mut joined = Box::pin(async move { join(failing(), never()).await }.map(|((), ())| ()));
+            assert!(poll_once(joined.as_mut()).is_pending());
+            assert_eq!(caught(|| poll_once(joined.as_mut())), "in a branch");
+            assert_eq!(LEVEL.get(), Some(1));
+
+            let mut all = Box::pin(join_all([failing(), failing()]));
+            assert!(poll_once(all.as_mut()).is_pending());
+            assert_eq!(caught(|| poll_once(all.as_mut())), "in a branch");
+            assert_eq!(LEVEL.get(), Some(1));
+
+            let mut selected = Box::pin(select(never(), failing()));
+            assert!(poll_once(selected.as_mut()).is_pending());
+            assert_eq!(caught(|| poll_once(selected.as_mut())), "in a branch");
+            assert_eq!(LEVEL.get(), Some(1));
+            drop((joined, all, selected));
+            assert_eq!(LEVEL.get(), Some(1));
+        });
+    });
+}
+
+#[test]
+fn joins_nest() {
+    Executor::each(|executor| {
+        executor.run(async {
+            LEVEL.set(1);
+            let inner = |number: u32| async move {
+                LEVEL.set(number);
+                let inside = join(
+                    async {
+                        assert_eq!(LEVEL.get(), Some(number));
+                        LEVEL.set(number + 1);
+                        yield_once().await;
+                        LEVEL.get()
+                    },
+                    async {
+                        yield_once().await;
+                        LEVEL.get()
+                    },
+                )
+                .await;
+                (LEVEL.get(), inside)
+            };
+            let ends = join(inner(10), inner(20)).await;
+            let expected = |number| (Some(number), (Some(number + 1), Some(number)));
+            assert_eq!(ends, (expected(10), expected(20)));
+            assert_eq!(LEVEL.get(), Some(1));
+        });
+    });
+}
+
+#[test]
+fn a_branch_woken_from_elsewhere_goes_on() {
+    Executor::each(|executor| {
+        let own = executor.clone();
+        executor.run(async move {
+            LEVEL.set(1);
+            let gates: Vec<Gate> = (0..5).map(|_| Gate::new()).collect();
+            let openers: Vec<Gate> = gates.clone();
+            let opener = own.spawn(async move {
+                for gate in openers.iter().rev() {
+                    yield_once().await;
+                    gate.open();
+                }
+            });
+            async fn wait(number: u32, gate: Gate) -> Option<u32> {
+                OTHER.set(number);
+                gate.opened().await;
+                OTHER.get()
+            }
+            let ends = join_all((0..5).zip(gates).map(|(number, gate)| wait(number, gate))).await;
+            assert_eq!(ends, (0..5).map(Some).collect::<Vec<_>>());
+            opener.await;
+            assert_eq!(OTHER.get(), None);
+        });
+    });
+}
+
+#[test]
+fn a_finished_branch_is_freed_with_the_join_at_the_latest() {
+    on_a_fresh_thread(|| {
+        let ledger = Ledger::new();
+        let variable = ContextVar::new("probe");
+        let branch = |number| {
+            let probe = ledger.probe(number);
+            async {
+                variable.set(probe);
+                yield_once().await;
+            }
+        };
+        block_on(join(branch(1), branch(2)));
+        block_on(join_all([branch(3), branch(4), branch(5)]));
+        block_on(select(branch(6), never()));
+        assert_eq!((ledger.made(), ledger.alive()), (6, 0));
+        assert!(!variable.is_set());
+    });
+}
+
+#[test]
+fn the_macro_joins_more_than_two() {
+    Executor::each(|executor| {
+        executor.run(async {
+            LEVEL.set(1);
+            let ends = heirloom_context::join!(keeps(10), keeps(20), async { OTHER.get() }, keeps(30));
+            assert_eq!(ends, (Some(10), Some(20), None, Some(30)));
+            assert_eq!(LEVEL.get(), Some(1));
+        });
+    });
+}

@@ -1,0 +1,284 @@
+//! What an executor uses: one state per task, one swap in and one swap out per poll, and execution state beside it.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use heirloom_context::raw::{self, Execution, Live};
+use heirloom_context::{
+    Context, ContextFutureExt, ContextIteratorExt, ContextVar, ResetErrorKind, context_var,
+};
+
+use crate::support::{
+    Ledger, Log, OnDrop, block_on, caught, on_a_fresh_thread, poll_once, quiet_panic, yield_once,
+};
+
+context_var! {
+    static LEVEL: u32;
+    static OTHER: u32;
+}
+
+/// Runs `f` in a task's state, as an executor runs a poll.
+fn step<R>(live: &mut Live, f: impl FnOnce() -> R) -> R {
+    struct Back<'a>(&'a mut Live);
+    impl Drop for Back<'_> {
+        fn drop(&mut self) {
+            raw::swap(self.0);
+        }
+    }
+    raw::swap(live);
+    let _back = Back(live);
+    f()
+}
+
+#[test]
+fn a_swap_installs_and_a_swap_takes_back() {
+    on_a_fresh_thread(|| {
+        LEVEL.set(1);
+        let mut live = Live::new(Context::empty().with(&OTHER, 2));
+        step(&mut live, || {
+            assert_eq!((LEVEL.get(), OTHER.get()), (None, Some(2)));
+            LEVEL.set(3);
+        });
+        assert_eq!((LEVEL.get(), OTHER.get()), (Some(1), None));
+        assert_eq!((live.snapshot().get(&LEVEL), live.snapshot().get(&OTHER)), (Some(3), Some(2)));
+        step(&mut live, || assert_eq!(LEVEL.get(), Some(3)));
+    });
+}
+
+#[test]
+fn an_empty_state_is_empty() {
+    on_a_fresh_thread(|| {
+        LEVEL.set(1);
+        let mut live = Live::empty();
+        assert!(live.snapshot().is_empty());
+        step(&mut live, || {
+            assert!(Context::current().is_empty());
+            assert_eq!(raw::execution(), Execution::NONE);
+        });
+    });
+}
+
+#[test]
+fn tokens_and_guards_stay_with_the_task_from_poll_to_poll_and_thread_to_thread() {
+    let mut live = Live::new(Context::empty().with(&LEVEL, 1));
+    let (token, guard) = on_a_fresh_thread(|| step(&mut live, || (LEVEL.set(2), OTHER.bind(5))));
+    let token = on_a_fresh_thread(|| LEVEL.reset(token).unwrap_err().into_token());
+    let mut stranger = Live::new(live.snapshot());
+    let token = step(&mut stranger, || {
+        let error = LEVEL.reset(token).unwrap_err();
+        assert_eq!(
+            error.kind(),
+            ResetErrorKind::WrongContext,
+            "a copy of a task's context is not the task's"
+        );
+        error.into_token()
+    });
+    on_a_fresh_thread(|| {
+        step(&mut live, || {
+            LEVEL.reset(token).unwrap();
+            drop(guard);
+        });
+    });
+    assert_eq!(live.snapshot().get(&LEVEL), Some(1));
+    assert!(!live.snapshot().contains(&OTHER));
+}
+
+#[test]
+fn a_panic_between_the_swaps_leaves_both_sides_whole() {
+    on_a_fresh_thread(|| {
+        LEVEL.set(1);
+        let mut live = Live::empty();
+        caught(|| {
+            step(&mut live, || {
+                LEVEL.set(2);
+                quiet_panic("in a poll")
+            })
+        });
+        assert_eq!(LEVEL.get(), Some(1));
+        assert_eq!(live.snapshot().get(&LEVEL), Some(2));
+    });
+}
+
+#[test]
+fn a_state_is_polled_inside_another() {
+    on_a_fresh_thread(|| {
+        LEVEL.set(0);
+        let mut outer = Live::new(Context::empty().with(&LEVEL, 1));
+        let mut inner = Live::new(Context::empty().with(&LEVEL, 2));
+        step(&mut outer, || {
+            step(&mut inner, || {
+                assert_eq!(LEVEL.get(), Some(2));
+                LEVEL.set(20);
+            });
+            assert_eq!(LEVEL.get(), Some(1));
+        });
+        assert_eq!((LEVEL.get(), inner.snapshot().get(&LEVEL)), (Some(0), Some(20)));
+    });
+}
+
+#[test]
+fn two_tasks_on_a_hand_written_executor_do_not_mix() {
+    on_a_fresh_thread(|| {
+        LEVEL.set(1);
+        let log = Log::new();
+        let task = |number: u32| {
+            let log = log.clone();
+            let live = Live::new(Context::inherited());
+            let future = Box::pin(async move {
+                assert_eq!(LEVEL.get(), Some(1));
+                LEVEL.set(number);
+                for _ in 0..3 {
+                    yield_once().await;
+                    log.push(LEVEL.get());
+                }
+            });
+            (live, future)
+        };
+        let mut tasks = [task(10), task(20)];
+        for _ in 0..4 {
+            for (live, future) in &mut tasks {
+                let _ = step(live, || poll_once(future.as_mut()));
+            }
+        }
+        assert_eq!(log.take(), [Some(10), Some(20), Some(10), Some(20), Some(10), Some(20)]);
+        assert_eq!(LEVEL.get(), Some(1));
+    });
+}
+
+#[test]
+fn the_values_of_a_task_go_with_its_state() {
+    on_a_fresh_thread(|| {
+        let ledger = Ledger::new();
+        let variable = ContextVar::new("probe");
+        let mut live = Live::new(Context::empty().with(&variable, ledger.probe(1)));
+        let guard = step(&mut live, || {
+            variable.set(ledger.probe(2));
+            variable.bind(ledger.probe(3))
+        });
+        assert_eq!(ledger.alive(), 2);
+        drop(live);
+        assert_eq!(ledger.alive(), 0, "though a guard of it is still around");
+        drop(guard);
+    });
+}
+
+#[test]
+fn values_are_dropped_in_an_empty_context_that_is_thrown_away() {
+    on_a_fresh_thread(|| {
+        let log = Log::new();
+        let seen = log.clone();
+        let witness = OnDrop(move || {
+            seen.push((LEVEL.get(), Context::current().is_empty()));
+            LEVEL.set(99);
+        });
+        let variable = ContextVar::new("witness");
+        let live =
+            Live::new(Context::empty().with(&LEVEL, 1).with(&variable, std::sync::Mutex::new(witness)));
+        LEVEL.set(7);
+        drop(live);
+        assert_eq!(log.take(), [(None, true)]);
+        assert_eq!(LEVEL.get(), Some(7));
+    });
+}
+
+#[test]
+fn execution_state_is_beside_the_context_and_follows_the_call() {
+    on_a_fresh_thread(|| {
+        let soon = Instant::now() + Duration::from_secs(3600);
+        assert_eq!(raw::execution(), Execution::NONE);
+        let eager = Execution::NONE.with_eager(true).with_deadline(Some(soon));
+        assert_eq!(raw::set_execution(eager), Execution::NONE);
+        assert_eq!(raw::execution(), eager);
+
+        Context::empty().run(|| assert_eq!(raw::execution(), eager));
+        Context::current().wrap(|| assert_eq!(raw::execution(), eager))();
+        LEVEL.scope(1, || assert_eq!(raw::execution(), eager));
+        block_on(async { assert_eq!(raw::execution(), eager) }.in_current_context());
+        block_on(async { assert_eq!(raw::execution(), eager) }.isolated());
+        block_on(async { assert_eq!(raw::execution(), eager) }.with_var(&LEVEL, 1));
+        assert_eq!(std::iter::repeat_with(raw::execution).isolated().next(), Some(eager));
+
+        assert_eq!(raw::set_execution(Execution::NONE), eager);
+    });
+}
+
+#[test]
+fn execution_state_set_inside_a_run_or_layer_stays_set() {
+    on_a_fresh_thread(|| {
+        let eager = Execution::NONE.with_eager(true);
+        Context::empty().run(|| raw::set_execution(eager));
+        assert_eq!(raw::execution(), eager, "it is no part of the copy");
+        block_on(async { raw::set_execution(Execution::NONE) }.isolated());
+        assert_eq!(raw::execution(), Execution::NONE);
+    });
+}
+
+#[test]
+fn execution_state_is_captured_by_no_snapshot() {
+    on_a_fresh_thread(|| {
+        let eager = Execution::NONE.with_eager(true);
+        raw::set_execution(eager);
+        let snapshot = Context::current();
+        assert!(snapshot.is_empty());
+        raw::set_execution(Execution::NONE);
+        snapshot.run(|| assert_eq!(raw::execution(), Execution::NONE));
+        assert_eq!(Live::new(snapshot).execution(), Execution::NONE);
+    });
+}
+
+#[test]
+fn a_pinned_future_sees_the_execution_state_of_each_poll() {
+    on_a_fresh_thread(|| {
+        let log = Log::new();
+        let seen = log.clone();
+        let mut future = pin!(
+            async move {
+                loop {
+                    seen.push(raw::execution().eager());
+                    yield_once().await;
+                }
+            }
+            .in_current_context()
+        );
+        for eager in [false, true, false] {
+            raw::set_execution(Execution::NONE.with_eager(eager));
+            assert!(poll_once::<dyn Future<Output = ()>>(future.as_mut()).is_pending());
+        }
+        assert_eq!(log.take(), [false, true, false]);
+    });
+}
+
+#[test]
+fn each_task_has_its_own_execution_state() {
+    on_a_fresh_thread(|| {
+        let eager = Execution::NONE.with_eager(true);
+        raw::set_execution(eager);
+        let mut live = Live::empty();
+        step(&mut live, || {
+            assert_eq!(raw::execution(), Execution::NONE);
+            raw::set_execution(Execution::NONE.with_deadline(Some(Instant::now())));
+        });
+        assert_eq!(raw::execution(), eager);
+        assert!(live.execution().deadline().is_some() && !live.execution().eager());
+        live.set_execution(eager);
+        step(&mut live, || assert_eq!(raw::execution(), eager));
+    });
+}
+
+#[test]
+fn the_parts_of_an_execution_state_do_not_disturb_each_other() {
+    let now = Instant::now();
+    for deadline in
+        [None, Some(now), Some(now + Duration::from_nanos(1)), Some(now + Duration::from_secs(1 << 20))]
+    {
+        for eager in [false, true] {
+            let execution = Execution::NONE.with_eager(eager).with_deadline(deadline);
+            assert_eq!((execution.deadline(), execution.eager()), (deadline, eager));
+            assert_eq!(execution, Execution::NONE.with_deadline(deadline).with_eager(eager));
+            assert_eq!(execution.with_deadline(None).with_eager(false), Execution::NONE);
+        }
+    }
+    if let Some(past) = now.checked_sub(Duration::from_millis(1)) {
+        assert_eq!(Execution::NONE.with_deadline(Some(past)).deadline(), Some(past));
+    }
+}
