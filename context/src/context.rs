@@ -102,8 +102,8 @@ impl Context {
         Context { bindings }
     }
 
-    pub(crate) fn into_bindings(self) -> Bindings {
-        self.bindings
+    pub(crate) fn into_bindings(mut self) -> Bindings {
+        std::mem::replace(&mut self.bindings, Bindings::EMPTY)
     }
 
     /// A new context with one variable bound; this one stays as it is.
@@ -315,6 +315,13 @@ impl<F> Drop for Carried<F> {
         if let Some(f) = self.f.take() {
             self.context.run(|| drop(f));
         }
+    }
+}
+
+impl Drop for Context {
+    #[inline]
+    fn drop(&mut self) {
+        current::give_back(std::mem::replace(&mut self.bindings, Bindings::EMPTY));
     }
 }
 

@@ -20,8 +20,9 @@
 //!   slot. Before anything is taken from the slot, every noted value gets a count of its own, given back when its
 //!   `read` ends. A reader that is not disturbed, that is nearly every one, pays two stores.
 //! * **Credits.** A spawner forks the same bindings again and again. The slot takes handles in batches that double from
-//!   1 to [`BATCH_MAX`] and hands them out one by one, so that many forks share one atomic operation. Credits never keep
-//!   anything alive longer: the slot has a handle of its own on the same bindings, and gives credits back first.
+//!   1 to [`BATCH_MAX`] and hands them out one by one, so that many forks share one atomic operation; what is dropped
+//!   while the bindings are still current comes back the same way. Credits never keep anything alive longer: the slot
+//!   has a handle of its own on the same bindings, and gives credits back first.
 //!
 //! No user code runs while a frame is open: destructors are [held](crate::reaper::hold), hooks are called afterwards, and an
 //! allocator that asks for a context meanwhile finds the slot closed.
@@ -152,7 +153,7 @@ impl Drop for Owned {
             word = match word.target() {
                 Target::Nothing | Target::Closed => return,
                 // SAFETY: the word owns a handle.
-                Target::Snapshot(head) => return drop(unsafe { Bindings::from_raw(head.as_ptr()) }),
+                Target::Snapshot(head) => return give_back(unsafe { Bindings::from_raw(head.as_ptr()) }),
                 Target::Frame(frame) => {
                     // SAFETY: the word owns the frame, which `from_frame` or `write` leaked.
                     let frame = unsafe { Box::from_raw(frame.as_ptr()) };
@@ -253,7 +254,9 @@ struct Slot {
     word: Cell<Word>,
     /// See [`raw::Execution`](crate::raw::Execution).
     execution: Cell<u64>,
-    /// Handles taken in advance, of the word's own bindings.
+    /// The word's own bindings, if handles were taken in advance; else null.
+    lent: Cell<*mut Head>,
+    /// How many of these are left.
     credits: Cell<usize>,
     /// How many to take the next time.
     batch: Cell<usize>,
@@ -271,6 +274,7 @@ thread_local! {
         Slot {
             word: Cell::new(Word::EMPTY),
             execution: Cell::new(0),
+            lent: Cell::new(ptr::null_mut()),
             credits: Cell::new(0),
             batch: Cell::new(1),
             pins: Cell::new(ptr::null()),
@@ -336,14 +340,20 @@ impl Drop for Unpin<'_> {
 
 /// Reads a variable where it is. The value stays valid until `f` returns, whatever `f` does.
 #[inline]
-pub(crate) fn read<R>(id: Id, f: impl FnOnce(Option<NonNull<Header>>) -> R) -> R {
+pub(crate) fn read<R>(id: Option<Id>, f: impl FnOnce(Option<NonNull<Header>>) -> R) -> R {
     SLOT.with(|slot| {
         // SAFETY: the slot owns its word; the answer is pinned before anything else can happen.
-        let Some(found) = (unsafe { lookup(slot.word.get(), id) }) else { return f(None) };
-        let pin = Pin { value: found.as_ptr(), counted: Cell::new(false), older: slot.pins.get() };
-        slot.pins.set(&raw const pin);
-        let _unpin = Unpin { slot, pin: &pin };
-        f(Some(pin.value))
+        let found = id.and_then(|id| unsafe { lookup(slot.word.get(), id) }).map(Found::as_ptr);
+        let pin = Pin {
+            value: found.unwrap_or(NonNull::dangling()),
+            counted: Cell::new(false),
+            older: slot.pins.get(),
+        };
+        let _unpin = found.map(|_| {
+            slot.pins.set(&raw const pin);
+            Unpin { slot, pin: &pin }
+        });
+        f(found)
     })
 }
 
@@ -362,7 +372,7 @@ pub(crate) fn seen(id: Id) -> Option<Value> {
 /// Settles what stands on the slot's word, before the word or what it points to changes.
 #[inline]
 fn settle(slot: &Slot) {
-    if !slot.pins.get().is_null() || slot.credits.get() != 0 {
+    if !slot.pins.get().is_null() || !slot.lent.get().is_null() {
         settle_now(slot);
     }
 }
@@ -380,10 +390,10 @@ fn settle_now(slot: &Slot) {
     }
     let credits = slot.credits.replace(0);
     slot.batch.set(1);
-    if credits != 0 {
-        // SAFETY: the slot owns its word, which has not changed since the credits were taken.
-        let head = unsafe { own_head(slot.word.get()) }.expect("credits are for bindings");
-        // SAFETY: these handles are the slot's, and it has one more.
+    if let Some(head) = NonNull::new(slot.lent.replace(ptr::null_mut()))
+        && credits != 0
+    {
+        // SAFETY: these handles are the slot's; its word, which has not changed since, has one more.
         unsafe { Bindings::release_some(head, credits) };
     }
 }
@@ -505,6 +515,7 @@ pub(crate) fn snapshot() -> Bindings {
                 slot.batch.set((batch * 2).min(BATCH_MAX));
                 // SAFETY: as above.
                 unsafe { Bindings::retain(head, batch) };
+                slot.lent.set(head.as_ptr());
                 slot.credits.set(batch - 1);
             }
             credits => slot.credits.set(credits - 1),
@@ -512,6 +523,20 @@ pub(crate) fn snapshot() -> Bindings {
         // SAFETY: one of the handles counted above.
         unsafe { Bindings::from_raw(head.as_ptr()) }
     })
+}
+
+/// Drops a handle. One of the very bindings that are current becomes a credit.
+#[inline]
+pub(crate) fn give_back(bindings: Bindings) {
+    SLOT.with(|slot| {
+        if !bindings.as_raw().is_null()
+            && slot.lent.get() == bindings.as_raw()
+            && slot.credits.get() < BATCH_MAX
+        {
+            slot.credits.set(slot.credits.get() + 1);
+            bindings.into_raw();
+        }
+    });
 }
 
 // ---- writing ----

@@ -128,10 +128,12 @@ impl<T> fmt::Debug for VarOptions<T> {
 }
 
 /// Applies every variable's policy. Runs users' functions, so nothing of ours may be open.
+#[inline]
 pub(crate) fn apply(bindings: Bindings) -> Bindings {
-    if !bindings.has_special() {
-        return bindings;
-    }
+    if bindings.has_special() { apply_each(bindings) } else { bindings }
+}
+
+fn apply_each(bindings: Bindings) -> Bindings {
     let mut child = bindings.clone();
     for (id, value) in bindings.entries() {
         match value.inherited() {

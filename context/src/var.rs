@@ -126,11 +126,12 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// ```
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
-        let Some(id) = self.id() else { return f(self.default()) };
-        current::read(id, |found| match found {
-            // SAFETY: only this variable has the id, so the value is a `T`; it is alive until `read` returns.
-            Some(pointer) => f(Some(unsafe { value::get::<T>(pointer) })),
-            None => f(self.default()),
+        current::read(self.id(), |found| {
+            f(match found {
+                // SAFETY: only this variable has the id, so the value is a `T`; it is alive until `read` returns.
+                Some(pointer) => Some(unsafe { value::get::<T>(pointer) }),
+                None => self.default(),
+            })
         })
     }
 

@@ -76,15 +76,17 @@ use table::{HIDDEN, PLACES_MAX, Places, REACH, Slot, Table};
 
 /// How many counts a copy takes rather than become a borrower.
 ///
-/// Two critical sections cost about as much as counting two values up and down (`benches`, row `set` at 2 variables).
-const COUNT_DIRECTLY: usize = 2;
+/// Two critical sections cost about as much as counting three values up and down (`benches`, row `set` at 4 variables).
+const COUNT_DIRECTLY: usize = 3;
 
-/// How many changed entries a derived table may have before a copy of it becomes a root again.
+/// How many changed entries a derived table of `bound` bindings may have if a copy of it is to be derived too.
 ///
-/// Each copy counts what the table owns, and of a chain of copies every third counts all N. So much for chains; what
-/// counts more is the context that is made once and copied for every request, and a low limit keeps its copies cheap
-/// (`benches`, rows `set` and `set-add`).
-const CHANGED_MAX: usize = 2;
+/// A copy of a derived table counts what that table has changed; beyond the limit it counts everything, and is a root
+/// again. A quarter keeps both the average and the worst of a chain of copies low (`benches`, row `set`, column "built
+/// by `with`"). A context built by `set` is a root from the start.
+fn changed_max(bound: usize) -> usize {
+    (bound / 4).max(2)
+}
 
 /// A handle of a flat table.
 #[repr(transparent)]
@@ -203,7 +205,7 @@ impl Block {
         }
         let root = match self.root() {
             None => (self.head().bound as usize > COUNT_DIRECTLY + 1).then_some(self.0),
-            root => root.filter(|_| self.own().len() <= CHANGED_MAX),
+            root => root.filter(|_| self.own().len() <= changed_max(self.head().bound as usize)),
         };
         let flags = self.head().flags | entry.flags();
         match root {
