@@ -225,10 +225,9 @@ impl Bindings {
     }
 
     fn large(&self) -> Option<&Large> {
+        let head = self.0.filter(|_| self.head().is_some_and(|head| head.kind == Kind::Large))?;
         // SAFETY: only a `Large` has this kind; the handle keeps it alive.
-        self.head()
-            .filter(|head| head.kind == Kind::Large)
-            .map(|head| unsafe { NonNull::from(head).cast().as_ref() })
+        Some(unsafe { head.cast().as_ref() })
     }
 
     /// The flat table, if it is one.
