@@ -100,10 +100,13 @@ impl ContextCell {
         })
     }
 
-    fn take(&self, waker: Option<Waker>) -> Option<Visit<'_>> {
+    fn take(&self, mut waker: Option<Waker>) -> Option<Visit<'_>> {
+        // `waker` outlives the lock: what is not kept of it is dropped outside.
         let mut state = self.shared.lock();
         let Some(live) = state.live.take() else {
-            state.waiting.extend(waker);
+            // Once is enough, however often it is polled. (Comparing runs no code of the waker's.)
+            let fresh = waker.take_if(|waker| !state.waiting.iter().any(|waiting| waiting.will_wake(waker)));
+            state.waiting.extend(fresh);
             return None;
         };
         let before = std::mem::replace(&mut state.entered_with, live.bindings());

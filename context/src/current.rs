@@ -293,8 +293,10 @@ struct Janitor;
 impl Drop for Janitor {
     fn drop(&mut self) {
         let word = SLOT.with(|slot| install(slot, Word::CLOSED));
-        // What the thread has left behind: its root context.
-        drop(Owned(word));
+        // What the thread has left behind: its root context. A panic here would end the process.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(Owned(word)))) {
+            reaper::discard(panic);
+        }
     }
 }
 

@@ -99,7 +99,8 @@ pub trait ContextFutureExt: Future + Sized {
     /// Runs the future in a live, shared context. Each poll enters the cell; while somebody else is inside, the task
     /// waits, without spinning.
     ///
-    /// Dropped while somebody is inside, the future is dropped in a copy of what they entered.
+    /// Dropped while somebody is inside, the future is dropped in a copy of what they entered. A future in a cell must
+    /// not await another one in the same cell: that one would wait for the first to leave, for ever.
     ///
     /// ```
     /// use heirloom_context::{Context, ContextCell, ContextFutureExt, context_var};

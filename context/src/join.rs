@@ -184,17 +184,23 @@ pub async fn select<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Ou
 /// assert!(!TENANT.is_set());
 /// # });
 /// ```
-pub async fn join_all<I>(futures: I) -> Vec<<I::Item as Future>::Output>
+pub fn join_all<I>(futures: I) -> impl Future<Output = Vec<<I::Item as Future>::Output>> + use<I>
 where
     I: IntoIterator,
     I::Item: Future,
 {
+    // At the call, not at the first poll: an iterator that makes its futures may look at the context.
+    let branches: Vec<_> = futures.into_iter().map(|future| Box::pin(Branch::new(future))).collect();
+    join_branches(branches)
+}
+
+async fn join_branches<F: Future>(branches: Vec<Pin<Box<Branch<F>>>>) -> Vec<F::Output> {
     let caller = Arc::new(Caller::default());
-    let mut branches: Vec<_> = futures
+    let mut branches: Vec<_> = branches
         .into_iter()
-        .map(|future| {
+        .map(|branch| {
             let bell = Arc::new(Bell { rung: AtomicBool::new(true), caller: Arc::clone(&caller) });
-            (Waker::from(Arc::clone(&bell)), bell, Box::pin(Branch::new(future)))
+            (Waker::from(Arc::clone(&bell)), bell, branch)
         })
         .collect();
     let mut left = branches.len();
@@ -202,7 +208,7 @@ where
         // First the new waker, then the bells: whoever rings after its bell was looked at finds the waker.
         caller.register(cx.waker());
         for (waker, bell, branch) in &mut branches {
-            // Pairs with the release store in `ring`: what the waker did before is seen by the poll.
+            // Pairs with the release in `ring`: what the waker did before is seen by the poll.
             if bell.rung.swap(false, Ordering::Acquire)
                 && !branch.is_done()
                 && branch.as_mut().poll_done(&mut Context::from_waker(waker))

@@ -70,7 +70,8 @@
 //! # When a thread ends
 //!
 //! A thread's root context is dropped with its thread-locals. Every function still answers in the destructors that run
-//! after that: nothing is bound then, and what is set is dropped at once.
+//! after that: nothing is bound then, and what is set is dropped at once. A value whose destructor panics while its
+//! thread ends is reported by the panic hook, and harms nothing else.
 
 mod ambient;
 mod binding;

@@ -14,6 +14,7 @@ use heirloom_context::{
 /// Answers whether a type has a trait, at compile time: an inherent constant wins over the one of the trait.
 macro_rules! has {
     ($type:ty: $($bound:tt)+) => {{
+        #[allow(dead_code, reason = "only used where the bound does not hold")]
         trait Otherwise {
             const ANSWER: bool = false;
         }

@@ -411,6 +411,61 @@ fn a_future_in_a_cell_is_dropped_inside_the_cell() {
 }
 
 #[test]
+fn a_future_in_a_cell_is_dropped_without_waiting_while_somebody_else_is_inside() {
+    let log = Log::new();
+    let cell = ContextCell::new(Context::empty().with(&COLOUR, "before"));
+    let seen = log.clone();
+    let witness = OnDrop(move || seen.push(COLOUR.get()));
+    let future = Box::pin(
+        async move {
+            let _witness = witness;
+            never().await;
+        }
+        .in_cell(cell.clone()),
+    );
+    cell.run(|| {
+        COLOUR.set("inside");
+        let elsewhere = thread::spawn(move || drop(future));
+        elsewhere.join().unwrap();
+        assert_eq!(COLOUR.get(), Some("inside"));
+    })
+    .unwrap();
+    assert_eq!(log.take(), [Some("before")], "the state at the last entry");
+}
+
+#[test]
+fn snapshots_from_elsewhere_see_whole_entries_only() {
+    let cell = ContextCell::new(Context::empty());
+    let rounds = count(2000) as u32;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (cell, done) = (&cell, &done);
+        scope.spawn(move || {
+            for round in 1..=rounds {
+                cell.run(|| {
+                    TALLY.set(round);
+                    TALLY.set(1_000_000);
+                    TALLY.set(round);
+                })
+                .unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        let mut last = 0;
+        loop {
+            let finished = done.load(std::sync::atomic::Ordering::SeqCst);
+            let seen = cell.snapshot().get(&TALLY).unwrap_or(0);
+            assert!((last..=rounds).contains(&seen), "{seen} after {last}");
+            last = seen;
+            if finished {
+                break;
+            }
+        }
+        assert_eq!(last, rounds);
+    });
+}
+
+#[test]
 fn a_panic_of_a_future_in_a_cell_releases_it() {
     on_a_fresh_thread(|| {
         let cell = ContextCell::new(Context::empty());

@@ -327,7 +327,7 @@ fn a_task_spawned_with_nothing_holds_nothing() {
             variable.set(probe);
             let gate = crate::support::Gate::new();
             let opened = gate.opened();
-            (own.spawn_in(Context::empty(), async move { opened.await }), gate)
+            (own.spawn_in(Context::empty(), opened), gate)
         });
         // The root task has ended, though perhaps not all of its remains are dropped yet on a worker thread.
         while ledger.alive() > 0 {

@@ -109,12 +109,11 @@ fn the_cached_lookup_trap_both_ways() {
 fn an_iterator_that_panics_restores_the_context_and_ends() {
     on_a_fresh_thread(|| {
         fn failing() -> impl Iterator<Item = u32> + Send {
-            (1..).map(|step| {
-                FOO.set(step);
-                if step == 2 {
+            (1..).inspect(|step| {
+                FOO.set(*step);
+                if *step == 2 {
                     quiet_panic("second step");
                 }
-                step
             })
         }
         FOO.set(9);
@@ -137,10 +136,9 @@ fn an_iterator_is_dropped_inside_its_context_half_way_and_elsewhere() {
     fn watched(log: &Log<Option<u32>>) -> impl Iterator<Item = u32> + Send + use<> {
         let seen = log.clone();
         let witness = OnDrop(move || seen.push(FOO.get()));
-        (0..3).map(move |number| {
+        (0..3).inspect(move |number| {
             let _ = &witness;
             FOO.set(number + 10);
-            number
         })
     }
     on_a_fresh_thread(|| {

@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 use heirloom_context::future::{Either, join, join_all, select};
-use heirloom_context::{ContextVar, context_var};
+use heirloom_context::{ContextFutureExt, ContextVar, context_var};
 
 use crate::support::{
     Executor, Gate, Ledger, Log, OnDrop, block_on, caught, never, on_a_fresh_thread, poll_once, quiet_panic,
@@ -46,6 +46,18 @@ fn join_all_isolates_each_branch_and_keeps_their_order() {
             assert_eq!(LEVEL.get(), Some(1));
             assert_eq!(join_all(std::iter::empty::<std::future::Ready<u32>>()).await, [0; 0]);
         });
+    });
+}
+
+#[test]
+fn join_all_takes_its_futures_at_the_call() {
+    on_a_fresh_thread(|| {
+        let joined = LEVEL.scope(7, || join_all((0..2).map(|_| async { LEVEL.get() }.in_current_context())));
+        assert_eq!(
+            block_on(joined),
+            [Some(7), Some(7)],
+            "made, and hence pinned, where `join_all` was called"
+        );
     });
 }
 

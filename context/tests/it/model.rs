@@ -12,8 +12,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use heirloom_context::{
     Binding, Context, ContextCell, ContextIteratorExt, ContextVar, ResetErrorKind, Token, context_var,
@@ -38,6 +37,10 @@ context_var! {
     static DEFAULTED: Value = Arc::new(Ledger::new().probe(DEFAULT));
     static DERIVED: Value, inherit = Derive(derive);
 }
+
+/// Variables that are bound everywhere, so that contexts are large.
+static PADDING: LazyLock<Vec<ContextVar<usize>>> =
+    LazyLock::new(|| (0..100).map(|_| ContextVar::new("padding")).collect());
 
 fn variable(number: usize) -> &'static ContextVar<Value> {
     [&PLAIN, &NEVER, &DEFAULTED, &DERIVED][number]
@@ -89,8 +92,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (pick.clone(), var.clone()).prop_map(|(snapshot, var)| Op::Without(snapshot, var)),
         2 => pick.clone().prop_map(Op::DropSnapshot),
     ];
-    let tree = leaf.prop_recursive(5, 60, 8, move |inner| {
-        let body = prop::collection::vec(inner, 0..8);
+    let tree = leaf.prop_recursive(4, 24, 6, move |inner| {
+        let body = prop::collection::vec(inner, 0..6);
         prop_oneof![
             1 => (0..VARIABLES, body.clone()).prop_map(|(var, body)| Op::Borrow(var, body)),
             4 => (0..VARIABLES, body.clone()).prop_map(|(var, body)| Op::Scope(var, body)),
@@ -101,7 +104,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             4 => (0..16_usize, body).prop_map(|(place, body)| Op::Enter(place, body)),
         ]
     });
-    prop::collection::vec(tree, 1..30)
+    prop::collection::vec(tree, 1..24)
 }
 
 // ---- the model ----
@@ -322,6 +325,8 @@ struct World {
     inbox: RefCell<Vec<Op>>,
     ledger: Ledger,
     next: Cell<Id>,
+    /// How many variables are bound that no program touches.
+    padding: usize,
 }
 
 /// Index into a list that may be empty.
@@ -330,8 +335,11 @@ fn pick<T>(list: &[T], number: usize) -> Option<usize> {
 }
 
 impl World {
-    fn new() -> Rc<World> {
-        let world = Rc::new_cyclic(|me| World { me: me.clone(), ..World::default() });
+    fn new(padding: usize) -> Rc<World> {
+        for (number, variable) in PADDING[..padding].iter().enumerate() {
+            variable.set(number);
+        }
+        let world = Rc::new_cyclic(|me| World { me: me.clone(), padding, ..World::default() });
         let root = {
             let mut model = world.model.borrow_mut();
             let identity = model.number();
@@ -364,8 +372,17 @@ impl World {
         }));
         alive.extend(self.snapshots.borrow().iter().flat_map(|(_, seen)| seen.iter().flatten().copied()));
         assert_eq!(self.ledger.alive(), alive.len(), "these and no others should be alive: {alive:?}");
-        for (snapshot, seen) in self.snapshots.borrow().iter() {
-            assert_eq!(snapshot.len(), seen.iter().flatten().count());
+        let snapshots = self.snapshots.borrow();
+        // What is derived is another binding, though the function here hands out the same object.
+        if let [.., (one, one_seen), (other, other_seen)] = snapshots.as_slice()
+            && one_seen[3].is_none()
+        {
+            assert_eq!(one == other, one_seen == other_seen, "{one_seen:?} and {other_seen:?}");
+            assert_eq!(one.diff(other).is_empty(), one_seen == other_seen);
+        }
+        for (snapshot, seen) in snapshots.iter() {
+            assert_eq!(snapshot.len(), self.padding + seen.iter().flatten().count());
+            assert_eq!(snapshot.iter().count(), snapshot.len());
             for (number, id) in seen.iter().enumerate() {
                 assert_eq!(snapshot.get(variable(number)).map(|value| value.id), *id);
             }
@@ -637,11 +654,9 @@ impl World {
 }
 
 /// A program on a thread of its own, so that the thread's root context is the bottom of the stack.
-fn check_program(program: Vec<Op>) {
-    static PROGRAMS: AtomicU32 = AtomicU32::new(0);
-    PROGRAMS.fetch_add(1, Ordering::Relaxed);
+fn check_program(padding: usize, program: Vec<Op>) {
     let ledger = on_a_fresh_thread(move || {
-        let world = World::new();
+        let world = World::new(padding);
         world.check();
         world.run(&program);
         // Everything that is left goes in an order of its own; the root context goes with the thread.
@@ -656,7 +671,7 @@ fn check_program(program: Vec<Op>) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 600 },
+        cases: crate::support::cases(200),
         max_shrink_iters: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -664,6 +679,11 @@ proptest! {
 
     #[test]
     fn random_programs_do_what_a_stack_of_maps_does(program in ops()) {
-        check_program(program);
+        check_program(0, program);
+    }
+
+    #[test]
+    fn random_programs_in_large_contexts_do_the_same(program in ops()) {
+        check_program(PADDING.len(), program);
     }
 }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use futures::{Stream, StreamExt};
 use heirloom_context::{
-    Context, ContextCell, ContextFutureExt, ContextIteratorExt, ContextStreamExt, context_var,
+    Context, ContextCell, ContextFutureExt, ContextIteratorExt, ContextStreamExt, ContextVar, context_var,
 };
 
 use crate::support::{
@@ -292,6 +292,42 @@ fn many_nested_layers_read_through_to_the_bottom() {
         }
         assert_eq!(block_on(future), (Some(depth / 2), Some(42)));
         assert_eq!(both(), (None, Some(42)));
+    });
+}
+
+#[test]
+fn layers_over_a_large_context_are_as_exact_as_over_a_small_one() {
+    on_a_fresh_thread(|| {
+        let variables: Vec<ContextVar<usize>> = (0..300).map(|_| ContextVar::new("one of many")).collect();
+        variables.iter().enumerate().for_each(|(number, variable)| drop(variable.set(number)));
+        let changed = |number: usize| match number % 5 {
+            0 => Some(number + 1000),
+            1 => None,
+            _ => Some(number),
+        };
+        let inner = block_on(
+            async {
+                for (number, variable) in variables.iter().enumerate() {
+                    match number % 5 {
+                        0 => drop(variable.set(number + 1000)),
+                        1 => drop(variable.unset()),
+                        _ => {}
+                    }
+                }
+                yield_once().await;
+                for (number, variable) in variables.iter().enumerate() {
+                    assert_eq!(variable.get(), changed(number));
+                }
+                Context::current()
+            }
+            .isolated(),
+        );
+        assert_eq!(inner.len(), 240);
+        for (number, variable) in variables.iter().enumerate() {
+            assert_eq!(variable.get(), Some(number));
+            assert_eq!(inner.get(variable), changed(number));
+        }
+        assert_eq!(Context::current().diff(&inner).len(), 120);
     });
 }
 

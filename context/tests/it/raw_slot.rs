@@ -182,6 +182,53 @@ fn values_are_dropped_in_an_empty_context_that_is_thrown_away() {
 }
 
 #[test]
+fn swaps_that_are_no_pair_mix_contexts_up_and_do_nothing_worse() {
+    let ledger = Ledger::new();
+    let variable = ContextVar::new("probe");
+    type Border<'a> = &'a dyn Fn(&mut dyn FnMut());
+    let borders: [Border<'_>; 4] = [
+        &|f| Context::empty().run(f),
+        &|f| LEVEL.scope(1, f),
+        &|f| std::iter::repeat_with(f).isolated().take(1).for_each(drop),
+        &|f| std::iter::repeat_with(f).in_current_context().take(1).for_each(drop),
+    ];
+    for outer in borders {
+        for inner in borders {
+            in_an_empty_root(&ledger, |ledger| {
+                variable.set(ledger.probe(1));
+                let mut live = Live::new(Context::empty().with(&variable, ledger.probe(2)));
+                outer(&mut || {
+                    variable.set(ledger.probe(3));
+                    inner(&mut || {
+                        variable.set(ledger.probe(4));
+                        let _guard = LEVEL.bind(5);
+                        raw::swap(&mut live);
+                        LEVEL.set(6);
+                        variable.set(ledger.probe(7));
+                    });
+                    variable.set(ledger.probe(8));
+                });
+                // Wherever we are now: contexts work.
+                let token = LEVEL.set(9);
+                assert_eq!(LEVEL.get(), Some(9));
+                LEVEL.reset(token).unwrap();
+                drop(live);
+                assert!(Context::current().len() <= 2);
+            });
+            assert_eq!(ledger.alive(), 0, "every value is freed once");
+        }
+    }
+}
+
+/// Runs `f` with an empty root context. The borders above may not be sent to a fresh thread.
+fn in_an_empty_root(ledger: &Ledger, f: impl FnOnce(&Ledger)) {
+    let mut root = Live::empty();
+    raw::swap(&mut root);
+    f(ledger);
+    raw::swap(&mut root);
+}
+
+#[test]
 fn execution_state_is_beside_the_context_and_follows_the_call() {
     on_a_fresh_thread(|| {
         let soon = Instant::now() + Duration::from_secs(3600);

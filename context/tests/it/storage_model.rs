@@ -36,7 +36,22 @@ static NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
 });
 
 fn variables(amount: usize) -> Vec<ContextVar<Tracked>> {
-    NAMES[..amount].iter().map(|name| ContextVar::new(name)).collect()
+    spread_variables(amount, 0)
+}
+
+/// Variables with `gap` others between each two, which are gone: whatever numbers variables have are far apart then.
+fn spread_variables(amount: usize, gap: usize) -> Vec<ContextVar<Tracked>> {
+    let spare = Living::default();
+    let spread = NAMES[..amount].iter().enumerate().map(|(number, name)| {
+        let variable = ContextVar::new(name);
+        // A variable may get its number with its first value.
+        Context::empty().with(&variable, Tracked::new(number as u32, &spare));
+        for _ in 0..gap {
+            Context::empty().with(&ContextVar::new("between"), ());
+        }
+        variable
+    });
+    spread.collect()
 }
 
 #[derive(Clone, Debug)]
@@ -78,9 +93,9 @@ struct World {
 }
 
 impl World {
-    fn new(amount: usize) -> World {
+    fn new(variables: Vec<ContextVar<Tracked>>) -> World {
         World {
-            variables: variables(amount),
+            variables,
             living: Living::default(),
             next: 0,
             contexts: vec![(Context::empty(), Map::new())],
@@ -218,8 +233,8 @@ impl World {
     }
 }
 
-fn check_history(amount: usize, ops: &[Op]) {
-    let mut world = World::new(amount);
+fn check_history(variables: Vec<ContextVar<Tracked>>, ops: &[Op]) {
+    let mut world = World::new(variables);
     for (number, op) in ops.iter().enumerate() {
         world.step(op);
         world.check(number * 7);
@@ -234,7 +249,7 @@ fn check_history(amount: usize, ops: &[Op]) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 100 },
+        cases: crate::support::cases(80),
         max_shrink_iters: 5_000,
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -242,15 +257,16 @@ proptest! {
 
     #[test]
     fn small_contexts_do_what_hash_maps_do(ops in prop::collection::vec(op(), 1..if cfg!(miri) { 10 } else { 60 })) {
-        check_history(6, &ops);
+        check_history(variables(6), &ops);
     }
 
     #[test]
     fn contexts_of_any_size_do_what_hash_maps_do(
         amount in 1..if cfg!(miri) { 40_usize } else { 400 },
+        gap in prop_oneof![Just(0_usize), Just(1), Just(20), Just(64)],
         ops in prop::collection::vec(op(), 1..if cfg!(miri) { 6 } else { 40 }),
     ) {
-        check_history(amount, &ops);
+        check_history(spread_variables(amount, gap), &ops);
     }
 }
 

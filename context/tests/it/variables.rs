@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use heirloom_context::{Context, ContextVar, context_var};
 
-use crate::support::{Ledger, block_on, on_a_fresh_thread, yield_once};
+use crate::support::{Ledger, block_on, count, on_a_fresh_thread, yield_once};
 
 context_var! {
     static COLOUR: &'static str;
@@ -262,6 +262,30 @@ fn variables_of_many_threads_do_not_mix() {
             });
         }
     });
+}
+
+#[test]
+fn a_variable_that_many_threads_bind_for_the_first_time_at_once_is_one_variable() {
+    for _ in 0..count(200) {
+        let variable = ContextVar::<usize>::new("contended");
+        let barrier = std::sync::Barrier::new(4);
+        let contexts: Vec<Context> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|own| {
+                    let (variable, barrier) = (&variable, &barrier);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        Context::empty().with(variable, own)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for (own, context) in contexts.iter().enumerate() {
+            assert_eq!(context.get(&variable), Some(own));
+            assert!(context.without(&variable).is_empty());
+        }
+    }
 }
 
 #[test]

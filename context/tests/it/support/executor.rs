@@ -23,9 +23,9 @@ type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) enum Executor {
     /// One queue, run by the thread that waits for the root task.
     Queue(Arc<Queue>),
-    /// The same queue, run by four threads: a task is polled by whichever takes it first.
+    /// The thread pool of `futures`, four threads: a task is polled by whichever takes it first.
     #[cfg(not(miri))]
-    Threads(Arc<Queue>),
+    Pool(&'static futures::executor::ThreadPool),
     /// tokio's multi-thread runtime, four workers.
     #[cfg(not(miri))]
     Tokio(&'static tokio::runtime::Runtime),
@@ -33,7 +33,8 @@ pub(crate) enum Executor {
 
 // One of each for the whole binary: to start threads for every case would cost more than the cases.
 #[cfg(not(miri))]
-static THREADS: LazyLock<Arc<Queue>> = LazyLock::new(|| Queue::on_threads(4));
+static POOL: LazyLock<futures::executor::ThreadPool> =
+    LazyLock::new(|| futures::executor::ThreadPool::builder().pool_size(4).create().expect("a pool"));
 #[cfg(not(miri))]
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().expect("a runtime")
@@ -68,7 +69,7 @@ impl Executor {
         vec![
             Executor::Queue(Arc::default()),
             #[cfg(not(miri))]
-            Executor::Threads(THREADS.clone()),
+            Executor::Pool(&POOL),
             #[cfg(not(miri))]
             Executor::Tokio(&RUNTIME),
         ]
@@ -116,7 +117,7 @@ impl Executor {
         match self {
             Executor::Queue(queue) => queue.push(job),
             #[cfg(not(miri))]
-            Executor::Threads(queue) => queue.push(job),
+            Executor::Pool(pool) => pool.spawn_ok(job),
             #[cfg(not(miri))]
             Executor::Tokio(runtime) => drop(runtime.spawn(job)),
         }
@@ -153,21 +154,6 @@ struct Task {
 impl Queue {
     fn push(self: &Arc<Self>, job: Job) {
         Arc::new(Task { job: Mutex::new(Some(job)), queue: Arc::downgrade(self) }).wake();
-    }
-
-    /// A queue with threads of its own, which live as long as the process.
-    #[cfg(not(miri))]
-    pub(crate) fn on_threads(threads: usize) -> Arc<Queue> {
-        let queue = Arc::new(Queue::default());
-        for _ in 0..threads {
-            let queue = queue.clone();
-            std::thread::spawn(move || {
-                loop {
-                    queue.next().step();
-                }
-            });
-        }
-        queue
     }
 
     fn next(&self) -> Arc<Task> {

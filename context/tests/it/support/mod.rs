@@ -20,6 +20,12 @@ pub(crate) fn count(ordinary: usize) -> usize {
     if cfg!(miri) { (ordinary / 200).max(3) } else { ordinary }
 }
 
+/// How many random cases a property is tried with, unless `PROPTEST_CASES` says otherwise.
+pub(crate) fn cases(ordinary: u32) -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    asked.unwrap_or(if cfg!(miri) { 2 } else { ordinary })
+}
+
 /// Runs `f` on a thread of its own, so that it starts from an empty root context, and passes a panic on.
 pub(crate) fn on_a_fresh_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|scope| join(scope.spawn(f)))
