@@ -133,6 +133,24 @@ impl Context {
         }
     }
 
+    /// A new context with everything that is bound in `over`, and for the rest what is bound here.
+    ///
+    /// ```
+    /// use heirloom_context::Context;
+    /// # heirloom_context::context_var! { static TENANT: u32; static DEPTH: u32; }
+    /// let here = Context::empty().with(&TENANT, 1).with(&DEPTH, 1);
+    /// let both = here.overlaid(&Context::empty().with(&TENANT, 2));
+    /// assert_eq!((both.get(&TENANT), both.get(&DEPTH)), (Some(2), Some(1)));
+    /// ```
+    #[must_use]
+    pub fn overlaid(&self, over: &Context) -> Context {
+        let mut bindings = self.bindings.clone();
+        for (id, value) in over.bindings.entries() {
+            bindings.change(id, Entry::Bound(value));
+        }
+        Context { bindings }
+    }
+
     /// A copy of the value bound here. Defaults are the variable's, not the context's: they do not show.
     ///
     /// ```

@@ -13,7 +13,7 @@
 //!
 //! # Who may change what
 //!
-//! The cell's word is owned by the thread. Two functions change it: [`install`] swaps it for another, [`write`] changes the
+//! The cell's word is owned by the thread. Two functions change it: [`install`] swaps it for another, [`write()`] changes the
 //! frame it points to. Both first deal with what may stand on the present word:
 //!
 //! * **Pins.** [`read`] lends a value without counting it. It leaves a note on its stack (a pin), linked from the

@@ -24,8 +24,7 @@ pub use crate::join::{join3, join4, join5, join6, join7, join8};
 /// | [`in_context`](Self::in_context), [`in_current_context`](Self::in_current_context) | a copy, kept between polls | no |
 ///
 /// The foreign `join!` and `select!` macros poll all branches in one task, hence in one context: what one branch
-/// sets, its siblings see. [`join`](crate::future::join), [`join_all`](crate::future::join_all) and
-/// [`select`](crate::future::select) isolate each branch; with the foreign ones, isolate by hand.
+/// sets, its siblings see. [`join`], [`join_all`] and [`select`] isolate each branch; with the foreign ones, isolate by hand.
 pub trait ContextFutureExt: Future + Sized {
     /// Puts a layer of its own around the future. What it binds is invisible outside and kept between polls; what it
     /// has not bound itself is what the current poller has bound *now*.

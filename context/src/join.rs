@@ -75,7 +75,7 @@ macro_rules! join_functions {
 join_functions! {
     /// Waits for both, each [isolated](crate::ContextFutureExt::isolated), polled in the order written.
     ///
-    /// For more than two there is [`join!`](crate::join), and [`join_all`] for many of one type.
+    /// For more than two there is [`join!`](crate::join!), and [`join_all`] for many of one type.
     ///
     /// Cancel-safe as its branches are: dropping it drops both, each in its context. A panic in a branch goes on to
     /// the caller.

@@ -3,7 +3,7 @@
 //! | bindings | what the word points to | a copy with one change costs |
 //! | --- | --- | --- |
 //! | none | nothing | – |
-//! | up to [`FLAT_MAX`] | a [block](crate::block) | its words |
+//! | up to [`FLAT_MAX`] | a [`block`] | its words |
 //! | more | an `imbl` map from the upper bits of the id to blocks | one block, and the map's path to it |
 //!
 //! Equal words are equal bindings. Whether a change happens in place or in a copy is decided here and below, by

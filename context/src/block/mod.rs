@@ -77,7 +77,9 @@ use table::{HIDDEN, PLACES_MAX, Places, REACH, Slot, Table};
 /// How many counts a copy takes rather than become a borrower.
 ///
 /// Two critical sections cost about as much as counting three values up and down (`benches`, row `set` at 4 variables).
-const COUNT_DIRECTLY: usize = 3;
+///
+/// Models have few variables, and are to lend.
+const COUNT_DIRECTLY: usize = if cfg!(loom) { 1 } else { 3 };
 
 /// How many changed entries a derived table of `bound` bindings may have if a copy of it is to be derived too.
 ///

@@ -1,0 +1,66 @@
+//! What does one operation on a context cost by itself: a read, a set, a snapshot, a fork, a swap?
+//!
+//! For a look at one change on one machine. What is promised is a ratio to a peer, and measured by the program
+//! `context`.
+#![forbid(unsafe_code)]
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion};
+use heirloom_benches::context::subjects::{self, Payload};
+use heirloom_context::{Context, raw};
+
+const SIZES: [usize; 3] = [1, 8, 100];
+
+/// Benchmarks `run` at each size: it gets a context of that many variables, and their number.
+fn per_size(
+    criterion: &mut Criterion,
+    name: &str,
+    run: impl Fn(&mut criterion::Bencher<'_>, Context, usize) + Copy,
+) {
+    let mut group = criterion.benchmark_group(name);
+    for n in SIZES {
+        let context = subjects::context::<u64>(n);
+        group.bench_function(BenchmarkId::from_parameter(n), |bencher| run(bencher, context.clone(), n));
+    }
+    group.finish();
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let vars = u64::pool().bound(subjects::MOST);
+    let unset = u64::pool().unset(1)[0];
+    let last = |n: usize| vars[n - 1];
+
+    per_size(&mut criterion, "read", |bencher, context, n| {
+        let var = black_box(last(n));
+        context.run(|| bencher.iter(|| var.with(|value| value.copied())));
+    });
+    per_size(&mut criterion, "read unset", |bencher, context, _| {
+        let var = black_box(unset);
+        context.run(|| bencher.iter(|| var.with(|value| value.copied())));
+    });
+    per_size(&mut criterion, "set, keeping the old context", |bencher, context, n| {
+        let var = black_box(last(n));
+        bencher.iter(|| context.with(var, black_box(7)));
+    });
+    per_size(&mut criterion, "set in place", |bencher, context, n| {
+        let var = black_box(last(n));
+        context.run(|| bencher.iter(|| var.set(black_box(7))));
+    });
+    per_size(&mut criterion, "snapshot", |bencher, context, _| {
+        context.run(|| bencher.iter(Context::current));
+    });
+    per_size(&mut criterion, "fork", |bencher, context, _| {
+        context.run(|| bencher.iter(Context::inherited));
+    });
+    per_size(&mut criterion, "swap in and out", |bencher, context, _| {
+        let mut task = raw::Live::new(context);
+        bencher.iter(|| {
+            raw::swap(&mut task);
+            black_box(());
+            raw::swap(&mut task);
+        });
+    });
+    criterion.final_summary();
+}

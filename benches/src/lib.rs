@@ -1,0 +1,14 @@
+//! Measurements of Heirloom, beside what a user would otherwise take.
+//!
+//! [`harness`] runs the contenders of a case in turn, round by round, in one process, so that each round yields a
+//! ratio between neighbours in time; [`stats`] condenses the rounds, [`goal`] judges ratios, [`report`] prints and
+//! saves them, [`cli`] holds the options all programs share. None of these knows what is measured. [`context`] holds
+//! the questions about contexts; the peers (opentelemetry, tokio's task locals, persistent maps) appear there only.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod context;
+pub mod goal;
+pub mod harness;
+pub mod report;
+pub mod stats;

@@ -1,0 +1,130 @@
+//! From the attribute and its function to a plain function.
+//!
+//! The function stays as it is, inside one of the same name: its types, its `?` and its errors are checked as if nothing
+//! were around it.
+//!
+//! ```text
+//! fn name() -> R {
+//!     async fn name() -> R { … }
+//!     ::heirloom::block_on(name())
+//! }
+//! ```
+#![forbid(unsafe_code)]
+
+use proc_macro2::{Span, TokenStream};
+use quote::quote_spanned;
+use syn::parse::Parser;
+
+use crate::function::Function;
+use crate::options::Options;
+
+/// Workers of a test that does not say: two run in parallel, and many tests at a time do not fill the machine.
+const TEST_WORKERS: usize = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Main,
+    Test,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Main => "`#[heirloom::main]`",
+            Kind::Test => "`#[heirloom::test]`",
+        }
+    }
+
+    pub(crate) fn options(self) -> &'static str {
+        match self {
+            Kind::Main => "`workers = N`",
+            Kind::Test => "`workers = N` and `timeout = \"5s\"`",
+        }
+    }
+}
+
+pub(crate) fn expand(kind: Kind, options: TokenStream, item: TokenStream) -> TokenStream {
+    let function = match syn::parse2::<Function>(item.clone()) {
+        Ok(function) => function,
+        Err(error) => {
+            // With the item, which says what is wrong with it better than this does.
+            let mut tokens = error.into_compile_error();
+            tokens.extend(item);
+            return tokens;
+        }
+    };
+    let parser = |input: syn::parse::ParseStream<'_>| Options::parse(kind, input);
+    match (function.check(kind), parser.parse2(options)) {
+        (Ok(()), Ok(options)) => plain(kind, &function, options),
+        (Ok(()), Err(error)) => refused(&error, plain(kind, &function, Options::default())),
+        (Err(error), Ok(_)) => refused(&error, placeholder(&function)),
+        (Err(mut error), Err(other)) => {
+            error.combine(other);
+            refused(&error, placeholder(&function))
+        }
+    }
+}
+
+/// With something that takes the function's place, so that nobody misses it besides.
+fn refused(error: &syn::Error, item: TokenStream) -> TokenStream {
+    let mut tokens = error.to_compile_error();
+    tokens.extend(item);
+    tokens
+}
+
+fn placeholder(Function { visibility, signature, .. }: &Function) -> TokenStream {
+    let name = &signature.ident;
+    quote_spanned! {Span::mixed_site()=>
+        #[allow(dead_code)]
+        #visibility fn #name() {}
+    }
+}
+
+fn plain(kind: Kind, function: &Function, options: Options) -> TokenStream {
+    let Function { attributes, visibility, signature, body } = function;
+    let (name, output) = (&signature.ident, &signature.output);
+    let test = (kind == Kind::Test).then(|| {
+        quote_spanned! {Span::mixed_site()=> #[::core::prelude::v1::test] }
+    });
+    let run = run(kind, name, options);
+    quote_spanned! {Span::mixed_site()=>
+        #test
+        #(#attributes)*
+        #visibility fn #name() #output {
+            #signature #body
+            #run
+        }
+    }
+}
+
+fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
+    let span = Span::mixed_site();
+    let Options { workers, timeout } = options;
+    let workers = match (kind, workers) {
+        (_, Some(workers)) => quote_spanned! {span=> #workers },
+        (Kind::Test, None) => quote_spanned! {span=> #TEST_WORKERS },
+        (Kind::Main, None) => return quote_spanned! {span=> ::heirloom::block_on(#name()) },
+    };
+    let future = match timeout {
+        None => quote_spanned! {span=> #name() },
+        Some((text, limit)) => {
+            let (seconds, nanoseconds) = (limit.as_secs(), limit.subsec_nanos());
+            let message = format!("the test `{name}` has not ended within {}", text.value());
+            quote_spanned! {span=>
+                async {
+                    let limit = ::core::time::Duration::new(#seconds, #nanoseconds);
+                    match ::heirloom::wait_for(#name(), limit).await {
+                        ::core::result::Result::Ok(output) => output,
+                        ::core::result::Result::Err(_) => ::core::panic!(#message),
+                    }
+                }
+            }
+        }
+    };
+    quote_spanned! {span=>
+        match ::heirloom::Runtime::builder().workers(#workers).build() {
+            ::core::result::Result::Ok(runtime) => runtime.block_on(#future),
+            ::core::result::Result::Err(error) => ::core::panic!("the runtime cannot be started: {error}"),
+        }
+    }
+}

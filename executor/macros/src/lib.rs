@@ -1,0 +1,98 @@
+//! The attributes of the `heirloom` executor. Use them from there: what they expand to names `::heirloom`.
+#![forbid(unsafe_code)]
+
+mod expand;
+mod function;
+mod options;
+
+use proc_macro::TokenStream;
+
+use crate::expand::Kind;
+
+/// Makes an `async fn main` a program: the body runs to its end on the thread that starts the program, and what it
+/// spawns on a runtime's workers.
+///
+/// What the function returns is what the program returns, so `Result` and `ExitCode` work. When it returns, tasks that
+/// still run are cancelled with the process.
+///
+/// | option | meaning |
+/// | --- | --- |
+/// | `workers = N` | a runtime of its own with that many workers; without it, the default runtime |
+///
+/// The function takes no arguments and is not generic.
+///
+/// # Examples
+///
+/// ```
+/// #[heirloom::main]
+/// async fn main() -> Result<(), heirloom::JoinError> {
+///     let answer = heirloom::spawn(async { 6 * 7 }).await?;
+///     println!("{answer}");
+///     Ok(())
+/// }
+/// ```
+///
+/// With options:
+///
+/// ```
+/// #[heirloom::main(workers = 2)]
+/// async fn main() {
+///     println!("two workers");
+/// }
+/// ```
+///
+/// Without the attribute, the first of them reads:
+///
+/// ```
+/// fn main() -> Result<(), heirloom::JoinError> {
+///     heirloom::block_on(async {
+///         let answer = heirloom::spawn(async { 6 * 7 }).await?;
+///         println!("{answer}");
+///         Ok(())
+///     })
+/// }
+/// ```
+///
+/// # Panics
+/// If the runtime's threads cannot be started.
+#[proc_macro_attribute]
+pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
+    expand::expand(Kind::Main, options.into(), item.into()).into()
+}
+
+/// Makes an `async fn` a test. It runs on a runtime of its own, which ends with it: what a test leaves running does not
+/// disturb the next one.
+///
+/// | option | meaning |
+/// | --- | --- |
+/// | `workers = N` | how many workers; two, if not given |
+/// | `timeout = "5s"` | the test fails when it has not ended after that time; a number with `ms`, `s`, `m` or `h` |
+///
+/// `seed` and `virtual_time` are reserved, and refused, until there is a simulator to give them to.
+///
+/// The limit is a [`wait_for`](https://docs.rs/heirloom/latest/heirloom/fn.wait_for.html) around the body: it is noticed
+/// at an `.await`. It does not interrupt code that never gets to one.
+///
+/// A panic in the body fails the test, as in any. A panic in a task that the test has spawned is seen by whoever joins
+/// the task, and by nobody else: to have it fail the test, await the handle and `unwrap`, or spawn in a `TaskGroup`.
+///
+/// `#[should_panic]`, `#[ignore]` and all other attributes of a test work as they do without this one.
+///
+/// # Examples
+///
+/// ```
+/// #[heirloom::test(workers = 4, timeout = "5s")]
+/// async fn a_child_inherits() -> Result<(), heirloom::JoinError> {
+///     heirloom::context_var! { static TENANT: u32; }
+///     TENANT.set(7);
+///     assert_eq!(heirloom::spawn(async { TENANT.get() }).await?, Some(7));
+///     Ok(())
+/// }
+/// ```
+///
+/// # Panics
+/// The test, if the runtime's threads cannot be started.
+#[proc_macro_attribute]
+pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
+    expand::expand(Kind::Test, options.into(), item.into()).into()
+}

@@ -1,0 +1,193 @@
+//! A pool of threads for closures that block.
+//!
+//! A closure is a task like any other, whose future returns at its first poll; it is scheduled here instead of on the
+//! workers. The pool grows when a closure arrives and nobody is free, up to its cap, and shrinks when threads have
+//! had nothing to do for a while. Closures wait in a queue that is as long as it must be: see
+//! [`Stats::blocking_queued`](crate::Stats::blocking_queued).
+//!
+//! If the operating system refuses a thread, the closure waits for the others; if there are none, it is cancelled with
+//! [`NoThread`](crate::CancelReason::NoThread). Nothing panics, and no handle is left without an answer.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::join_handle::CancelReason;
+use crate::scheduler::current;
+use crate::scheduler::shared::Shared;
+use crate::task::cell::{Header, Runnable, TaskRef};
+use crate::task::{Schedule, budget};
+use crate::threads::Threads;
+
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    work: Condvar,
+    threads: Threads,
+    cap: usize,
+    keep_alive: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Runnable>,
+    /// Started and not ended.
+    threads: usize,
+    /// Waiting for work, those that were told of some included.
+    idle: usize,
+    /// Told of work they have not taken yet.
+    called: usize,
+    closed: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(threads: Threads, cap: usize, keep_alive: Duration) -> Pool {
+        Pool { state: Mutex::default(), work: Condvar::new(), threads, cap: cap.max(1), keep_alive }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No user code runs under this lock, so nothing is half done when it is poisoned.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn submit(self: &Arc<Self>, task: Runnable) {
+        let mut state = self.lock();
+        if state.closed {
+            drop(state);
+            // Dropped, it is cancelled.
+            return drop(task);
+        }
+        state.queue.push_back(task);
+        if state.idle > state.called {
+            state.called += 1;
+            drop(state);
+            return self.work.notify_one();
+        }
+        if state.threads == self.cap {
+            return;
+        }
+        state.threads += 1;
+        drop(state);
+        let pool = Arc::clone(self);
+        if self.threads.start("blocking", move || pool.run()).is_err() {
+            let mut state = self.lock();
+            state.threads -= 1;
+            // Whoever is left takes the work. If nobody is, there is nobody to wait for.
+            let orphans = if state.threads == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
+            drop(state);
+            for task in orphans {
+                task.header().set_reason(CancelReason::NoThread);
+                drop(task);
+            }
+        }
+    }
+
+    /// What each thread does.
+    fn run(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(task) = state.queue.pop_front() {
+                drop(state);
+                task.run();
+                state = self.lock();
+                continue;
+            }
+            if state.closed {
+                break;
+            }
+            state.idle += 1;
+            let (mut woken, timeout) =
+                self.work.wait_timeout(state, self.keep_alive).unwrap_or_else(PoisonError::into_inner);
+            woken.idle -= 1;
+            let called = woken.called > 0;
+            woken.called = woken.called.saturating_sub(1);
+            state = woken;
+            if timeout.timed_out() && !called && state.queue.is_empty() {
+                break;
+            }
+        }
+        state.threads -= 1;
+        drop(state);
+        // `close` may be waiting.
+        self.work.notify_all();
+    }
+
+    /// Takes no further work, and gives up what was not begun. Waits for the threads, until the deadline at most.
+    pub(crate) fn close(&self, deadline: Option<Instant>) {
+        let mut state = self.lock();
+        state.closed = true;
+        let queue = std::mem::take(&mut state.queue);
+        drop(state);
+        self.work.notify_all();
+        drop(queue);
+        let Some(deadline) = deadline else { return };
+        let mut state = self.lock();
+        while state.threads > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Whether nothing waits and nothing runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.queue.is_empty() && state.idle == state.threads && state.called == 0
+    }
+
+    /// Threads, and closures that wait for one.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.threads, state.queue.len())
+    }
+}
+
+/// The scheduler of blocking closures.
+pub(crate) struct Blocking {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Schedule for Blocking {
+    fn schedule(&self, task: Runnable) {
+        self.shared.blocking.submit(task);
+    }
+
+    fn forget(&self, task: &Header) -> Option<TaskRef> {
+        self.shared.forget(task)
+    }
+
+    fn panicked(&self) {
+        self.shared.panicked();
+    }
+}
+
+/// A blocking closure as a future.
+pub(crate) struct Call<F> {
+    f: Option<F>,
+    shared: Arc<Shared>,
+}
+
+impl<F> Call<F> {
+    pub(crate) fn new(f: F, shared: Arc<Shared>) -> Call<F> {
+        Call { f: Some(f), shared }
+    }
+}
+
+impl<F> Unpin for Call<F> {}
+
+impl<F: FnOnce() -> R, R> Future for Call<F> {
+    type Output = R;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
+        let f = self.f.take().expect("polled once");
+        // What it spawns belongs to the same runtime; it may take its time.
+        let _entered = current::enter(&self.shared);
+        let _unlimited = budget::unlimited();
+        Poll::Ready(f())
+    }
+}

@@ -1,0 +1,191 @@
+//! How a runtime is made.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heirloom_context::{Ambient, Ambients, Context};
+
+use crate::runtime::Runtime;
+
+/// What happens when a task panics, besides its joiner being told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PanicPolicy {
+    /// Nothing: a panicking task harms only its joiner.
+    #[default]
+    Isolate,
+    /// The process aborts.
+    Abort,
+}
+
+/// A function of the user's that is called by threads.
+pub(crate) type ThreadHook = Arc<dyn Fn() + Send + Sync>;
+
+/// Options of a runtime; made by [`Runtime::builder`].
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = heirloom::Runtime::builder().workers(2).thread_name("mill").build()?;
+/// assert_eq!(runtime.block_on(async { 1 + 1 }), 2);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Builder {
+    pub(crate) workers: Option<usize>,
+    pub(crate) thread_name: String,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) max_blocking_threads: usize,
+    pub(crate) blocking_keep_alive: Duration,
+    pub(crate) root: Context,
+    pub(crate) on_panic: PanicPolicy,
+    pub(crate) ambients: Ambients,
+    pub(crate) on_thread_start: Option<ThreadHook>,
+    pub(crate) on_thread_stop: Option<ThreadHook>,
+    pub(crate) search: Duration,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Builder::new()
+    }
+}
+
+impl Builder {
+    /// All defaults.
+    pub fn new() -> Builder {
+        Builder {
+            workers: None,
+            thread_name: "heirloom".to_owned(),
+            stack_size: None,
+            // As tokio's: blocking calls mostly wait, and a service that needs more should know.
+            max_blocking_threads: 512,
+            blocking_keep_alive: Duration::from_secs(10),
+            root: Context::empty(),
+            on_panic: PanicPolicy::default(),
+            ambients: Ambients::new(),
+            on_thread_start: None,
+            on_thread_stop: None,
+            search: Duration::ZERO,
+        }
+    }
+
+    /// How many worker threads. Without it: `HEIRLOOM_WORKERS`, else as many as the process may use processors (its
+    /// affinity and cgroup quota respected).
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// What threads are called; they get a suffix each. Without it: `heirloom`.
+    #[must_use]
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// The stack of each thread, in bytes. Without it: what the standard library takes.
+    #[must_use]
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// How many threads may run blocking closures at a time; the others wait in a queue. Without it: 512.
+    #[must_use]
+    pub fn max_blocking_threads(mut self, threads: usize) -> Self {
+        self.max_blocking_threads = threads;
+        self
+    }
+
+    /// The context in which [background tasks](crate::spawn_background) start. Without it: the empty one.
+    #[must_use]
+    pub fn root_context(mut self, context: Context) -> Self {
+        self.root = context;
+        self
+    }
+
+    /// What happens when a task panics.
+    #[must_use]
+    pub fn on_panic(mut self, policy: PanicPolicy) -> Self {
+        self.on_panic = policy;
+        self
+    }
+
+    /// A foreign ambient state that follows tasks: captured at each spawn, put around each poll and around the drop.
+    #[must_use]
+    pub fn ambient(mut self, ambient: Arc<dyn Ambient>) -> Self {
+        self.ambients.push(ambient);
+        self
+    }
+
+    /// Called by each worker and blocking thread when it starts. A panic in it is reported and ignored.
+    #[must_use]
+    pub fn on_thread_start(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_thread_start = Some(Arc::new(f));
+        self
+    }
+
+    /// Called by each worker and blocking thread when it ends. A panic in it is reported and ignored.
+    #[must_use]
+    pub fn on_thread_stop(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_thread_stop = Some(Arc::new(f));
+        self
+    }
+
+    /// How long an idle worker goes on searching before it parks. Longer means that work from outside is seen sooner,
+    /// and costs processor time. Without it: not at all; more than a millisecond is taken for one.
+    #[must_use]
+    pub fn search(mut self, search: Duration) -> Self {
+        self.search = search.min(Duration::from_millis(1));
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// If there are to be no workers, or more than 32,768, or if the operating system refuses a thread. Threads that
+    /// were started are stopped then.
+    pub fn build(self) -> io::Result<Runtime> {
+        Runtime::start(self)
+    }
+
+    pub(crate) fn worker_count(&self) -> io::Result<usize> {
+        let workers = match self.workers {
+            Some(workers) => workers,
+            None => default_workers()?,
+        };
+        let wrong = |message| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        match workers {
+            0 => wrong("a runtime needs at least one worker; leave `workers` out for one per processor"),
+            1..=32_768 => Ok(workers),
+            _ => wrong("a runtime has at most 32,768 workers"),
+        }
+    }
+}
+
+fn default_workers() -> io::Result<usize> {
+    match std::env::var("HEIRLOOM_WORKERS") {
+        Ok(text) => text.trim().parse().map_err(|_| {
+            let message = format!("HEIRLOOM_WORKERS must be a number of workers, not `{text}`");
+            io::Error::new(io::ErrorKind::InvalidInput, message)
+        }),
+        Err(_) => Ok(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("workers", &self.workers)
+            .field("thread_name", &self.thread_name)
+            .field("stack_size", &self.stack_size)
+            .field("max_blocking_threads", &self.max_blocking_threads)
+            .field("on_panic", &self.on_panic)
+            .finish_non_exhaustive()
+    }
+}

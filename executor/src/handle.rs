@@ -1,0 +1,224 @@
+//! Handles of runtimes.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use futures_task::{FutureObj, Spawn, SpawnError};
+use heirloom_context::Context;
+use heirloom_context::raw::{self, Execution, Live};
+
+use crate::ambient::WithAmbients;
+use crate::blocking::{Blocking, Call};
+use crate::join_handle::{AbortHandle, JoinHandle};
+use crate::parked;
+use crate::runtime::default_runtime;
+use crate::scheduler::current;
+use crate::scheduler::shared::Shared;
+use crate::stats::{Stats, TaskDump, WorkerStats};
+use crate::task::cell::{self, Parts, Spawned};
+use crate::time;
+
+/// A handle of a [`Runtime`](crate::Runtime): cheap to clone, to be sent about, and to be kept after the runtime is
+/// gone. What is spawned through it then resolves as cancelled.
+///
+/// ```
+/// # heirloom::block_on(async {
+/// let handle = heirloom::spawn(async { heirloom::Handle::current().unwrap() }).await.unwrap();
+/// assert_eq!(handle.spawn(async { 1 }).await.unwrap(), 1);
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Handle {
+        Handle { shared }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The runtime this thread belongs to: in a task, a blocking closure, or a runtime's `block_on`.
+    pub fn current() -> Option<Handle> {
+        current::runtime().map(Handle::new)
+    }
+
+    /// The current runtime, else the default one.
+    pub(crate) fn current_or_default() -> Handle {
+        Handle::current().unwrap_or_else(|| default_runtime().clone())
+    }
+
+    /// Runs a future on the calling thread; see [`block_on`](crate::block_on). What it spawns runs on this runtime.
+    ///
+    /// # Panics
+    /// On a worker thread.
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let _entered = current::enter(&self.shared);
+        let _timers = time::enter(Arc::clone(&self.shared.timers), self.shared.remotes.len());
+        parked::run(future)
+    }
+
+    /// Spawns a task on this runtime; see [`spawn`](crate::spawn()).
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.launch(future, parts(Context::inherited()))
+    }
+
+    /// Spawns a task on this runtime in an explicit context; see [`spawn_in`](crate::spawn_in).
+    #[track_caller]
+    pub fn spawn_in<F>(&self, context: Context, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.launch(future, parts(context))
+    }
+
+    /// Spawns a task on this runtime that belongs to nobody; see [`spawn_background`](crate::spawn_background).
+    #[track_caller]
+    pub fn spawn_background<F>(&self, future: F) -> AbortHandle
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let live = Live::new(self.shared.root.clone());
+        let handle = self.launch(future, Parts { live, place: Location::caller(), name: None });
+        let abort = handle.abort_handle();
+        handle.detach();
+        abort
+    }
+
+    /// Runs a blocking closure on this runtime's pool; see [`spawn_blocking`](crate::spawn_blocking).
+    #[track_caller]
+    pub fn spawn_blocking<F, R>(&self, f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        self.launch_blocking(f, parts(Context::inherited()))
+    }
+
+    pub(crate) fn launch<F>(&self, future: F, parts: Parts) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        if self.shared.ambients.is_empty() {
+            return self.begin(cell::spawn(future, shared, parts));
+        }
+        let captured = self.shared.ambients.capture();
+        self.begin(cell::spawn(WithAmbients::new(future, captured), shared, parts))
+    }
+
+    pub(crate) fn launch_blocking<F, R>(&self, f: F, parts: Parts) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let scheduler = Blocking { shared: Arc::clone(&self.shared) };
+        let call = Call::new(f, Arc::clone(&self.shared));
+        if self.shared.ambients.is_empty() {
+            return self.begin(cell::spawn(call, scheduler, parts));
+        }
+        let captured = self.shared.ambients.capture();
+        self.begin(cell::spawn(WithAmbients::new(call, captured), scheduler, parts))
+    }
+
+    /// Registers a task and schedules it; if the runtime is gone, the task is cancelled.
+    fn begin<T>(&self, spawned: Spawned<T>) -> JoinHandle<T> {
+        let Spawned { registered, runnable, join } = spawned;
+        match self.shared.registry.insert(self.shared.shard(), registered) {
+            Ok(()) => runnable.schedule(),
+            // A runnable that is dropped cancels its task.
+            Err(registered) => drop((runnable, registered)),
+        }
+        join
+    }
+
+    /// What the runtime is doing.
+    ///
+    /// ```
+    /// # heirloom::block_on(async {
+    /// # heirloom::spawn(async {}).await.unwrap();
+    /// # let handle = heirloom::spawn(async { heirloom::Handle::current().unwrap() }).await.unwrap();
+    /// assert!(handle.stats().workers.iter().map(|worker| worker.polls).sum::<u64>() >= 1);
+    /// # });
+    /// ```
+    pub fn stats(&self) -> Stats {
+        let shared = &self.shared;
+        let worker = |remote: &crate::scheduler::shared::Remote| WorkerStats {
+            polls: remote.counters.polls.load(Relaxed),
+            steals: remote.counters.steals.load(Relaxed),
+            parks: remote.counters.parks.load(Relaxed),
+            queued: remote.stealer.len(),
+        };
+        let (blocking_threads, blocking_queued) = shared.blocking.load();
+        Stats {
+            tasks: shared.registry.len(),
+            timers: shared.timers.len(),
+            injected: shared.injector.len(),
+            blocking_threads,
+            blocking_queued,
+            workers: shared.remotes.iter().map(worker).collect(),
+        }
+    }
+
+    /// All tasks that are not over.
+    pub fn dump(&self) -> Vec<TaskDump> {
+        self.shared.registry.tasks().iter().map(|task| TaskDump::of(task.header())).collect()
+    }
+
+    /// Waits until nothing is runnable: every task waits for something outside, or for a timer.
+    ///
+    /// # Panics
+    /// On a worker thread, which would wait for itself.
+    #[track_caller]
+    pub fn wait_until_idle(&self) {
+        assert!(!current::is_worker(), "a worker that waits until its runtime is idle waits for itself");
+        self.shared.bell.wait(None, || self.shared.is_idle());
+    }
+}
+
+/// A task's parts in `context`, with the spawner's deadline.
+#[track_caller]
+pub(crate) fn parts(context: Context) -> Parts {
+    let mut live = Live::new(context);
+    live.set_execution(inherited_execution());
+    Parts { live, place: Location::caller(), name: None }
+}
+
+/// The deadline follows ownership, eagerness does not.
+pub(crate) fn inherited_execution() -> Execution {
+    raw::execution().with_eager(false)
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("workers", &self.shared.remotes.len()).finish_non_exhaustive()
+    }
+}
+
+/// For generic code. Tasks are detached.
+impl Spawn for Handle {
+    fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), SpawnError> {
+        self.status()?;
+        self.spawn(future).detach();
+        Ok(())
+    }
+
+    fn status(&self) -> Result<(), SpawnError> {
+        if self.shared.closing.load(Relaxed) { Err(SpawnError::shutdown()) } else { Ok(()) }
+    }
+}

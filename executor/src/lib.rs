@@ -1,0 +1,103 @@
+//! A work-stealing async executor whose tasks *inherit* their spawner's context.
+//!
+//! A request id, a tenant, a deadline, a precision: set it once, and every future you await and every task you spawn
+//! sees it, on whichever worker it is polled, with nothing written at the call site.
+//!
+//! ```
+//! use heirloom::context_var;
+//!
+//! context_var! { static REQUEST_ID: u64; }
+//!
+//! async fn query() -> String {
+//!     // Four calls deep, nobody has passed it along.
+//!     format!("request {}", REQUEST_ID.get().unwrap())
+//! }
+//!
+//! heirloom::block_on(async {
+//!     REQUEST_ID.set(7);
+//!     assert_eq!(heirloom::spawn(query()).await.unwrap(), "request 7");
+//! });
+//! ```
+//!
+//! # The rule
+//!
+//! **Spawning forks, awaiting shares.** Every spawned future is a task that has captured what it inherits of its spawner's
+//! context at the call. The worker swaps the task's context in for each poll and out after. A future that is merely
+//! awaited, or wrapped in [`wait_for`], is part of the task that awaits it. See [`context`] for all that can be done
+//! with variables and contexts.
+//!
+//! # What is promised
+//!
+//! Each of these has a test of its name.
+//!
+//! * **Every wake-up leads to a poll** that begins after it, unless the task is over.
+//! * **No poll after completion.**
+//! * **A future is dropped exactly once, in its own context**, whichever thread does it.
+//! * **Wakers may outlive the runtime.** They do nothing then.
+//! * **Every runnable task runs within a bounded time**, if there are finitely many and each poll ends within some
+//!   bound: nobody is starved by the next slot, by pairs that wake each other, by the injector, or by timers.
+//! * **A worker that sleeps is woken by work from anywhere.**
+//! * **Shutdown drops every future that is not being polled** before it returns.
+//! * **A panicking task harms only its joiner.**
+//! * **No failure to create a thread panics.**
+//! * **An idle runtime uses no CPU.**
+//! * **The context a task sees is right whichever worker polls it.**
+//! * **Every API answers during thread teardown.**
+//!
+//! Nothing is promised about order. Numbers, such as how often a queue is looked at, may change.
+//!
+//! # What cannot happen here, and what can
+//!
+//! A task that was woken waits for the end of the poll that its worker has begun, even if other workers are idle: a poll
+//! that blocks delays it. Use [`spawn_blocking`] for what blocks.
+//!
+//! Forking the process is not supported while a runtime exists, except to call `exec`: the child has none of the
+//! threads.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod ambient;
+mod blocking;
+mod builder;
+mod cancel;
+mod group;
+mod handle;
+mod join_handle;
+mod local;
+mod parked;
+mod runtime;
+mod scheduler;
+mod shield;
+mod spawn;
+mod stats;
+mod sync;
+pub mod task;
+mod threads;
+pub mod time;
+mod waiters;
+
+/// Context variables, snapshots, and futures with a context of their own: the crate `heirloom-context`.
+pub mod context {
+    pub use heirloom_context::*;
+}
+
+pub use builder::{Builder, PanicPolicy};
+pub use cancel::{CancelToken, Cancelled, DropGuard};
+pub use group::{GroupError, GroupHandle, Results, TaskGroup};
+pub use handle::Handle;
+pub use heirloom_context::{
+    Context, ContextFutureExt, ContextIteratorExt, ContextStreamExt, ContextVar, context_var,
+};
+pub use heirloom_macros::{main, test};
+pub use join_handle::{AbortHandle, CancelReason, JoinError, JoinHandle};
+pub use local::{LocalSet, spawn_local};
+pub use runtime::{Runtime, ShutdownReport};
+pub use shield::{Shield, shield};
+pub use spawn::{block_on, spawn, spawn_background, spawn_blocking, spawn_in};
+pub use stats::{Stats, TaskDump, WorkerStats};
+pub use task::yield_now;
+pub use time::{Elapsed, deadline, interval, remaining, sleep, sleep_until, wait_for, wait_until};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeIsTested;

@@ -1,0 +1,236 @@
+//! Tasks that stay on their thread.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::marker::PhantomData;
+use std::pin::pin;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
+
+use crate::handle::parts;
+use crate::join_handle::{CancelReason, JoinHandle};
+use crate::scheduler::registry::Registry;
+use crate::task::Schedule;
+use crate::task::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
+
+/// Polls in a row before the others on the thread get a turn.
+///
+/// As `scheduler::budget::LOOK_AROUND`.
+const BATCH: usize = 61;
+
+/// A set of tasks that are not `Send`: all of them run on the thread that has the set, while it is being
+/// [run](Self::run_until).
+///
+/// The rules are those of other tasks: [`spawn_local`](Self::spawn_local) inherits, dropping a handle cancels. Dropping
+/// the set cancels all its tasks, here and now.
+///
+/// ```
+/// use std::rc::Rc;
+///
+/// let set = heirloom::LocalSet::new();
+/// let shared = Rc::new(5);
+/// let value = set.block_on(async {
+///     let theirs = Rc::clone(&shared);
+///     heirloom::spawn_local(async move { *theirs + 1 }).await.unwrap()
+/// });
+/// assert_eq!(value, 6);
+/// ```
+pub struct LocalSet {
+    shared: Arc<Shared>,
+    /// Its tasks are this thread's.
+    not_send: PhantomData<*const ()>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    registry: Registry,
+}
+
+#[derive(Default)]
+struct Queue {
+    tasks: VecDeque<Runnable>,
+    /// Whoever runs the set.
+    waker: Option<Waker>,
+    /// The set is gone, and all its tasks are over.
+    dead: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // No user code runs under this lock, so nothing is half done when it is poisoned.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Schedule for Arc<Shared> {
+    fn schedule(&self, task: Runnable) {
+        let mut queue = self.lock();
+        if queue.dead {
+            drop(queue);
+            // The task is over, so this drops nothing of its own.
+            return drop(task);
+        }
+        queue.tasks.push_back(task);
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn forget(&self, task: &Header) -> Option<TaskRef> {
+        self.registry.remove(task)
+    }
+}
+
+thread_local! {
+    // Without drop glue, so that it answers during thread teardown.
+    static CURRENT: Cell<*const LocalSet> = const { Cell::new(ptr::null()) };
+}
+
+/// Puts back the set that was current before.
+struct Entered(*const LocalSet);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+impl LocalSet {
+    /// An empty set.
+    pub fn new() -> LocalSet {
+        let shared = Shared { queue: Mutex::default(), registry: Registry::new(1) };
+        LocalSet { shared: Arc::new(shared), not_send: PhantomData }
+    }
+
+    /// Spawns a task into the set; it runs when the set does.
+    #[track_caller]
+    pub fn spawn_local<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+    {
+        self.launch(future, parts(heirloom_context::Context::inherited()))
+    }
+
+    fn launch<F>(&self, future: F, parts: Parts) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+    {
+        // SAFETY: the set stays on this thread, and runs, cancels and shuts its tasks down here alone. (Other threads
+        // may only put runnables into its queue; one that is dropped elsewhere, once the set is dead, belongs to a task
+        // that is over.) The join handle is not `Send` unless the output is, and that is moved to another thread only
+        // by a handle that is.
+        let spawned = unsafe { cell::spawn_unchecked(future, Arc::clone(&self.shared), parts) };
+        let Spawned { registered, runnable, join } = spawned;
+        match self.shared.registry.insert(0, registered) {
+            Ok(()) => runnable.schedule(),
+            Err(registered) => drop((runnable, registered)),
+        }
+        join
+    }
+
+    /// Runs the set's tasks while `future` is awaited, and returns its output. The free
+    /// [`spawn_local`] works inside.
+    ///
+    /// Cancel-safe: tasks stay in the set.
+    pub async fn run_until<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            let _entered = Entered(CURRENT.replace(self));
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            self.poll_tasks(cx);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// [`run_until`](Self::run_until) on the calling thread; see [`block_on`](crate::block_on).
+    ///
+    /// # Panics
+    /// On a worker thread.
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        crate::block_on(self.run_until(future))
+    }
+
+    fn poll_tasks(&self, cx: &mut Context<'_>) {
+        // First the waker, then the tasks: whoever pushes one that is not seen finds the waker.
+        let waker = Some(cx.waker().clone());
+        let former = std::mem::replace(&mut self.shared.lock().waker, waker);
+        drop(former);
+        for _ in 0..BATCH {
+            let Some(task) = self.shared.lock().tasks.pop_front() else { return };
+            task.run();
+        }
+        // There may be more; the others have a turn first.
+        cx.waker().wake_by_ref();
+    }
+}
+
+impl Default for LocalSet {
+    fn default() -> Self {
+        LocalSet::new()
+    }
+}
+
+impl Drop for LocalSet {
+    fn drop(&mut self) {
+        self.shared.registry.close();
+        let _entered = Entered(CURRENT.replace(ptr::null()));
+        for task in self.shared.registry.tasks() {
+            task.shut_down(CancelReason::RuntimeGone);
+        }
+        let mut queue = self.shared.lock();
+        queue.dead = true;
+        let (tasks, waker) = (std::mem::take(&mut queue.tasks), queue.waker.take());
+        drop(queue);
+        drop((tasks, waker));
+    }
+}
+
+impl fmt::Debug for LocalSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalSet").field("tasks", &self.shared.registry.len()).finish_non_exhaustive()
+    }
+}
+
+/// For generic code. Tasks are detached.
+impl LocalSpawn for LocalSet {
+    fn spawn_local_obj(&self, future: LocalFutureObj<'static, ()>) -> Result<(), SpawnError> {
+        self.spawn_local(future).detach();
+        Ok(())
+    }
+}
+
+/// Spawns a task that stays on this thread, into the [`LocalSet`] that is being run here. The rules are those of
+/// [`spawn`](crate::spawn()).
+///
+/// # Panics
+/// Outside of a local set.
+#[track_caller]
+pub fn spawn_local<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+{
+    launch_current(future, parts(heirloom_context::Context::inherited()))
+}
+
+#[track_caller]
+pub(crate) fn launch_current<F>(future: F, parts: Parts) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+{
+    // SAFETY: set while the set is borrowed by `run_until` further up on this thread.
+    match unsafe { CURRENT.get().as_ref() } {
+        Some(set) => set.launch(future, parts),
+        None => panic!("`spawn_local` must be called inside `LocalSet::run_until` or `LocalSet::block_on`"),
+    }
+}

@@ -1,0 +1,319 @@
+//! Runtimes: threads, and what is done with all of them at once.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle as Thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_deque::{Injector, Worker as Queue};
+use crossbeam_utils::CachePadded;
+use crossbeam_utils::sync::Parker;
+
+use crate::blocking::Pool;
+use crate::builder::Builder;
+use crate::handle::Handle;
+use crate::join_handle::{CancelReason, JoinHandle};
+use crate::scheduler::current;
+use crate::scheduler::idle::Idle;
+use crate::scheduler::registry::Registry;
+use crate::scheduler::shared::{Bell, Remote, Shared};
+use crate::scheduler::worker::Worker;
+use crate::task::cell::TaskRef;
+use crate::threads::Threads;
+use crate::time::{Clock, Timers};
+
+/// Worker threads and everything they run.
+///
+/// Most programs need none of their own: [`block_on`](crate::block_on) and [`spawn`](crate::spawn()) use a process-wide
+/// one that starts at first use.
+///
+/// Dropping a runtime cancels all its tasks. Every future that is not being polled is dropped before the drop
+/// returns, in its own context; polls in progress are waited for, unless the runtime is dropped by one of its own tasks.
+/// Blocking closures that have begun run on by themselves. It is safe anywhere.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = heirloom::Runtime::new()?;
+/// let handle = runtime.spawn(async { 6 * 7 });
+/// assert_eq!(runtime.block_on(handle).unwrap(), 42);
+/// # Ok(()) }
+/// ```
+pub struct Runtime {
+    handle: Handle,
+    threads: Vec<Thread<()>>,
+}
+
+impl Runtime {
+    /// One with all defaults.
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn new() -> io::Result<Runtime> {
+        Builder::new().build()
+    }
+
+    /// Options for one.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn start(builder: Builder) -> io::Result<Runtime> {
+        let count = builder.worker_count()?;
+        let threads = Threads {
+            name: builder.thread_name.clone(),
+            stack_size: builder.stack_size,
+            on_start: builder.on_thread_start.clone(),
+            on_stop: builder.on_thread_stop.clone(),
+        };
+        let parts: Vec<_> = (0..count).map(|_| (Queue::new_fifo(), Parker::new())).collect();
+        let shared = share(&builder, threads.clone(), &parts);
+        let mut runtime =
+            Runtime { handle: Handle::new(Arc::clone(&shared)), threads: Vec::with_capacity(count) };
+        for (index, (queue, parker)) in parts.into_iter().enumerate() {
+            let worker_shared = Arc::clone(&shared);
+            // An error drops `runtime`, which stops the threads that were started.
+            let body = move || Worker::new(index, worker_shared, queue, parker).run();
+            runtime.threads.push(threads.start(&format!("worker-{index}"), body)?);
+        }
+        Ok(runtime)
+    }
+
+    /// A handle, to be cloned and sent about.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Runs a future on the calling thread; see [`block_on`](crate::block_on). What it spawns runs on this runtime.
+    ///
+    /// # Panics
+    /// On a worker thread.
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.handle.block_on(future)
+    }
+
+    /// Spawns a task on this runtime; see [`spawn`](crate::spawn()).
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle.spawn(future)
+    }
+
+    /// Runs a blocking closure on this runtime's pool; see [`spawn_blocking`](crate::spawn_blocking).
+    #[track_caller]
+    pub fn spawn_blocking<F, R>(&self, f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        self.handle.spawn_blocking(f)
+    }
+
+    /// What the runtime is doing.
+    pub fn stats(&self) -> crate::Stats {
+        self.handle.stats()
+    }
+
+    /// All its tasks.
+    pub fn dump(&self) -> Vec<crate::TaskDump> {
+        self.handle.dump()
+    }
+
+    /// Waits until nothing is runnable: every task waits for something outside, or for a timer.
+    ///
+    /// # Panics
+    /// On a worker thread, which would wait for itself.
+    #[track_caller]
+    pub fn wait_until_idle(&self) {
+        self.handle.wait_until_idle();
+    }
+
+    /// Ends the runtime: nothing further is accepted; for as long as `limit` the tasks that there are may finish; what is
+    /// still alive then is cancelled, and reported.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = heirloom::Runtime::new()?;
+    /// runtime.spawn(std::future::pending::<()>()).detach();
+    /// let report = runtime.shutdown(Duration::from_millis(10));
+    /// assert_eq!(report.cancelled().len(), 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn shutdown(mut self, limit: Duration) -> ShutdownReport {
+        let shared = Arc::clone(self.handle.shared());
+        // S1.
+        shared.closing.store(true, SeqCst);
+        shared.registry.close();
+        let deadline = Instant::now().checked_add(limit);
+        let own = current::with_worker(&shared, |worker| worker.is_some());
+        if !own {
+            shared.bell.wait(deadline, || shared.registry.len() == 0);
+        }
+        let cancelled = names(&shared.registry.tasks());
+        self.end();
+        shared.blocking.close(Some(deadline.unwrap_or_else(Instant::now)));
+        ShutdownReport { cancelled, still_running: names(&shared.registry.tasks()) }
+    }
+
+    /// S1 to S4.
+    fn end(&mut self) {
+        let shared = Arc::clone(self.handle.shared());
+        shared.closing.store(true, SeqCst);
+        shared.registry.close();
+        // S2.
+        for task in shared.registry.tasks() {
+            task.shut_down(CancelReason::Shutdown);
+        }
+        // S3, S4.
+        shared.closed.store(true, SeqCst);
+        shared.drain();
+        for remote in &shared.remotes {
+            remote.unparker.unpark();
+        }
+        shared.timers.close();
+        shared.blocking.close(None);
+        let own = current::is_worker();
+        for thread in self.threads.drain(..) {
+            // A task that ends its own runtime must not wait for itself, nor for others who may wait for it.
+            if !own {
+                // A worker catches everything; a panic would be a bug that was reported by the panic hook.
+                let _ = thread.join();
+            }
+        }
+        // What workers that had polls in progress have woken meanwhile.
+        shared.drain();
+    }
+}
+
+fn share(
+    builder: &Builder,
+    threads: Threads,
+    parts: &[(Queue<crate::task::cell::Runnable>, Parker)],
+) -> Arc<Shared> {
+    let remotes = parts.iter().map(|(queue, parker)| Remote {
+        stealer: queue.stealer(),
+        unparker: parker.unparker().clone(),
+        counters: CachePadded::default(),
+    });
+    Arc::new_cyclic(|weak: &std::sync::Weak<Shared>| {
+        let weak = weak.clone();
+        let unpark = Box::new(move || {
+            if let Some(shared) = weak.upgrade() {
+                shared.wake_keeper();
+            }
+        });
+        Shared {
+            injector: Injector::new(),
+            remotes: remotes.collect(),
+            idle: CachePadded::new(Idle::new(parts.len())),
+            registry: Registry::new(parts.len() + 2),
+            timers: Arc::new(Timers::new(parts.len() + 1, Clock::real(), unpark)),
+            blocking: Arc::new(Pool::new(threads, builder.max_blocking_threads, builder.blocking_keep_alive)),
+            root: builder.root.clone(),
+            ambients: builder.ambients.clone(),
+            on_panic: builder.on_panic,
+            search: builder.search,
+            keeper: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            bell: Bell::default(),
+            next_shard: AtomicUsize::new(0),
+        }
+    })
+}
+
+fn names(tasks: &[TaskRef]) -> Vec<String> {
+    let name = |task: &TaskRef| match &task.header().name {
+        Some(name) => name.to_string(),
+        None => format!("task {} spawned at {}", task.header().id, task.header().place),
+    };
+    tasks.iter().map(name).collect()
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("workers", &self.handle.shared().remotes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who was still alive when a runtime was [shut down](Runtime::shutdown): by name, or by where it was spawned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShutdownReport {
+    cancelled: Vec<String>,
+    still_running: Vec<String>,
+}
+
+impl ShutdownReport {
+    /// Tasks that had not finished when the time was up, and were cancelled.
+    pub fn cancelled(&self) -> &[String] {
+        &self.cancelled
+    }
+
+    /// Of these, those that could not be: blocking closures that run on, and polls in progress if the runtime was
+    /// shut down by one of its own tasks.
+    pub fn still_running(&self) -> &[String] {
+        &self.still_running
+    }
+
+    /// Whether everything had finished in time.
+    pub fn is_clean(&self) -> bool {
+        self.cancelled.is_empty() && self.still_running.is_empty()
+    }
+}
+
+/// The process-wide runtime, started at first use. It lives as long as the process.
+pub(crate) fn default_runtime() -> &'static Handle {
+    static DEFAULT: OnceLock<Runtime> = OnceLock::new();
+    let start = || {
+        // Fewer workers are better than none, and one that is closed from the start is better than a panic: what is
+        // spawned on it resolves as cancelled.
+        let mut builder = Builder::new();
+        loop {
+            let workers = builder.worker_count().unwrap_or(1);
+            match builder.clone().workers(workers).build() {
+                Ok(runtime) => return runtime,
+                Err(_) if workers > 1 => builder = builder.workers(workers / 2),
+                Err(error) => {
+                    eprintln!(
+                        "heirloom: the default runtime has no threads, so nothing can run on it: {error}"
+                    );
+                    return Runtime::without_workers();
+                }
+            }
+        }
+    };
+    DEFAULT.get_or_init(start).handle()
+}
+
+/// The timers of the default runtime, for futures outside of any.
+pub(crate) fn default_timers() -> Arc<Timers> {
+    Arc::clone(&default_runtime().shared().timers)
+}
+
+impl Runtime {
+    /// One that refuses everything.
+    fn without_workers() -> Runtime {
+        let threads = Threads { name: String::new(), stack_size: None, on_start: None, on_stop: None };
+        let shared = share(&Builder::new(), threads, &[]);
+        let mut runtime = Runtime { handle: Handle::new(shared), threads: Vec::new() };
+        runtime.end();
+        runtime
+    }
+}

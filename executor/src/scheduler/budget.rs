@@ -1,0 +1,15 @@
+//! All numbers of fairness.
+#![forbid(unsafe_code)]
+
+/// Polls after which a worker looks at the injector and the timers before its own queue.
+///
+/// 61 is tokio's, a prime near 64: rare enough to cost nothing, and out of step with patterns of powers of two.
+pub(crate) const LOOK_AROUND: u32 = 61;
+
+/// Polls of the next slot in a row before the queue gets a turn.
+///
+/// Two tasks that only wake each other would otherwise keep a worker for themselves.
+pub(crate) const NEXT_SLOT_STREAK: u32 = 3;
+
+/// Rounds through all queues before a searching worker gives up.
+pub(crate) const SEARCH_ROUNDS: u32 = 2;

@@ -1,0 +1,107 @@
+//! Who sleeps, who searches, whom to wake. See the [protocol](super); its step numbers stand in the comments.
+#![forbid(unsafe_code)]
+
+use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
+use crate::sync::atomic::{AtomicUsize, fence};
+use crate::sync::{Mutex, lock, weakened};
+
+#[derive(Debug)]
+pub(crate) struct Idle {
+    workers: usize,
+    /// Copies of what the list says, and of who searches, to be read without the lock.
+    sleepers: AtomicUsize,
+    searching: AtomicUsize,
+    list: Mutex<Vec<usize>>,
+}
+
+impl Idle {
+    pub(crate) fn new(workers: usize) -> Idle {
+        Idle {
+            workers,
+            sleepers: AtomicUsize::new(0),
+            searching: AtomicUsize::new(0),
+            list: Mutex::new(Vec::with_capacity(workers)),
+        }
+    }
+
+    /// P2 to P4. There may be work for one more: whom to unpark.
+    #[must_use]
+    pub(crate) fn notify(&self) -> Option<usize> {
+        // P2: pairs with W3 and F2.
+        if !weakened("notify fence") {
+            fence(SeqCst);
+        }
+        // P3.
+        if self.searching.load(Relaxed) > 0 || self.sleepers.load(Relaxed) == 0 {
+            return None;
+        }
+        // P4.
+        let mut list = lock(&self.list);
+        let worker = list.pop()?;
+        self.sleepers.store(list.len(), Relaxed);
+        self.searching.fetch_add(1, Relaxed);
+        Some(worker)
+    }
+
+    /// Whether one more may search.
+    pub(crate) fn start_search(&self) -> bool {
+        // A guess is enough: a searcher too many costs a little time, and is counted like any other.
+        if self.searching.load(Relaxed) * 2 >= self.workers {
+            return false;
+        }
+        self.searching.fetch_add(1, Relaxed);
+        true
+    }
+
+    /// F1 and F2. A searcher has found work. True if it was the last: it must look whether there is more.
+    #[must_use]
+    pub(crate) fn end_search(&self) -> bool {
+        let last = self.searching.fetch_sub(1, Relaxed) == 1;
+        if last {
+            // F2: pairs with P2.
+            if !weakened("search fence") {
+                fence(SeqCst);
+            }
+        }
+        last
+    }
+
+    /// W1 to W3. After this the worker must look at every queue before it parks.
+    pub(crate) fn announce(&self, worker: usize, was_searching: bool, keeper: bool) {
+        {
+            let mut list = lock(&self.list);
+            debug_assert!(!list.contains(&worker), "listed twice");
+            // W1. The keeper is woken last.
+            let place = if keeper { 0 } else { list.len() };
+            list.insert(place, worker);
+            self.sleepers.store(list.len(), Relaxed);
+        }
+        // W2.
+        if was_searching {
+            self.searching.fetch_sub(1, Relaxed);
+        }
+        // W3: pairs with P2.
+        if !weakened("announce fence") {
+            fence(SeqCst);
+        }
+    }
+
+    /// A worker goes on. True if somebody has woken it: it counts as searching then.
+    #[must_use]
+    pub(crate) fn retract(&self, worker: usize) -> bool {
+        let mut list = lock(&self.list);
+        match list.iter().position(|listed| *listed == worker) {
+            None => true,
+            Some(place) => {
+                list.remove(place);
+                self.sleepers.store(list.len(), Relaxed);
+                false
+            }
+        }
+    }
+
+    /// How many sleep.
+    pub(crate) fn sleepers(&self) -> usize {
+        lock(&self.list).len()
+    }
+}

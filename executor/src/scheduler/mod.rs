@@ -1,0 +1,70 @@
+//! Which task next, on which thread.
+//!
+//! # Where runnable tasks are
+//!
+//! | place | pushed by | taken by |
+//! | --- | --- | --- |
+//! | a worker's *next slot* | the worker, what it spawns or wakes | the worker alone, a few times in a row at most |
+//! | a worker's *queue* | the worker: what the next slot has lost, what has yielded | the worker, in order; others steal half |
+//! | the *injector* | every other thread | all workers, in batches, and each now and then before its own |
+//!
+//! # Searching and parking
+//!
+//! A worker without work *searches* (at most half of them at a time do), then *announces* that it sleeps, looks once
+//! more, and parks. Whoever pushes where others may take wakes one sleeper, unless somebody searches, who will find it.
+//!
+//! ```text
+//!   worker                                     whoever pushes
+//!   ──────                                     ──────────────
+//!   W1  sleepers += 1, into the list           P1  push
+//!   W2  searching -= 1, if it was              P2  fence(SeqCst)
+//!   W3  fence(SeqCst)                          P3  searching > 0 or sleepers = 0: done
+//!   W4  look at every queue                    P4  take one from the list:
+//!         work: out of the list, search again        sleepers -= 1, searching += 1
+//!         none: park                           P5  unpark it; it wakes up searching
+//!
+//!   worker that has found work while searching
+//!   F1  searching -= 1      F2  if it was the last: fence(SeqCst), look; more work: as P3
+//! ```
+//!
+//! **No wake-up is lost.** Of P2 and a worker's last W3 or F2, one is first. P2 first: the worker's look (W4, F2) sees
+//! the push. The worker's fence first: P3 sees the worker among the sleepers, or that it no longer searches; so P3 relies
+//! on a searcher only if that searcher's own fence, and look, is yet to come.
+//!
+//! **Not everybody wakes.** One push wakes one worker at most, and none while anybody searches. The woken one wakes the
+//! next only if there is more (F2): a burst of n tasks wakes as many workers as find work.
+//!
+//! **The waker does the book-keeping** (P4), so a worker is never listed twice, nor counted when it is awake. A worker
+//! that wakes up by itself (its timer) takes itself out first.
+//!
+//! # Who keeps the time
+//!
+//! Running workers look at the timers every [`budget::LOOK_AROUND`] polls and whenever they have nothing to do. Of the
+//! parked ones, one is the *keeper*: it sleeps only until the next deadline. It stands at the bottom of the list, so it
+//! is woken for work only after all the others; then nobody sleeps who could oversleep. When its time has come and there
+//! are tasks to be polled, it wakes another, who is the next keeper if there is nothing else to do: a long poll does not
+//! delay the timers while anybody is idle. An earlier deadline unparks the keeper; the handshake is that of
+//! `time::driver`.
+//!
+//! # Fairness
+//!
+//! With finitely many tasks, each of which is polled for a bounded time, every runnable task is polled within a bounded
+//! time: queues are served in order; the next slot goes first only [`budget::NEXT_SLOT_STREAK`] times in a row; the
+//! injector and the timers are looked at every [`budget::LOOK_AROUND`] polls. A task in the next slot of a worker waits
+//! for the end of the poll in progress: nobody steals it.
+//!
+//! # Shutdown
+//!
+//! S1 the registry closes: a task spawned from now on is cancelled at once. S2 every registered task is claimed and
+//! cancelled by the thread that shuts down, except those being polled, which are cancelled after their poll. S3 the
+//! injector closes; whoever pushes sees that after the push, and empties it. S4 workers are told and joined. Nothing is
+//! lost between S1 and S3: what is in a queue is in the registry.
+
+pub(crate) mod budget;
+pub(crate) mod current;
+pub(crate) mod idle;
+#[cfg(all(test, loom))]
+mod models;
+pub(crate) mod registry;
+pub(crate) mod shared;
+pub(crate) mod worker;

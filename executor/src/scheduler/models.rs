@@ -1,0 +1,233 @@
+//! Every interleaving of searching and parking, and of spawning and shutting down; and twins that must fail.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize as Plain, Ordering::Relaxed as Any};
+use std::task::{Context, Poll};
+
+use heirloom_context::raw::Live;
+use loom::sync::Mutex;
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use loom::thread;
+
+use super::idle::Idle;
+use super::registry::Registry;
+use crate::join_handle::CancelReason;
+use crate::sync::model::{check, check_without};
+use crate::sync::weakened;
+use crate::task::Schedule;
+use crate::task::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
+
+/// One queue, and per worker a token that unparks it.
+struct Sleepers {
+    idle: Idle,
+    queue: AtomicUsize,
+    tokens: [AtomicBool; 2],
+}
+
+impl Sleepers {
+    fn new() -> Arc<Sleepers> {
+        Arc::new(Sleepers {
+            idle: Idle::new(2),
+            queue: AtomicUsize::new(0),
+            tokens: [AtomicBool::new(false), AtomicBool::new(false)],
+        })
+    }
+
+    fn push(&self) {
+        // P1.
+        self.queue.fetch_add(1, Ordering::Relaxed);
+        self.notify();
+    }
+
+    fn notify(&self) {
+        if let Some(worker) = self.idle.notify() {
+            self.tokens[worker].store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn take(&self) -> bool {
+        self.queue.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |queue| queue.checked_sub(1)).is_ok()
+    }
+
+    /// A worker that has found nothing: true if it goes on, false if it would park now and for ever.
+    fn park(&self, worker: usize, searching: bool) -> bool {
+        self.idle.announce(worker, searching, false);
+        // W4.
+        self.queue.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// One worker parks while somebody pushes.
+fn push_during_park() {
+    let shared = Sleepers::new();
+    let pusher = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || shared.push())
+    };
+    let stays = shared.park(0, false);
+    pusher.join().unwrap();
+    assert!(stays || shared.tokens[0].load(Ordering::Relaxed), "a worker sleeps although there is work");
+}
+
+/// The only searcher gives up while somebody relies on it.
+fn push_during_search() {
+    let shared = Sleepers::new();
+    assert!(shared.idle.start_search());
+    let pusher = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || shared.push())
+    };
+    let stays = shared.park(0, true);
+    pusher.join().unwrap();
+    assert!(stays || shared.tokens[0].load(Ordering::Relaxed), "a worker sleeps although there is work");
+}
+
+/// One sleeps, one searches and finds work, while somebody pushes more: the sleeper is woken, or the searcher has seen
+/// that there is more.
+fn push_while_the_searcher_succeeds() {
+    let shared = Sleepers::new();
+    shared.queue.store(1, Ordering::Relaxed);
+    assert!(shared.idle.start_search());
+    assert!(shared.take());
+    shared.idle.announce(1, false, false);
+    let pusher = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || shared.push())
+    };
+    // F1 and F2.
+    if shared.idle.end_search() && shared.queue.load(Ordering::Relaxed) != 0 {
+        shared.notify();
+    }
+    pusher.join().unwrap();
+    assert!(shared.tokens[1].load(Ordering::Relaxed), "a worker sleeps although there is work");
+}
+
+#[test]
+fn a_push_is_seen_by_the_worker_that_parks() {
+    check(push_during_park);
+}
+
+#[test]
+fn a_searcher_that_gives_up_looks_again() {
+    check(push_during_search);
+}
+
+#[test]
+fn a_searcher_that_succeeds_wakes_the_next() {
+    check(push_while_the_searcher_succeeds);
+}
+
+#[test]
+#[should_panic(expected = "a worker sleeps")]
+fn twin_without_the_pushers_fence_is_caught() {
+    check_without("notify fence", push_during_park);
+}
+
+#[test]
+#[should_panic(expected = "a worker sleeps")]
+fn twin_without_the_sleepers_fence_is_caught() {
+    check_without("announce fence", push_during_park);
+}
+
+#[test]
+#[should_panic(expected = "a worker sleeps")]
+fn twin_without_the_searchers_fence_is_caught() {
+    check_without("search fence", push_while_the_searcher_succeeds);
+}
+
+/// A runtime without workers: what is scheduled stays in the injector.
+struct Runtime {
+    registry: Registry,
+    injector: Mutex<Vec<Runnable>>,
+    closed: AtomicBool,
+}
+
+#[derive(Clone)]
+struct Handle(Arc<Runtime>);
+
+impl Schedule for Handle {
+    fn schedule(&self, task: Runnable) {
+        self.0.injector.lock().unwrap().push(task);
+        fence(Ordering::SeqCst);
+        if self.0.closed.load(Ordering::Relaxed) && !weakened("closed injector") {
+            self.0.drain();
+        }
+    }
+
+    fn forget(&self, task: &Header) -> Option<TaskRef> {
+        self.0.registry.remove(task)
+    }
+}
+
+impl Runtime {
+    fn drain(&self) {
+        let tasks = std::mem::take(&mut *self.injector.lock().unwrap());
+        drop(tasks);
+    }
+}
+
+struct Pending(Arc<Plain>);
+
+impl Future for Pending {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Any);
+    }
+}
+
+/// A task is spawned while the runtime is shut down: it is cancelled, by whichever side comes second.
+fn spawn_during_shutdown() {
+    let drops = Arc::new(Plain::new(0));
+    let runtime = Arc::new(Runtime {
+        registry: Registry::new(1),
+        injector: Mutex::new(Vec::new()),
+        closed: AtomicBool::new(false),
+    });
+    let spawner = {
+        let (handle, future) = (Handle(Arc::clone(&runtime)), Pending(Arc::clone(&drops)));
+        thread::spawn(move || {
+            let parts = Parts { live: Live::empty(), place: std::panic::Location::caller(), name: None };
+            let Spawned { registered, runnable, join } = cell::spawn(future, handle.clone(), parts);
+            match handle.0.registry.insert(0, registered) {
+                Ok(()) => runnable.schedule(),
+                Err(registered) => drop((runnable, registered)),
+            }
+            join
+        })
+    };
+    // S1.
+    runtime.registry.close();
+    // S2.
+    for task in runtime.registry.tasks() {
+        task.shut_down(CancelReason::Shutdown);
+    }
+    // S3.
+    runtime.closed.store(true, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
+    runtime.drain();
+    let join = spawner.join().unwrap();
+    assert!(join.is_finished(), "a task was left behind");
+    assert_eq!(drops.load(Any), 1);
+    assert!(runtime.injector.lock().unwrap().is_empty(), "a runnable was left behind");
+    assert_eq!(runtime.registry.len(), 0);
+}
+
+#[test]
+fn a_task_spawned_during_shutdown_is_cancelled() {
+    check(spawn_during_shutdown);
+}
+
+#[test]
+#[should_panic(expected = "left behind")]
+fn twin_that_does_not_look_after_pushing_is_caught() {
+    check_without("closed injector", spawn_during_shutdown);
+}

@@ -1,0 +1,235 @@
+//! One worker: what it runs, and what it does when there is nothing to run.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::Instant;
+
+use crossbeam_deque::{Steal, Worker as Queue};
+use crossbeam_utils::sync::Parker;
+
+use super::budget::{LOOK_AROUND, NEXT_SLOT_STREAK, SEARCH_ROUNDS};
+use super::current;
+use super::shared::{Counters, Remote, Shared};
+use crate::task::cell::Runnable;
+use crate::time::{self, ParkUntil};
+
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    queue: Queue<Runnable>,
+    /// What was woken last, while it is warm.
+    next: Cell<Option<Runnable>>,
+    /// How often in a row the next slot went first.
+    streak: Cell<u32>,
+    tick: Cell<u32>,
+    parker: Parker,
+    searching: Cell<bool>,
+    /// State of a small random number generator: where to begin to steal.
+    random: Cell<u64>,
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, shared: Arc<Shared>, queue: Queue<Runnable>, parker: Parker) -> Worker {
+        Worker {
+            index,
+            shared,
+            queue,
+            next: Cell::new(None),
+            streak: Cell::new(0),
+            tick: Cell::new(0),
+            parker,
+            searching: Cell::new(false),
+            random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ (index as u64 + 1)),
+        }
+    }
+
+    fn remote(&self) -> &Remote {
+        &self.shared.remotes[self.index]
+    }
+
+    /// Takes a task that was spawned or woken here. What was in the next slot goes to the queue, where others see it.
+    pub(crate) fn push_next(&self, task: Runnable) {
+        if let Some(former) = self.next.replace(Some(task)) {
+            self.push_back(former);
+        }
+    }
+
+    /// Takes a task that has yielded, or has lost the next slot.
+    pub(crate) fn push_back(&self, task: Runnable) {
+        // P1. A lone task is not worth waking anybody: this worker takes it next.
+        let alone = self.queue.is_empty();
+        self.queue.push(task);
+        if !alone || !self.is_next_empty() {
+            self.shared.notify();
+        }
+    }
+
+    fn is_next_empty(&self) -> bool {
+        let next = self.next.take();
+        let empty = next.is_none();
+        self.next.set(next);
+        empty
+    }
+
+    /// Runs until the runtime is closed.
+    pub(crate) fn run(&self) {
+        let _entered = current::enter_worker(self);
+        let _timers = time::enter(Arc::clone(&self.shared.timers), self.index);
+        while !self.shared.closed.load(Relaxed) {
+            match self.find() {
+                Some(task) => self.poll(task),
+                None => self.rest(),
+            }
+        }
+        if self.searching.replace(false) {
+            let _ = self.shared.idle.end_search();
+        }
+        // Whatever is left is cancelled by being dropped.
+        drop(self.next.take());
+        while let Some(task) = self.queue.pop() {
+            drop(task);
+        }
+    }
+
+    fn poll(&self, task: Runnable) {
+        if self.searching.replace(false) && self.shared.idle.end_search() && self.shared.has_work() {
+            self.shared.notify();
+        }
+        Counters::add(&self.remote().counters.polls);
+        task.run();
+    }
+
+    /// The next task to be polled, from where this worker is or from elsewhere.
+    fn find(&self) -> Option<Runnable> {
+        let tick = self.tick.get().wrapping_add(1);
+        self.tick.set(tick);
+        if tick.is_multiple_of(LOOK_AROUND) {
+            self.shared.timers.fire(self.index);
+            if let Some(task) = self.take_injected() {
+                return Some(task);
+            }
+        }
+        if (self.streak.get() < NEXT_SLOT_STREAK || self.queue.is_empty())
+            && let Some(task) = self.next.take()
+        {
+            self.streak.set(self.streak.get() + 1);
+            return Some(task);
+        }
+        self.streak.set(0);
+        self.queue
+            .pop()
+            .or_else(|| self.next.take())
+            .or_else(|| self.take_injected())
+            .or_else(|| self.search())
+    }
+
+    fn take_injected(&self) -> Option<Runnable> {
+        loop {
+            match self.shared.injector.steal_batch_and_pop(&self.queue) {
+                Steal::Success(task) => return Some(task),
+                Steal::Empty => return None,
+                Steal::Retry => {}
+            }
+        }
+    }
+
+    /// Looks in all the others' queues, if not too many do so already.
+    fn search(&self) -> Option<Runnable> {
+        if !self.searching.get() {
+            if !self.shared.idle.start_search() {
+                return None;
+            }
+            self.searching.set(true);
+        }
+        for _ in 0..SEARCH_ROUNDS {
+            if let Some(task) = self.search_once() {
+                return Some(task);
+            }
+        }
+        if self.shared.search.is_zero() {
+            return None;
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < self.shared.search && !self.shared.closed.load(Relaxed) {
+            if let Some(task) = self.search_once() {
+                return Some(task);
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+
+    fn search_once(&self) -> Option<Runnable> {
+        if let Some(task) = self.steal() {
+            Counters::add(&self.remote().counters.steals);
+            return Some(task);
+        }
+        self.take_injected()
+    }
+
+    fn steal(&self) -> Option<Runnable> {
+        let remotes = &self.shared.remotes;
+        let first = self.random(remotes.len());
+        for offset in 0..remotes.len() {
+            let victim = (first + offset) % remotes.len();
+            if victim == self.index {
+                continue;
+            }
+            // A few tries: a queue that is always contended is somebody else's success.
+            for _ in 0..4 {
+                match remotes[victim].stealer.steal_batch_and_pop(&self.queue) {
+                    Steal::Success(task) => return Some(task),
+                    Steal::Empty => break,
+                    Steal::Retry => std::hint::spin_loop(),
+                }
+            }
+        }
+        None
+    }
+
+    /// A number below `below`, by xorshift.
+    fn random(&self, below: usize) -> usize {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        (x >> 32) as usize % below
+    }
+
+    /// Parks, unless there is something to do after all.
+    fn rest(&self) {
+        let shared = &*self.shared;
+        if shared.timers.fire(self.index) != 0 {
+            // There are tasks to be polled now, for who knows how long. Somebody else keeps the time meanwhile.
+            shared.notify();
+            return;
+        }
+        let keeper = shared.keeper.compare_exchange(0, self.index + 1, SeqCst, SeqCst).is_ok();
+        let watch = if keeper { Some(shared.timers.prepare_park()) } else { None };
+        // W1 to W3.
+        shared.idle.announce(self.index, self.searching.replace(false), keeper);
+        // W4.
+        let stay = matches!(watch, Some(ParkUntil::Due)) || shared.has_work() || shared.closed.load(Relaxed);
+        if !stay {
+            Counters::add(&self.remote().counters.parks);
+            shared.bell.ring();
+            match &watch {
+                Some(ParkUntil::Until(Some(deadline), _)) => self.parker.park_deadline(*deadline),
+                _ => self.parker.park(),
+            }
+        }
+        if keeper {
+            if let Some(ParkUntil::Until(_, watch)) = watch {
+                shared.timers.parked(watch);
+            }
+            shared.keeper.store(0, SeqCst);
+        }
+        self.searching.set(shared.idle.retract(self.index));
+        if stay && !self.searching.get() && shared.has_work() {
+            // What was seen must be found: search, even if others do.
+            self.searching.set(shared.idle.start_search());
+        }
+    }
+}

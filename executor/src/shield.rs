@@ -1,0 +1,131 @@
+//! Waiting that may be cancelled for work that may not.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::{JoinError, JoinHandle};
+
+/// Waits for a task without owning it: the awaiting side may be cancelled, the task is not.
+///
+/// Dropping a [`JoinHandle`] cancels its task; dropping a `Shield` [detaches](JoinHandle::detach) it. It is for what
+/// must be finished once begun, though whoever asked for it has stopped waiting: a commit, a write of state, a release
+/// at a remote side.
+///
+/// A task that is let go obeys no deadline of its former owner any more, as with every `detach`. [Shutting a runtime
+/// down](crate::Runtime::shutdown) and [`abort`](crate::AbortHandle::abort) reach it all the same: a shield is against
+/// the drop only.
+///
+/// # Cancel safety
+///
+/// That is its purpose. What the task returns after the shield is gone is dropped in the task's context.
+///
+/// # Examples
+///
+/// ```
+/// use futures::channel::oneshot;
+/// use heirloom::{shield, spawn};
+///
+/// # heirloom::block_on(async {
+/// let (go, gate) = oneshot::channel::<()>();
+/// let (committed, done) = oneshot::channel();
+/// let commit = spawn(async move {
+///     gate.await.unwrap();
+///     committed.send(7).unwrap();
+/// });
+///
+/// drop(shield(commit)); // nobody waits for it any more
+/// go.send(()).unwrap();
+/// assert_eq!(done.await, Ok(7));
+/// # });
+/// ```
+///
+/// With a limit on the wait, and none on the work:
+///
+/// ```
+/// use std::time::Duration;
+/// use heirloom::{shield, spawn, wait_for};
+///
+/// # async fn write_state() -> u32 { 1 }
+/// # heirloom::block_on(async {
+/// let written = wait_for(shield(spawn(write_state())), Duration::from_secs(5)).await;
+/// # assert_eq!(written.unwrap().unwrap(), 1);
+/// # });
+/// ```
+pub fn shield<T>(handle: JoinHandle<T>) -> Shield<T> {
+    Shield { handle: Some(handle) }
+}
+
+/// What [`shield`] makes of a join handle: a future of the same output, which lets the task run on when it is dropped.
+#[must_use = "a shield does nothing unless it is awaited; dropping it lets the task run on"]
+pub struct Shield<T> {
+    // `None` only while it is being dropped.
+    handle: Option<JoinHandle<T>>,
+}
+
+impl<T> Future for Shield<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(self.handle.as_mut().expect("taken by the drop only")).poll(cx)
+    }
+}
+
+impl<T> Drop for Shield<T> {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            handle.detach();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Shield<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shield").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use futures::channel::oneshot;
+    use futures::future::poll_immediate;
+
+    use super::shield;
+    use crate::{block_on, spawn};
+
+    #[test]
+    fn passes_the_output_on() {
+        block_on(async {
+            assert_eq!(shield(spawn(async { 7 })).await.unwrap(), 7);
+            let error = shield(spawn(async { panic!("as planned") })).await.map(|()| 0).unwrap_err();
+            assert_eq!(error.panic_message(), Some("as planned"));
+        });
+    }
+
+    #[test]
+    fn a_dropped_shield_lets_the_task_run_on() {
+        block_on(async {
+            let (go, gate) = oneshot::channel::<()>();
+            let (committed, done) = oneshot::channel();
+            let mut waiting = shield(spawn(async move {
+                gate.await.unwrap();
+                committed.send(7).unwrap();
+            }));
+            assert!(poll_immediate(&mut waiting).await.is_none());
+            drop(waiting);
+            go.send(()).unwrap();
+            assert_eq!(done.await, Ok(7));
+        });
+    }
+
+    #[test]
+    fn an_abort_goes_through() {
+        block_on(async {
+            let task = spawn(std::future::pending::<()>());
+            task.abort();
+            assert!(shield(task).await.unwrap_err().is_cancelled());
+        });
+    }
+}

@@ -1,0 +1,134 @@
+//! The free functions that run things.
+#![forbid(unsafe_code)]
+
+use std::future::Future;
+
+use heirloom_context::Context;
+
+use crate::handle::Handle;
+use crate::join_handle::{AbortHandle, JoinHandle};
+use crate::parked;
+
+/// Runs a future on the calling thread, in a copy of its context, and returns the output.
+///
+/// The future need be neither `Send` nor `'static`. What it spawns runs on the runtime this thread belongs to, else on
+/// a process-wide one that starts at first use: as many workers as the process may use processors, or `HEIRLOOM_WORKERS`
+/// of them; its root context is empty.
+///
+/// What the future sets is gone afterwards.
+///
+/// # Panics
+/// On a worker thread, that is inside a task: use `.await` there, or `spawn_blocking`.
+///
+/// ```
+/// assert_eq!(heirloom::block_on(async { 6 * 7 }), 42);
+/// ```
+#[track_caller]
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    parked::run(future)
+}
+
+/// Spawns a task: `future` runs concurrently, on whichever worker has time.
+///
+/// It starts from what it [inherits](Context::inherited) of the caller's context, and with the caller's
+/// [deadline](crate::deadline), both taken now. After that neither sees the other's writes.
+///
+/// May be called anywhere: outside of any runtime it goes to the default one. If the runtime has ended, the handle
+/// resolves as cancelled. **Dropping the handle cancels the task**; see [`JoinHandle`].
+///
+/// # Panics
+/// If a variable's `Derive` function does.
+///
+/// ```
+/// use heirloom::context_var;
+/// context_var! { static REQUEST_ID: u64; }
+///
+/// heirloom::block_on(async {
+///     REQUEST_ID.set(7);
+///     let child = heirloom::spawn(async {
+///         let inherited = REQUEST_ID.get();
+///         REQUEST_ID.set(8);
+///         inherited
+///     });
+///     assert_eq!(child.await.unwrap(), Some(7));
+///     assert_eq!(REQUEST_ID.get(), Some(7));
+/// });
+/// ```
+#[track_caller]
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    Handle::current_or_default().spawn(future)
+}
+
+/// Spawns a task in `context`, taken as given. [`Context::empty`] is a fresh one. The deadline is the caller's.
+///
+/// ```
+/// use heirloom::{Context, context_var};
+/// context_var! { static REQUEST_ID: u64; }
+///
+/// heirloom::block_on(async {
+///     REQUEST_ID.set(7);
+///     let fresh = heirloom::spawn_in(Context::empty(), async { REQUEST_ID.get() });
+///     assert_eq!(fresh.await.unwrap(), None);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn_in<F>(context: Context, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    Handle::current_or_default().spawn_in(context, future)
+}
+
+/// Spawns a task that belongs to nobody: a connection pool, a keep-alive, a refresher, an accept loop.
+///
+/// It starts in the runtime's root context, so that it keeps nothing of the request that happened to start it; it has
+/// no deadline; and dropping the answer does nothing.
+///
+/// ```
+/// use heirloom::context_var;
+/// context_var! { static REQUEST_ID: u64; }
+///
+/// heirloom::block_on(async {
+///     REQUEST_ID.set(7);
+///     let (send, receive) = futures::channel::oneshot::channel();
+///     heirloom::spawn_background(async move { send.send(REQUEST_ID.get()) });
+///     assert_eq!(receive.await.unwrap(), None);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn_background<F>(future: F) -> AbortHandle
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    Handle::current_or_default().spawn_background(future)
+}
+
+/// Runs a closure that blocks on a pool of threads for such. It inherits like a task.
+///
+/// The pool grows up to its cap; beyond that closures wait. Dropping the handle cancels a closure that has not begun; one
+/// that has runs on. If there is no thread and none can be started, it is cancelled with
+/// [`NoThread`](crate::CancelReason::NoThread).
+///
+/// ```
+/// use heirloom::context_var;
+/// context_var! { static REQUEST_ID: u64; }
+///
+/// heirloom::block_on(async {
+///     REQUEST_ID.set(7);
+///     assert_eq!(heirloom::spawn_blocking(|| REQUEST_ID.get()).await.unwrap(), Some(7));
+/// });
+/// ```
+#[track_caller]
+pub fn spawn_blocking<F, R>(f: F) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    Handle::current_or_default().spawn_blocking(f)
+}

@@ -1,0 +1,156 @@
+//! Tasks with options.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+
+use heirloom_context::{Context, ContextCell, ContextFutureExt};
+
+use super::cell::Parts;
+use crate::handle::{self, Handle};
+use crate::join_handle::JoinHandle;
+use crate::local;
+
+/// Spawns a task with a name, or in a context other than the inherited one.
+///
+/// ```
+/// use heirloom::{Context, context_var, task};
+/// context_var! { static TENANT: u32; static REQUEST_ID: u64; }
+///
+/// heirloom::block_on(async {
+///     TENANT.set(1);
+///     REQUEST_ID.set(7);
+///     let read = || async { (TENANT.get(), REQUEST_ID.get()) };
+///
+///     let given = Context::empty().with(&TENANT, 2);
+///     let only = task::Builder::new().name("audit").context(given.clone()).spawn(read());
+///     assert_eq!(only.await.unwrap(), (Some(2), None));
+///
+///     let over = task::Builder::new().overlay(given).spawn(read());
+///     assert_eq!(over.await.unwrap(), (Some(2), Some(7)));
+/// });
+/// ```
+#[derive(Default)]
+#[must_use]
+pub struct Builder {
+    name: Option<Cow<'static, str>>,
+    start: Start,
+    runtime: Option<Handle>,
+}
+
+#[derive(Default)]
+enum Start {
+    #[default]
+    Inherit,
+    Given(Context),
+    Overlay(Context),
+    Cell(ContextCell),
+}
+
+impl Builder {
+    /// No name; inherits.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// What the task is called in errors, dumps and reports.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The task's context, taken as given.
+    pub fn context(mut self, context: Context) -> Self {
+        self.start = Start::Given(context);
+        self
+    }
+
+    /// Bindings that win over what the task inherits.
+    pub fn overlay(mut self, context: Context) -> Self {
+        self.start = Start::Overlay(context);
+        self
+    }
+
+    /// A live context that the task shares: each of its polls enters the cell. While somebody else is inside, the task
+    /// waits.
+    pub fn cell(mut self, cell: ContextCell) -> Self {
+        self.start = Start::Cell(cell);
+        self
+    }
+
+    /// The runtime to spawn on, rather than the current one.
+    pub fn on(mut self, runtime: &Handle) -> Self {
+        self.runtime = Some(runtime.clone());
+        self
+    }
+
+    #[track_caller]
+    fn parts(&mut self) -> (Parts, Option<ContextCell>) {
+        let (context, cell) = match std::mem::take(&mut self.start) {
+            Start::Inherit => (Context::inherited(), None),
+            Start::Given(context) => (context, None),
+            Start::Overlay(over) => (Context::inherited().overlaid(&over), None),
+            Start::Cell(cell) => (Context::empty(), Some(cell)),
+        };
+        (Parts { name: self.name.take(), ..handle::parts(context) }, cell)
+    }
+
+    fn runtime(&mut self) -> Handle {
+        self.runtime.take().unwrap_or_else(Handle::current_or_default)
+    }
+
+    /// Spawns a task; see [`spawn`](crate::spawn()).
+    #[track_caller]
+    pub fn spawn<F>(mut self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (parts, cell) = self.parts();
+        match cell {
+            None => self.runtime().launch(future, parts),
+            Some(cell) => self.runtime().launch(future.in_cell(cell), parts),
+        }
+    }
+
+    /// Spawns a task that stays on this thread; see [`spawn_local`](crate::spawn_local).
+    ///
+    /// # Panics
+    /// Outside of a [`LocalSet`](crate::LocalSet).
+    #[track_caller]
+    pub fn spawn_local<F>(mut self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+    {
+        let (parts, cell) = self.parts();
+        match cell {
+            None => local::launch_current(future, parts),
+            Some(cell) => local::launch_current(future.in_cell(cell), parts),
+        }
+    }
+
+    /// Runs a blocking closure; see [`spawn_blocking`](crate::spawn_blocking).
+    ///
+    /// # Panics
+    /// If a [`cell`](Self::cell) was given: a closure that blocks would keep everybody else out of it.
+    #[track_caller]
+    pub fn spawn_blocking<F, R>(mut self, f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let (parts, cell) = self.parts();
+        assert!(
+            cell.is_none(),
+            "a blocking closure must not have a cell: run it in the cell's snapshot instead"
+        );
+        self.runtime().launch_blocking(f, parts)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,195 @@
+//! What the table of a cell points to: polling, closing, dropping.
+//!
+//! Everything of the user's runs here with the task's context current, and under `catch_unwind`.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll};
+
+use heirloom_context::raw;
+
+use super::cell::{Cell, Header, Outcome, Runnable, Stage, VTable, release};
+use super::state::{Rest, Start};
+use super::{Schedule, budget, current, waker};
+
+pub(crate) fn vtable<F: Future, S: Schedule>() -> &'static VTable {
+    &Table::<F, S>::TABLE
+}
+
+struct Table<F, S>(std::marker::PhantomData<(F, S)>);
+
+impl<F: Future, S: Schedule> Table<F, S> {
+    const TABLE: VTable = VTable {
+        run: run::<F, S>,
+        cancel: |header| {
+            // SAFETY: the caller has claimed the task, which has this cell's types.
+            unsafe {
+                finish::<F, S>(header, Outcome::Cancelled);
+            }
+        },
+        schedule: |header| {
+            // SAFETY: a live cell of these types; the reference for the runnable was counted.
+            unsafe {
+                let cell = header.cast::<Cell<F, S>>().as_ref();
+                cell.scheduler.schedule(Runnable::from_raw(header));
+            }
+        },
+        take_output: |header, target| {
+            // SAFETY: the join handle's call: done, so the stage is its own; `target` has the output's type.
+            unsafe {
+                let stage = &mut *header.cast::<Cell<F, S>>().as_ref().stage.get();
+                if let Stage::Output(output) = std::mem::replace(stage, Stage::Gone) {
+                    *target.cast::<Option<Outcome<F::Output>>>() = Some(output);
+                }
+            }
+        },
+        drop_output: |header| {
+            // SAFETY: the join handle's call: sealed, so the stage is its own.
+            unsafe {
+                let stage = &mut *header.cast::<Cell<F, S>>().as_ref().stage.get();
+                drop(std::mem::replace(stage, Stage::Gone));
+            }
+        },
+        free: |header| {
+            // SAFETY: the last reference; `allocate` leaked this very box.
+            drop(unsafe { Box::from_raw(header.cast::<Cell<F, S>>().as_ptr()) });
+        },
+    };
+}
+
+/// Polls a task once.
+///
+/// # Safety
+/// The caller gives up a runnable of a cell of these types.
+unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>) {
+    // SAFETY: the runnable's reference keeps the cell alive; the state gives us the stage.
+    unsafe {
+        let cell = header.cast::<Cell<F, S>>().as_ref();
+        match cell.header.state.start() {
+            Start::Stale => return release(header, 1),
+            Start::Cancel => finish::<F, S>(header, Outcome::Cancelled),
+            Start::Poll { detached } => match poll::<F, S>(header, detached) {
+                Some(outcome) => finish::<F, S>(header, outcome),
+                None => match cell.header.state.rest() {
+                    Rest::Idle => {}
+                    Rest::Requeue => return cell.scheduler.reschedule(Runnable::from_raw(header)),
+                    Rest::Cancel => finish::<F, S>(header, Outcome::Cancelled),
+                },
+            },
+        }
+        // The runnable's own.
+        release(header, 1);
+    }
+}
+
+/// Polls the future in its context.
+///
+/// # Safety
+/// The caller has the stage, which is a future.
+unsafe fn poll<F: Future, S: Schedule>(
+    header: NonNull<Header>,
+    detached: bool,
+) -> Option<Outcome<F::Output>> {
+    // SAFETY: the caller has the stage.
+    unsafe {
+        let cell = header.cast::<Cell<F, S>>().as_ref();
+        let inside = Inside::enter(&cell.header);
+        if detached {
+            raw::set_execution(raw::execution().with_deadline(None));
+        }
+        let Stage::Future(future) = &mut *cell.stage.get() else { unreachable!("polled while running") };
+        let waker = waker::borrowed(header);
+        let _budget = budget::refill();
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            Pin::new_unchecked(future).poll(&mut Context::from_waker(&waker))
+        }));
+        drop(inside);
+        match polled {
+            Ok(Poll::Pending) => None,
+            Ok(Poll::Ready(output)) => Some(Outcome::Returned(output)),
+            Err(panic) => Some(Outcome::Panicked(panic)),
+        }
+    }
+}
+
+/// Drops the future, stores the output, drops the context, tells the joiner. Steps 4 and 5 of the protocol.
+///
+/// # Safety
+/// The caller has the stage, which is a future, and keeps a reference of its own.
+unsafe fn finish<F: Future, S: Schedule>(header: NonNull<Header>, outcome: Outcome<F::Output>) {
+    // SAFETY: the caller has the stage until `seal`; afterwards it is touched only if there is no join handle.
+    unsafe {
+        let cell = header.cast::<Cell<F, S>>().as_ref();
+        let stage = cell.stage.get();
+        {
+            let _inside = Inside::enter(&cell.header);
+            // In place: the future is pinned.
+            let dropped = catch_unwind(AssertUnwindSafe(|| std::ptr::drop_in_place(stage)));
+            stage.write(Stage::Gone);
+            let outcome = match dropped {
+                Ok(()) => outcome,
+                // A destructor's panic is the task's.
+                Err(panic) => {
+                    quietly(|| drop(outcome));
+                    Outcome::Panicked(panic)
+                }
+            };
+            if matches!(outcome, Outcome::Panicked(_)) {
+                cell.scheduler.panicked();
+            }
+            stage.write(Stage::Output(outcome));
+            if !cell.header.state.seal() {
+                let unclaimed = stage.replace(Stage::Gone);
+                quietly(|| drop(unclaimed));
+            }
+        }
+        let live = std::mem::take(&mut *cell.header.live.get());
+        quietly(|| drop(live));
+        let _registered = cell.scheduler.forget(&cell.header);
+        cell.header.state.close();
+        if let Some(joiner) = cell.header.join.take() {
+            quietly(|| joiner.wake());
+        }
+    }
+}
+
+/// Runs foreign code whose panic is nobody's business: the panic hook has reported it.
+fn quietly(f: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
+        discard(panic);
+    }
+}
+
+/// Drops a panic's payload, whose destructor may panic in its turn.
+pub(crate) fn discard(panic: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
+}
+
+/// The task's context is current on this thread, and the task is, until this is dropped.
+struct Inside<'a> {
+    header: &'a Header,
+    outer: current::Outer,
+}
+
+impl<'a> Inside<'a> {
+    /// # Safety
+    /// The caller has the task's live context until the guard is gone.
+    unsafe fn enter(header: &'a Header) -> Inside<'a> {
+        // SAFETY: the caller has it.
+        raw::swap(unsafe { &mut *header.live.get() });
+        Inside { header, outer: current::enter(header) }
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        current::leave(self.outer);
+        // SAFETY: as promised to `enter`.
+        raw::swap(unsafe { &mut *self.header.live.get() });
+    }
+}

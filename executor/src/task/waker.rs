@@ -1,0 +1,47 @@
+//! The four functions of a task's waker.
+
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use super::cell::{Header, TaskRef};
+
+static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
+
+/// A waker that borrows the runner's reference.
+///
+/// # Safety
+/// `header` is alive as long as the waker is used; clones are counted and need nothing.
+pub(crate) unsafe fn borrowed(header: NonNull<Header>) -> ManuallyDrop<Waker> {
+    // SAFETY: the functions below keep the contract of a waker: they are thread-safe, and count their references.
+    ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(header.as_ptr().cast(), &VTABLE)) })
+}
+
+/// # Safety
+/// `data` is a waker's: a header that the waker keeps alive.
+unsafe fn reference(data: *const ()) -> ManuallyDrop<TaskRef> {
+    // SAFETY: says the caller; the count stays the waker's.
+    ManuallyDrop::new(unsafe { TaskRef::from_raw(NonNull::new_unchecked(data.cast_mut().cast())) })
+}
+
+unsafe fn clone(data: *const ()) -> RawWaker {
+    // SAFETY: contract of a waker.
+    let task = unsafe { reference(data) };
+    std::mem::forget(TaskRef::clone(&task));
+    RawWaker::new(data, &VTABLE)
+}
+
+unsafe fn wake(data: *const ()) {
+    // SAFETY: contract of a waker: `data` is given up here.
+    ManuallyDrop::into_inner(unsafe { reference(data) }).wake();
+}
+
+unsafe fn wake_by_ref(data: *const ()) {
+    // SAFETY: contract of a waker.
+    unsafe { reference(data) }.wake();
+}
+
+unsafe fn drop_waker(data: *const ()) {
+    // SAFETY: contract of a waker: `data` is given up here.
+    drop(ManuallyDrop::into_inner(unsafe { reference(data) }));
+}

@@ -1,0 +1,53 @@
+//! The one place where threads are started.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::{self, JoinHandle};
+
+use crate::builder::ThreadHook;
+use crate::task::harness::discard;
+
+/// What all threads of a runtime have in common.
+#[derive(Clone)]
+pub(crate) struct Threads {
+    pub(crate) name: String,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) on_start: Option<ThreadHook>,
+    pub(crate) on_stop: Option<ThreadHook>,
+}
+
+impl Threads {
+    /// Starts one, or says why the operating system would not.
+    pub(crate) fn start(
+        &self,
+        kind: &str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        let mut builder = thread::Builder::new().name(format!("{}-{kind}", self.name));
+        if let Some(bytes) = self.stack_size {
+            builder = builder.stack_size(bytes);
+        }
+        let (on_start, on_stop) = (self.on_start.clone(), self.on_stop.clone());
+        // A stack too large to be rounded up to pages makes the standard library panic instead of answering.
+        let started = catch_unwind(AssertUnwindSafe(|| {
+            builder.spawn(move || {
+                call(on_start);
+                body();
+                call(on_stop);
+            })
+        }));
+        started.unwrap_or_else(|panic| {
+            discard(panic);
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "the stack size is out of range"))
+        })
+    }
+}
+
+fn call(hook: Option<ThreadHook>) {
+    if let Some(hook) = hook
+        && let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook()))
+    {
+        discard(panic);
+    }
+}

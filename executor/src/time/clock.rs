@@ -1,0 +1,217 @@
+//! Instants and ticks. The one place with arithmetic on instants: it saturates, and it rounds up.
+//!
+//! A tick is a millisecond since the clock's origin. Deadlines are rounded *up* to a tick and the present *down*, so
+//! that what is due by its tick is due by its instant: nothing is early, by construction. What no tick can hold is
+//! [`NEVER`], what no `Instant` can hold is `None`: both are pending for ever.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The tick that is not reached.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+const NANOSECONDS_PER_TICK: u32 = 1_000_000;
+
+/// Where a runtime gets its time from.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+    /// Else the machine's.
+    manual: Option<Arc<ManualClock>>,
+}
+
+/// A clock that stands still until it is moved: for simulations and tests.
+#[derive(Debug)]
+pub(crate) struct ManualClock {
+    origin: Instant,
+    /// Nanoseconds since the origin. A number that orders nothing else, hence relaxed everywhere.
+    elapsed: AtomicU64,
+}
+
+impl Clock {
+    /// The machine's monotonic clock; tick 0 is now.
+    pub(crate) fn real() -> Self {
+        Clock { origin: Instant::now(), manual: None }
+    }
+
+    /// One that is moved by hand.
+    #[allow(dead_code, reason = "for simulations and tests")]
+    pub(crate) fn manual(clock: &Arc<ManualClock>) -> Self {
+        Clock { origin: clock.origin, manual: Some(clock.clone()) }
+    }
+
+    /// The present.
+    #[inline]
+    pub(crate) fn now(&self) -> Instant {
+        match &self.manual {
+            None => Instant::now(),
+            Some(manual) => manual.now(),
+        }
+    }
+
+    /// The present tick, rounded down.
+    pub(crate) fn tick(&self) -> u64 {
+        let elapsed = self.now().saturating_duration_since(self.origin);
+        u64::try_from(elapsed.as_millis()).unwrap_or(NEVER).min(NEVER - 1)
+    }
+
+    /// The first tick that is not before `deadline`; [`NEVER`] if there is none.
+    pub(crate) fn tick_of(&self, deadline: Instant) -> u64 {
+        let elapsed = deadline.saturating_duration_since(self.origin);
+        let begun = u128::from(!elapsed.subsec_nanos().is_multiple_of(NANOSECONDS_PER_TICK));
+        u64::try_from(elapsed.as_millis() + begun).unwrap_or(NEVER)
+    }
+
+    /// The instant at which `tick` begins; `None` if it never comes.
+    pub(crate) fn instant_of(&self, tick: u64) -> Option<Instant> {
+        if tick == NEVER {
+            return None;
+        }
+        self.origin.checked_add(Duration::from_millis(tick))
+    }
+}
+
+#[allow(dead_code, reason = "for simulations and tests")]
+impl ManualClock {
+    /// A clock that stands at an origin of its own.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(ManualClock { origin: Instant::now(), elapsed: AtomicU64::new(0) })
+    }
+
+    /// Where it stands.
+    pub(crate) fn now(&self) -> Instant {
+        let elapsed = Duration::from_nanos(self.elapsed.load(Ordering::Relaxed));
+        // Nearly six hundred years at most, which a platform may be unable to tell.
+        self.origin.checked_add(elapsed).unwrap_or(self.origin)
+    }
+
+    /// Moves it on, at most to 584 years from its origin.
+    pub(crate) fn advance(&self, by: Duration) {
+        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        let add = |elapsed: u64| Some(elapsed.saturating_add(by));
+        let _ = self.elapsed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// Moves it to `instant`, unless it stands there or beyond.
+    pub(crate) fn advance_to(&self, instant: Instant) {
+        let elapsed = instant.saturating_duration_since(self.origin).as_nanos();
+        self.elapsed.fetch_max(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Puts it anywhere, also back.
+    #[cfg(test)]
+    pub(crate) fn set(&self, elapsed: Duration) {
+        self.elapsed.store(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// `duration` after `now`; `None` for an instant that cannot be told, which is never reached.
+#[inline]
+pub(crate) fn after(now: Instant, duration: Duration) -> Option<Instant> {
+    now.checked_add(duration)
+}
+
+/// The earlier of two instants, of which `None` is the one that is never reached.
+#[inline]
+pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The first instant after `now` that is a whole number of periods, at least one, after `start`.
+pub(crate) fn next_multiple(start: Instant, period: Duration, now: Instant) -> Option<Instant> {
+    const NANOSECONDS_PER_SECOND: u128 = 1_000_000_000;
+    let late = now.saturating_duration_since(start);
+    // Less than the period and no more than `late`, so the parts fit.
+    let part = late.as_nanos() % period.as_nanos();
+    let part = Duration::new((part / NANOSECONDS_PER_SECOND) as u64, (part % NANOSECONDS_PER_SECOND) as u32);
+    after(start.max(now), period - part)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn clock() -> (Arc<ManualClock>, Clock) {
+        let manual = ManualClock::new();
+        (manual.clone(), Clock::manual(&manual))
+    }
+
+    #[test]
+    fn deadlines_are_rounded_up_and_the_present_down() {
+        let (manual, clock) = clock();
+        let origin = manual.now();
+        for (nanoseconds, up, down) in
+            [(0, 0, 0), (1, 1, 0), (999_999, 1, 0), (1_000_000, 1, 1), (1_000_001, 2, 1)]
+        {
+            manual.set(Duration::from_nanos(nanoseconds));
+            assert_eq!(clock.tick_of(origin + Duration::from_nanos(nanoseconds)), up);
+            assert_eq!(clock.tick(), down);
+        }
+    }
+
+    #[test]
+    fn what_is_due_by_its_tick_is_due_by_its_instant() {
+        let (manual, clock) = clock();
+        let origin = manual.now();
+        for deadline in (0..5_000_000).step_by(333_333) {
+            for now in (0..5_000_000).step_by(111_111) {
+                manual.set(Duration::from_nanos(now));
+                if clock.tick() >= clock.tick_of(origin + Duration::from_nanos(deadline)) {
+                    assert!(now >= deadline);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_far_future_is_never_and_the_past_is_tick_zero() {
+        let (manual, clock) = clock();
+        manual.advance(Duration::from_secs(1));
+        assert_eq!(after(clock.now(), Duration::MAX), None);
+        let mut far = clock.now();
+        for exponent in (0..64).rev() {
+            far = far.checked_add(Duration::from_secs(1 << exponent)).unwrap_or(far);
+        }
+        assert!(clock.tick_of(far) == NEVER || clock.instant_of(clock.tick_of(far)).is_none());
+        assert_eq!(clock.instant_of(NEVER), None);
+        assert_eq!(clock.tick_of(manual.origin.checked_sub(Duration::from_secs(1)).unwrap()), 0);
+    }
+
+    #[test]
+    fn ticks_and_instants_agree_across_the_range() {
+        let (manual, clock) = clock();
+        for tick in [0, 1, 63, 64, (1 << 36) - 1, 1 << 36, (1 << 36) + 1, 1 << 42] {
+            let instant = clock.instant_of(tick).unwrap();
+            assert_eq!(clock.tick_of(instant), tick);
+            manual.set(Duration::ZERO);
+            manual.advance_to(instant);
+            assert_eq!(clock.tick(), tick);
+        }
+    }
+
+    #[test]
+    fn a_manual_clock_stops_at_its_end() {
+        let (manual, clock) = clock();
+        manual.advance(Duration::MAX);
+        let end = clock.now();
+        manual.advance(Duration::from_nanos(1));
+        assert_eq!(clock.now(), end);
+    }
+
+    #[test]
+    fn multiples_of_a_period() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let period = Duration::from_millis(10);
+        for (now, next) in [(0, 10), (1, 10), (9, 10), (10, 20), (11, 20), (995, 1000)] {
+            assert_eq!(next_multiple(start, period, at(now)), Some(at(next)));
+        }
+        assert_eq!(next_multiple(at(5), period, start), Some(at(15)));
+        assert_eq!(next_multiple(start, Duration::MAX, at(5)), after(start, Duration::MAX));
+    }
+}

@@ -1,0 +1,238 @@
+//! What wakers may do, and what is left behind.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
+use std::task::Wake;
+use std::time::Duration;
+
+use super::*;
+use crate::time::clock::ManualClock;
+
+/// A waker that counts, and then does something.
+struct Act<F>(AtomicUsize, F);
+
+impl<F: Fn() + Send + Sync + 'static> Act<F> {
+    fn new(act: F) -> Arc<Self> {
+        Arc::new(Act(AtomicUsize::new(0), act))
+    }
+}
+
+impl<F> Act<F> {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl<F: Fn() + Send + Sync + 'static> Wake for Act<F> {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        self.1();
+    }
+}
+
+struct Rig {
+    clock: Arc<ManualClock>,
+    timers: Arc<Timers>,
+    unparked: Arc<AtomicUsize>,
+}
+
+impl Rig {
+    fn new(shards: usize) -> Self {
+        let (clock, unparked) = (ManualClock::new(), Arc::<AtomicUsize>::default());
+        let counter = unparked.clone();
+        let unpark = Box::new(move || _ = counter.fetch_add(1, Ordering::Relaxed));
+        Rig { timers: Arc::new(Timers::new(shards, Clock::manual(&clock), unpark)), clock, unparked }
+    }
+
+    fn at(&self, milliseconds: u64) -> Instant {
+        self.clock.now() + Duration::from_millis(milliseconds)
+    }
+
+    fn insert(&self, milliseconds: u64, waker: impl Into<Waker>) -> TimerKey {
+        self.timers.insert(0, self.at(milliseconds), waker.into()).unwrap()
+    }
+
+    fn pass(&self, milliseconds: u64) -> usize {
+        self.clock.advance(Duration::from_millis(milliseconds));
+        self.timers.fire(0)
+    }
+}
+
+#[test]
+fn a_panicking_waker_loses_no_other() {
+    let rig = Rig::new(1);
+    let ten = Vec::from_iter((0..10).map(|number| Act::new(move || assert!(number != 3, "on purpose"))));
+    let _keys = Vec::from_iter(ten.iter().map(|act| rig.insert(5, act.clone())));
+    assert_eq!(rig.pass(5), 10);
+    assert!(ten.iter().all(|act| act.count() == 1));
+    let _key = rig.insert(1, Act::new(|| ()));
+    assert_eq!(rig.pass(1), 1);
+}
+
+#[test]
+fn a_waker_may_insert_and_fire() {
+    let rig = Rig::new(1);
+    let timers = Arc::downgrade(&rig.timers);
+    let _key = rig.insert(
+        1,
+        Act::new(move || {
+            let timers = timers.upgrade().unwrap();
+            let _key = timers.insert(0, timers.clock().now(), Waker::noop().clone());
+            assert_eq!(timers.fire(0), 1);
+        }),
+    );
+    assert_eq!(rig.pass(1), 1);
+    assert_eq!(rig.timers.len(), 0);
+}
+
+#[test]
+fn a_waker_may_remove_its_own_timer_and_others() {
+    let rig = Rig::new(1);
+    let keys = Arc::<OnceLock<Vec<TimerKey>>>::default();
+    let (timers, theirs) = (rig.timers.clone(), keys.clone());
+    let act = Act::new(move || theirs.get().unwrap().iter().for_each(|key| timers.remove(key)));
+    let inserted = Vec::from_iter([1, 1, 9].map(|at| rig.insert(at, act.clone())));
+    keys.set(inserted).unwrap();
+    assert_eq!(rig.pass(1), 2);
+    assert_eq!((act.count(), rig.timers.len(), rig.timers.next_deadline()), (2, 0, None));
+}
+
+#[test]
+fn a_wakers_drop_may_use_the_timers() {
+    struct Asks(Arc<Timers>);
+    impl Wake for Asks {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            self.0.len();
+        }
+    }
+    let rig = Rig::new(1);
+    let waker = || Waker::from(Arc::new(Asks(rig.timers.clone())));
+    let removed = rig.insert(1, waker());
+    rig.timers.remove(&removed);
+    let replaced = rig.insert(1, waker());
+    assert_eq!(rig.timers.set_waker(&replaced, &waker()), TimerState::Armed);
+    rig.timers.close();
+    assert!(rig.timers.insert(0, rig.at(1), waker()).is_none());
+}
+
+#[test]
+fn wakers_that_insert_what_is_due_do_not_keep_a_worker() {
+    fn again(timers: Arc<Timers>) -> Waker {
+        Waker::from(Act::new(move || {
+            let _key = timers.insert(0, timers.clock().now(), again(timers.clone()));
+        }))
+    }
+    let rig = Rig::new(1);
+    let _key = rig.insert(0, again(rig.timers.clone()));
+    assert!((1..=BATCH * BATCHES).contains(&rig.timers.fire(0)));
+    assert!(matches!(rig.timers.prepare_park(), ParkUntil::Due));
+    // `close` wakes it once more, and that one is refused.
+    rig.timers.close();
+    assert_eq!(rig.timers.len(), 0);
+}
+
+#[test]
+fn many_due_timers_fire_in_several_goes() {
+    let rig = Rig::new(1);
+    let act = Act::new(|| ());
+    let _keys = Vec::from_iter((0..3000).map(|_| rig.insert(1, act.clone())));
+    assert!(rig.pass(1) < 3000);
+    while matches!(rig.timers.prepare_park(), ParkUntil::Due) {
+        assert!(rig.timers.fire(0) > 0);
+    }
+    assert_eq!((act.count(), rig.timers.len()), (3000, 0));
+}
+
+#[test]
+fn a_foreign_shard_that_is_held_is_left_to_its_holder() {
+    let rig = Rig::new(2);
+    let act = Act::new(|| ());
+    for shard in 0..2 {
+        let _key = rig.timers.insert(shard, rig.at(1), act.clone().into()).unwrap();
+    }
+    let held = lock(&rig.timers.shards[1].state);
+    assert_eq!(rig.pass(1), 1);
+    drop(held);
+    assert!(matches!(rig.timers.prepare_park(), ParkUntil::Due));
+    assert_eq!(rig.timers.fire(0), 1);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes long")]
+fn the_timer_that_is_removed_last_leaves_nothing() {
+    let rig = Rig::new(3);
+    let mut keys = Vec::new();
+    for number in 0..100_000 {
+        keys.push(rig.timers.insert(number, rig.at(number as u64), Waker::noop().clone()).unwrap());
+    }
+    assert_eq!(rig.timers.len(), 100_000);
+    keys.iter().for_each(|key| rig.timers.remove(key));
+    assert_eq!((rig.timers.len(), rig.timers.next_deadline()), (0, None));
+    assert!(matches!(rig.timers.prepare_park(), ParkUntil::Until(None, _)));
+}
+
+#[test]
+fn a_sleeper_is_called_only_for_an_earlier_timer() {
+    let rig = Rig::new(2);
+    let unparked = || rig.unparked.swap(0, Ordering::Relaxed);
+    let _far = rig.insert(100, Act::new(|| ()));
+    assert_eq!(unparked(), 0, "nobody sleeps");
+
+    let ParkUntil::Until(Some(limit), watch) = rig.timers.prepare_park() else { panic!("nothing is due") };
+    assert_eq!(limit, rig.at(100));
+    let ParkUntil::Until(None, other) = rig.timers.prepare_park() else { panic!("one watch is enough") };
+    let _later = rig.insert(200, Act::new(|| ()));
+    assert_eq!(unparked(), 0, "it is up before");
+    let earlier = rig.insert(50, Act::new(|| ()));
+    assert_eq!(unparked(), 1);
+    let _earliest = rig.insert(20, Act::new(|| ()));
+    assert_eq!(unparked(), 0, "somebody gets up already");
+    assert!(rig.timers.is_unwatched());
+
+    // The other one takes over; the first one's return changes nothing.
+    rig.timers.parked(other);
+    let ParkUntil::Until(Some(limit), _watch) = rig.timers.prepare_park() else { panic!("nothing is due") };
+    assert_eq!(limit, rig.at(20));
+    rig.timers.parked(watch);
+    assert!(!rig.timers.is_unwatched());
+    assert_eq!(rig.timers.reset(&earlier, rig.at(10)), TimerState::Armed);
+    assert_eq!(unparked(), 1);
+}
+
+#[test]
+fn after_the_end_nothing_is_armed() {
+    let rig = Rig::new(2);
+    let act = Act::new(|| ());
+    let key = rig.insert(10, act.clone());
+    rig.timers.close();
+    assert_eq!((act.count(), rig.timers.len()), (1, 0));
+    assert_eq!(rig.timers.set_waker(&key, Waker::noop()), TimerState::Closed);
+    assert_eq!(rig.timers.reset(&key, rig.at(1)), TimerState::Closed);
+    assert!(rig.timers.insert(1, rig.at(10), Waker::noop().clone()).is_none());
+    rig.timers.remove(&key);
+    assert_eq!(rig.pass(100), 0);
+}
+
+#[test]
+fn a_clock_that_repeats_and_goes_back_harms_nobody() {
+    let rig = Rig::new(1);
+    let act = Act::new(|| ());
+    let _keys = Vec::from_iter((1..=20).map(|at| rig.insert(at * 5, act.clone())));
+    let mut highest = 0;
+    for now in [7, 3, 12, 12, 0, 50, 49, 99, 100] {
+        rig.clock.set(Duration::from_millis(now));
+        rig.timers.fire(0);
+        highest = highest.max(now as usize);
+        assert_eq!(act.count(), highest / 5);
+    }
+    rig.clock.set(Duration::ZERO);
+    let _key = rig.insert(1, act.clone());
+    rig.clock.set(Duration::from_millis(1 << 36));
+    assert_eq!(rig.timers.fire(0), 1);
+    let _key = rig.insert(1, act.clone());
+    assert_eq!((rig.timers.fire(0), rig.pass(1)), (0, 1));
+}

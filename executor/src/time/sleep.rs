@@ -1,0 +1,176 @@
+//! The future that every other one here waits with.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use super::clock::after;
+use super::current::{current, now};
+use super::driver::{TimerKey, TimerState, Timers};
+use crate::runtime::default_timers;
+use crate::task::budget;
+
+/// Waits until `duration` has passed, counted from this call.
+///
+/// Never early; late by up to a millisecond, by which timers are rounded up, and by what the machine is late. With
+/// [`Duration::MAX`], or anything else that leads beyond what an [`Instant`] can tell, it waits for ever and takes no
+/// timer. With [`Duration::ZERO`] it is ready at its first poll: to let others run, use
+/// [`yield_now`](crate::yield_now).
+///
+/// # Cancel safety
+///
+/// Dropping it removes its timer: no entry stays, and no wake-up comes.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// heirloom::block_on(async {
+///     let before = Instant::now();
+///     heirloom::sleep(Duration::from_millis(10)).await;
+///     assert!(before.elapsed() >= Duration::from_millis(10));
+/// });
+/// ```
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep::new(after(now(), duration))
+}
+
+/// Waits until `at`; what has passed is ready at its first poll. Otherwise like [`sleep`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// heirloom::block_on(async {
+///     let at = Instant::now() + Duration::from_millis(10);
+///     heirloom::sleep_until(at).await;
+///     assert!(Instant::now() >= at);
+///     heirloom::sleep_until(at).await;
+/// });
+/// ```
+pub fn sleep_until(at: Instant) -> Sleep {
+    Sleep::new(Some(at))
+}
+
+/// Waits until an instant; made by [`sleep`] and [`sleep_until`].
+///
+/// It takes a timer of the runtime that polls it first, or of the default runtime if none does, when it is pending for
+/// the first time, and keeps that one. Once ready it stays so until it is [`reset`](Sleep::reset).
+#[must_use = "futures do nothing unless they are polled"]
+pub struct Sleep {
+    /// `None`: never.
+    deadline: Option<Instant>,
+    state: State,
+}
+
+enum State {
+    /// Without a timer.
+    Idle,
+    Waiting(Registration),
+    Elapsed,
+}
+
+/// A timer, which ends with it.
+struct Registration {
+    timers: Arc<Timers>,
+    key: TimerKey,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.timers.remove(&self.key);
+    }
+}
+
+impl Sleep {
+    pub(super) fn new(deadline: Option<Instant>) -> Self {
+        Sleep { deadline, state: State::Idle }
+    }
+
+    /// The instant it waits for; `None` if it waits for ever.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Makes it wait until `at`, whether it is waiting, is ready, or was never polled.
+    ///
+    /// The task that waits for it stays registered: it need not poll again to be woken at the new instant, be it earlier
+    /// or later. Only if the old one has passed, and the task was woken for it, the next poll registers anew.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::pin::pin;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// heirloom::block_on(async {
+    ///     let mut sleep = pin!(heirloom::sleep(Duration::MAX));
+    ///     sleep.as_mut().reset(Instant::now() + Duration::from_millis(1));
+    ///     sleep.await;
+    /// });
+    /// ```
+    pub fn reset(self: Pin<&mut Self>, at: Instant) {
+        let this = self.get_mut();
+        this.deadline = Some(at);
+        if let State::Waiting(registration) = &this.state
+            && registration.timers.reset(&registration.key, at) == TimerState::Armed
+        {
+            return;
+        }
+        this.state = State::Idle;
+    }
+
+    /// What `poll` does, whatever is left of the budget.
+    pub(super) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let elapsed = match &self.state {
+            State::Elapsed => return Poll::Ready(()),
+            State::Idle => now() >= deadline,
+            State::Waiting(Registration { timers, key }) => {
+                // Its timers may be late, and need not be bothered then.
+                timers.clock().now() >= deadline
+                    || match timers.set_waker(key, cx.waker()) {
+                        TimerState::Armed => return Poll::Pending,
+                        TimerState::Fired => true,
+                        // Whoever polls now has other timers.
+                        TimerState::Closed => false,
+                    }
+            }
+        };
+        self.state = if elapsed { State::Elapsed } else { register(deadline, cx) };
+        if elapsed { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// Takes a timer of the current runtime, or of the default one.
+fn register(deadline: Instant, cx: &Context<'_>) -> State {
+    let insert = |(timers, shard): (Arc<Timers>, usize)| {
+        let key = timers.insert(shard, deadline, cx.waker().clone())?;
+        Some(State::Waiting(Registration { timers, key }))
+    };
+    let registered = current().and_then(insert).or_else(|| insert((default_timers(), 0)));
+    // The default runtime ends with the process.
+    registered.unwrap_or(State::Idle)
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.get_mut().poll_elapsed(cx));
+        budget::consume(cx)
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,145 @@
+//! The one way to bound a wait.
+//!
+//! Around each poll of the operand, the earlier of the outer deadline and our own is the current one, in the
+//! [execution state](heirloom_context::raw::Execution). That is all the two have to do with each other: an outer deadline
+//! that passes cuts nothing in here, and need not, because the `wait_for` it comes from is polled by the same task,
+//! is woken by its own timer, and drops what it holds.
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use heirloom_context::raw::{self, Execution};
+use pin_project_lite::pin_project;
+
+use super::clock::{after, earlier};
+use super::current::now;
+use super::sleep::Sleep;
+
+/// Waits for `future`, but no longer than `limit`, counted from the first poll.
+///
+/// The future is polled in the same task: nothing is spawned or allocated, and the context is shared. It is polled at
+/// least once, and if it is ready its output is returned, whatever the time; a timer is taken only once it is
+/// pending. When time is up the result is [`Elapsed`], also if the future is busy all the time; but only between its
+/// polls.
+///
+/// While the future is polled, the limit is the current [`deadline`](super::deadline()), unless one further out is
+/// earlier. With [`Duration::MAX`] there is no limit.
+///
+/// Around a [`JoinHandle`](crate::JoinHandle) it cancels the task when time is up, because the handle is dropped then.
+///
+/// # Errors
+///
+/// [`Elapsed`] if time was up first.
+///
+/// # Cancel safety
+///
+/// Dropping it drops the future and removes the timer. After `Elapsed` the future is dropped with the `WaitFor`, that is,
+/// at the end of the `.await`; to keep it, wait for a `&mut` of it.
+///
+/// # Examples
+///
+/// ```
+/// use std::future::pending;
+/// use std::time::Duration;
+/// use heirloom::{Elapsed, wait_for};
+///
+/// heirloom::block_on(async {
+///     assert_eq!(wait_for(async { 7 }, Duration::ZERO).await, Ok(7));
+///
+///     let result: Result<(), Elapsed> = wait_for(pending(), Duration::from_millis(5)).await;
+///     assert!(result.is_err());
+/// });
+/// ```
+pub fn wait_for<F: IntoFuture>(future: F, limit: Duration) -> WaitFor<F::IntoFuture> {
+    WaitFor { future: future.into_future(), limit: Some(limit), sleep: Sleep::new(None) }
+}
+
+/// Waits for `future`, but no longer than until `at`. Otherwise like [`wait_for`].
+///
+/// # Errors
+///
+/// [`Elapsed`] if the future was still pending then.
+///
+/// # Examples
+///
+/// ```
+/// use std::future::pending;
+/// use std::time::Instant;
+/// use heirloom::wait_until;
+///
+/// heirloom::block_on(async {
+///     let passed = Instant::now();
+///     assert_eq!(wait_until(async { 7 }, passed).await, Ok(7));
+///     assert!(wait_until(pending::<()>(), passed).await.is_err());
+/// });
+/// ```
+pub fn wait_until<F: IntoFuture>(future: F, at: Instant) -> WaitFor<F::IntoFuture> {
+    WaitFor { future: future.into_future(), limit: None, sleep: Sleep::new(Some(at)) }
+}
+
+pin_project! {
+    /// A future with a limit; made by [`wait_for`] and [`wait_until`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct WaitFor<F> {
+        #[pin]
+        future: F,
+        // Taken by the first poll, when `sleep` gets its deadline.
+        limit: Option<Duration>,
+        sleep: Sleep,
+    }
+}
+
+impl<F: Future> Future for WaitFor<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Some(limit) = this.limit.take() {
+            *this.sleep = Sleep::new(after(now(), limit));
+        }
+        if let Poll::Ready(output) = within(this.sleep.deadline(), || this.future.poll(cx)) {
+            return Poll::Ready(Ok(output));
+        }
+        // Not a leaf that is waited for: what the operand has left of the budget does not matter.
+        this.sleep.poll_elapsed(cx).map(|()| Err(Elapsed(())))
+    }
+}
+
+/// Calls `f` with the earlier of the current deadline and `own` as the current one.
+fn within<R>(own: Option<Instant>, f: impl FnOnce() -> R) -> R {
+    struct Restore(Execution);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            raw::set_execution(self.0);
+        }
+    }
+    let outer = raw::execution();
+    let _restore = Restore(outer);
+    raw::set_execution(outer.with_deadline(earlier(outer.deadline(), own)));
+    f()
+}
+
+/// Time was up before the future of a [`wait_for`] was ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed(());
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the time limit has elapsed")
+    }
+}
+
+impl Error for Elapsed {}
+
+impl From<Elapsed> for io::Error {
+    fn from(elapsed: Elapsed) -> Self {
+        io::Error::new(io::ErrorKind::TimedOut, elapsed)
+    }
+}

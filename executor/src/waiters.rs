@@ -1,0 +1,85 @@
+//! Wakers of whoever waits for one thing.
+//!
+//! The set lives under its owner's lock and never calls a waker itself: what is to be dropped or woken is handed out,
+//! to be dropped or woken when the lock is released.
+#![forbid(unsafe_code)]
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::task::Waker;
+
+use slab::Slab;
+
+/// A set emptied by its last member keeps room for this many; a crowd of waiters is a burst, one or two are the rule.
+pub(crate) const KEPT_ROOM: usize = 64;
+
+/// Wakers under keys. A waiter keeps its key from its first registration until it is removed, woken or not.
+#[derive(Default)]
+pub(crate) struct Waiters {
+    slots: Slab<Option<Waker>>,
+}
+
+impl Waiters {
+    /// Whether a registration of `waker` would change nothing.
+    pub(crate) fn has(&self, key: Option<usize>, waker: &Waker) -> bool {
+        key.is_some_and(|key| self.slots[key].as_ref().is_some_and(|known| known.will_wake(waker)))
+    }
+
+    /// Puts `waker` in the place of the former one, which is handed out.
+    #[must_use = "a waker is dropped under no lock"]
+    pub(crate) fn register(&mut self, key: &mut Option<usize>, waker: Waker) -> Option<Waker> {
+        match *key {
+            Some(key) => self.slots[key].replace(waker),
+            None => {
+                *key = Some(self.slots.insert(Some(waker)));
+                None
+            }
+        }
+    }
+
+    #[must_use = "a waker is dropped under no lock"]
+    pub(crate) fn remove(&mut self, key: usize) -> Option<Waker> {
+        let waker = self.slots.remove(key);
+        if self.slots.is_empty() && self.slots.capacity() > KEPT_ROOM {
+            self.slots = Slab::new();
+        }
+        waker
+    }
+
+    /// Takes the wakers of those who have not been woken since they registered.
+    #[must_use = "they are owed a wake-up"]
+    pub(crate) fn take(&mut self) -> Vec<Waker> {
+        self.slots.iter_mut().filter_map(|(_, waker)| waker.take()).collect()
+    }
+
+    /// The same, but for the one under `key`.
+    #[must_use = "they are owed a wake-up"]
+    pub(crate) fn take_others(&mut self, key: Option<usize>) -> Vec<Waker> {
+        let others = self.slots.iter_mut().filter(|(other, _)| Some(*other) != key);
+        others.filter_map(|(_, waker)| waker.take()).collect()
+    }
+
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+/// Wakes all, even if one of them panics; the first panic goes on to the caller, unless it is unwinding already.
+pub(crate) fn wake_all(wakers: Vec<Waker>) {
+    let mut first = None;
+    for waker in wakers {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+            match first {
+                None => first = Some(panic),
+                // Its destructor could panic in its turn.
+                Some(_) => mem::forget(panic),
+            }
+        }
+    }
+    match first {
+        Some(panic) if std::thread::panicking() => mem::forget(panic),
+        Some(panic) => resume_unwind(panic),
+        None => {}
+    }
+}

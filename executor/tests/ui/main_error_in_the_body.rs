@@ -1,0 +1,6 @@
+#[heirloom::main]
+async fn program() -> u8 {
+    std::future::ready("text").await
+}
+
+fn main() {}

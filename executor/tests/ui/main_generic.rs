@@ -1,0 +1,4 @@
+#[heirloom::main]
+async fn main<T: Default>() {
+    drop(T::default());
+}

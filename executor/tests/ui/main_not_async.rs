@@ -1,0 +1,2 @@
+#[heirloom::main]
+fn main() {}

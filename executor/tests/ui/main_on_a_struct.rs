@@ -1,0 +1,4 @@
+#[heirloom::main]
+struct Program;
+
+fn main() {}

@@ -1,0 +1,2 @@
+#[heirloom::main(timeout = "5s")]
+async fn main() {}

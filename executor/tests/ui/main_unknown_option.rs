@@ -1,0 +1,2 @@
+#[heirloom::main(wrokers = 2)]
+async fn main() {}

@@ -1,0 +1,4 @@
+#[heirloom::main]
+async fn main(arguments: Vec<String>) {
+    drop(arguments);
+}

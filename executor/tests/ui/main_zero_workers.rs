@@ -1,0 +1,2 @@
+#[heirloom::main(workers = 0)]
+async fn main() {}
