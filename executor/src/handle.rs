@@ -61,6 +61,7 @@ impl Handle {
     /// On a worker thread.
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        parked::refuse_workers();
         let _entered = current::enter(&self.shared);
         let _timers = time::enter(Arc::clone(&self.shared.timers), self.shared.remotes.len());
         parked::run(future)

@@ -40,17 +40,23 @@ impl Drop for Outside {
     }
 }
 
+/// A worker must not wait for what only workers can do.
+#[track_caller]
+pub(crate) fn refuse_workers() {
+    assert!(
+        !current::is_worker(),
+        "`block_on` must not be called from inside a task: it would block the worker that runs all the others. \
+         Use `.await` instead, or call it inside `spawn_blocking`"
+    );
+}
+
 /// Runs `future` to its end in a copy of the current context.
 ///
 /// # Panics
 /// On a worker thread.
 #[track_caller]
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
-    assert!(
-        !current::is_worker(),
-        "`block_on` must not be called from inside a task: it would block the worker that runs all the others. \
-         Use `.await` instead, or call it inside `spawn_blocking`"
-    );
+    refuse_workers();
     let mut copy = Live::new(heirloom_context::Context::current());
     copy.set_execution(raw::execution());
     let mut outside = Outside(copy);

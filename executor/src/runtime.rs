@@ -158,10 +158,12 @@ impl Runtime {
         if !own {
             shared.bell.wait(deadline, || shared.registry.len() == 0);
         }
-        let cancelled = names(&shared.registry.tasks());
+        let alive = shared.registry.tasks();
         self.end();
-        shared.blocking.close(Some(deadline.unwrap_or_else(Instant::now)));
-        ShutdownReport { cancelled, still_running: names(&shared.registry.tasks()) }
+        shared.blocking.close(deadline);
+        let (cancelled, still_running): (Vec<_>, Vec<_>) =
+            alive.into_iter().partition(|task| task.header().state.is_done());
+        ShutdownReport { cancelled: names(&cancelled), still_running: names(&still_running) }
     }
 
     /// S1 to S4.
@@ -169,9 +171,13 @@ impl Runtime {
         let shared = Arc::clone(self.handle.shared());
         shared.closing.store(true, SeqCst);
         shared.registry.close();
-        // S2.
-        for task in shared.registry.tasks() {
-            task.shut_down(CancelReason::Shutdown);
+        let own = current::is_worker();
+        // S2. What destructors spawn is refused, like everything that is spawned from now on.
+        {
+            let _entered = current::enter(&shared);
+            for task in shared.registry.tasks() {
+                task.shut_down(CancelReason::Shutdown);
+            }
         }
         // S3, S4.
         shared.closed.store(true, SeqCst);
@@ -181,7 +187,6 @@ impl Runtime {
         }
         shared.timers.close();
         shared.blocking.close(None);
-        let own = current::is_worker();
         for thread in self.threads.drain(..) {
             // A task that ends its own runtime must not wait for itself, nor for others who may wait for it.
             if !own {
@@ -266,7 +271,7 @@ impl ShutdownReport {
         &self.cancelled
     }
 
-    /// Of these, those that could not be: blocking closures that run on, and polls in progress if the runtime was
+    /// Those that could not be cancelled: blocking closures that run on, and polls in progress if the runtime was
     /// shut down by one of its own tasks.
     pub fn still_running(&self) -> &[String] {
         &self.still_running

@@ -4,7 +4,9 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::cell::UnsafeCell;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
+use std::pin::Pin;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -54,17 +56,80 @@ pub(crate) enum Outcome<T> {
     Cancelled,
 }
 
-pub(crate) enum Stage<F: Future> {
-    Future(F),
-    Output(Outcome<F::Output>),
-    Gone,
-}
-
 #[repr(C)]
 pub(crate) struct Cell<F: Future, S> {
     pub(crate) header: Header,
     pub(crate) scheduler: S,
     pub(crate) stage: UnsafeCell<Stage<F>>,
+}
+
+/// The future, then the output, then nothing.
+///
+/// A tag and a union rather than an enum: a future may be larger than a worker's stack, and is never moved; neither is
+/// whatever would have its size.
+pub(crate) struct Stage<F: Future> {
+    holds: Holds,
+    contents: Contents<F>,
+}
+
+enum Holds {
+    Future,
+    Output,
+    Nothing,
+}
+
+union Contents<F: Future> {
+    future: ManuallyDrop<F>,
+    output: ManuallyDrop<Outcome<F::Output>>,
+}
+
+impl<F: Future> Stage<F> {
+    fn new(future: F) -> Self {
+        Stage { holds: Holds::Future, contents: Contents { future: ManuallyDrop::new(future) } }
+    }
+
+    /// The future, pinned: it is dropped where it is.
+    ///
+    /// # Safety
+    /// The stage is in its cell, and holds the future.
+    pub(crate) unsafe fn future(&mut self) -> Pin<&mut F> {
+        debug_assert!(matches!(self.holds, Holds::Future));
+        // SAFETY: says the caller.
+        unsafe { Pin::new_unchecked(&mut self.contents.future) }
+    }
+
+    /// Drops the future, if it is there. It is gone also if its destructor panics.
+    pub(crate) fn drop_future(&mut self) {
+        if matches!(self.holds, Holds::Future) {
+            self.holds = Holds::Nothing;
+            // SAFETY: the tag said so, and says no longer so.
+            unsafe { ManuallyDrop::drop(&mut self.contents.future) }
+        }
+    }
+
+    /// Puts the output where the future was.
+    pub(crate) fn put_output(&mut self, output: Outcome<F::Output>) {
+        debug_assert!(matches!(self.holds, Holds::Nothing));
+        self.contents.output = ManuallyDrop::new(output);
+        self.holds = Holds::Output;
+    }
+
+    /// Takes the output, if it is there.
+    pub(crate) fn take_output(&mut self) -> Option<Outcome<F::Output>> {
+        if !matches!(self.holds, Holds::Output) {
+            return None;
+        }
+        self.holds = Holds::Nothing;
+        // SAFETY: the tag said so, and says no longer so.
+        Some(unsafe { ManuallyDrop::take(&mut self.contents.output) })
+    }
+}
+
+impl<F: Future> Drop for Stage<F> {
+    fn drop(&mut self) {
+        self.drop_future();
+        drop(self.take_output());
+    }
 }
 
 /// What a task is made of, besides its future and its scheduler.
@@ -112,7 +177,7 @@ where
         place: parts.place,
         name: parts.name,
     };
-    let cell = Cell { header, scheduler, stage: UnsafeCell::new(Stage::Future(future)) };
+    let cell = Cell { header, scheduler, stage: UnsafeCell::new(Stage::new(future)) };
     // `Cell` is `repr(C)` and begins with its header.
     let header = NonNull::from(Box::leak(Box::new(cell))).cast();
     // SAFETY: three references, and a state that says scheduled and joined.
@@ -166,6 +231,10 @@ pub(crate) struct TaskRef(NonNull<Header>);
 unsafe impl Send for TaskRef {}
 // SAFETY: as above.
 unsafe impl Sync for TaskRef {}
+
+// Panics of tasks are caught by whoever runs them; a reference sees no half-done state.
+impl std::panic::UnwindSafe for TaskRef {}
+impl std::panic::RefUnwindSafe for TaskRef {}
 
 impl TaskRef {
     /// # Safety

@@ -5,13 +5,12 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
 use heirloom_context::raw;
 
-use super::cell::{Cell, Header, Outcome, Runnable, Stage, VTable, release};
+use super::cell::{Cell, Header, Outcome, Runnable, VTable, release};
 use super::state::{Rest, Start};
 use super::{Schedule, budget, current, waker};
 
@@ -41,16 +40,14 @@ impl<F: Future, S: Schedule> Table<F, S> {
             // SAFETY: the join handle's call: done, so the stage is its own; `target` has the output's type.
             unsafe {
                 let stage = &mut *header.cast::<Cell<F, S>>().as_ref().stage.get();
-                if let Stage::Output(output) = std::mem::replace(stage, Stage::Gone) {
-                    *target.cast::<Option<Outcome<F::Output>>>() = Some(output);
-                }
+                *target.cast::<Option<Outcome<F::Output>>>() = stage.take_output();
             }
         },
         drop_output: |header| {
             // SAFETY: the join handle's call: sealed, so the stage is its own.
             unsafe {
                 let stage = &mut *header.cast::<Cell<F, S>>().as_ref().stage.get();
-                drop(std::mem::replace(stage, Stage::Gone));
+                drop(stage.take_output());
             }
         },
         free: |header| {
@@ -100,12 +97,10 @@ unsafe fn poll<F: Future, S: Schedule>(
         if detached {
             raw::set_execution(raw::execution().with_deadline(None));
         }
-        let Stage::Future(future) = &mut *cell.stage.get() else { unreachable!("polled while running") };
+        let future = (*cell.stage.get()).future();
         let waker = waker::borrowed(header);
         let _budget = budget::refill();
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            Pin::new_unchecked(future).poll(&mut Context::from_waker(&waker))
-        }));
+        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
         drop(inside);
         match polled {
             Ok(Poll::Pending) => None,
@@ -123,12 +118,10 @@ unsafe fn finish<F: Future, S: Schedule>(header: NonNull<Header>, outcome: Outco
     // SAFETY: the caller has the stage until `seal`; afterwards it is touched only if there is no join handle.
     unsafe {
         let cell = header.cast::<Cell<F, S>>().as_ref();
-        let stage = cell.stage.get();
         {
+            let stage = &mut *cell.stage.get();
             let _inside = Inside::enter(&cell.header);
-            // In place: the future is pinned.
-            let dropped = catch_unwind(AssertUnwindSafe(|| std::ptr::drop_in_place(stage)));
-            stage.write(Stage::Gone);
+            let dropped = catch_unwind(AssertUnwindSafe(|| stage.drop_future()));
             let outcome = match dropped {
                 Ok(()) => outcome,
                 // A destructor's panic is the task's.
@@ -140,9 +133,10 @@ unsafe fn finish<F: Future, S: Schedule>(header: NonNull<Header>, outcome: Outco
             if matches!(outcome, Outcome::Panicked(_)) {
                 cell.scheduler.panicked();
             }
-            stage.write(Stage::Output(outcome));
+            stage.put_output(outcome);
             if !cell.header.state.seal() {
-                let unclaimed = stage.replace(Stage::Gone);
+                // Nobody else looks at the stage any more.
+                let unclaimed = (*cell.stage.get()).take_output();
                 quietly(|| drop(unclaimed));
             }
         }

@@ -191,14 +191,14 @@ fn a_sleeper_is_called_only_for_an_earlier_timer() {
     assert_eq!(unparked(), 1);
     let _earliest = rig.insert(20, Act::new(|| ()));
     assert_eq!(unparked(), 0, "somebody gets up already");
-    assert!(rig.timers.is_unwatched());
+    assert_eq!(rig.timers.sleeping_until.load(Ordering::Relaxed), AWAKE);
 
     // The other one takes over; the first one's return changes nothing.
     rig.timers.parked(other);
     let ParkUntil::Until(Some(limit), _watch) = rig.timers.prepare_park() else { panic!("nothing is due") };
     assert_eq!(limit, rig.at(20));
     rig.timers.parked(watch);
-    assert!(!rig.timers.is_unwatched());
+    assert_ne!(rig.timers.sleeping_until.load(Ordering::Relaxed), AWAKE);
     assert_eq!(rig.timers.reset(&earlier, rig.at(10)), TimerState::Armed);
     assert_eq!(unparked(), 1);
 }
