@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use heirloom_context::{Ambient, Ambients, Context};
 
+use crate::accompanied::Hooks;
 use crate::runtime::Runtime;
 
 /// What happens when a task panics, besides its joiner being told.
@@ -43,6 +44,7 @@ pub struct Builder {
     pub(crate) root: Context,
     pub(crate) on_panic: PanicPolicy,
     pub(crate) ambients: Ambients,
+    pub(crate) hooks: Option<Arc<dyn Hooks>>,
     pub(crate) on_thread_start: Option<ThreadHook>,
     pub(crate) on_thread_stop: Option<ThreadHook>,
     pub(crate) search: Duration,
@@ -67,6 +69,7 @@ impl Builder {
             root: Context::empty(),
             on_panic: PanicPolicy::default(),
             ambients: Ambients::new(),
+            hooks: None,
             on_thread_start: None,
             on_thread_stop: None,
             search: Duration::ZERO,
@@ -120,6 +123,13 @@ impl Builder {
     #[must_use]
     pub fn ambient(mut self, ambient: Arc<dyn Ambient>) -> Self {
         self.ambients.push(ambient);
+        self
+    }
+
+    /// Watches all tasks: their spawns, polls and ends.
+    #[must_use]
+    pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Self {
+        self.hooks = Some(hooks);
         self
     }
 

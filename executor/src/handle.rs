@@ -11,7 +11,7 @@ use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
 use heirloom_context::raw::{self, Execution, Live};
 
-use crate::ambient::WithAmbients;
+use crate::accompanied::{self, Accompanied};
 use crate::blocking::{Blocking, Call};
 use crate::join_handle::{AbortHandle, JoinHandle};
 use crate::parked;
@@ -20,6 +20,7 @@ use crate::scheduler::current;
 use crate::scheduler::shared::Shared;
 use crate::stats::{Stats, TaskDump, WorkerStats};
 use crate::task::cell::{self, Parts, Spawned};
+use crate::task::{Schedule, TaskMeta};
 use crate::time;
 
 /// A handle of a [`Runtime`](crate::Runtime): cheap to clone, to be sent about, and to be kept after the runtime is
@@ -115,12 +116,7 @@ impl Handle {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        let shared = Arc::clone(&self.shared);
-        if self.shared.ambients.is_empty() {
-            return self.begin(cell::spawn(future, shared, parts));
-        }
-        let captured = self.shared.ambients.capture();
-        self.begin(cell::spawn(WithAmbients::new(future, captured), shared, parts))
+        self.launch_with(future, Arc::clone(&self.shared), parts)
     }
 
     pub(crate) fn launch_blocking<F, R>(&self, f: F, parts: Parts) -> JoinHandle<R>
@@ -129,12 +125,26 @@ impl Handle {
         R: Send + 'static,
     {
         let scheduler = Blocking { shared: Arc::clone(&self.shared) };
-        let call = Call::new(f, Arc::clone(&self.shared));
-        if self.shared.ambients.is_empty() {
-            return self.begin(cell::spawn(call, scheduler, parts));
+        self.launch_with(Call::new(f, Arc::clone(&self.shared)), scheduler, parts)
+    }
+
+    fn launch_with<F, S>(&self, future: F, scheduler: S, parts: Parts) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+        S: Schedule,
+    {
+        let Shared { ambients, hooks, .. } = &*self.shared;
+        if ambients.is_empty() && hooks.is_none() {
+            return self.begin(cell::spawn(future, scheduler, parts));
         }
-        let captured = self.shared.ambients.capture();
-        self.begin(cell::spawn(WithAmbients::new(call, captured), scheduler, parts))
+        let context = parts.live.snapshot();
+        let accompanied = Accompanied::new(future, ambients.capture(), hooks.clone());
+        let spawned = cell::spawn(accompanied, scheduler, parts);
+        if let Some(hooks) = hooks {
+            let task = TaskMeta::of(spawned.registered.header());
+            accompanied::call(|| hooks.on_spawn(&task, &context));
+        }
+        self.begin(spawned)
     }
 
     /// Registers a task and schedules it; if the runtime is gone, the task is cancelled.

@@ -56,7 +56,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod ambient;
+mod accompanied;
 mod blocking;
 mod builder;
 mod cancel;
@@ -81,6 +81,7 @@ pub mod context {
     pub use heirloom_context::*;
 }
 
+pub use accompanied::Hooks;
 pub use builder::{Builder, PanicPolicy};
 pub use cancel::{CancelToken, Cancelled, DropGuard};
 pub use group::{GroupError, GroupHandle, Results, TaskGroup};
@@ -95,7 +96,7 @@ pub use runtime::{Runtime, ShutdownReport};
 pub use shield::{Shield, shield};
 pub use spawn::{block_on, spawn, spawn_background, spawn_blocking, spawn_in};
 pub use stats::{Stats, TaskDump, WorkerStats};
-pub use task::yield_now;
+pub use task::{TaskMeta, yield_now};
 pub use time::{Elapsed, deadline, interval, remaining, sleep, sleep_until, wait_for, wait_until};
 
 #[cfg(doctest)]

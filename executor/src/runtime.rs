@@ -225,6 +225,7 @@ fn share(
             blocking: Arc::new(Pool::new(threads, builder.max_blocking_threads, builder.blocking_keep_alive)),
             root: builder.root.clone(),
             ambients: builder.ambients.clone(),
+            hooks: builder.hooks.clone(),
             on_panic: builder.on_panic,
             search: builder.search,
             keeper: AtomicUsize::new(0),

@@ -15,6 +15,7 @@ use heirloom_context::{Ambients, Context};
 use super::current;
 use super::idle::Idle;
 use super::registry::Registry;
+use crate::accompanied::Hooks;
 use crate::blocking::Pool;
 use crate::builder::PanicPolicy;
 use crate::task::Schedule;
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) blocking: Arc<Pool>,
     pub(crate) root: Context,
     pub(crate) ambients: Ambients,
+    pub(crate) hooks: Option<Arc<dyn Hooks>>,
     pub(crate) on_panic: PanicPolicy,
     /// How long an idle worker searches on.
     pub(crate) search: Duration,

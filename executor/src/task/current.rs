@@ -26,9 +26,9 @@ pub(super) fn leave(outer: Outer) {
     CURRENT.set(outer.0);
 }
 
-/// A task, as seen from inside.
+/// What is known of a task: for the task itself, and for [hooks](crate::Hooks).
 #[derive(Clone, Debug)]
-pub struct Current {
+pub struct TaskMeta {
     id: Id,
     name: Option<Cow<'static, str>>,
     place: &'static Location<'static>,
@@ -44,13 +44,17 @@ pub struct Current {
 /// assert_eq!(handle.await.unwrap().as_deref(), Some("worker"));
 /// # });
 /// ```
-pub fn current() -> Option<Current> {
+pub fn current() -> Option<TaskMeta> {
     // SAFETY: set for as long as the task is being run on this thread, by whoever keeps it alive.
     let header = unsafe { CURRENT.get().as_ref() }?;
-    Some(Current { id: header.id, name: header.name.clone(), place: header.place })
+    Some(TaskMeta::of(header))
 }
 
-impl Current {
+impl TaskMeta {
+    pub(crate) fn of(task: &Header) -> TaskMeta {
+        TaskMeta { id: task.id, name: task.name.clone(), place: task.place }
+    }
+
     /// The task's identity.
     pub fn id(&self) -> Id {
         self.id

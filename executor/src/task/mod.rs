@@ -74,7 +74,7 @@ pub(crate) mod waker;
 
 pub use budget::yield_now;
 pub use builder::Builder;
-pub use current::{Current, current};
+pub use current::{TaskMeta, current};
 pub use id::Id;
 
 use cell::Runnable;
