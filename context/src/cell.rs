@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 use crate::context::Context;
 use crate::current::{self, Owned};
 use crate::error::AlreadyEntered;
+use crate::reaper;
 use crate::storage::Bindings;
 
 /// A context that keeps what is written in it, from one entry to the next; a handle, to be cloned.
@@ -137,8 +138,11 @@ impl Drop for Visit<'_> {
         let before = std::mem::replace(&mut state.entered_with, Bindings::EMPTY);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
+        // First those who wait, each whatever the others do; then the values that nobody else has.
+        for waker in waiting {
+            reaper::quietly(|| waker.wake());
+        }
         drop(before);
-        waiting.into_iter().for_each(Waker::wake);
     }
 }
 

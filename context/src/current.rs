@@ -30,7 +30,6 @@
 //! [frame]: crate::frame
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,6 +52,9 @@ const WATCHED: usize = 2;
 /// Tag of a frame: a layer.
 const LAYER: usize = 4;
 const TAGS: usize = FRAME | WATCHED | LAYER;
+
+const _: () =
+    assert!(align_of::<Head>() > TAGS && align_of::<Frame>() > TAGS, "there must be room for the tags");
 
 /// One word, as above; a plain copy, which owns nothing.
 #[derive(Clone, Copy)]
@@ -294,9 +296,7 @@ impl Drop for Janitor {
     fn drop(&mut self) {
         let word = SLOT.with(|slot| install(slot, Word::CLOSED));
         // What the thread has left behind: its root context. A panic here would end the process.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(Owned(word)))) {
-            reaper::discard(panic);
-        }
+        reaper::quietly(|| drop(Owned(word)));
     }
 }
 
@@ -402,11 +402,17 @@ fn settle_now(slot: &Slot) {
 
 // ---- swapping ----
 
-/// Puts a word into the slot and returns the one that was there. The ownership of both moves.
+/// Puts a word into the slot and returns the one that was there. The ownership of both moves, so this must not unwind.
+#[inline]
+fn replace(slot: &Slot, word: Word) -> Word {
+    settle(slot);
+    slot.word.replace(word)
+}
+
+/// The same, and tells the hooks of what looks different now.
 #[inline]
 fn install(slot: &Slot, word: Word) -> Word {
-    settle(slot);
-    let previous = slot.word.replace(word);
+    let previous = replace(slot, word);
     if previous.is_watched() || word.is_watched() {
         switched(slot, previous, word);
     }
@@ -451,6 +457,24 @@ impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
         self.home.0 = SLOT.with(|slot| install(slot, self.home.0));
+    }
+}
+
+/// The same, of which no hook is told.
+#[must_use]
+pub(crate) struct EnteredQuietly<'a> {
+    home: &'a mut Owned,
+}
+
+/// Makes `home` current, and tells no hook.
+pub(crate) fn enter_quietly(home: &mut Owned) -> EnteredQuietly<'_> {
+    home.0 = SLOT.with(|slot| replace(slot, home.0));
+    EnteredQuietly { home }
+}
+
+impl Drop for EnteredQuietly<'_> {
+    fn drop(&mut self) {
+        self.home.0 = SLOT.with(|slot| replace(slot, self.home.0));
     }
 }
 
@@ -506,13 +530,17 @@ pub(crate) fn snapshot() -> Bindings {
     SLOT.with(|slot| {
         let word = slot.word.get();
         if word.is_layer() {
-            // SAFETY: the slot owns its word.
+            let _closed = Closed::new(slot);
+            // SAFETY: the slot owns its word, and is closed: nobody changes it meanwhile.
             return unsafe { flatten(word) };
         }
         // SAFETY: as above.
         let Some(head) = (unsafe { own_head(word) }) else { return Bindings::EMPTY };
         match slot.credits.get() {
-            0 => {
+            // (The second half is a matter of course, but for an allocator that has swapped in the middle of a write.)
+            credits if credits != 0 && slot.lent.get() == head.as_ptr() => slot.credits.set(credits - 1),
+            _ => {
+                settle(slot);
                 let batch = slot.batch.get();
                 slot.batch.set((batch * 2).min(BATCH_MAX));
                 // SAFETY: as above.
@@ -520,7 +548,6 @@ pub(crate) fn snapshot() -> Bindings {
                 slot.lent.set(head.as_ptr());
                 slot.credits.set(batch - 1);
             }
-            credits => slot.credits.set(credits - 1),
         }
         // SAFETY: one of the handles counted above.
         unsafe { Bindings::from_raw(head.as_ptr()) }
@@ -557,7 +584,7 @@ pub(crate) fn identity() -> Option<u64> {
 /// What `f` returns is dropped by the caller, after the frame is closed.
 #[inline]
 pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
-    /// Puts the word back, also if `f` should unwind.
+    /// Puts the frame into the slot, also if `f` should unwind.
     struct Close<'a> {
         slot: &'a Slot,
         frame: NonNull<Frame>,
@@ -568,35 +595,50 @@ pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
             // SAFETY: taken from the slot in `write`, so alive and nobody else's.
             let frame = unsafe { self.frame.as_ref() };
             let watched = frame.bindings.is_watched() || frame.outside.is_watched();
-            self.slot.word.set(Word::frame(self.frame, frame.is_layer, watched));
+            // The slot is closed, unless an allocator has swapped meanwhile and did not swap back.
+            drop(Owned(replace(self.slot, Word::frame(self.frame, frame.is_layer, watched))));
         }
     }
 
     let _hold = reaper::hold();
     SLOT.with(|slot| {
-        settle(slot);
-        let word = slot.word.get();
+        // From here on the slot is closed: whatever an allocator does, it does not get at the frame.
+        let word = replace(slot, Word::CLOSED);
         let mut frame = match word.target() {
             Target::Closed => return None,
-            Target::Frame(frame) => {
-                slot.word.set(Word::CLOSED);
-                frame
-            }
+            Target::Frame(frame) => frame,
             Target::Nothing | Target::Snapshot(_) => {
                 // If the thread's destructors have run already, this frame is not its root: that one is closed.
                 let _ = JANITOR.try_with(|_| ());
-                let serial = next_serial();
-                slot.word.set(Word::CLOSED);
                 // SAFETY: the slot's own handle, if there is one, moves into the frame.
                 let bindings = unsafe { own_head(word) }
                     .map_or(Bindings::EMPTY, |head| unsafe { Bindings::from_raw(head.as_ptr()) });
-                NonNull::from(Box::leak(Box::new(Frame::new(serial, bindings))))
+                NonNull::from(Box::leak(Box::new(Frame::new(next_serial(), bindings))))
             }
         };
         let _close = Close { slot, frame };
         // SAFETY: the slot owned the frame, and is closed: nobody else can reach it.
         Some(f(unsafe { frame.as_mut() }))
     })
+}
+
+/// The slot is closed until this is dropped; its word stays what it is.
+struct Closed<'a> {
+    slot: &'a Slot,
+    word: Word,
+}
+
+impl<'a> Closed<'a> {
+    fn new(slot: &'a Slot) -> Closed<'a> {
+        Closed { slot, word: replace(slot, Word::CLOSED) }
+    }
+}
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        // As in `write`: closed, unless an allocator has swapped meanwhile.
+        drop(Owned(replace(self.slot, self.word)));
+    }
 }
 
 // ---- hooks ----
@@ -609,25 +651,35 @@ pub(crate) fn observe<R>(id: Id, watched: bool, change: impl FnOnce() -> R) -> R
     }
     let before = seen(id);
     let result = change();
-    let after = seen(id);
-    SLOT.with(|slot| tell(slot, before.as_ref(), after.as_ref()));
+    // The change is made, and its guard exists: a destructor that panics here would undo neither.
+    reaper::quietly(|| {
+        let after = seen(id);
+        SLOT.with(|slot| tell(slot, before.as_ref(), after.as_ref()));
+        drop((before, after));
+    });
     result
 }
 
+/// Tells the hooks what looks different. Does not unwind: its callers have two words in their hands.
 #[cold]
 fn switched(slot: &Slot, previous: Word, current: Word) {
-    // SAFETY: both are alive: the caller of `install` gets the one, the slot has the other.
-    let (before, after) = unsafe { (flatten(previous), flatten(current)) };
-    let (before, after) = (watched(&before), watched(&after));
-    for (id, value) in &before {
-        let now = after.iter().find(|(other, _)| other == id).map(|(_, value)| value);
-        tell(slot, Some(value), now);
-    }
-    for (id, value) in &after {
-        if !before.iter().any(|(other, _)| other == id) {
-            tell(slot, None, Some(value));
+    reaper::quietly(|| {
+        let (before, after) = {
+            let _closed = Closed::new(slot);
+            // SAFETY: both are alive: the caller of `install` gets the one, the slot has the other, and is closed.
+            unsafe { (flatten(previous), flatten(current)) }
+        };
+        let (before, after) = (watched(&before), watched(&after));
+        for (id, value) in &before {
+            let now = after.iter().find(|(other, _)| other == id).map(|(_, value)| value);
+            tell(slot, Some(value), now);
         }
-    }
+        for (id, value) in &after {
+            if !before.iter().any(|(other, _)| other == id) {
+                tell(slot, None, Some(value));
+            }
+        }
+    });
 }
 
 fn watched(bindings: &Bindings) -> Vec<(Id, Value)> {
@@ -646,10 +698,6 @@ fn tell(slot: &Slot, before: Option<&Value>, after: Option<&Value>) {
     if same || slot.hooked.replace(true) {
         return;
     }
-    let outcome = catch_unwind(AssertUnwindSafe(|| Value::notify(before, after)));
+    reaper::quietly(|| Value::notify(before, after));
     slot.hooked.set(false);
-    if let Err(panic) = outcome {
-        // The panic hook has reported it.
-        reaper::discard(panic);
-    }
 }

@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 use crate::current::Word;
 use crate::storage::{Bindings, Entry, Id};
 
+/// Aligned for the tags of a [`Word`].
+#[repr(align(8))]
 pub(crate) struct Frame {
     /// What shows; of a layer, what it has itself.
     pub(crate) bindings: Bindings,

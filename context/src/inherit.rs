@@ -89,7 +89,8 @@ pub struct VarOptions<T> {
     /// Called with the (previous, current) bound value whenever what the calling thread sees of the variable has
     /// changed: by a set, a reset, a guard, or a context being entered or left. Meant for mirroring a variable into a
     /// foreign thread-local. It runs after the change, with the new context current; a panic in it is caught (the
-    /// panic hook has reported it); changes it makes itself call no hooks.
+    /// panic hook has reported it); changes it makes itself call no hooks. Destructors of values run in an empty context
+    /// of which hooks are not told.
     pub on_change: Option<OnChange<T>>,
     /// How the value is written where contexts are listed. Without it the value stays opaque.
     pub debug: Option<DebugText<T>>,

@@ -128,8 +128,8 @@ impl Execution {
         Some(epoch() + Duration::from_nanos(nanoseconds))
     }
 
-    /// With another deadline. Instants more than 190 years ahead are taken for that, and those more than 100 years ago
-    /// likewise; in between nothing is rounded.
+    /// With another deadline. Instants more than a century away, either way, are taken for about that; in between
+    /// nothing is rounded.
     #[must_use]
     pub fn with_deadline(self, deadline: Option<Instant>) -> Self {
         let word = deadline.map_or(0, |instant| {

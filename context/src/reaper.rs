@@ -8,7 +8,7 @@
 //! 2. **Not inside.** While a destructor runs, further values are put on the list too, and the loop at the bottom takes
 //!    them from there. Contexts held by values held by contexts, however deep, need no stack.
 //! 3. **Not here.** A destructor runs with an empty throw-away context current, so that it neither sees nor changes
-//!    whatever this thread happens to be doing.
+//!    whatever this thread happens to be doing. Hooks are not told of it: one that replaces a value would never end.
 //!
 //! A panic in a destructor does not stop the loop. The first one goes on to the caller at the end, unless that thread
 //! is unwinding already; then the panic hook's report is all there is.
@@ -83,7 +83,7 @@ fn reap(reaper: &Reaper) {
         reaper.list.set(unsafe { pointer.as_ref() }.next.get());
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut away = Owned::EMPTY;
-            let _entered = current::enter(&mut away);
+            let _entered = current::enter_quietly(&mut away);
             // SAFETY: taken from the list, so destroyed once; `bury`'s caller gave it up.
             unsafe { value::destroy(pointer) }
         }));
@@ -101,6 +101,13 @@ fn reap(reaper: &Reaper) {
         } else {
             resume_unwind(panic);
         }
+    }
+}
+
+/// Runs foreign code whose panic is nobody's business: the panic hook has reported it.
+pub(crate) fn quietly(f: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
+        discard(panic);
     }
 }
 

@@ -261,13 +261,14 @@ impl Bindings {
     }
 
     fn exchange(&mut self, id: Id, entry: Entry, wanted: bool) -> Entry {
-        let Some(head) = self.0 else {
+        let Some(head) = self.0.take() else {
             if !matches!(entry, Entry::Absent) {
                 self.0 = Some(Block::single(id, entry).into_head());
             }
             return Entry::Absent;
         };
-        if self.large().is_none() {
+        // SAFETY: just taken from here.
+        if unsafe { head.as_ref() }.kind != Kind::Large {
             // SAFETY: a block's head; the handle is put back below, whole, whatever it points to then.
             let mut block = unsafe { Block::from_head(head) };
             if fits(&block, id, &entry) {
@@ -275,8 +276,10 @@ impl Bindings {
                 self.0 = Some(block.into_head());
                 return previous;
             }
-            std::mem::forget(block);
+            self.0 = Some(block.into_head());
             self.enlarge();
+        } else {
+            self.0 = Some(head);
         }
         self.exchange_large(id, entry, wanted)
     }

@@ -91,8 +91,10 @@ impl Pool {
         loop {
             if let Some(task) = state.queue.pop_front() {
                 drop(state);
-                task.run();
+                let again = task.run();
                 state = self.lock();
+                // A closure is done at its first poll; whatever is not, is polled again.
+                state.queue.extend(again);
                 continue;
             }
             if state.closed {
@@ -186,7 +188,7 @@ impl<F: FnOnce() -> R, R> Future for Call<F> {
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
         let f = self.f.take().expect("polled once");
         // What it spawns belongs to the same runtime; it may take its time.
-        let _entered = current::enter(&self.shared);
+        let _entered = current::enter_pool(&self.shared);
         let _unlimited = budget::unlimited();
         Poll::Ready(f())
     }

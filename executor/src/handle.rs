@@ -193,11 +193,16 @@ impl Handle {
 
     /// Waits until nothing is runnable: every task waits for something outside, or for a timer.
     ///
+    /// Returns at once if the runtime has ended.
+    ///
     /// # Panics
-    /// On a worker thread, which would wait for itself.
+    /// On a worker thread, or in a blocking closure of this runtime: they would wait for themselves.
     #[track_caller]
     pub fn wait_until_idle(&self) {
-        assert!(!current::is_worker(), "a worker that waits until its runtime is idle waits for itself");
+        assert!(
+            !current::is_inside(&self.shared),
+            "a task or blocking closure that waits until its runtime is idle waits for itself"
+        );
         self.shared.bell.wait(None, || self.shared.is_idle());
     }
 }

@@ -130,6 +130,7 @@ impl<T> Future for JoinHandle<T> {
                 if !self.task.header().state.is_done() || weakened("join look") {
                     return Poll::Pending;
                 }
+                self.task.header().join.register(None);
             }
             Poll::Ready(self.take())
         })
@@ -140,8 +141,9 @@ impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         let state = &self.task.header().state;
         let leave = if self.detached { state.detach() } else { state.leave() };
-        // The waker of whoever awaited: the closer finds nothing, or has it already.
-        drop(self.task.header().join.take());
+        // The waker of whoever awaited: the closer finds nothing, or has it already. It goes last, for its destructor is
+        // a stranger's.
+        let _waker = self.task.header().join.take();
         self.task.leave(leave);
     }
 }

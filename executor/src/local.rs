@@ -54,8 +54,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     tasks: VecDeque<Runnable>,
-    /// Whoever runs the set.
-    waker: Option<Waker>,
+    /// Whoever runs the set; all of them, if several do.
+    wakers: Vec<Waker>,
     /// The set is gone, and all its tasks are over.
     dead: bool,
 }
@@ -76,11 +76,9 @@ impl Schedule for Arc<Shared> {
             return drop(task);
         }
         queue.tasks.push_back(task);
-        let waker = queue.waker.take();
+        let wakers = std::mem::take(&mut queue.wakers);
         drop(queue);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn forget(&self, task: &Header) -> Option<TaskRef> {
@@ -163,12 +161,19 @@ impl LocalSet {
 
     fn poll_tasks(&self, cx: &mut Context<'_>) {
         // First the waker, then the tasks: whoever pushes one that is not seen finds the waker.
-        let waker = Some(cx.waker().clone());
-        let former = std::mem::replace(&mut self.shared.lock().waker, waker);
-        drop(former);
+        let waker = cx.waker().clone();
+        {
+            let mut queue = self.shared.lock();
+            // Comparing runs no code of the waker's.
+            if !queue.wakers.iter().any(|known| known.will_wake(&waker)) {
+                queue.wakers.push(waker);
+            }
+        }
         for _ in 0..BATCH {
             let Some(task) = self.shared.lock().tasks.pop_front() else { return };
-            task.run();
+            if let Some(again) = task.run() {
+                self.shared.lock().tasks.push_back(again);
+            }
         }
         // There may be more; the others have a turn first.
         cx.waker().wake_by_ref();
@@ -190,9 +195,9 @@ impl Drop for LocalSet {
         }
         let mut queue = self.shared.lock();
         queue.dead = true;
-        let (tasks, waker) = (std::mem::take(&mut queue.tasks), queue.waker.take());
+        let rest = (std::mem::take(&mut queue.tasks), std::mem::take(&mut queue.wakers));
         drop(queue);
-        drop((tasks, waker));
+        drop(rest);
     }
 }
 

@@ -33,7 +33,8 @@ use crate::time::{Clock, Timers};
 /// one that starts at first use.
 ///
 /// Dropping a runtime cancels all its tasks. Every future that is not being polled is dropped before the drop
-/// returns, in its own context; polls in progress are waited for, unless the runtime is dropped by one of its own tasks.
+/// returns, in its own context; polls in progress are waited for, unless the runtime is dropped by a task, of whatever
+/// runtime: a worker waits for no other.
 /// Blocking closures that have begun run on by themselves. It is safe anywhere.
 ///
 /// ```
@@ -154,8 +155,7 @@ impl Runtime {
         shared.closing.store(true, SeqCst);
         shared.registry.close();
         let deadline = Instant::now().checked_add(limit);
-        let own = current::with_worker(&shared, |worker| worker.is_some());
-        if !own {
+        if !current::is_inside(&shared) {
             shared.bell.wait(deadline, || shared.registry.len() == 0);
         }
         let alive = shared.registry.tasks();
@@ -228,7 +228,6 @@ fn share(
             hooks: builder.hooks.clone(),
             on_panic: builder.on_panic,
             search: builder.search,
-            keeper: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             bell: Bell::default(),

@@ -21,8 +21,8 @@ pub(crate) const BINDINGS_MAX: usize = PLACES_MAX / 2;
 /// Stands for "explicitly unset" in place of a value's address.
 pub(super) const HIDDEN: *mut value::Header = ptr::without_provenance_mut(1);
 
-/// What every table of bindings begins with, flat or not.
-#[repr(C)]
+/// What every table of bindings begins with, flat or not. Aligned for the tags of the slot's word.
+#[repr(C, align(8))]
 pub(crate) struct Head {
     pub(crate) handles: AtomicUsize,
     pub(crate) kind: Kind,

@@ -16,6 +16,7 @@ mod defaults;
 mod executors;
 mod futures_modes;
 mod hooks;
+mod hooks_and_destructors;
 mod hostile;
 mod inheritance;
 mod inspection;

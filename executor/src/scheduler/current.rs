@@ -11,12 +11,25 @@ thread_local! {
     // Both without drop glue, so that they answer during thread teardown.
     static WORKER: Cell<*const Worker> = const { Cell::new(ptr::null()) };
     static RUNTIME: Cell<*const Arc<Shared>> = const { Cell::new(ptr::null()) };
+    /// Whose thread this is, whatever it is doing just now.
+    static OWNER: Cell<Owner> = const { Cell::new(Owner::User) };
+}
+
+/// What kind of thread this is.
+#[derive(Clone, Copy)]
+enum Owner {
+    User,
+    /// A worker, of whatever runtime.
+    Worker,
+    /// A thread of a runtime's blocking pool.
+    Pool(*const Shared),
 }
 
 /// Puts back what was current before.
 pub(crate) struct Entered<'a> {
     runtime: *const Arc<Shared>,
     worker: *const Worker,
+    owner: Owner,
     of: std::marker::PhantomData<&'a Arc<Shared>>,
 }
 
@@ -24,6 +37,7 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         RUNTIME.set(self.runtime);
         WORKER.set(self.worker);
+        OWNER.set(self.owner);
     }
 }
 
@@ -32,8 +46,16 @@ pub(crate) fn enter(runtime: &Arc<Shared>) -> Entered<'_> {
     Entered {
         runtime: RUNTIME.replace(runtime),
         worker: WORKER.replace(ptr::null()),
+        owner: OWNER.get(),
         of: std::marker::PhantomData,
     }
+}
+
+/// The thread runs a blocking closure of a runtime until the answer is dropped.
+pub(crate) fn enter_pool(runtime: &Arc<Shared>) -> Entered<'_> {
+    let mut entered = enter(runtime);
+    entered.owner = OWNER.replace(Owner::Pool(Arc::as_ptr(runtime)));
+    entered
 }
 
 /// The thread is a worker until the answer is dropped.
@@ -41,6 +63,7 @@ pub(crate) fn enter_worker(worker: &Worker) -> Entered<'_> {
     Entered {
         runtime: RUNTIME.replace(&raw const worker.shared),
         worker: WORKER.replace(worker),
+        owner: OWNER.replace(Owner::Worker),
         of: std::marker::PhantomData,
     }
 }
@@ -55,7 +78,16 @@ pub(crate) fn with_worker<R>(shared: &Shared, f: impl FnOnce(Option<&Worker>) ->
 
 /// Whether this thread is a worker, of whatever runtime.
 pub(crate) fn is_worker() -> bool {
-    !WORKER.get().is_null()
+    matches!(OWNER.get(), Owner::Worker)
+}
+
+/// Whether this thread is a worker, or runs a blocking closure of `runtime`: it must not wait for that runtime's rest.
+pub(crate) fn is_inside(runtime: &Arc<Shared>) -> bool {
+    match OWNER.get() {
+        Owner::User => false,
+        Owner::Worker => true,
+        Owner::Pool(of) => ptr::eq(of, Arc::as_ptr(runtime)),
+    }
 }
 
 /// The runtime this thread belongs to.

@@ -12,6 +12,8 @@ pub(crate) struct Idle {
     sleepers: AtomicUsize,
     searching: AtomicUsize,
     list: Mutex<Vec<usize>>,
+    /// The parked worker that keeps the time, plus one; zero: nobody does.
+    keeper: AtomicUsize,
 }
 
 impl Idle {
@@ -21,6 +23,7 @@ impl Idle {
             sleepers: AtomicUsize::new(0),
             searching: AtomicUsize::new(0),
             list: Mutex::new(Vec::with_capacity(workers)),
+            keeper: AtomicUsize::new(0),
         }
     }
 
@@ -35,7 +38,12 @@ impl Idle {
         if self.searching.load(Relaxed) > 0 || self.sleepers.load(Relaxed) == 0 {
             return None;
         }
-        // P4.
+        self.call()
+    }
+
+    /// P4, whether somebody searches or not.
+    #[must_use]
+    pub(crate) fn call(&self) -> Option<usize> {
         let mut list = lock(&self.list);
         let worker = list.pop()?;
         self.sleepers.store(list.len(), Relaxed);
@@ -98,6 +106,34 @@ impl Idle {
                 false
             }
         }
+    }
+
+    /// K1. Makes a worker the keeper, if there is none.
+    pub(crate) fn keep(&self, worker: usize) -> bool {
+        self.keeper.compare_exchange(0, worker + 1, SeqCst, SeqCst).is_ok()
+    }
+
+    /// K2. To be asked after [`announce`](Self::announce) by a worker that is not the keeper: whether there is none, so
+    /// that it must not park.
+    pub(crate) fn is_unkept(&self) -> bool {
+        // Pairs, through the lock on the list, with the store in `give_up`.
+        self.keeper.load(SeqCst) == 0 && !weakened("keeper look")
+    }
+
+    /// K3. The keeper is up.
+    pub(crate) fn give_up(&self) {
+        self.keeper.store(0, SeqCst);
+    }
+
+    /// K4. A worker that was the keeper is about to poll: whom to unpark, so that there is another.
+    #[must_use]
+    pub(crate) fn hand_over(&self) -> Option<usize> {
+        if self.keeper.load(SeqCst) == 0 { self.call() } else { None }
+    }
+
+    /// Who keeps the time.
+    pub(crate) fn keeper(&self) -> Option<usize> {
+        self.keeper.load(SeqCst).checked_sub(1)
     }
 
     /// How many sleep.

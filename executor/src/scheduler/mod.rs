@@ -40,11 +40,20 @@
 //! # Who keeps the time
 //!
 //! Running workers look at the timers every [`budget::LOOK_AROUND`] polls and whenever they have nothing to do. Of the
-//! parked ones, one is the *keeper*: it sleeps only until the next deadline. It stands at the bottom of the list, so it
-//! is woken for work only after all the others; then nobody sleeps who could oversleep. When its time has come and there
-//! are tasks to be polled, it wakes another, who is the next keeper if there is nothing else to do: a long poll does not
-//! delay the timers while anybody is idle. An earlier deadline unparks the keeper; the handshake is that of
-//! `time::driver`.
+//! parked ones, one is the *keeper*: it sleeps only until the next deadline. It stands at the bottom of the list, so that
+//! it is woken for work only after the others. An earlier deadline unparks it; that handshake is `time::driver`'s.
+//!
+//! ```text
+//!   worker that goes to sleep                     keeper that is up
+//!   ─────────────────────────                     ─────────────────
+//!   K1  be the keeper, if there is none           K3  be the keeper no longer
+//!   W1..W3  into the list                         K4  before the first poll, if there is no keeper:
+//!   K2  not the keeper, and there is none:            take one from the list and unpark it
+//!         do not park
+//! ```
+//!
+//! **While anybody sleeps, a long poll delays no timer.** The list's lock puts W1 and K4 in an order. W1 first: K4 finds
+//! the sleeper, which becomes the keeper. K4 first: K2 sees what K3 has stored.
 //!
 //! # Fairness
 //!

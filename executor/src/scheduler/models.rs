@@ -104,6 +104,44 @@ fn push_while_the_searcher_succeeds() {
     assert!(shared.tokens[1].load(Ordering::Relaxed), "a worker sleeps although there is work");
 }
 
+/// The keeper is called away to a long poll while another worker goes to sleep: that one keeps the time, or is called,
+/// or does not sleep.
+fn sleep_while_the_keeper_goes() {
+    let shared = Sleepers::new();
+    assert!(shared.idle.keep(0));
+    let keeper = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            // K3 and K4.
+            shared.idle.give_up();
+            if let Some(worker) = shared.idle.hand_over() {
+                shared.tokens[worker].store(true, Ordering::Relaxed);
+            }
+        })
+    };
+    // K1.
+    let keeps = shared.idle.keep(1);
+    shared.idle.announce(1, false, keeps);
+    // K2.
+    let stays = !keeps && shared.idle.is_unkept();
+    keeper.join().unwrap();
+    assert!(
+        keeps || stays || shared.tokens[1].load(Ordering::Relaxed),
+        "a worker sleeps, and nobody keeps the time"
+    );
+}
+
+#[test]
+fn while_anybody_sleeps_somebody_keeps_the_time() {
+    check(sleep_while_the_keeper_goes);
+}
+
+#[test]
+#[should_panic(expected = "nobody keeps the time")]
+fn twin_that_does_not_look_for_a_keeper_is_caught() {
+    check_without("keeper look", sleep_while_the_keeper_goes);
+}
+
 #[test]
 fn a_push_is_seen_by_the_worker_that_parks() {
     check(push_during_park);

@@ -57,8 +57,6 @@ pub(crate) struct Shared {
     pub(crate) on_panic: PanicPolicy,
     /// How long an idle worker searches on.
     pub(crate) search: Duration,
-    /// The parked worker that keeps the time, plus one; zero: nobody does.
-    pub(crate) keeper: AtomicUsize,
     /// S1: no further tasks.
     pub(crate) closing: AtomicBool,
     /// S3, S4: no further work.
@@ -123,9 +121,16 @@ impl Shared {
         }
     }
 
+    /// K4: sees to it that there is another keeper, if anybody sleeps.
+    pub(crate) fn hand_over(&self) {
+        if let Some(worker) = self.idle.hand_over() {
+            self.remotes[worker].unparker.unpark();
+        }
+    }
+
     /// Wakes the worker that keeps the time, because there is an earlier deadline.
     pub(crate) fn wake_keeper(&self) {
-        if let Some(worker) = self.keeper.load(SeqCst).checked_sub(1) {
+        if let Some(worker) = self.idle.keeper() {
             self.remotes[worker].unparker.unpark();
         }
     }
@@ -167,7 +172,10 @@ impl Shared {
 
     /// Whether all workers sleep and nothing is queued or being run.
     pub(crate) fn is_idle(&self) -> bool {
-        self.blocking.is_idle() && self.idle.sleepers() == self.remotes.len() && !self.has_work()
+        let idle =
+            || self.blocking.is_idle() && self.idle.sleepers() == self.remotes.len() && !self.has_work();
+        // Twice: what moved from one place to another in between is seen in one of the two.
+        self.closed.load(SeqCst) || (idle() && idle())
     }
 }
 
@@ -176,13 +184,6 @@ impl Schedule for Arc<Shared> {
     fn schedule(&self, task: Runnable) {
         current::with_worker(self, |worker| match worker {
             Some(worker) => worker.push_next(task),
-            None => self.inject(task),
-        });
-    }
-
-    fn reschedule(&self, task: Runnable) {
-        current::with_worker(self, |worker| match worker {
-            Some(worker) => worker.push_back(task),
             None => self.inject(task),
         });
     }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crossbeam_deque::{Steal, Worker as Queue};
@@ -25,6 +25,8 @@ pub(crate) struct Worker {
     tick: Cell<u32>,
     parker: Parker,
     searching: Cell<bool>,
+    /// It kept the time when it was parked last, and has not polled since.
+    was_keeper: Cell<bool>,
     /// State of a small random number generator: where to begin to steal.
     random: Cell<u64>,
 }
@@ -40,6 +42,7 @@ impl Worker {
             tick: Cell::new(0),
             parker,
             searching: Cell::new(false),
+            was_keeper: Cell::new(false),
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ (index as u64 + 1)),
         }
     }
@@ -96,8 +99,14 @@ impl Worker {
         if self.searching.replace(false) && self.shared.idle.end_search() && self.shared.has_work() {
             self.shared.notify();
         }
+        if self.was_keeper.replace(false) {
+            // K4: this poll may be a long one.
+            self.shared.hand_over();
+        }
         Counters::add(&self.remote().counters.polls);
-        task.run();
+        if let Some(again) = task.run() {
+            self.push_back(again);
+        }
     }
 
     /// The next task to be polled, from where this worker is or from elsewhere.
@@ -127,7 +136,13 @@ impl Worker {
     fn take_injected(&self) -> Option<Runnable> {
         loop {
             match self.shared.injector.steal_batch_and_pop(&self.queue) {
-                Steal::Success(task) => return Some(task),
+                Steal::Success(task) => {
+                    // While the batch was moved, it was in no queue that others could have looked at.
+                    if !self.searching.get() && !self.queue.is_empty() {
+                        self.shared.notify();
+                    }
+                    return Some(task);
+                }
                 Steal::Empty => return None,
                 Steal::Retry => {}
             }
@@ -202,16 +217,18 @@ impl Worker {
     fn rest(&self) {
         let shared = &*self.shared;
         if shared.timers.fire(self.index) != 0 {
-            // There are tasks to be polled now, for who knows how long. Somebody else keeps the time meanwhile.
-            shared.notify();
             return;
         }
-        let keeper = shared.keeper.compare_exchange(0, self.index + 1, SeqCst, SeqCst).is_ok();
+        // K1.
+        let keeper = shared.idle.keep(self.index);
         let watch = if keeper { Some(shared.timers.prepare_park()) } else { None };
         // W1 to W3.
         shared.idle.announce(self.index, self.searching.replace(false), keeper);
-        // W4.
-        let stay = matches!(watch, Some(ParkUntil::Due)) || shared.has_work() || shared.closed.load(Relaxed);
+        // W4 and K2.
+        let stay = matches!(watch, Some(ParkUntil::Due))
+            || shared.has_work()
+            || (!keeper && shared.idle.is_unkept())
+            || shared.closed.load(Relaxed);
         if !stay {
             Counters::add(&self.remote().counters.parks);
             shared.bell.ring();
@@ -224,7 +241,9 @@ impl Worker {
             if let Some(ParkUntil::Until(_, watch)) = watch {
                 shared.timers.parked(watch);
             }
-            shared.keeper.store(0, SeqCst);
+            // K3.
+            shared.idle.give_up();
+            self.was_keeper.set(true);
         }
         self.searching.set(shared.idle.retract(self.index));
         if stay && !self.searching.get() && shared.has_work() {

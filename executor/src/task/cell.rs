@@ -39,7 +39,8 @@ pub(crate) struct Header {
 ///
 /// Every function takes the header that begins a `Cell` of the types the table was made for.
 pub(crate) struct VTable {
-    pub(crate) run: unsafe fn(NonNull<Header>),
+    /// True if the runnable is to be queued again; else its reference is gone.
+    pub(crate) run: unsafe fn(NonNull<Header>) -> bool,
     /// Drops the future, by the thread that has claimed the task.
     pub(crate) cancel: unsafe fn(NonNull<Header>),
     pub(crate) schedule: unsafe fn(NonNull<Header>),
@@ -355,11 +356,13 @@ impl Runnable {
         unsafe { (header.as_ref().vtable.schedule)(header) }
     }
 
-    /// Polls the task once, or cancels it.
-    pub(crate) fn run(self) {
+    /// Polls the task once, or cancels it. Gives the runnable back if the task was woken meanwhile, or has yielded: it
+    /// belongs behind the others.
+    #[must_use]
+    pub(crate) fn run(self) -> Option<Runnable> {
         let header = self.into_raw();
-        // SAFETY: the table is this cell's; the reference goes along.
-        unsafe { (header.as_ref().vtable.run)(header) }
+        // SAFETY: the table is this cell's; the reference goes along, and comes back if the answer says so.
+        unsafe { (header.as_ref().vtable.run)(header).then(|| Runnable::from_raw(header)) }
     }
 }
 

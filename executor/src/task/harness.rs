@@ -52,33 +52,37 @@ impl<F: Future, S: Schedule> Table<F, S> {
         },
         free: |header| {
             // SAFETY: the last reference; `allocate` leaked this very box.
-            drop(unsafe { Box::from_raw(header.cast::<Cell<F, S>>().as_ptr()) });
+            let cell = unsafe { Box::from_raw(header.cast::<Cell<F, S>>().as_ptr()) };
+            // The last task of a runtime that is gone takes the runtime's root context along.
+            quietly(|| drop(cell));
         },
     };
 }
 
-/// Polls a task once.
+/// Polls a task once. True if it is to be queued again: then the runnable is the caller's again.
 ///
 /// # Safety
 /// The caller gives up a runnable of a cell of these types.
-unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>) {
+unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>) -> bool {
     // SAFETY: the runnable's reference keeps the cell alive; the state gives us the stage.
     unsafe {
         let cell = header.cast::<Cell<F, S>>().as_ref();
         match cell.header.state.start() {
-            Start::Stale => return release(header, 1),
+            Start::Stale => {}
             Start::Cancel => finish::<F, S>(header, Outcome::Cancelled),
             Start::Poll { detached } => match poll::<F, S>(header, detached) {
                 Some(outcome) => finish::<F, S>(header, outcome),
                 None => match cell.header.state.rest() {
                     Rest::Idle => {}
-                    Rest::Requeue => return cell.scheduler.reschedule(Runnable::from_raw(header)),
+                    // Not queued from here, where the cell is borrowed: whoever takes it from the queue may free it.
+                    Rest::Requeue => return true,
                     Rest::Cancel => finish::<F, S>(header, Outcome::Cancelled),
                 },
             },
         }
         // The runnable's own.
         release(header, 1);
+        false
     }
 }
 

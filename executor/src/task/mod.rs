@@ -84,11 +84,6 @@ pub(crate) trait Schedule: Send + Sync + 'static {
     /// Takes a task that was woken, or spawned.
     fn schedule(&self, task: Runnable);
 
-    /// Takes a task that was woken during its own poll, or has yielded: behind the others.
-    fn reschedule(&self, task: Runnable) {
-        self.schedule(task);
-    }
-
     /// The task is done, and no longer to be cancelled at shutdown. Gives back the registry's reference.
     fn forget(&self, task: &cell::Header) -> Option<cell::TaskRef>;
 

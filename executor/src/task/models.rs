@@ -44,7 +44,10 @@ impl Queue {
 
     fn run_one(&self) -> bool {
         let task = self.0.lock().unwrap().pop();
-        task.map(Runnable::run).is_some()
+        let Some(task) = task else { return false };
+        let again = task.run();
+        self.0.lock().unwrap().extend(again);
+        true
     }
 
     fn run_all(&self) {

@@ -1,0 +1,166 @@
+//! What is allocated, and that it is given back. A binary of its own, because it counts for the whole process; its
+//! tests take turns.
+
+use std::alloc::System;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use heirloom::{Context, Runtime, context_var, sleep, spawn, wait_for, yield_now};
+use heirloom_tests::{PATIENCE, Probe, Step, watchdog};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+context_var! {
+    static NUMBER: u64;
+}
+
+const TASKS: usize = 10_000;
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// Runs the future as a task of a runtime with one worker twice, the first time to fill caches and queues, and tells how
+/// often it allocated the second time, and by how many bytes it has grown.
+fn measured<F: Future<Output = ()> + Send + 'static>(
+    work: impl Fn() -> F + Send + 'static,
+) -> (usize, isize) {
+    let _turn = turn();
+    watchdog(PATIENCE, move || {
+        let runtime = Runtime::builder().workers(1).build().unwrap();
+        let once = || {
+            runtime.block_on(runtime.spawn(work())).unwrap();
+            runtime.wait_until_idle();
+        };
+        once();
+        once();
+        let region = Region::new(ALLOCATOR);
+        once();
+        let change = region.change();
+        let grown = change.bytes_allocated as isize - change.bytes_deallocated as isize;
+        (change.allocations + change.reallocations, grown)
+    })
+}
+
+#[test]
+fn one_allocation_per_task_at_most() {
+    // Spawned and awaited one by one.
+    let (allocations, grown) = measured(|| async {
+        for _ in 0..TASKS {
+            spawn(async { yield_now().await }).await.unwrap();
+        }
+    });
+    assert!(allocations <= TASKS + 50, "{allocations} allocations for {TASKS} tasks");
+    assert!(grown.unsigned_abs() < 64 << 10, "{grown} bytes");
+    // Many at once. The list of the handles and the growth of queues come on top.
+    let (allocations, grown) = measured(|| async {
+        let tasks: Vec<_> = (0..TASKS).map(|number| spawn(async move { number })).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    assert!(allocations <= TASKS + TASKS / 16, "{allocations} allocations for {TASKS} tasks");
+    assert!(grown.unsigned_abs() < 256 << 10, "{grown} bytes");
+    // In a context that is not empty, with the deadline of a limit, and ended by an abort.
+    let (allocations, _) = measured(|| async {
+        NUMBER.set(1);
+        let spawning = async {
+            for number in 0..TASKS {
+                let task = spawn(std::future::pending::<()>());
+                if number % 2 == 0 {
+                    yield_now().await;
+                }
+                task.abort();
+                task.await.unwrap_err();
+            }
+        };
+        wait_for(spawning, LONG).await.unwrap();
+    });
+    assert!(allocations <= TASKS + 50, "{allocations} allocations for {TASKS} tasks");
+}
+
+#[test]
+fn waits_and_wake_ups_allocate_nothing() {
+    let (allocations, grown) = measured(|| async {
+        for _ in 0..TASKS {
+            wait_for(yield_now(), LONG).await.unwrap();
+            yield_now().await;
+        }
+        sleep(Duration::from_millis(1)).await;
+        for _ in 0..TASKS {
+            let waker = std::future::poll_fn(|poller| std::task::Poll::Ready(poller.waker().clone())).await;
+            waker.wake();
+            yield_now().await;
+        }
+    });
+    assert!(allocations <= 20, "{allocations} allocations");
+    assert!(grown.unsigned_abs() < 16 << 10, "{grown} bytes");
+}
+
+#[test]
+fn tasks_of_every_fate_give_everything_back() {
+    let (_, grown) = measured(|| async {
+        for number in 0..TASKS {
+            NUMBER.set(number as u64);
+            let (probe, watch) = Probe::new([Step::Wait]);
+            let task = spawn(probe);
+            match number % 5 {
+                0 => drop(task),
+                1 => {
+                    task.abort();
+                    let _ = task.await;
+                }
+                2 => {
+                    yield_now().await;
+                    watch.wake();
+                    task.await.unwrap();
+                }
+                3 => {
+                    yield_now().await;
+                    let waker = watch.waker();
+                    drop(task);
+                    yield_now().await;
+                    drop(waker);
+                }
+                _ => {
+                    heirloom::spawn_in(Context::empty(), async { heirloom_tests::quiet_panic("a fate") })
+                        .await
+                        .unwrap_err();
+                    task.abort();
+                }
+            }
+        }
+    });
+    assert!(grown.unsigned_abs() < 64 << 10, "{grown} bytes");
+}
+
+#[test]
+fn runtimes_give_everything_back() {
+    let _turn = turn();
+    watchdog(PATIENCE, || {
+        let cycle = || {
+            let runtime = Runtime::builder().workers(2).build().unwrap();
+            let (probe, watch) = Probe::new([Step::Wait]);
+            runtime.spawn(probe).detach();
+            runtime.spawn(sleep(LONG)).detach();
+            let waiting = runtime.spawn(std::future::pending::<()>());
+            runtime.block_on(runtime.spawn(async {})).unwrap();
+            runtime.wait_until_idle();
+            let waker = watch.waker();
+            drop(runtime);
+            drop((waiting, waker));
+        };
+        (0..10).for_each(|_| cycle());
+        let region = Region::new(ALLOCATOR);
+        (0..100).for_each(|_| cycle());
+        let change = region.change();
+        let grown = change.bytes_allocated as isize - change.bytes_deallocated as isize;
+        // Queues free some of their memory later, in turns of their own.
+        assert!(grown < 512 << 10, "{grown} bytes after a hundred runtimes");
+    });
+}

@@ -1,0 +1,300 @@
+//! Contexts where executors of other kinds have gone wrong: callbacks, destructors, cells, foreign ambient state.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use heirloom::context::{Ambient, ContextCell};
+use heirloom::{Context, Runtime, context_var, sleep, spawn, spawn_blocking, spawn_in, task, yield_now};
+use heirloom_tests::{
+    Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, Step, idle, in_a_worker, poll_with, runtime, watchdog,
+    with_runtime,
+};
+
+context_var! {
+    static VALUE: Arc<OnDrop>;
+    static COUNTED: heirloom_tests::Counted;
+    static HOLDER: Arc<Mutex<u32>>;
+}
+
+#[test]
+fn a_variable_can_be_read_in_every_destructor_of_its_task() {
+    with_runtime(1, |runtime| {
+        let log: Log<(&str, Option<u64>)> = Log::new();
+        let note = |at: &'static str| {
+            let log = log.clone();
+            OnDrop::new(move || log.push((at, MARK.get())))
+        };
+        MARK.set(5);
+        let (captured, local) = (note("captured"), note("local"));
+        let task = runtime.spawn(async move {
+            let _captured = captured;
+            MARK.set(6);
+            let _local = local;
+            std::future::pending::<()>().await;
+        });
+        idle(runtime);
+        MARK.set(9);
+        drop(task);
+        idle(runtime);
+        assert_eq!(log.take(), [("local", Some(6)), ("captured", Some(6))]);
+    });
+}
+
+#[test]
+fn a_value_whose_destructor_uses_everything_does_no_harm() {
+    watchdog(PATIENCE, || {
+        let runtime = runtime(2);
+        let log = Log::new();
+        let curious = || {
+            let log = log.clone();
+            Arc::new(OnDrop::new(move || {
+                let _ = (MARK.get(), Context::current(), task::current());
+                drop(MARK.set(1));
+                let guard = MARK.bind(2);
+                log.push("dropped");
+                let told = log.clone();
+                spawn(async move { told.push("spawned") }).detach();
+                drop(guard);
+            }))
+        };
+        // Replaced, reset, and left to the end of the task, of an aborted one, and of the runtime.
+        let (one, two, three, four, five) = (curious(), curious(), curious(), curious(), curious());
+        let task = runtime.spawn(async move {
+            VALUE.set(one);
+            let token = VALUE.set(two);
+            VALUE.reset(token).unwrap();
+            VALUE.set(three);
+            assert_eq!(MARK.get(), None);
+        });
+        runtime.block_on(task).unwrap();
+        let aborted = runtime.spawn(async move {
+            VALUE.set(four);
+            std::future::pending::<()>().await;
+        });
+        idle(&runtime);
+        drop(aborted);
+        idle(&runtime);
+        runtime
+            .spawn(async move {
+                VALUE.set(five);
+                std::future::pending::<()>().await;
+            })
+            .detach();
+        idle(&runtime);
+        drop(runtime);
+        // The last one had nobody to run what it spawned, or the default runtime.
+        assert_eq!(log.take().into_iter().filter(|line| *line == "dropped").count(), 5);
+    });
+}
+
+#[test]
+fn what_a_waker_does_is_not_done_in_a_tasks_context() {
+    struct Looks(Log<(Option<u64>, bool)>);
+    impl std::task::Wake for Looks {
+        fn wake(self: Arc<Self>) {
+            self.0.push((MARK.get(), task::current().is_some()));
+        }
+    }
+    with_runtime(1, |runtime| {
+        // Fired by the clock, the waker belongs to nobody.
+        let log = Log::new();
+        let waker = Arc::new(Looks(log.clone())).into();
+        MARK.set(5);
+        let mut sleep = Box::pin(sleep(Duration::from_millis(2)));
+        let pending = runtime
+            .block_on(std::future::poll_fn(|_| Poll::Ready(poll_with(&mut sleep, &waker).is_pending())));
+        if pending {
+            while log.is_empty() {
+                std::thread::yield_now();
+            }
+            assert_eq!(log.take(), [(None, false)]);
+        }
+        // A blocking thread and a worker that are used again have nothing left of their last user.
+        runtime.block_on(runtime.spawn_blocking(|| ())).unwrap();
+        let bare = spawn_from_empty(runtime);
+        assert_eq!(bare, (None, None));
+    });
+}
+
+/// What a task and a closure find that are given nothing.
+fn spawn_from_empty(runtime: &Runtime) -> (Option<u64>, Option<u64>) {
+    let handle = runtime.handle().clone();
+    runtime
+        .block_on(
+            handle.spawn_in(Context::empty(), async {
+                (MARK.get(), spawn_blocking(|| MARK.get()).await.unwrap())
+            }),
+        )
+        .unwrap()
+}
+
+#[test]
+fn a_snapshot_does_not_keep_a_value_that_was_shadowed() {
+    in_a_worker(1, async {
+        let outer = Arc::new(Mutex::new(1));
+        HOLDER.set(outer.clone());
+        let inner = Arc::new(Mutex::new(2));
+        HOLDER.set(inner.clone());
+        let (gate, begun) = (Gate::new(), Gate::new());
+        let (opened, told) = (gate.opened(), begun.clone());
+        let task = spawn(async move {
+            told.open();
+            opened.await;
+            HOLDER.with(|holder| *holder.unwrap().lock().unwrap())
+        });
+        begun.opened().await;
+        assert_eq!(Arc::strong_count(&outer), 1);
+        HOLDER.unset();
+        assert!(Arc::strong_count(&inner) >= 2, "the task has it");
+        gate.open();
+        assert_eq!(task.await.unwrap(), 2);
+        assert_eq!(Arc::strong_count(&inner), 1);
+    });
+}
+
+#[test]
+fn values_go_with_the_last_task_that_has_them() {
+    let ledger = Ledger::new();
+    let values = ledger.clone();
+    in_a_worker(3, async move {
+        for number in 0..2_000 {
+            let context = Context::empty().with(&COUNTED, values.counted(number));
+            let task = spawn_in(context, async {
+                let children: Vec<_> = (0..3).map(|_| spawn(yield_now())).collect();
+                for child in children {
+                    child.await.unwrap();
+                }
+            });
+            if number % 3 == 0 {
+                drop(task);
+            } else {
+                task.await.unwrap();
+            }
+        }
+    });
+    assert_eq!((ledger.made(), ledger.alive()), (2_000, 0));
+}
+
+#[test]
+fn a_task_waits_while_somebody_else_is_in_its_cell() {
+    with_runtime(2, |runtime| {
+        let cell = ContextCell::new(Context::empty().with(&MARK, 1));
+        let (entered, gate) = (Gate::new(), Gate::new());
+        let inside = std::thread::spawn({
+            let (cell, entered, gate) = (cell.clone(), entered.clone(), gate.clone());
+            move || {
+                cell.run(|| {
+                    MARK.set(2);
+                    entered.open();
+                    gate.wait();
+                })
+                .unwrap();
+            }
+        });
+        entered.wait();
+        let task = runtime.block_on(async {
+            task::Builder::new().cell(cell.clone()).spawn(async {
+                let seen = MARK.get();
+                MARK.set(3);
+                yield_now().await;
+                seen
+            })
+        });
+        // It rests: the runtime is idle although the task could not run yet.
+        idle(runtime);
+        assert!(!task.is_finished());
+        gate.open();
+        assert_eq!(runtime.block_on(task).unwrap(), Some(2));
+        inside.join().unwrap();
+        assert_eq!(cell.snapshot().get(&MARK), Some(3));
+        // Many tasks on one cell take turns.
+        let tasks: Vec<_> = runtime.block_on(async {
+            (0..50)
+                .map(|_| {
+                    task::Builder::new().cell(cell.clone()).spawn(async {
+                        for _ in 0..10 {
+                            MARK.set(MARK.get().unwrap() + 1);
+                            yield_now().await;
+                        }
+                    })
+                })
+                .collect()
+        });
+        for task in tasks {
+            runtime.block_on(task).unwrap();
+        }
+        assert_eq!(cell.snapshot().get(&MARK), Some(503));
+    });
+}
+
+/// A thread-local of some other library, that is to follow tasks.
+struct Foreign {
+    log: Log<&'static str>,
+}
+
+thread_local! {
+    static FOREIGN: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+impl Ambient for Foreign {
+    fn capture(&self) -> Box<dyn Any + Send + Sync> {
+        self.log.push("capture");
+        Box::new(FOREIGN.get())
+    }
+
+    fn around(&self, captured: &Box<dyn Any + Send + Sync>, f: &mut dyn FnMut()) {
+        struct Restore(u32);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                FOREIGN.set(self.0);
+            }
+        }
+        let _restore = Restore(FOREIGN.replace(*captured.downcast_ref::<u32>().unwrap()));
+        f();
+    }
+}
+
+#[test]
+fn a_foreign_ambient_state_follows_tasks_closures_and_drops() {
+    watchdog(PATIENCE, || {
+        let log = Log::new();
+        let foreign = Arc::new(Foreign { log: log.clone() });
+        let runtime = Runtime::builder().workers(2).ambient(foreign).build().unwrap();
+        FOREIGN.set(7);
+        let seen = runtime.spawn(async {
+            let before = FOREIGN.get();
+            yield_now().await;
+            let child = spawn(async { FOREIGN.get() }).await.unwrap();
+            let closure = spawn_blocking(|| FOREIGN.get()).await.unwrap();
+            (before, FOREIGN.get(), child, closure)
+        });
+        FOREIGN.set(8);
+        assert_eq!(runtime.block_on(seen).unwrap(), (7, 7, 7, 7));
+        assert_eq!(log.take().len(), 3, "captured once per spawn");
+        let dropped = Log::new();
+        let told = dropped.clone();
+        let witness = OnDrop::new(move || told.push(FOREIGN.get()));
+        let (probe, watch) = Probe::new([Step::Wait]);
+        let task = runtime.spawn(async move {
+            let _witness = witness;
+            probe.await;
+        });
+        idle(&runtime);
+        drop(task);
+        idle(&runtime);
+        watch.assert_counts(1, 1);
+        assert_eq!(dropped.take(), [8]);
+        assert_eq!(FOREIGN.get(), 8);
+        // A panic puts it back, too.
+        FOREIGN.set(9);
+        let panicked = runtime.spawn(async { heirloom_tests::quiet_panic("in an ambient state") });
+        assert!(runtime.block_on(panicked).unwrap_err().is_panic());
+        FOREIGN.set(0);
+        let threads = (0..20).map(|_| runtime.spawn(async { FOREIGN.get() }));
+        for task in threads.collect::<Vec<_>>() {
+            assert_eq!(runtime.block_on(task).unwrap(), 0);
+        }
+    });
+}

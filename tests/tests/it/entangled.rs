@@ -1,0 +1,160 @@
+//! Runtimes, sets and handles that are in each other's way.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use heirloom::{LocalSet, sleep, spawn};
+use heirloom_tests::{PATIENCE, Probe, Step, runtime, watchdog};
+
+#[test]
+fn a_long_poll_after_a_timer_does_not_delay_the_next_timer() {
+    watchdog(PATIENCE, || {
+        let runtime = runtime(2);
+        // The first task blocks its worker once its timer has fired; the second one's timer is due meanwhile.
+        let (entered, inside) = std::sync::mpsc::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let blocked = runtime.spawn(async move {
+            sleep(Duration::from_millis(20)).await;
+            entered.send(()).unwrap();
+            released.recv().unwrap();
+        });
+        let second = runtime.spawn(async move { sleep(Duration::from_millis(60)).await });
+        inside.recv().unwrap();
+        runtime.block_on(second).unwrap();
+        release.send(()).unwrap();
+        runtime.block_on(blocked).unwrap();
+    });
+}
+
+#[test]
+fn two_runtimes_that_own_each_other_may_be_dropped_by_a_task() {
+    watchdog(PATIENCE, || {
+        let (a, b) = (runtime(1), runtime(1));
+        let (of_a, owner) = (a.handle().clone(), b.handle().clone());
+        let probe = Arc::new(());
+        let kept = Arc::clone(&probe);
+        owner
+            .spawn(async move {
+                let _a = (a, kept);
+                pending::<()>().await
+            })
+            .detach();
+        of_a.spawn(async move { drop(b) }).detach();
+        while Arc::strong_count(&probe) > 1 {
+            std::thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn a_destructor_run_by_a_task_that_drops_a_runtime_may_not_block_either() {
+    struct Blocks(heirloom::Handle, std::sync::mpsc::Sender<bool>);
+    impl Drop for Blocks {
+        fn drop(&mut self) {
+            let handle = self.0.clone();
+            let refused =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handle.block_on(async {}))).is_err();
+            self.1.send(refused).unwrap();
+        }
+    }
+    watchdog(PATIENCE, || {
+        let (inner, outer) = (runtime(1), runtime(1));
+        let (send, receive) = std::sync::mpsc::channel();
+        let blocks = Blocks(inner.handle().clone(), send);
+        inner
+            .spawn(async move {
+                let _blocks = blocks;
+                pending::<()>().await
+            })
+            .detach();
+        inner.wait_until_idle();
+        outer.block_on(outer.spawn(async move { drop(inner) })).unwrap();
+        assert!(receive.recv().unwrap(), "it would have blocked a worker");
+    });
+}
+
+#[test]
+fn a_runtime_that_has_ended_is_idle() {
+    watchdog(PATIENCE, || {
+        let runtime = runtime(2);
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        handle.wait_until_idle();
+    });
+}
+
+#[test]
+fn a_blocking_closure_may_neither_wait_for_its_runtime_nor_hang_ending_it() {
+    watchdog(PATIENCE, || {
+        let runtime = runtime(1);
+        let handle = runtime.handle().clone();
+        let waits = runtime.spawn_blocking(move || handle.wait_until_idle());
+        let error = runtime.block_on(waits).unwrap_err();
+        assert!(error.panic_message().unwrap().contains("waits for itself"));
+
+        let owner = runtime.handle().clone();
+        let ends = owner.spawn_blocking(move || runtime.shutdown(Duration::MAX).still_running().len());
+        // Its own closure is all that is left.
+        assert_eq!(heirloom::block_on(ends).unwrap(), 1);
+    });
+}
+
+#[test]
+fn several_may_run_one_local_set_at_once() {
+    watchdog(PATIENCE, || {
+        let set = LocalSet::new();
+        let (send_first, first) = futures::channel::oneshot::channel::<u32>();
+        let (send_second, second) = futures::channel::oneshot::channel::<u32>();
+        let task = set.spawn_local(async move { first.await.unwrap() });
+        heirloom::block_on(async {
+            let mut both = FuturesUnordered::new();
+            both.push(Box::pin(set.run_until(async { task.await.unwrap() }))
+                as std::pin::Pin<Box<dyn Future<Output = u32>>>);
+            both.push(Box::pin(set.run_until(async { second.await.unwrap() })));
+            assert!(futures::poll!(both.next()).is_pending());
+            send_second.send(2).unwrap();
+            assert_eq!(both.next().await, Some(2));
+            let other = spawn(async move { send_first.send(1).unwrap() });
+            assert_eq!(both.next().await, Some(1));
+            other.await.unwrap();
+        });
+    });
+}
+
+/// Panics when its last waker goes.
+struct Bomb(AtomicUsize);
+
+impl Wake for Bomb {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(self.0.load(Ordering::Relaxed) == 0, "a waker that panics when it goes");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_when_dropped_does_not_lose_a_cancellation() {
+    watchdog(PATIENCE, || {
+        let runtime = runtime(1);
+        let (probe, watch) = Probe::new([Step::Wait]);
+        let mut handle = runtime.spawn(probe);
+        let waker = Waker::from(Arc::new(Bomb(AtomicUsize::new(1))));
+        let polled = std::pin::Pin::new(&mut handle).poll(&mut std::task::Context::from_waker(&waker));
+        assert!(matches!(polled, Poll::Pending));
+        drop(waker);
+        let begun = Instant::now();
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(handle))).is_err());
+        while watch.drops() == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the cancellation was lost");
+            std::thread::yield_now();
+        }
+        runtime.wait_until_idle();
+        assert_eq!(runtime.stats().tasks, 0);
+    });
+}

@@ -1,0 +1,396 @@
+//! Groups: always joined, the first failure decides, and what is left is cancelled.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use heirloom::{CancelReason, GroupError, GroupHandle, TaskGroup, sleep, spawn, wait_for, yield_now};
+use heirloom_tests::{
+    Countdown, Gate, Ledger, Log, MARK, Probe, SCRIPTED, Step, idle, in_a_worker, quiet_panic, run,
+    with_runtime,
+};
+
+const LONG: Duration = Duration::from_secs(3_600);
+
+#[test]
+fn a_scope_returns_when_all_its_children_have_ended() {
+    in_a_worker(3, async {
+        let ledger = Ledger::new();
+        let values = ledger.clone();
+        let returned = TaskGroup::<()>::scope(async |group| {
+            for number in 0..20 {
+                let value = values.counted(number);
+                group.spawn(async move {
+                    for _ in 0..number {
+                        yield_now().await;
+                    }
+                    drop(value);
+                    Ok(())
+                });
+            }
+            Ok(7)
+        })
+        .await;
+        assert_eq!(returned.unwrap(), 7);
+        assert_eq!((ledger.made(), ledger.alive()), (20, 0));
+    });
+}
+
+#[test]
+fn the_first_error_cancels_the_rest_and_is_returned() {
+    in_a_worker(3, async {
+        let ledger = Ledger::new();
+        let group = TaskGroup::<u32>::new();
+        let all = Countdown::new(10);
+        for number in 0..10 {
+            let (value, all) = (ledger.counted(number), all.clone());
+            group.spawn(async move {
+                let _value = value;
+                all.arrive();
+                std::future::pending().await
+            });
+        }
+        let failing = all.clone();
+        group.spawn(async move {
+            failing.done().await;
+            Err(7)
+        });
+        match group.join().await {
+            Err(GroupError::Failed(error)) => assert_eq!(error, 7),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(ledger.alive(), 0, "they have ended, not only been told to");
+    });
+}
+
+#[test]
+fn a_panic_cancels_the_rest_and_is_returned() {
+    in_a_worker(2, async {
+        let ledger = Ledger::new();
+        let value = ledger.counted(1);
+        let outcome = TaskGroup::<()>::scope(async |group| {
+            group.spawn(async move {
+                let _value = value;
+                std::future::pending().await
+            });
+            group.spawn(async { quiet_panic(SCRIPTED) });
+            std::future::pending::<()>().await;
+            Ok(())
+        })
+        .await;
+        match outcome {
+            Err(GroupError::Panicked(error)) => assert_eq!(error.panic_message(), Some(SCRIPTED)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+#[test]
+fn an_error_of_the_body_cancels_the_children() {
+    in_a_worker(2, async {
+        let ledger = Ledger::new();
+        let value = ledger.counted(1);
+        let outcome = TaskGroup::<String>::scope(async |group| {
+            group.spawn(async move {
+                let _value = value;
+                std::future::pending().await
+            });
+            yield_now().await;
+            Err::<(), _>("the body".to_owned())
+        })
+        .await;
+        assert!(matches!(outcome, Err(GroupError::Failed(error)) if error == "the body"));
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+#[test]
+fn a_panic_of_the_body_goes_on_after_the_children_have_ended() {
+    use futures::FutureExt;
+    in_a_worker(2, async {
+        let ledger = Ledger::new();
+        let value = ledger.counted(1);
+        let scope = TaskGroup::<()>::scope(async |group| {
+            group.spawn(async move {
+                let _value = value;
+                std::future::pending().await
+            });
+            yield_now().await;
+            if group.len() == 1 {
+                quiet_panic(SCRIPTED);
+            }
+            Ok(())
+        });
+        let panic = std::panic::AssertUnwindSafe(scope).catch_unwind().await.unwrap_err();
+        assert_eq!(*panic.downcast::<&'static str>().unwrap(), SCRIPTED);
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+#[test]
+fn siblings_learn_why_they_were_cancelled_when_it_happens() {
+    // Nobody looks at the group: a child's failure cancels by itself.
+    with_runtime(2, |runtime| {
+        let (probe, watch) = Probe::new([Step::Wait]);
+        let group = runtime.block_on(async {
+            let group = TaskGroup::<()>::new();
+            group.spawn(async move {
+                probe.await;
+                Ok(())
+            });
+            group
+        });
+        idle(runtime);
+        watch.assert_counts(1, 0);
+        runtime.block_on(async { group.spawn(async { Err(()) }) });
+        idle(runtime);
+        watch.assert_counts(1, 1);
+        // What is spawned now is cancelled without a poll.
+        let (late, late_watch) = Probe::new([]);
+        let abort = runtime.block_on(async {
+            group.spawn(async move {
+                late.await;
+                Ok(())
+            })
+        });
+        idle(runtime);
+        assert!(abort.is_finished());
+        late_watch.assert_counts(0, 1);
+        assert!(matches!(runtime.block_on(group.join()), Err(GroupError::Failed(()))));
+    });
+}
+
+#[test]
+fn a_child_that_is_aborted_by_hand_is_no_error() {
+    in_a_worker(2, async {
+        let group = TaskGroup::<(), u32>::new();
+        let abort = group.spawn(std::future::pending());
+        group.spawn(async { Ok(1) });
+        let early = group.spawn(async { Ok(2) });
+        abort.abort_with("by hand");
+        early.abort();
+        let results = group.join().await.unwrap();
+        assert!(results == [1] || results == [1, 2] || results == [2, 1], "{results:?}");
+        let group = TaskGroup::<(), u32>::new();
+        for _ in 0..10 {
+            group.spawn(std::future::pending());
+        }
+        group.abort_all();
+        assert_eq!(group.join().await.unwrap(), []);
+    });
+}
+
+#[test]
+fn results_come_in_the_order_of_their_completion() {
+    in_a_worker(2, async {
+        let group = TaskGroup::<(), usize>::new();
+        let gates: Vec<Gate> = (0..5).map(|_| Gate::new()).collect();
+        for (number, gate) in gates.iter().enumerate() {
+            let opened = gate.opened();
+            group.spawn(async move {
+                opened.await;
+                Ok(number)
+            });
+        }
+        let mut results = std::pin::pin!(group.results());
+        for number in [3, 0, 4, 2, 1] {
+            gates[number].open();
+            assert_eq!(results.next().await, Some(number));
+        }
+        assert_eq!(results.next().await, None);
+        // A stream that has ended goes on if there are children again.
+        group.spawn(async { Ok(7) });
+        assert_eq!(group.next().await, Some(7));
+        assert!(group.is_empty());
+    });
+}
+
+#[test]
+fn dropping_a_group_cancels_its_children_without_waiting() {
+    with_runtime(2, |runtime| {
+        let (probe, watch) = Probe::new([Step::Wait]);
+        MARK.set(5);
+        let group = runtime.block_on(async {
+            let group = TaskGroup::<()>::new();
+            MARK.set(6);
+            let probe = probe.expecting(Some(6));
+            group.spawn(async move {
+                probe.await;
+                Ok(())
+            });
+            group
+        });
+        idle(runtime);
+        drop(group);
+        idle(runtime);
+        watch.assert_counts(1, 1);
+    });
+}
+
+#[test]
+fn a_limit_around_a_group_cancels_its_children() {
+    with_runtime(2, |runtime| {
+        let (probe, watch) = Probe::new([Step::Wait]);
+        let limited = runtime.spawn(async move {
+            let scope = TaskGroup::<()>::scope(async move |group| {
+                group.spawn(async move {
+                    probe.await;
+                    Ok(())
+                });
+                Ok(())
+            });
+            wait_for(scope, Duration::from_millis(5)).await.is_err()
+        });
+        assert!(runtime.block_on(limited).unwrap());
+        idle(runtime);
+        watch.assert_sound();
+        assert_eq!(watch.drops(), 1);
+    });
+}
+
+#[test]
+fn children_may_spawn_siblings() {
+    in_a_worker(3, async {
+        fn branch(group: GroupHandle<()>, depth: u32, count: Arc<AtomicUsize>) {
+            let siblings = group.clone();
+            group.spawn(async move {
+                count.fetch_add(1, Ordering::SeqCst);
+                if depth > 0 {
+                    for _ in 0..3 {
+                        branch(siblings.clone(), depth - 1, count.clone());
+                    }
+                }
+                Ok(())
+            });
+        }
+        let count = Arc::new(AtomicUsize::new(0));
+        let group = TaskGroup::<()>::new();
+        branch(group.handle(), 5, count.clone());
+        group.join().await.unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), (3_usize.pow(6) - 1) / 2);
+    });
+}
+
+#[test]
+fn a_group_in_a_group_fails_upwards_and_cancels_downwards() {
+    in_a_worker(2, async {
+        let ledger = Ledger::new();
+        let value = ledger.counted(1);
+        let outcome = TaskGroup::<String>::scope(async |outer| {
+            let inner = async move {
+                let inner = TaskGroup::<String>::new();
+                inner.spawn(async move {
+                    let _value = value;
+                    std::future::pending().await
+                });
+                inner.spawn(async { Err("from within".to_owned()) });
+                match inner.join().await {
+                    Err(GroupError::Failed(error)) => Err(error),
+                    other => panic!("{other:?}"),
+                }
+            };
+            outer.spawn(inner);
+            outer.spawn(std::future::pending());
+            Ok(())
+        })
+        .await;
+        assert!(matches!(outcome, Err(GroupError::Failed(error)) if error == "from within"));
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+#[test]
+fn a_cancelled_child_of_a_runtime_that_ends_is_an_error_of_the_group() {
+    heirloom_tests::watchdog(heirloom_tests::PATIENCE, || {
+        let runtime = heirloom_tests::runtime(1);
+        let group = runtime.block_on(async {
+            let group = TaskGroup::<()>::new();
+            group.spawn(std::future::pending());
+            group
+        });
+        drop(runtime);
+        match heirloom::block_on(group.join()) {
+            Err(GroupError::Cancelled(reason)) => assert_eq!(reason, CancelReason::Shutdown),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn an_empty_group_is_over_at_once() {
+    run(1, || async {
+        assert_eq!(TaskGroup::<(), u32>::new().join().await.unwrap(), []);
+        assert_eq!(TaskGroup::<(), u32>::new().next().await, None);
+        assert_eq!(TaskGroup::<()>::scope(async |_| Ok(1)).await.unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_scope_that_is_a_task_may_be_aborted_at_any_time() {
+    with_runtime(2, |runtime| {
+        let ledger = Ledger::new();
+        for round in 0..100 {
+            let values = ledger.clone();
+            let entered = Gate::new();
+            let inside = entered.clone();
+            let task = runtime.spawn(async move {
+                TaskGroup::<()>::scope(async |group| {
+                    for number in 0..5 {
+                        let value = values.counted(number);
+                        group.spawn(async move {
+                            let _value = value;
+                            sleep(LONG).await;
+                            Ok(())
+                        });
+                    }
+                    inside.open();
+                    Ok(())
+                })
+                .await
+            });
+            if round % 2 == 0 {
+                entered.wait();
+            }
+            task.abort();
+            assert!(runtime.block_on(task).unwrap_err().is_cancelled());
+        }
+        idle(runtime);
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+#[test]
+fn one_waiter_per_result_however_many_wait() {
+    in_a_worker(3, async {
+        let group = Arc::new(TaskGroup::<(), usize>::new());
+        let log = Log::new();
+        let gate = Gate::new();
+        for number in 0..30 {
+            let opened = gate.opened();
+            group.spawn(async move {
+                opened.await;
+                Ok(number)
+            });
+        }
+        let waiters: Vec<_> = (0..4)
+            .map(|_| {
+                let (group, log) = (group.clone(), log.clone());
+                spawn(async move {
+                    while let Some(number) = group.next().await {
+                        log.push(number);
+                    }
+                })
+            })
+            .collect();
+        yield_now().await;
+        gate.open();
+        for waiter in waiters {
+            waiter.await.unwrap();
+        }
+        let mut numbers = log.take();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..30).collect::<Vec<_>>());
+    });
+}

@@ -1,0 +1,292 @@
+//! Tasks that stay on their thread: the same rules, without `Send`.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::task::LocalSpawn;
+use heirloom::{CancelReason, LocalSet, deadline, sleep, spawn, spawn_local, task, wait_for, yield_now};
+use heirloom_tests::{Gate, MARK, PATIENCE, Probe, SCRIPTED, Step, poll_once, quiet_panic, watchdog};
+
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// Runs a body in a local set on a thread of its own, under the watchdog.
+#[track_caller]
+fn locally<F: Future<Output = ()>>(body: impl FnOnce() -> F + Send + 'static) {
+    watchdog(PATIENCE, move || LocalSet::new().block_on(body()));
+}
+
+#[test]
+fn a_local_task_may_hold_what_is_not_send() {
+    locally(|| async {
+        let shared = Rc::new(Cell::new(0));
+        let tasks: Vec<_> = (1..=10)
+            .map(|number| {
+                let shared = shared.clone();
+                spawn_local(async move {
+                    yield_now().await;
+                    shared.set(shared.get() + number);
+                    Rc::new(number)
+                })
+            })
+            .collect();
+        for (number, task) in (1..=10).zip(tasks) {
+            assert_eq!(*task.await.unwrap(), number);
+        }
+        assert_eq!(shared.get(), 55);
+    });
+}
+
+#[test]
+fn all_of_a_set_runs_on_its_thread() {
+    locally(|| async {
+        let own = std::thread::current().id();
+        let gate = Gate::new();
+        let opened = gate.opened();
+        let local = spawn_local(async move {
+            // Woken from elsewhere, it goes on here.
+            opened.await;
+            sleep(Duration::from_millis(1)).await;
+            std::thread::current().id()
+        });
+        yield_now().await;
+        std::thread::spawn(move || gate.open()).join().unwrap();
+        assert_eq!(local.await.unwrap(), own);
+        assert_ne!(spawn(async { std::thread::current().id() }).await.unwrap(), own);
+    });
+}
+
+#[test]
+fn spawning_locally_forks_and_awaiting_shares() {
+    locally(|| async {
+        MARK.set(1);
+        let child = spawn_local(async {
+            let seen = MARK.get();
+            MARK.set(2);
+            yield_now().await;
+            (seen, MARK.get())
+        });
+        MARK.set(3);
+        assert_eq!(child.await.unwrap(), (Some(1), Some(2)));
+        assert_eq!(MARK.get(), Some(3));
+        let given = heirloom::Context::empty().with(&MARK, 7);
+        let built = task::Builder::new()
+            .name("local")
+            .context(given)
+            .spawn_local(async { (MARK.get(), task::current().unwrap().name().map(str::to_owned)) });
+        assert_eq!(built.await.unwrap(), (Some(7), Some("local".to_owned())));
+        let limited = wait_for(async { spawn_local(async { deadline() }).await.unwrap() }, LONG);
+        assert!(limited.await.unwrap().is_some());
+        // And from a local task to the workers and back.
+        let around = spawn_local(async { spawn(async { MARK.get() }).await.unwrap() });
+        assert_eq!(around.await.unwrap(), Some(3));
+    });
+}
+
+#[test]
+fn handles_of_local_tasks_obey_the_same_rules() {
+    locally(|| async {
+        let settle = || async {
+            for _ in 0..3 {
+                yield_now().await;
+            }
+        };
+        let (probe, watch) = Probe::new([Step::Wait]);
+        let task = spawn_local(probe);
+        settle().await;
+        watch.assert_counts(1, 0);
+        drop(task);
+        settle().await;
+        watch.assert_counts(1, 1);
+
+        let (probe, watch) = Probe::new([Step::Wait]);
+        let task = spawn_local(probe);
+        settle().await;
+        task.abort_handle().abort_with("by hand");
+        let error = task.await.unwrap_err();
+        assert_eq!(error.reason(), Some(&CancelReason::from("by hand")));
+        watch.assert_counts(1, 1);
+
+        let (probe, watch) = Probe::new([Step::Yield]);
+        spawn_local(probe).detach();
+        settle().await;
+        watch.assert_counts(2, 1);
+
+        let error = spawn_local(async { quiet_panic(SCRIPTED) }).await.unwrap_err();
+        assert_eq!(error.panic_message(), Some(SCRIPTED));
+        assert_eq!(MARK.get(), None);
+    });
+}
+
+#[test]
+fn a_local_task_that_is_aborted_from_elsewhere_is_dropped_on_its_thread() {
+    locally(|| async {
+        let own = std::thread::current().id();
+        let (probe, watch) = Probe::new([Step::Wait]);
+        let task = spawn_local(probe);
+        yield_now().await;
+        let abort = task.abort_handle();
+        std::thread::spawn(move || abort.abort()).join().unwrap();
+        assert!(task.await.unwrap_err().is_cancelled());
+        watch.assert_counts(1, 1);
+        assert_eq!(watch.dropped_on(), Some(own));
+        // A handle may go to another thread and be dropped there, if the output may.
+        let (probe, watch) = Probe::new([Step::Wait]);
+        let task = spawn_local(probe);
+        yield_now().await;
+        std::thread::spawn(move || drop(task)).join().unwrap();
+        while watch.drops() == 0 {
+            yield_now().await;
+        }
+        assert_eq!(watch.dropped_on(), Some(own));
+    });
+}
+
+#[test]
+fn dropping_a_set_drops_its_tasks_here_and_now() {
+    watchdog(PATIENCE, || {
+        let set = LocalSet::new();
+        MARK.set(5);
+        let (waiting, waiting_watch) = Probe::new([Step::Wait]);
+        let (queued, queued_watch) = Probe::new([Step::Wait]);
+        let (bomb, bomb_watch) = Probe::new([Step::Wait]);
+        let waiting = set.spawn_local(waiting.expecting(Some(5)));
+        set.spawn_local(bomb.panicking_on_drop()).detach();
+        set.block_on(async {
+            for _ in 0..3 {
+                yield_now().await;
+            }
+        });
+        set.spawn_local(queued.expecting(Some(5))).detach();
+        MARK.set(6);
+        let waker = waiting_watch.waker().unwrap();
+        drop(set);
+        waiting_watch.assert_counts(1, 1);
+        queued_watch.assert_counts(0, 1);
+        bomb_watch.assert_counts(1, 1);
+        assert!(heirloom::block_on(waiting).unwrap_err().is_cancelled());
+        // Wakers outlive the set as they outlive a runtime.
+        waker.wake_by_ref();
+        std::thread::spawn(move || waker.wake()).join().unwrap();
+        waiting_watch.assert_counts(1, 1);
+    });
+}
+
+#[test]
+fn a_destructor_may_spawn_into_the_set_that_ends() {
+    struct Spawner(Rc<RefCell<Option<heirloom::JoinHandle<()>>>>, Rc<LocalSet>);
+    impl Drop for Spawner {
+        fn drop(&mut self) {
+            *self.0.borrow_mut() = Some(self.1.spawn_local(async {}));
+        }
+    }
+    watchdog(PATIENCE, || {
+        // The last handle of the set goes while one of its tasks is dropped by hand.
+        let set = Rc::new(LocalSet::new());
+        let late = Rc::new(RefCell::new(None));
+        let spawner = Spawner(late.clone(), set.clone());
+        let task = set.spawn_local(async move {
+            let _spawner = spawner;
+            std::future::pending::<()>().await;
+        });
+        set.block_on(async {
+            yield_now().await;
+            yield_now().await;
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+        });
+        let late = late.borrow_mut().take().expect("the destructor has spawned");
+        set.block_on(late).unwrap();
+    });
+}
+
+#[test]
+fn tasks_stay_in_the_set_between_its_runs() {
+    watchdog(PATIENCE, || {
+        let set = LocalSet::new();
+        let (probe, watch) = Probe::new([Step::Wait, Step::Wait]);
+        let mut task = set.spawn_local(probe);
+        assert!(poll_once(&mut task).is_pending());
+        watch.assert_counts(0, 0);
+        set.block_on(yield_now());
+        watch.assert_counts(1, 0);
+        watch.wake();
+        watch.assert_counts(1, 0);
+        set.block_on(async {
+            while watch.polls() < 2 {
+                yield_now().await
+            }
+        });
+        watch.wake();
+        set.block_on(task).unwrap();
+        watch.assert_counts(3, 1);
+    });
+}
+
+#[test]
+fn a_set_shares_its_thread_fairly() {
+    locally(|| async {
+        // A task that never rests keeps neither the root nor its siblings from going on.
+        let busy = spawn_local(async {
+            loop {
+                yield_now().await;
+            }
+        });
+        let sibling = spawn_local(async {
+            for _ in 0..100 {
+                yield_now().await;
+            }
+        });
+        sleep(Duration::from_millis(5)).await;
+        sibling.await.unwrap();
+        busy.abort();
+        let error: heirloom::JoinError = match busy.await {
+            Err(error) => error,
+            Ok(never) => never,
+        };
+        assert!(error.is_cancelled());
+    });
+}
+
+#[test]
+fn a_set_can_be_run_inside_another_future() {
+    watchdog(PATIENCE, || {
+        heirloom::block_on(async {
+            let (outer, inner) = (LocalSet::new(), LocalSet::new());
+            let seen = outer
+                .run_until(async {
+                    let own = spawn_local(async { 1 });
+                    let nested = inner.run_until(async { spawn_local(async { 2 }).await.unwrap() }).await;
+                    // Back in the outer one.
+                    (own.await.unwrap(), nested, spawn_local(async { 3 }).await.unwrap())
+                })
+                .await;
+            assert_eq!(seen, (1, 2, 3));
+        });
+    });
+}
+
+#[test]
+fn spawning_locally_outside_of_a_set_panics_in_clear_words() {
+    watchdog(PATIENCE, || {
+        let panic = std::panic::catch_unwind(|| drop(spawn_local(async {}))).unwrap_err();
+        let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap();
+        assert!(text.contains("LocalSet"), "{text}");
+    });
+}
+
+#[test]
+fn generic_code_may_spawn_into_a_set() {
+    watchdog(PATIENCE, || {
+        let set = LocalSet::new();
+        let done = Rc::new(Cell::new(false));
+        let told = done.clone();
+        set.spawn_local_obj(Box::pin(async move { told.set(true) }).into()).unwrap();
+        set.block_on(async {
+            while !done.get() {
+                yield_now().await
+            }
+        });
+    });
+}

@@ -1,0 +1,28 @@
+//! The behaviour of the executor, seen through the public interface only.
+//!
+//! One binary, one module per behaviour; the list of failure cases and their tests is in `FAILURES.md`.
+// Handles are what many tests are about: roots return them, and `let _ =` on one is a case. So are clones of wakers.
+#![allow(missing_docs, clippy::async_yields_async, clippy::let_underscore_future, clippy::waker_clone_wake)]
+
+mod bad_input;
+mod blocking;
+mod cancel_tokens;
+mod contexts;
+mod deadlines;
+mod entangled;
+mod fairness;
+mod groups;
+mod inheritance;
+mod join_handle;
+mod lifecycle;
+mod local;
+mod promises;
+mod queues;
+mod races;
+mod requests;
+mod shutdown;
+mod soak;
+mod teardown;
+mod timers;
+mod traits;
+mod wakes;

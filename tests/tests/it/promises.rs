@@ -1,0 +1,592 @@
+//! The promises that the crate's documentation prints, a test of the same name for each.
+//!
+//! `one_allocation_per_task_at_most` stands in the `allocations` binary, which counts allocations.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use heirloom::{Context, Runtime, context_var, sleep, spawn, spawn_blocking, yield_now};
+use heirloom_tests::{
+    Countdown, Gate, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, Watch, cpu_time, idle,
+    in_child_with_limit, occupy, quiet_panic, runtime, say_as_child, shut_down, threads_named, wait_until,
+    watchdog, with_runtime,
+};
+
+context_var! {
+    static NUMBER: usize;
+}
+
+#[test]
+fn every_wake_up_leads_to_a_poll() {
+    with_runtime(4, |runtime| {
+        let script = |number: usize| {
+            (0..300).map(move |step| match (number + step) % 5 {
+                0 => Step::Yield,
+                1 if step % 50 < 5 => Step::WokenElsewhere,
+                _ => Step::Wait,
+            })
+        };
+        let (watches, tasks): (Vec<Watch>, Vec<_>) = (0..8)
+            .map(|number| {
+                let (probe, watch) = Probe::new(script(number));
+                (watch, runtime.spawn(probe))
+            })
+            .unzip();
+        // Two threads wake what they like, whether it is running, queued or waiting.
+        std::thread::scope(|scope| {
+            for first in 0..2 {
+                let watches = &watches;
+                scope.spawn(move || {
+                    for round in 0..2_000 {
+                        watches[(first + round) % watches.len()].wake();
+                    }
+                });
+            }
+        });
+        idle(runtime);
+        for watch in &watches {
+            assert!(!watch.is_owed_a_poll(), "a wake-up was lost after {} polls", watch.polls());
+        }
+        for (watch, task) in watches.iter().zip(tasks) {
+            while !task.is_finished() {
+                let before = watch.polls();
+                watch.wake();
+                idle(runtime);
+                assert!(task.is_finished() || watch.polls() > before, "a wake-up led to no poll");
+            }
+            runtime.block_on(task).unwrap();
+            watch.assert_counts(301, 1);
+        }
+    });
+}
+
+#[test]
+fn no_poll_after_completion() {
+    with_runtime(2, |runtime| {
+        let ends: [(&[Step], bool); 4] = [
+            (&[Step::Wait, Step::Ready], false),
+            (&[Step::Wait, Step::Panic], false),
+            (&[Step::Wait, Step::Yield, Step::Yield], false),
+            (&[Step::Wait, Step::Wait], true),
+        ];
+        for (script, abort) in ends {
+            let (probe, watch) = Probe::new(script.iter().copied());
+            let task = runtime.spawn(probe);
+            idle(runtime);
+            let waker = watch.waker().expect("it has been polled");
+            waker.wake_by_ref();
+            idle(runtime);
+            if abort {
+                task.abort();
+            }
+            let _ = runtime.block_on(task);
+            let polls = watch.polls();
+            assert_eq!(watch.drops(), 1);
+            // Clones by value and by reference, from here and from elsewhere, in a row and at once.
+            waker.wake_by_ref();
+            waker.clone().wake();
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| (0..50).for_each(|_| waker.clone().wake()));
+                }
+            });
+            drop(waker);
+            idle(runtime);
+            watch.assert_counts(polls, 1);
+        }
+    });
+}
+
+#[test]
+fn a_future_is_dropped_exactly_once_in_its_own_context() {
+    watchdog(PATIENCE, || {
+        let runtime = runtime(1);
+        let mut watches = Vec::new();
+        let mut mark = 0;
+        let mut probe = |script: &[Step]| {
+            mark += 1;
+            MARK.set(mark);
+            let (probe, watch) = Probe::new(script.iter().copied());
+            watches.push(watch);
+            probe.expecting(Some(mark))
+        };
+        // It ends by itself, by a panic, by being aborted where it waits, by its handle.
+        runtime.block_on(runtime.spawn(probe(&[Step::Yield]))).unwrap();
+        runtime.block_on(runtime.spawn(probe(&[Step::Yield, Step::Panic]))).unwrap_err();
+        let task = runtime.spawn(probe(&[Step::Wait]));
+        idle(&runtime);
+        task.abort();
+        assert!(runtime.block_on(task).unwrap_err().is_cancelled());
+        let task = runtime.spawn(probe(&[Step::Wait]));
+        idle(&runtime);
+        drop(task);
+        idle(&runtime);
+        // The same before its first poll.
+        let occupied = occupy(&runtime, 1);
+        let aborted = runtime.spawn(probe(&[]));
+        aborted.abort();
+        drop(runtime.spawn(probe(&[])));
+        occupied.release();
+        assert!(runtime.block_on(aborted).unwrap_err().is_cancelled());
+        idle(&runtime);
+        // By the end of the runtime, waiting or finished with nobody to claim the output.
+        let waiting = runtime.spawn(probe(&[Step::Wait]));
+        runtime.spawn(probe(&[Step::Wait])).detach();
+        runtime.spawn(probe(&[])).detach();
+        let handle = runtime.handle().clone();
+        MARK.set(1_000);
+        drop(runtime);
+        assert!(heirloom::block_on(waiting).unwrap_err().is_cancelled());
+        // And by a runtime that is gone.
+        let late = handle.spawn(probe(&[]));
+        assert!(heirloom::block_on(late).unwrap_err().is_cancelled());
+        for (number, watch) in watches.iter().enumerate() {
+            watch.assert_sound();
+            assert_eq!(watch.drops(), 1, "case {number}");
+        }
+        assert_eq!(watches.len(), 10);
+    });
+}
+
+#[test]
+fn wakers_may_outlive_the_runtime() {
+    watchdog(PATIENCE, || {
+        for workers in [1, 3] {
+            let runtime = runtime(workers);
+            let scripts: [&[Step]; 3] =
+                [&[Step::Wait], &[Step::Wait, Step::Wait], &[Step::Wait, Step::Panic]];
+            let mut kept = Vec::new();
+            for script in scripts {
+                let (probe, watch) = Probe::new(script.iter().copied());
+                runtime.spawn(probe).detach();
+                idle(&runtime);
+                kept.push((watch.waker().expect("it waits"), watch));
+            }
+            // The last one has ended before the runtime does.
+            kept[2].0.wake_by_ref();
+            idle(&runtime);
+            drop(runtime);
+            for (waker, watch) in kept {
+                let polls = watch.polls();
+                let other = waker.clone();
+                assert!(other.will_wake(&waker));
+                std::thread::spawn(move || {
+                    other.wake_by_ref();
+                    other.wake();
+                })
+                .join()
+                .unwrap();
+                waker.wake_by_ref();
+                waker.clone().wake();
+                drop(waker);
+                watch.assert_counts(polls, 1);
+            }
+        }
+    });
+}
+
+/// Two tasks that wake each other for ever, until `over`; the number of their polls.
+fn ping_pong(runtime: &Runtime, over: &Arc<AtomicBool>) -> Arc<AtomicUsize> {
+    let polls = Arc::new(AtomicUsize::new(0));
+    let slots: Arc<[Mutex<Option<std::task::Waker>>; 2]> = Arc::default();
+    for own in 0..2 {
+        let (polls, over, slots) = (polls.clone(), over.clone(), slots.clone());
+        let task = runtime.spawn(std::future::poll_fn(move |poller| {
+            polls.fetch_add(1, Ordering::SeqCst);
+            *slots[own].lock().unwrap() = Some(poller.waker().clone());
+            let other = slots[1 - own].lock().unwrap().clone();
+            if let Some(other) = other {
+                other.wake();
+            }
+            if over.load(Ordering::SeqCst) {
+                return std::task::Poll::Ready(());
+            }
+            std::task::Poll::Pending
+        }));
+        task.detach();
+    }
+    polls
+}
+
+#[test]
+fn every_runnable_task_runs_within_a_bounded_time() {
+    // A pair that would keep a next slot for itself; a bystander in the same worker's queue, one injected from outside.
+    with_runtime(1, |runtime| {
+        let over = Arc::new(AtomicBool::new(false));
+        let _end = OnDrop::new({
+            let over = over.clone();
+            move || over.store(true, Ordering::SeqCst)
+        });
+        let polls = ping_pong(runtime, &over);
+        let between = runtime.block_on(runtime.spawn({
+            let polls = polls.clone();
+            async move {
+                let bystander = spawn(async move {
+                    let before = polls.load(Ordering::SeqCst);
+                    for _ in 0..100 {
+                        yield_now().await;
+                    }
+                    polls.load(Ordering::SeqCst) - before
+                });
+                bystander.await.unwrap()
+            }
+        }));
+        assert!(between.unwrap() < 100 * 1_000, "the pair was polled that often in the meantime");
+        // A timer fires although the worker is never without work.
+        let begin = Instant::now();
+        runtime.block_on(runtime.spawn(sleep(Duration::from_millis(5)))).unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    });
+    // A task that always has a successor in the worker's own queue does not keep injected tasks waiting.
+    with_runtime(1, |runtime| {
+        fn again(over: Arc<AtomicBool>, steps: Arc<AtomicUsize>) {
+            if !over.load(Ordering::SeqCst) {
+                steps.fetch_add(1, Ordering::SeqCst);
+                spawn(async move { again(over, steps) }).detach();
+            }
+        }
+        let (over, steps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..3 {
+            let (over, steps) = (over.clone(), steps.clone());
+            runtime.spawn(async move { again(over, steps) }).detach();
+        }
+        for _ in 0..20 {
+            let ran = steps.clone();
+            let before = steps.load(Ordering::SeqCst);
+            let after = runtime.block_on(runtime.spawn(async move { ran.load(Ordering::SeqCst) })).unwrap();
+            // This thread may be kept off its core for a while between the two looks; hence so generous.
+            assert!(after - before < 1_000_000);
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn a_worker_that_sleeps_is_woken_by_work_from_anywhere() {
+    for (workers, search) in
+        [(1, None), (2, None), (4, None), (1, Some(Duration::ZERO)), (4, Some(Duration::ZERO))]
+    {
+        watchdog(PATIENCE, move || {
+            let mut builder = Runtime::builder().workers(workers);
+            if let Some(search) = search {
+                builder = builder.search(search);
+            }
+            let (runtime, other) = (builder.build().unwrap(), runtime(1));
+            let (probe, watch) = Probe::new(std::iter::repeat_n(Step::Wait, 10_000));
+            let waiting = runtime.spawn(probe);
+            for _ in 0..60 {
+                // By a task from a thread.
+                idle(&runtime);
+                runtime.block_on(runtime.spawn(async {})).unwrap();
+                // By a wake-up from a thread.
+                idle(&runtime);
+                let before = watch.polls();
+                watch.wake();
+                idle(&runtime);
+                assert!(watch.polls() > before);
+                // From a task of another runtime.
+                let handle = runtime.handle().clone();
+                let far = other.spawn(async move { handle.spawn(async { 7 }).await.unwrap() });
+                assert_eq!(other.block_on(far).unwrap(), 7);
+                // From a blocking closure that ends.
+                let blocking = runtime.spawn(async { spawn_blocking(|| 8).await.unwrap() });
+                assert_eq!(runtime.block_on(blocking).unwrap(), 8);
+                // By a task that is aborted, which a worker has to drop.
+                let aborted = runtime.spawn(std::future::pending::<()>());
+                idle(&runtime);
+                aborted.abort();
+                assert!(runtime.block_on(aborted).unwrap_err().is_cancelled());
+            }
+            // By a timer, also by an earlier one than the one it sleeps for.
+            let far = runtime.spawn(sleep(Duration::from_secs(3_600)));
+            for _ in 0..10 {
+                idle(&runtime);
+                runtime.block_on(runtime.spawn(sleep(Duration::from_millis(2)))).unwrap();
+            }
+            drop((far, waiting));
+            watch.assert_sound();
+        });
+    }
+}
+
+#[test]
+fn shutdown_drops_every_future_that_is_not_being_polled_before_it_returns() {
+    watchdog(PATIENCE, || {
+        for workers in [1, 2] {
+            let runtime = runtime(workers);
+            let waiting: Vec<Watch> = (0..50)
+                .map(|_| {
+                    let (probe, watch) = Probe::new([Step::Wait]);
+                    runtime.spawn(probe).detach();
+                    watch
+                })
+                .collect();
+            idle(&runtime);
+            // All workers are inside a poll; what comes now is queued and was never polled.
+            let occupied = occupy(&runtime, workers);
+            let queued: Vec<Watch> = (0..50)
+                .map(|_| {
+                    let (probe, watch) = Probe::new([Step::Wait]);
+                    runtime.spawn(probe).detach();
+                    watch
+                })
+                .collect();
+            // The polls in progress end when all the others are gone: shutdown waits for them, and must not make the
+            // others wait, too.
+            let all: Vec<Watch> = waiting.into_iter().chain(queued).collect();
+            let observer = std::thread::spawn({
+                let all = all.clone();
+                move || {
+                    let dropped = wait_until(|| all.iter().all(|watch| watch.drops() == 1));
+                    occupied.release();
+                    dropped
+                }
+            });
+            let report = shut_down(runtime, Duration::from_millis(20));
+            for watch in &all {
+                watch.assert_sound();
+                assert_eq!(watch.drops(), 1);
+            }
+            assert!(!report.is_clean());
+            assert!(observer.join().unwrap(), "they were dropped while the polls were going on");
+        }
+        // Without anything that is being polled, and by a plain drop.
+        let runtime = runtime(2);
+        let (probe, watch) = Probe::new([Step::Wait]);
+        let task = runtime.spawn(probe);
+        idle(&runtime);
+        drop(runtime);
+        watch.assert_counts(1, 1);
+        assert!(heirloom::block_on(task).unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn a_panicking_task_harms_only_its_joiner() {
+    with_runtime(1, |runtime| {
+        let (bystander, watch) = Probe::new(std::iter::repeat_n(Step::Wait, 100));
+        let bystander = runtime.spawn(bystander.expecting(None));
+        for polls in 0..5 {
+            let mut script = vec![Step::Yield; polls];
+            script.push(Step::Panic);
+            let (probe, panicked) = Probe::new(script);
+            let task = runtime.spawn(async move {
+                NUMBER.set(99);
+                let _binding = MARK.bind(99);
+                probe.await;
+            });
+            let error = runtime.block_on(task).unwrap_err();
+            assert!(error.is_panic() && !error.is_cancelled());
+            assert_eq!(error.panic_message(), Some(SCRIPTED));
+            assert_eq!(*error.into_panic().unwrap().downcast::<&'static str>().unwrap(), SCRIPTED);
+            panicked.assert_counts(polls + 1, 1);
+            // The next task on that worker sees nothing of it, and those that wait go on.
+            let seen = runtime.spawn(async { (NUMBER.get(), MARK.get(), heirloom::deadline()) });
+            assert_eq!(runtime.block_on(seen).unwrap(), (None, None, None));
+            let before = watch.polls();
+            watch.wake();
+            idle(runtime);
+            assert_eq!(watch.polls(), before + 1);
+        }
+        // The destructor of a future, and a panic nobody waits for.
+        let (probe, dropped) = Probe::new([Step::Wait]);
+        let task = runtime.spawn(probe.panicking_on_drop());
+        idle(runtime);
+        drop(task);
+        runtime.spawn(async { quiet_panic(SCRIPTED) }).detach();
+        idle(runtime);
+        assert_eq!(dropped.drops(), 1);
+        // A joiner that passes the panic on harms its own joiner, and so on.
+        let chain = runtime.spawn(async { spawn(async { quiet_panic(SCRIPTED) }).await.unwrap_err() });
+        assert!(runtime.block_on(chain).unwrap().is_panic());
+        watch.assert_sound();
+        drop(bystander);
+    });
+}
+
+#[test]
+fn no_thread_creation_failure_panics() {
+    // No machine has room for such a stack: building fails in words, or the number is brought within reason.
+    watchdog(PATIENCE, || {
+        for stack in [usize::MAX, usize::MAX / 2, 1 << 50] {
+            if let Ok(runtime) = Runtime::builder().workers(2).stack_size(stack).build() {
+                assert_eq!(runtime.block_on(runtime.spawn(async { 1 })).unwrap(), 1);
+            }
+        }
+    });
+    // A process without room for another stack: every handle resolves.
+    let test = "promises::no_thread_creation_failure_panics";
+    if in_child_with_limit(test, "-v 700000").is_here() {
+        watchdog(PATIENCE, || {
+            let runtime = Runtime::builder()
+                .workers(1)
+                .stack_size(64 << 20)
+                .max_blocking_threads(40)
+                .build()
+                .expect("there is room for one");
+            let gate = Gate::new();
+            let closures: Vec<_> = (0..40)
+                .map(|_| {
+                    let gate = gate.clone();
+                    runtime.spawn_blocking(move || gate.wait())
+                })
+                .collect();
+            gate.open();
+            for closure in closures {
+                match runtime.block_on(closure) {
+                    Ok(()) => {}
+                    Err(error) => assert_eq!(error.reason(), Some(&heirloom::CancelReason::NoThread)),
+                }
+            }
+            let many = Runtime::builder().workers(40).stack_size(64 << 20).build();
+            assert!(many.is_err(), "forty such stacks should not fit");
+            // And what works still works.
+            assert_eq!(runtime.block_on(runtime.spawn(async { 1 })).unwrap(), 1);
+            drop(runtime);
+            say_as_child();
+        });
+    }
+}
+
+#[test]
+fn an_idle_runtime_uses_no_cpu() {
+    const NAME: &str = "idle-cpu";
+    watchdog(PATIENCE, || {
+        let runtime = Runtime::builder().workers(4).thread_name(NAME).build().unwrap();
+        let far = runtime.spawn(sleep(Duration::from_secs(3_600)));
+        let near: Vec<_> =
+            (0..16).map(|number| runtime.spawn(sleep(Duration::from_millis(number)))).collect();
+        for task in near {
+            runtime.block_on(task).unwrap();
+        }
+        runtime.block_on(runtime.spawn_blocking(|| ())).unwrap();
+        idle(&runtime);
+        // Those who search give up by themselves, soon.
+        std::thread::sleep(Duration::from_millis(50));
+        let Some(before) = cpu_time(NAME) else { return };
+        assert!(threads_named(NAME).unwrap_or(0) >= 4, "the workers are to be found by their name");
+        std::thread::sleep(Duration::from_secs(1));
+        let used = cpu_time(NAME).expect("as before").saturating_sub(before);
+        assert!(used <= Duration::from_millis(20), "{used:?} in a second");
+        drop(far);
+    });
+}
+
+#[test]
+fn the_context_a_task_sees_is_right_whichever_worker_polls_it() {
+    // The worker that polled the task last is occupied each time, so that the other one has to poll it.
+    with_runtime(2, |runtime| {
+        let (steps, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let gates: Vec<Gate> = (0..20).map(|_| Gate::new()).collect();
+        MARK.set(5);
+        let traveller = runtime.spawn({
+            let (steps, go, gates) = (steps.clone(), go.clone(), gates.clone());
+            async move {
+                for (number, gate) in gates.iter().enumerate() {
+                    NUMBER.set(number);
+                    let _binding = MARK.bind(number as u64);
+                    go.lock().unwrap().push(std::thread::current().id());
+                    steps.fetch_add(1, Ordering::SeqCst);
+                    gate.opened().await;
+                    assert_eq!((NUMBER.get(), MARK.get()), (Some(number), Some(number as u64)));
+                }
+                assert_eq!(MARK.get(), Some(5));
+            }
+        });
+        for gate in &gates {
+            idle(runtime);
+            let last = *go.lock().unwrap().last().unwrap();
+            let (both, release) = (Countdown::new(2), Gate::new());
+            let occupiers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (both, release) = (both.clone(), release.clone());
+                    runtime.spawn(async move {
+                        assert_eq!(MARK.get(), Some(5), "what the traveller has bound is its own");
+                        both.arrive();
+                        both.wait();
+                        if std::thread::current().id() == last {
+                            release.wait();
+                        }
+                    })
+                })
+                .collect();
+            both.wait();
+            let before = steps.load(Ordering::SeqCst);
+            gate.open();
+            while steps.load(Ordering::SeqCst) == before && !traveller.is_finished() {
+                std::thread::yield_now();
+            }
+            release.open();
+            for occupier in occupiers {
+                runtime.block_on(occupier).unwrap();
+            }
+        }
+        runtime.block_on(traveller).unwrap();
+        let threads = go.lock().unwrap().clone();
+        assert!(threads.windows(2).all(|pair| pair[0] != pair[1]), "it moved each time: {threads:?}");
+    });
+    // Many tasks, as they come.
+    with_runtime(4, |runtime| {
+        let tasks: Vec<_> = (0..200)
+            .map(|number| {
+                let context = Context::empty().with(&NUMBER, number);
+                runtime.handle().spawn_in(context, async move {
+                    for step in 0..50 {
+                        assert_eq!(NUMBER.get(), Some(number + step));
+                        NUMBER.set(number + step + 1);
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            runtime.block_on(task).unwrap();
+        }
+    });
+}
+
+#[test]
+fn every_api_answers_during_thread_teardown() {
+    struct Late(Arc<Mutex<Vec<Result<(), String>>>>, Runtime);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                assert_eq!(self.1.block_on(self.1.spawn(async { 1 })).unwrap(), 1);
+                assert_eq!(self.1.block_on(self.1.spawn_blocking(|| 2)).unwrap(), 2);
+                assert_eq!(heirloom::block_on(async { spawn(async { 3 }).await.unwrap() }), 3);
+                self.1.block_on(sleep(Duration::from_millis(1)));
+                assert!(heirloom::task::current().is_none());
+                assert!(heirloom::deadline().is_none());
+                let _ = (heirloom::Handle::current(), heirloom::task::budget::remaining());
+                let _ = heirloom::Context::current();
+            }));
+            let outcome = outcome.map_err(|panic| match panic.downcast::<String>() {
+                Ok(text) => *text,
+                Err(_) => "another panic".to_string(),
+            });
+            self.0.lock().unwrap().push(outcome);
+        }
+    }
+    thread_local! { static LATE: RefCell<Option<Late>> = const { RefCell::new(None) }; }
+    watchdog(PATIENCE, || {
+        for before in [true, false] {
+            let report = Arc::new(Mutex::new(Vec::new()));
+            let late = report.clone();
+            std::thread::spawn(move || {
+                let use_it = || heirloom::block_on(async { spawn(async {}).await.unwrap() });
+                if before {
+                    LATE.set(Some(Late(late, runtime(1))));
+                    use_it();
+                } else {
+                    use_it();
+                    LATE.set(Some(Late(late, runtime(1))));
+                }
+            })
+            .join()
+            .unwrap();
+            assert_eq!(*report.lock().unwrap(), [Ok(())], "made before the first use: {before}");
+        }
+    });
+}

@@ -1,0 +1,205 @@
+//! Again and again: threads, descriptors and memory stay where they were.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use heirloom::{CancelToken, Runtime, TaskGroup, sleep, spawn, spawn_blocking, wait_for, yield_now};
+use heirloom_tests::{
+    Ledger, PATIENCE, Probe, Step, in_a_worker, in_child, open_descriptors, resident_bytes, say_as_child,
+    threads, wait_until, watchdog,
+};
+
+/// A count for optimised builds, a fifth of it for the others.
+fn scaled(count: usize) -> usize {
+    if cfg!(debug_assertions) { count / 5 } else { count }
+}
+
+/// In a process of its own: other tests would start threads at the same time.
+#[test]
+fn a_thousand_runtimes_leave_no_thread_and_no_descriptor() {
+    if in_child("soak::a_thousand_runtimes_leave_no_thread_and_no_descriptor", false).is_here() {
+        watchdog(2 * PATIENCE, || {
+            let cycle = |round: usize| {
+                let runtime = Runtime::builder().workers(1 + round % 2).build().unwrap();
+                let (probe, watch) = Probe::new([Step::Wait]);
+                runtime.spawn(probe).detach();
+                runtime.spawn(sleep(Duration::from_secs(3_600))).detach();
+                // Cancelled if the runtime ends between the two.
+                let task = runtime.spawn(async { spawn(async { 1 }).await.ok() });
+                if round.is_multiple_of(4) {
+                    runtime.block_on(runtime.spawn_blocking(|| ())).unwrap();
+                }
+                if round.is_multiple_of(3) {
+                    assert_eq!(runtime.block_on(task).unwrap(), Some(1));
+                    let _ = runtime.shutdown(Duration::ZERO);
+                } else {
+                    drop(runtime);
+                    let _ = heirloom::block_on(task);
+                }
+                assert_eq!(watch.drops(), 1);
+            };
+            // The default runtime stays.
+            heirloom::block_on(async { spawn(async {}).await.unwrap() });
+            (0..20).for_each(cycle);
+            let Some(threads_before) = threads() else { return say_as_child() };
+            let descriptors_before = open_descriptors().unwrap();
+            let memory_before = resident_bytes().unwrap();
+            (0..1_000).for_each(cycle);
+            // A blocking thread is not waited for; it ends a little later.
+            assert!(
+                wait_until(|| threads().unwrap() <= threads_before),
+                "{threads_before} before, {:?} now",
+                threads()
+            );
+            assert_eq!(open_descriptors().unwrap(), descriptors_before);
+            let grown = resident_bytes().unwrap().saturating_sub(memory_before);
+            assert!(grown < 16 << 20, "{grown} bytes more");
+            say_as_child();
+        });
+    }
+}
+
+#[test]
+fn a_million_tasks_leave_memory_as_it_was() {
+    if in_child("soak::a_million_tasks_leave_memory_as_it_was", false).is_here() {
+        watchdog(2 * PATIENCE, || {
+            let runtime = heirloom_tests::runtime(2);
+            let ledger = Ledger::new();
+            let wave = |count: usize| {
+                let ledger = ledger.clone();
+                let task = runtime.spawn(async move {
+                    for chunk in 0..count / 1_000 {
+                        let tasks: Vec<_> = (0..1_000)
+                            .map(|number| {
+                                let value = ledger.counted(number);
+                                spawn(async move {
+                                    if number % 8 == 0 {
+                                        yield_now().await;
+                                    }
+                                    value
+                                })
+                            })
+                            .collect();
+                        if chunk % 4 == 0 {
+                            // Cancelled, wherever they are.
+                            drop(tasks);
+                        } else {
+                            for task in tasks {
+                                task.await.unwrap();
+                            }
+                        }
+                    }
+                });
+                runtime.block_on(task).unwrap();
+                runtime.wait_until_idle();
+            };
+            wave(20_000);
+            let before = resident_bytes();
+            wave(scaled(1_000_000));
+            assert_eq!(ledger.alive(), 0);
+            assert_eq!(runtime.stats().tasks, 0);
+            if let (Some(before), Some(after)) = (before, resident_bytes()) {
+                let grown = after.saturating_sub(before);
+                assert!(grown < 16 << 20, "{grown} bytes more");
+            }
+            say_as_child();
+        });
+    }
+}
+
+#[test]
+fn a_storm_of_everything_at_once_ends_in_peace() {
+    watchdog(2 * PATIENCE, || {
+        let runtime = heirloom_tests::runtime(4);
+        let (ledger, done) = (Ledger::new(), Arc::new(AtomicUsize::new(0)));
+        let token = CancelToken::new();
+        let tasks: Vec<_> = (0..scaled(5_000))
+            .map(|number| {
+                let (value, done, token) = (ledger.counted(number as u64), done.clone(), token.child());
+                runtime.spawn(async move {
+                    match number % 6 {
+                        0 => drop(
+                            wait_for(
+                                sleep(Duration::from_micros(number as u64 % 3_000)),
+                                Duration::from_millis(1),
+                            )
+                            .await,
+                        ),
+                        1 => spawn_blocking(|| ()).await.unwrap(),
+                        2 => drop((0..5).map(|_| spawn(std::future::pending::<()>())).collect::<Vec<_>>()),
+                        3 => {
+                            let group = TaskGroup::<()>::new();
+                            for child in 0..4 {
+                                group.spawn(async move {
+                                    if child == 3 { Err(()) } else { std::future::pending().await }
+                                });
+                            }
+                            group.join().await.unwrap_err();
+                        }
+                        4 => drop(token.run_until_cancelled(yield_now()).await),
+                        _ => {
+                            for _ in 0..20 {
+                                yield_now().await;
+                            }
+                        }
+                    }
+                    drop(value);
+                    done.fetch_add(1, Ordering::SeqCst);
+                })
+            })
+            .collect();
+        let count = tasks.len();
+        for task in tasks {
+            runtime.block_on(task).unwrap();
+        }
+        runtime.wait_until_idle();
+        assert_eq!((done.load(Ordering::SeqCst), ledger.alive()), (count, 0));
+        let stats = runtime.stats();
+        assert_eq!((stats.tasks, stats.timers, stats.injected, stats.blocking_queued), (0, 0, 0, 0));
+    });
+}
+
+#[test]
+fn timers_that_come_and_go_leave_nothing() {
+    in_a_worker(2, async {
+        let tasks: Vec<_> = (0..50_u64)
+            .map(|number| {
+                spawn(async move {
+                    for step in 0..200 {
+                        // Half a minute and up, over all levels of a wheel.
+                        let far = Duration::from_millis(1 << (15 + (number + step) % 30));
+                        wait_for(yield_now(), far).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(heirloom::Handle::current().unwrap().stats().timers, 0);
+    });
+}
+
+#[test]
+fn the_same_waker_over_and_over_is_one_task() {
+    in_a_worker(2, async {
+        // A million wake-ups of one task by another one, some of them while it runs.
+        let (probe, watch) = Probe::new(std::iter::repeat_n(Step::Wait, 1_000));
+        let task = spawn(probe);
+        let waker = spawn({
+            let watch = watch.clone();
+            async move {
+                while watch.drops() == 0 {
+                    for _ in 0..100 {
+                        watch.wake();
+                    }
+                    yield_now().await;
+                }
+            }
+        });
+        task.await.unwrap();
+        waker.await.unwrap();
+        watch.assert_counts(1_001, 1);
+    });
+}
