@@ -72,6 +72,7 @@ impl Context {
     /// TENANT.set(2);
     /// assert_eq!(before.get(&TENANT), Some(1));
     /// ```
+    #[inline]
     pub fn current() -> Self {
         Context { bindings: current::snapshot() }
     }
@@ -94,6 +95,7 @@ impl Context {
     /// let child = Context::inherited();
     /// assert!(child.contains(&REQUEST_ID) && !child.contains(&TRANSACTION));
     /// ```
+    #[inline]
     pub fn inherited() -> Self {
         Context { bindings: inherit::apply(current::snapshot()) }
     }

@@ -194,6 +194,7 @@ impl Bindings {
         self.0.map(|head| unsafe { head.as_ref() })
     }
 
+    #[inline]
     fn flags(&self) -> u8 {
         self.head().map_or(0, |head| head.flags)
     }
