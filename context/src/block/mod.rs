@@ -331,14 +331,24 @@ impl Block {
     fn insert(&mut self, slot: Slot) {
         self.count(Slot::FREE, slot);
         // SAFETY: this thread's alone (contract of the callers, all in this file).
-        if unsafe { Table::insert(self.0, slot, true, REACH) } {
+        if unsafe { Table::insert(self.0, slot, true, 0) } {
             return;
         }
         let used = self.slots().count() + 1;
-        let mut places = (used.next_power_of_two()).max(self.places()).min(PLACES_MAX);
+        let mut places = used.next_power_of_two().max(self.places()).min(PLACES_MAX);
         loop {
-            // Ids that all have one home must be far from home sooner or later.
-            let reach = if places == PLACES_MAX || places > 4 * used { places } else { REACH };
+            // Every key at home, if twice the room is enough for that: then an absent one costs one look. Ids that all
+            // have one home must be far from home sooner or later.
+            let reach = match places {
+                PLACES_MAX => places,
+                _ if places > 4 * used => places,
+                _ if places > 2 * used => REACH,
+                _ => 0,
+            };
+            // SAFETY: as above.
+            if places == self.places() && unsafe { Table::insert(self.0, slot, true, reach) } {
+                return;
+            }
             if let Some(table) = self.moved(places, slot, reach) {
                 // SAFETY: this thread's alone; what it had counts on has moved.
                 unsafe { Table::free(self.0) };
