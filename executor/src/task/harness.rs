@@ -26,7 +26,7 @@ impl<F: Future, S: Schedule> Table<F, S> {
         cancel: |header| {
             // SAFETY: the caller has claimed the task, which has this cell's types.
             unsafe {
-                finish::<F, S>(header, Outcome::Cancelled);
+                finish::<F, S>(header, Inside::enter(header.as_ref()), Outcome::Cancelled);
             }
         },
         schedule: |header| {
@@ -69,14 +69,14 @@ unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>) -> bool {
         let cell = header.cast::<Cell<F, S>>().as_ref();
         match cell.header.state.start() {
             Start::Stale => {}
-            Start::Cancel => finish::<F, S>(header, Outcome::Cancelled),
+            Start::Cancel => finish::<F, S>(header, Inside::enter(&cell.header), Outcome::Cancelled),
             Start::Poll { detached } => match poll::<F, S>(header, detached) {
-                Some(outcome) => finish::<F, S>(header, outcome),
+                Some((inside, outcome)) => finish::<F, S>(header, inside, outcome),
                 None => match cell.header.state.rest() {
                     Rest::Idle => {}
                     // Not queued from here, where the cell is borrowed: whoever takes it from the queue may free it.
                     Rest::Requeue => return true,
-                    Rest::Cancel => finish::<F, S>(header, Outcome::Cancelled),
+                    Rest::Cancel => finish::<F, S>(header, Inside::enter(&cell.header), Outcome::Cancelled),
                 },
             },
         }
@@ -86,18 +86,18 @@ unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>) -> bool {
     }
 }
 
-/// Polls the future in its context.
+/// Polls the future in its context; stays inside if that was the last poll.
 ///
 /// # Safety
 /// The caller has the stage, which is a future.
-unsafe fn poll<F: Future, S: Schedule>(
+unsafe fn poll<'a, F: Future, S: Schedule>(
     header: NonNull<Header>,
     detached: bool,
-) -> Option<Outcome<F::Output>> {
+) -> Option<(Inside<'a>, Outcome<F::Output>)> {
     // SAFETY: the caller has the stage.
     unsafe {
         let cell = header.cast::<Cell<F, S>>().as_ref();
-        let inside = Inside::enter(&cell.header);
+        let inside = Inside::enter(header.as_ref());
         if detached {
             raw::set_execution(raw::execution().with_deadline(None));
         }
@@ -105,26 +105,30 @@ unsafe fn poll<F: Future, S: Schedule>(
         let waker = waker::borrowed(header);
         let _budget = budget::refill();
         let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
-        drop(inside);
+        // What has ended is closed without leaving the context in between: one swap in and one out per poll.
         match polled {
             Ok(Poll::Pending) => None,
-            Ok(Poll::Ready(output)) => Some(Outcome::Returned(output)),
-            Err(panic) => Some(Outcome::Panicked(panic)),
+            Ok(Poll::Ready(output)) => Some((inside, Outcome::Returned(output))),
+            Err(panic) => Some((inside, Outcome::Panicked(panic))),
         }
     }
 }
 
-/// Drops the future, stores the output, drops the context, tells the joiner. Steps 4 and 5 of the protocol.
+/// Drops the future inside its context, stores the output, drops the context, tells the joiner. Steps 4 and 5 of the protocol.
 ///
 /// # Safety
 /// The caller has the stage, which is a future, and keeps a reference of its own.
-unsafe fn finish<F: Future, S: Schedule>(header: NonNull<Header>, outcome: Outcome<F::Output>) {
+unsafe fn finish<F: Future, S: Schedule>(
+    header: NonNull<Header>,
+    inside: Inside<'_>,
+    outcome: Outcome<F::Output>,
+) {
     // SAFETY: the caller has the stage until `seal`; afterwards it is touched only if there is no join handle.
     unsafe {
         let cell = header.cast::<Cell<F, S>>().as_ref();
         {
             let stage = &mut *cell.stage.get();
-            let _inside = Inside::enter(&cell.header);
+            let _inside = inside;
             let dropped = catch_unwind(AssertUnwindSafe(|| stage.drop_future()));
             let outcome = match dropped {
                 Ok(()) => outcome,
