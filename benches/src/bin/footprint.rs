@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 use heirloom_benches::context::subjects::{self, Payload, order};
 use heirloom_benches::context::threshold::SIZES;
 use heirloom_benches::report;
@@ -39,7 +39,7 @@ fn per_snapshot<R>(n: usize, mut replace: impl FnMut(usize) -> R) -> (f64, f64) 
     (bytes / KEPT as f64, blocks / KEPT as f64)
 }
 
-fn print() -> io::Result<()> {
+fn print(smoke: bool) -> io::Result<()> {
     let header = [
         "",
         "heirloom: bytes (blocks)",
@@ -49,7 +49,8 @@ fn print() -> io::Result<()> {
     ];
     let cell = |(bytes, blocks): (f64, f64)| format!("{bytes:.0} ({blocks:.1})");
     let mut rows = Vec::new();
-    for n in [1, 8].into_iter().chain(SIZES) {
+    let sizes = [1, 8].into_iter().chain(SIZES);
+    for n in sizes.take(if smoke { 2 } else { usize::MAX }) {
         // Once before it counts: variables and thread-locals come into being on first use.
         let (context, vars) = (subjects::context::<u64>(n), u64::pool().bound(n));
         let map = subjects::imbl::<u64>(n);
@@ -65,9 +66,13 @@ fn print() -> io::Result<()> {
 }
 
 fn main() -> ExitCode {
-    // Takes no options, but says so.
-    Command::new("footprint").about("Counts the bytes of contexts, by size.").get_matches();
-    match print() {
+    let smoke = Arg::new("smoke")
+        .long("smoke")
+        .action(ArgAction::SetTrue)
+        .help("The two smallest sizes: does it run?");
+    let arguments =
+        Command::new("footprint").about("Counts the bytes of contexts, by size.").arg(smoke).get_matches();
+    match print(arguments.get_flag("smoke")) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             eprintln!("cannot write the table: {error}");
             ExitCode::from(1)
