@@ -133,6 +133,11 @@ impl Owned {
         unsafe { Bindings::clone_at(own_head(self.0)) }
     }
 
+    #[inline]
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.0.0.is_null()
+    }
+
     /// The identity of the frame, if it is one.
     pub(crate) fn identity(&self) -> Option<u64> {
         match self.0.target() {

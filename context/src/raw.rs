@@ -31,6 +31,12 @@ impl Live {
         Live { state: Owned::EMPTY, execution: Execution::NONE }
     }
 
+    /// Whether there is nothing in it: the empty context, never written to.
+    #[inline]
+    pub fn is_nothing(&self) -> bool {
+        self.state.is_nothing()
+    }
+
     /// The execution state that is installed with the context.
     pub fn execution(&self) -> Execution {
         self.execution

@@ -7,19 +7,19 @@
 //!
 //! If the operating system refuses a thread, the closure waits for the others; if there are none, it is cancelled with
 //! [`NoThread`](crate::CancelReason::NoThread). Nothing panics, and no handle is left without an answer.
-#![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::join_handle::CancelReason;
 use crate::scheduler::current;
-use crate::scheduler::shared::Shared;
-use crate::task::cell::{Header, Runnable, TaskRef};
+use crate::scheduler::shared::{Shared, Workers};
+use crate::task::cell::{Header, Runnable};
 use crate::task::{Schedule, budget};
 use crate::threads::Threads;
 
@@ -79,7 +79,7 @@ impl Pool {
             let orphans = if state.threads == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
             drop(state);
             for task in orphans {
-                task.header().set_reason(CancelReason::NoThread);
+                task.header().about.set_reason(CancelReason::NoThread);
                 drop(task);
             }
         }
@@ -150,21 +150,28 @@ impl Pool {
 }
 
 /// The scheduler of blocking closures.
-pub(crate) struct Blocking {
-    pub(crate) shared: Arc<Shared>,
-}
+pub(crate) struct Blocking;
 
 impl Schedule for Blocking {
-    fn schedule(&self, task: Runnable) {
-        self.shared.blocking.submit(task);
+    type Shared = Shared;
+
+    fn schedule(shared: &Shared, task: Runnable) {
+        // Whoever takes the task may end it, and the runtime, while we are in here.
+        let _keep = task.reference();
+        shared.blocking.submit(task);
     }
 
-    fn forget(&self, task: &Header) -> Option<TaskRef> {
-        self.shared.forget(task)
+    unsafe fn free(task: NonNull<Header>) {
+        // SAFETY: says the caller.
+        unsafe { Workers::free(task) }
     }
 
-    fn panicked(&self) {
-        self.shared.panicked();
+    fn ending(shared: &Shared) {
+        Workers::ending(shared);
+    }
+
+    fn panicked(shared: &Shared) {
+        Workers::panicked(shared);
     }
 }
 

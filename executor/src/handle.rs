@@ -11,16 +11,14 @@ use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
 use heirloom_context::raw::{self, Execution, Live};
 
-use crate::accompanied::{self, Accompanied};
 use crate::blocking::{Blocking, Call};
 use crate::join_handle::{AbortHandle, JoinHandle};
 use crate::parked;
 use crate::runtime::default_runtime;
 use crate::scheduler::current;
-use crate::scheduler::shared::Shared;
+use crate::scheduler::shared::{Shared, Workers, launch};
 use crate::stats::{Stats, TaskDump, WorkerStats};
-use crate::task::cell::{self, Parts, Spawned};
-use crate::task::{Schedule, TaskMeta};
+use crate::task::cell::Parts;
 use crate::time;
 
 /// A handle of a [`Runtime`](crate::Runtime): cheap to clone, to be sent about, and to be kept after the runtime is
@@ -48,12 +46,12 @@ impl Handle {
 
     /// The runtime this thread belongs to: in a task, a blocking closure, or a runtime's `block_on`.
     pub fn current() -> Option<Handle> {
-        current::runtime().map(Handle::new)
+        current::with_runtime(|shared| shared.cloned()).map(Handle::new)
     }
 
     /// The current runtime, else the default one.
     pub(crate) fn current_or_default() -> Handle {
-        Handle::current().unwrap_or_else(|| default_runtime().clone())
+        with_current(|shared| Handle::new(Arc::clone(shared)))
     }
 
     /// Runs a future on the calling thread; see [`block_on`](crate::block_on). What it spawns runs on this runtime.
@@ -75,7 +73,7 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.launch(future, parts(Context::inherited()))
+        launch::<F, Workers>(&self.shared, future, parts(Context::inherited()))
     }
 
     /// Spawns a task on this runtime in an explicit context; see [`spawn_in`](crate::spawn_in).
@@ -85,7 +83,7 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.launch(future, parts(context))
+        launch::<F, Workers>(&self.shared, future, parts(context))
     }
 
     /// Spawns a task on this runtime that belongs to nobody; see [`spawn_background`](crate::spawn_background).
@@ -96,7 +94,8 @@ impl Handle {
         F::Output: Send + 'static,
     {
         let live = Live::new(self.shared.root.clone());
-        let handle = self.launch(future, Parts { live, place: Location::caller(), name: None });
+        let parts = Parts { live, place: Location::caller(), name: None };
+        let handle = launch::<F, Workers>(&self.shared, future, parts);
         let abort = handle.abort_handle();
         handle.detach();
         abort
@@ -109,53 +108,7 @@ impl Handle {
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        self.launch_blocking(f, parts(Context::inherited()))
-    }
-
-    pub(crate) fn launch<F>(&self, future: F, parts: Parts) -> JoinHandle<F::Output>
-    where
-        F: Future<Output: Send> + Send + 'static,
-    {
-        self.launch_with(future, Arc::clone(&self.shared), parts)
-    }
-
-    pub(crate) fn launch_blocking<F, R>(&self, f: F, parts: Parts) -> JoinHandle<R>
-    where
-        F: FnOnce() -> R + Send + 'static,
-        R: Send + 'static,
-    {
-        let scheduler = Blocking { shared: Arc::clone(&self.shared) };
-        self.launch_with(Call::new(f, Arc::clone(&self.shared)), scheduler, parts)
-    }
-
-    fn launch_with<F, S>(&self, future: F, scheduler: S, parts: Parts) -> JoinHandle<F::Output>
-    where
-        F: Future<Output: Send> + Send + 'static,
-        S: Schedule,
-    {
-        let Shared { ambients, hooks, .. } = &*self.shared;
-        if ambients.is_empty() && hooks.is_none() {
-            return self.begin(cell::spawn(future, scheduler, parts));
-        }
-        let context = parts.live.snapshot();
-        let accompanied = Accompanied::new(future, ambients.capture(), hooks.clone());
-        let spawned = cell::spawn(accompanied, scheduler, parts);
-        if let Some(hooks) = hooks {
-            let task = TaskMeta::of(spawned.registered.header());
-            accompanied::call(|| hooks.on_spawn(&task, &context));
-        }
-        self.begin(spawned)
-    }
-
-    /// Registers a task and schedules it; if the runtime is gone, the task is cancelled.
-    fn begin<T>(&self, spawned: Spawned<T>) -> JoinHandle<T> {
-        let Spawned { registered, runnable, join } = spawned;
-        match self.shared.registry.insert(self.shared.shard(), registered) {
-            Ok(()) => runnable.schedule(),
-            // A runnable that is dropped cancels its task.
-            Err(registered) => drop((runnable, registered)),
-        }
-        join
+        launch_blocking(&self.shared, f, parts(Context::inherited()))
     }
 
     /// What the runtime is doing.
@@ -177,7 +130,7 @@ impl Handle {
         };
         let (blocking_threads, blocking_queued) = shared.blocking.load();
         Stats {
-            tasks: shared.registry.len(),
+            tasks: shared.task_count(),
             timers: shared.timers.len(),
             injected: shared.injector.len(),
             blocking_threads,
@@ -188,7 +141,7 @@ impl Handle {
 
     /// All tasks that are not over.
     pub fn dump(&self) -> Vec<TaskDump> {
-        self.shared.registry.tasks().iter().map(|task| TaskDump::of(task.header())).collect()
+        self.shared.tasks().iter().map(|task| TaskDump::of(task.header())).collect()
     }
 
     /// Waits until nothing is runnable: every task waits for something outside, or for a timer.
@@ -207,8 +160,24 @@ impl Handle {
     }
 }
 
+/// Calls `f` with the current runtime, else the default one.
+#[inline]
+pub(crate) fn with_current<R>(f: impl FnOnce(&Arc<Shared>) -> R) -> R {
+    current::with_runtime(|shared| f(shared.unwrap_or_else(|| default_runtime().shared())))
+}
+
+/// Spawns a blocking closure on a runtime.
+pub(crate) fn launch_blocking<F, R>(shared: &Arc<Shared>, f: F, parts: Parts) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    launch::<_, Blocking>(shared, Call::new(f, Arc::clone(shared)), parts)
+}
+
 /// A task's parts in `context`, with the spawner's deadline.
 #[track_caller]
+#[inline]
 pub(crate) fn parts(context: Context) -> Parts {
     let mut live = Live::new(context);
     live.set_execution(inherited_execution());

@@ -6,14 +6,15 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use crate::sync::weakened;
 use crate::task::Id;
 use crate::task::budget;
 use crate::task::cell::{Outcome, TaskRef};
+use crate::task::state::{Leave, Wake};
 
 /// Waits for a spawned task, and owns it: **dropping the handle cancels the task.**
 ///
@@ -39,7 +40,8 @@ use crate::task::cell::{Outcome, TaskRef};
 /// ```
 #[must_use = "dropping a join handle cancels its task: await it, keep it, or `detach` it"]
 pub struct JoinHandle<T> {
-    task: TaskRef,
+    /// Given up by the transition with which the handle leaves.
+    task: ManuallyDrop<TaskRef>,
     /// The output was taken.
     taken: bool,
     /// The task is to go on.
@@ -58,7 +60,7 @@ impl<T> JoinHandle<T> {
     /// # Safety
     /// `task` is the join handle's reference of a task with this output.
     pub(crate) unsafe fn new(task: TaskRef) -> Self {
-        JoinHandle { task, taken: false, detached: false, of: PhantomData }
+        JoinHandle { task: ManuallyDrop::new(task), taken: false, detached: false, of: PhantomData }
     }
 
     /// Lets the task go on alone. From its next poll on it has no deadline.
@@ -87,7 +89,7 @@ impl<T> JoinHandle<T> {
 
     /// A handle that can end the task, and nothing else.
     pub fn abort_handle(&self) -> AbortHandle {
-        AbortHandle { task: self.task.clone() }
+        AbortHandle { task: TaskRef::clone(&self.task) }
     }
 
     /// Whether the output is there (or was taken).
@@ -106,14 +108,14 @@ impl<T> JoinHandle<T> {
         // SAFETY: done, so the output is this handle's; it is a `T`.
         unsafe { (header.vtable.take_output)(self.task.as_raw(), (&raw mut output).cast()) }
         self.taken = true;
-        let error = |kind| Err(JoinError { kind, id: header.id, name: header.name.clone() });
+        let error = |kind| Err(JoinError { kind, id: header.id, name: header.about.name().cloned() });
         match output.expect("a `JoinHandle` must not be polled again after it was ready") {
             Outcome::Returned(output) => Ok(output),
             Outcome::Panicked(payload) => {
                 let message = message(&*payload).map(str::to_owned);
                 error(Kind::Panicked { payload: Mutex::new(payload), message })
             }
-            Outcome::Cancelled => error(Kind::Cancelled(header.reason())),
+            Outcome::Cancelled => error(Kind::Cancelled(header.about.reason())),
         }
     }
 }
@@ -124,13 +126,10 @@ impl<T> Future for JoinHandle<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.taken, "a `JoinHandle` must not be polled again after it was ready");
         budget::spend(cx, |cx| {
-            if !self.task.header().state.is_done() {
-                self.task.header().join.register(Some(cx.waker().clone()));
-                // Whoever sets DONE takes the waker afterwards. If it was there before us, DONE is seen here.
-                if !self.task.header().state.is_done() || weakened("join look") {
-                    return Poll::Pending;
-                }
-                self.task.header().join.register(None);
+            let header = self.task.header();
+            // SAFETY: this is the join handle.
+            if !header.state.is_done() && unsafe { header.joiner.register(&header.state, cx.waker()) } {
+                return Poll::Pending;
             }
             Poll::Ready(self.take())
         })
@@ -139,12 +138,28 @@ impl<T> Future for JoinHandle<T> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let state = &self.task.header().state;
-        let leave = if self.detached { state.detach() } else { state.leave() };
-        // The waker of whoever awaited: the closer finds nothing, or has it already. It goes last, for its destructor is
-        // a stranger's.
-        let _waker = self.task.header().join.take();
-        self.task.leave(leave);
+        let task = self.task.as_raw();
+        // The waker of whoever awaited. It goes last, for its destructor is a stranger's.
+        let mut _waker = None;
+        loop {
+            // SAFETY: the handle's reference, until a transition has given it up; the table is this cell's.
+            unsafe {
+                match task.as_ref().state.leave(self.detached) {
+                    // None if the task is done meanwhile: then the closer has it.
+                    Leave::TakeWaker => _waker = task.as_ref().joiner.withdraw(&task.as_ref().state),
+                    Leave::Gone(Wake::Schedule) => return (task.as_ref().vtable.schedule)(task),
+                    Leave::Gone(Wake::Nothing | Wake::Free) => return,
+                    Leave::DropOutput => {
+                        // Given up also if the output's destructor panics.
+                        let _task = ManuallyDrop::take(&mut self.task);
+                        if !self.taken {
+                            (task.as_ref().vtable.drop_output)(task);
+                        }
+                        return;
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::pin::pin;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -14,9 +14,9 @@ use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
 
 use crate::handle::parts;
 use crate::join_handle::{CancelReason, JoinHandle};
-use crate::scheduler::registry::Registry;
 use crate::task::Schedule;
-use crate::task::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
+use crate::task::cell::{self, Header, Parts, Runnable, Spawned};
+use crate::task::page::{self, Heap, Owner};
 
 /// Polls in a row before the others on the thread get a turn.
 ///
@@ -42,13 +42,15 @@ const BATCH: usize = 61;
 /// ```
 pub struct LocalSet {
     shared: Arc<Shared>,
+    /// There until the set is dropped.
+    owner: Option<Owner>,
     /// Its tasks are this thread's.
     not_send: PhantomData<*const ()>,
 }
 
 struct Shared {
     queue: Mutex<Queue>,
-    registry: Registry,
+    heap: Heap,
 }
 
 #[derive(Default)]
@@ -67,9 +69,20 @@ impl Shared {
     }
 }
 
-impl Schedule for Arc<Shared> {
-    fn schedule(&self, task: Runnable) {
-        let mut queue = self.lock();
+/// The scheduler of a set's tasks.
+struct Local;
+
+impl Schedule for Local {
+    type Shared = Shared;
+
+    fn schedule(shared: &Shared, task: Runnable) {
+        // Whoever runs the set may end the task, and the set, while we are in here.
+        let _keep = task.reference();
+        Local::launch(shared, task);
+    }
+
+    fn launch(shared: &Shared, task: Runnable) {
+        let mut queue = shared.lock();
         if queue.dead {
             drop(queue);
             // The task is over, so this drops nothing of its own.
@@ -81,8 +94,13 @@ impl Schedule for Arc<Shared> {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn forget(&self, task: &Header) -> Option<TaskRef> {
-        self.registry.remove(task)
+    unsafe fn free(task: NonNull<Header>) {
+        // SAFETY: says the caller. The set is current while it is borrowed by `run_until` further up on this thread.
+        unsafe {
+            let current = CURRENT.get().as_ref();
+            let mine = current.and_then(|set| Some((&set.shared.heap, set.owner.as_ref()?)));
+            page::free::<Shared>(task, mine);
+        }
     }
 }
 
@@ -103,8 +121,8 @@ impl Drop for Entered {
 impl LocalSet {
     /// An empty set.
     pub fn new() -> LocalSet {
-        let shared = Shared { queue: Mutex::default(), registry: Registry::new(1) };
-        LocalSet { shared: Arc::new(shared), not_send: PhantomData }
+        let shared = Arc::new(Shared { queue: Mutex::default(), heap: Heap::new() });
+        LocalSet { owner: Some(shared.heap.own()), shared, not_send: PhantomData }
     }
 
     /// Spawns a task into the set; it runs when the set does.
@@ -120,16 +138,16 @@ impl LocalSet {
     where
         F: Future + 'static,
     {
-        // SAFETY: the set stays on this thread, and runs, cancels and shuts its tasks down here alone. (Other threads
-        // may only put runnables into its queue; one that is dropped elsewhere, once the set is dead, belongs to a task
-        // that is over.) The join handle is not `Send` unless the output is, and that is moved to another thread only
-        // by a handle that is.
-        let spawned = unsafe { cell::spawn_unchecked(future, Arc::clone(&self.shared), parts) };
-        let Spawned { registered, runnable, join } = spawned;
-        match self.shared.registry.insert(0, registered) {
-            Ok(()) => runnable.schedule(),
-            Err(registered) => drop((runnable, registered)),
-        }
+        let owner = self.owner.as_ref().expect("taken by the drop only");
+        // SAFETY: a slot of this class, from this set's heap. The set stays on this thread, and runs, cancels and shuts
+        // its tasks down here alone. (Other threads may only put runnables into its queue; one that is dropped elsewhere,
+        // once the set is dead, belongs to a task that is over.) The join handle is not `Send` unless the output is, and
+        // that is moved to another thread only by a handle that is.
+        let Spawned { runnable, join } = unsafe {
+            let slot = self.shared.heap.take(owner, cell::class::<F>(), &self.shared);
+            cell::spawn::<F, Local>(slot, future, parts)
+        };
+        Local::launch(&self.shared, runnable);
         join
     }
 
@@ -188,11 +206,12 @@ impl Default for LocalSet {
 
 impl Drop for LocalSet {
     fn drop(&mut self) {
-        self.shared.registry.close();
         let _entered = Entered(CURRENT.replace(ptr::null()));
-        for task in self.shared.registry.tasks() {
+        for task in self.shared.heap.each() {
             task.shut_down(CancelReason::RuntimeGone);
         }
+        // SAFETY: the owner is this heap's, which the shared part keeps. Whatever tasks are left are over.
+        unsafe { self.shared.heap.orphan(self.owner.take()) }
         let mut queue = self.shared.lock();
         queue.dead = true;
         let rest = (std::mem::take(&mut queue.tasks), std::mem::take(&mut queue.wakers));
@@ -203,7 +222,7 @@ impl Drop for LocalSet {
 
 impl fmt::Debug for LocalSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalSet").field("tasks", &self.shared.registry.len()).finish_non_exhaustive()
+        f.debug_struct("LocalSet").field("tasks", &self.shared.heap.each().len()).finish_non_exhaustive()
     }
 }
 

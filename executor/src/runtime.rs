@@ -1,11 +1,10 @@
 //! Runtimes: threads, and what is done with all of them at once.
-#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle as Thread;
 use std::time::{Duration, Instant};
@@ -20,10 +19,10 @@ use crate::handle::Handle;
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::scheduler::current;
 use crate::scheduler::idle::Idle;
-use crate::scheduler::registry::Registry;
-use crate::scheduler::shared::{Bell, Remote, Shared};
+use crate::scheduler::shared::{Bell, OUTSIDE, Remote, Shared};
 use crate::scheduler::worker::Worker;
 use crate::task::cell::TaskRef;
+use crate::task::page::Heap;
 use crate::threads::Threads;
 use crate::time::{Clock, Timers};
 
@@ -153,12 +152,12 @@ impl Runtime {
         let shared = Arc::clone(self.handle.shared());
         // S1.
         shared.closing.store(true, SeqCst);
-        shared.registry.close();
         let deadline = Instant::now().checked_add(limit);
+        let mut rested = false;
         if !current::is_inside(&shared) {
-            shared.bell.wait(deadline, || shared.registry.len() == 0);
+            rested = shared.bell.wait(deadline, || shared.task_count() == 0);
         }
-        let alive = shared.registry.tasks();
+        let alive = if rested { Vec::new() } else { shared.tasks() };
         self.end();
         shared.blocking.close(deadline);
         let (cancelled, still_running): (Vec<_>, Vec<_>) =
@@ -170,12 +169,13 @@ impl Runtime {
     fn end(&mut self) {
         let shared = Arc::clone(self.handle.shared());
         shared.closing.store(true, SeqCst);
-        shared.registry.close();
         let own = current::is_worker();
         // S2. What destructors spawn is refused, like everything that is spawned from now on.
         {
             let _entered = current::enter(&shared);
-            for task in shared.registry.tasks() {
+            // Pairs with the fence in `launch`, by threads outside.
+            fence(SeqCst);
+            for task in shared.tasks() {
                 task.shut_down(CancelReason::Shutdown);
             }
         }
@@ -196,6 +196,10 @@ impl Runtime {
         }
         // What workers that had polls in progress have woken meanwhile.
         shared.drain();
+        for heap in &shared.heaps[shared.remotes.len()..] {
+            // SAFETY: nobody owns it but whoever has its lock, and `shared` keeps it.
+            unsafe { heap.orphan(None) }
+        }
     }
 }
 
@@ -220,7 +224,8 @@ fn share(
             injector: Injector::new(),
             remotes: remotes.collect(),
             idle: CachePadded::new(Idle::new(parts.len())),
-            registry: Registry::new(parts.len() + 2),
+            heaps: (0..parts.len() + OUTSIDE).map(|_| CachePadded::new(Heap::new())).collect(),
+            outside: CachePadded::default(),
             timers: Arc::new(Timers::new(parts.len() + 1, Clock::real(), unpark)),
             blocking: Arc::new(Pool::new(threads, builder.max_blocking_threads, builder.blocking_keep_alive)),
             root: builder.root.clone(),
@@ -231,15 +236,14 @@ fn share(
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             bell: Bell::default(),
-            next_shard: AtomicUsize::new(0),
         }
     })
 }
 
 fn names(tasks: &[TaskRef]) -> Vec<String> {
-    let name = |task: &TaskRef| match &task.header().name {
+    let name = |task: &TaskRef| match task.header().about.name() {
         Some(name) => name.to_string(),
-        None => format!("task {} spawned at {}", task.header().id, task.header().place),
+        None => format!("task {} spawned at {}", task.header().id, task.header().about.place()),
     };
     tasks.iter().map(name).collect()
 }

@@ -5,9 +5,10 @@ use std::future::Future;
 
 use heirloom_context::Context;
 
-use crate::handle::Handle;
+use crate::handle::{Handle, launch_blocking, parts, with_current};
 use crate::join_handle::{AbortHandle, JoinHandle};
 use crate::parked;
+use crate::scheduler::shared::{Workers, launch};
 
 /// Runs a future on the calling thread, in a copy of its context, and returns the output.
 ///
@@ -60,7 +61,8 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    Handle::current_or_default().spawn(future)
+    let parts = parts(Context::inherited());
+    with_current(|shared| launch::<F, Workers>(shared, future, parts))
 }
 
 /// Spawns a task in `context`, taken as given. [`Context::empty`] is a fresh one. The deadline is the caller's.
@@ -81,7 +83,8 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    Handle::current_or_default().spawn_in(context, future)
+    let parts = parts(context);
+    with_current(|shared| launch::<F, Workers>(shared, future, parts))
 }
 
 /// Spawns a task that belongs to nobody: a connection pool, a keep-alive, a refresher, an accept loop.
@@ -130,5 +133,6 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    Handle::current_or_default().spawn_blocking(f)
+    let parts = parts(Context::inherited());
+    with_current(|shared| launch_blocking(shared, f, parts))
 }

@@ -56,8 +56,8 @@ impl TaskDump {
     pub(crate) fn of(task: &Header) -> TaskDump {
         TaskDump {
             id: task.id,
-            name: task.name.as_ref().map(|name| name.to_string()),
-            place: task.place,
+            name: task.about.name().map(|name| name.to_string()),
+            place: task.about.place(),
             state: task.state.phase(),
         }
     }

@@ -15,23 +15,6 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// One turn of a spin loop: `turn` counts from zero.
-#[inline]
-pub(crate) fn spin(turn: u32) {
-    #[cfg(loom)]
-    {
-        let _ = turn;
-        loom::thread::yield_now();
-    }
-    #[cfg(not(loom))]
-    if turn < 32 {
-        std::hint::spin_loop();
-    } else {
-        // Whoever was preempted in the middle needs the processor more than we do.
-        std::thread::yield_now();
-    }
-}
-
 /// `std`'s cell with loom's way of access.
 #[cfg(not(loom))]
 #[derive(Debug)]
@@ -41,6 +24,11 @@ pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 impl<T> UnsafeCell<T> {
     pub(crate) const fn new(value: T) -> Self {
         UnsafeCell(std::cell::UnsafeCell::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
     }
 
     #[inline]

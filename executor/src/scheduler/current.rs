@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::shared::Shared;
 use super::worker::Worker;
@@ -70,10 +71,23 @@ pub(crate) fn enter_worker(worker: &Worker) -> Entered<'_> {
 
 /// Calls `f` with this thread's worker, if it is one of `shared`'s.
 #[inline]
-pub(crate) fn with_worker<R>(shared: &Shared, f: impl FnOnce(Option<&Worker>) -> R) -> R {
+pub(crate) fn with_worker<R>(shared: *const Shared, f: impl FnOnce(Option<&Worker>) -> R) -> R {
     // SAFETY: set for as long as an `Entered` borrows the worker, on this thread.
     let worker = unsafe { WORKER.get().as_ref() };
     f(worker.filter(|worker| ptr::eq(&*worker.shared, shared)))
+}
+
+/// A number of this thread.
+pub(crate) fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    thread_local! {
+        // Without drop glue, so that it answers during thread teardown.
+        static MINE: Cell<usize> = const { Cell::new(0) };
+    }
+    if MINE.get() == 0 {
+        MINE.set(NEXT.fetch_add(1, Relaxed));
+    }
+    MINE.get()
 }
 
 /// Whether this thread is a worker, of whatever runtime.
@@ -90,8 +104,9 @@ pub(crate) fn is_inside(runtime: &Arc<Shared>) -> bool {
     }
 }
 
-/// The runtime this thread belongs to.
-pub(crate) fn runtime() -> Option<Arc<Shared>> {
+/// Calls `f` with the runtime this thread belongs to.
+#[inline]
+pub(crate) fn with_runtime<R>(f: impl FnOnce(Option<&Arc<Shared>>) -> R) -> R {
     // SAFETY: set for as long as an `Entered` borrows the handle, on this thread.
-    unsafe { RUNTIME.get().as_ref() }.cloned()
+    f(unsafe { RUNTIME.get().as_ref() })
 }

@@ -64,16 +64,19 @@
 //!
 //! # Shutdown
 //!
-//! S1 the registry closes: a task spawned from now on is cancelled at once. S2 every registered task is claimed and
-//! cancelled by the thread that shuts down, except those being polled, which are cancelled after their poll. S3 the
-//! injector closes; whoever pushes sees that after the push, and empties it. S4 workers are told and joined. Nothing is
-//! lost between S1 and S3: what is in a queue is in the registry.
+//! S1 `closing`: a task spawned from now on is cancelled at once. S2 every task is claimed and cancelled by the thread
+//! that shuts down, except those being polled, which are cancelled after their poll. S3 `closed`: the injector is
+//! emptied; whoever pushes sees that after the push, and empties it. S4 workers are told and joined; each cancels what
+//! is in its queue and its heap.
+//!
+//! **Nothing is lost.** A thread outside publishes its task and then looks for S1, with a fence in between, as S2 has one
+//! after S1: one of the two sees the other. A worker does not pay for that: what it spawns while it does not see S1 yet
+//! it finds itself in S4.
 
 pub(crate) mod budget;
 pub(crate) mod current;
 pub(crate) mod idle;
 #[cfg(all(test, loom))]
 mod models;
-pub(crate) mod registry;
 pub(crate) mod shared;
 pub(crate) mod worker;

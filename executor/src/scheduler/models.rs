@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Plain, Ordering::Relaxed as Any};
 use std::task::{Context, Poll};
@@ -12,12 +13,12 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::thread;
 
 use super::idle::Idle;
-use super::registry::Registry;
-use crate::join_handle::CancelReason;
+use crate::join_handle::{CancelReason, JoinHandle};
 use crate::sync::model::{check, check_without};
 use crate::sync::weakened;
 use crate::task::Schedule;
-use crate::task::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
+use crate::task::cell::{self, Header, Parts, Runnable, Spawned};
+use crate::task::page::{self, Heap};
 
 /// One queue, and per worker a token that unparks it.
 struct Sleepers {
@@ -177,29 +178,47 @@ fn twin_without_the_searchers_fence_is_caught() {
 
 /// A runtime without workers: what is scheduled stays in the injector.
 struct Runtime {
-    registry: Registry,
+    heap: Heap,
     injector: Mutex<Vec<Runnable>>,
+    closing: AtomicBool,
     closed: AtomicBool,
 }
 
-#[derive(Clone)]
-struct Handle(Arc<Runtime>);
+impl Schedule for Runtime {
+    type Shared = Runtime;
 
-impl Schedule for Handle {
-    fn schedule(&self, task: Runnable) {
-        self.0.injector.lock().unwrap().push(task);
+    fn schedule(shared: &Runtime, task: Runnable) {
+        shared.injector.lock().unwrap().push(task);
         fence(Ordering::SeqCst);
-        if self.0.closed.load(Ordering::Relaxed) && !weakened("closed injector") {
-            self.0.drain();
+        if shared.closed.load(Ordering::Relaxed) && !weakened("closed injector") {
+            shared.drain();
         }
     }
 
-    fn forget(&self, task: &Header) -> Option<TaskRef> {
-        self.0.registry.remove(task)
+    unsafe fn free(task: NonNull<Header>) {
+        // SAFETY: says the caller.
+        unsafe { page::free::<Runtime>(task, None) }
     }
 }
 
 impl Runtime {
+    /// As `shared::begin`, outside of workers.
+    fn spawn<F: Future<Output: Send> + Send + 'static>(self: &Arc<Self>, future: F) -> JoinHandle<F::Output> {
+        let parts = Parts { live: Live::empty(), place: std::panic::Location::caller(), name: None };
+        // SAFETY: a slot of this future's class, from this runtime's heap.
+        let Spawned { runnable, join } = unsafe {
+            let slot = self.heap.take_locked(cell::class::<F>(), self);
+            cell::spawn::<F, Runtime>(slot, future, parts)
+        };
+        fence(Ordering::SeqCst);
+        if self.closing.load(Ordering::Relaxed) && !weakened("closing spawn") {
+            drop(runnable);
+        } else {
+            Runtime::launch(self, runnable);
+        }
+        join
+    }
+
     fn drain(&self) {
         let tasks = std::mem::take(&mut *self.injector.lock().unwrap());
         drop(tasks);
@@ -226,37 +245,39 @@ impl Drop for Pending {
 fn spawn_during_shutdown() {
     let drops = Arc::new(Plain::new(0));
     let runtime = Arc::new(Runtime {
-        registry: Registry::new(1),
+        heap: Heap::new(),
         injector: Mutex::new(Vec::new()),
+        closing: AtomicBool::new(false),
         closed: AtomicBool::new(false),
     });
     let spawner = {
-        let (handle, future) = (Handle(Arc::clone(&runtime)), Pending(Arc::clone(&drops)));
-        thread::spawn(move || {
-            let parts = Parts { live: Live::empty(), place: std::panic::Location::caller(), name: None };
-            let Spawned { registered, runnable, join } = cell::spawn(future, handle.clone(), parts);
-            match handle.0.registry.insert(0, registered) {
-                Ok(()) => runnable.schedule(),
-                Err(registered) => drop((runnable, registered)),
-            }
-            join
-        })
+        let (runtime, future) = (Arc::clone(&runtime), Pending(Arc::clone(&drops)));
+        thread::spawn(move || runtime.spawn(future))
     };
     // S1.
-    runtime.registry.close();
+    runtime.closing.store(true, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
     // S2.
-    for task in runtime.registry.tasks() {
+    for task in runtime.heap.each() {
         task.shut_down(CancelReason::Shutdown);
+    }
+    // A worker that has not seen the end yet polls what it finds.
+    let found = runtime.injector.lock().unwrap().pop();
+    if let Some(task) = found {
+        assert!(task.run().is_none());
     }
     // S3.
     runtime.closed.store(true, Ordering::SeqCst);
     fence(Ordering::SeqCst);
     runtime.drain();
+    // SAFETY: nobody owns the heap but under its lock, and the runtime keeps it.
+    unsafe { runtime.heap.orphan(None) };
     let join = spawner.join().unwrap();
     assert!(join.is_finished(), "a task was left behind");
     assert_eq!(drops.load(Any), 1);
     assert!(runtime.injector.lock().unwrap().is_empty(), "a runnable was left behind");
-    assert_eq!(runtime.registry.len(), 0);
+    drop(join);
+    assert_eq!(runtime.heap.page_count(), 0, "a task was not freed");
 }
 
 #[test]
@@ -268,4 +289,10 @@ fn a_task_spawned_during_shutdown_is_cancelled() {
 #[should_panic(expected = "left behind")]
 fn twin_that_does_not_look_after_pushing_is_caught() {
     check_without("closed injector", spawn_during_shutdown);
+}
+
+#[test]
+#[should_panic(expected = "left behind")]
+fn twin_that_does_not_look_after_spawning_is_caught() {
+    check_without("closing spawn", spawn_during_shutdown);
 }

@@ -1,8 +1,10 @@
 //! What the workers of a runtime, its handles and its tasks share.
 
 use std::fmt;
+use std::future::Future;
+use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
 use std::sync::{Condvar, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,12 +16,14 @@ use heirloom_context::{Ambients, Context};
 
 use super::current;
 use super::idle::Idle;
-use super::registry::Registry;
-use crate::accompanied::Hooks;
+use super::worker::Worker;
+use crate::accompanied::{self, Accompanied, Hooks};
 use crate::blocking::Pool;
 use crate::builder::PanicPolicy;
-use crate::task::Schedule;
-use crate::task::cell::{Header, Runnable, TaskRef};
+use crate::join_handle::JoinHandle;
+use crate::task::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
+use crate::task::page::{self, Heap};
+use crate::task::{Schedule, TaskMeta};
 use crate::time::Timers;
 
 /// Of a worker, what others see.
@@ -35,12 +39,25 @@ pub(crate) struct Counters {
     pub(crate) polls: AtomicU64,
     pub(crate) steals: AtomicU64,
     pub(crate) parks: AtomicU64,
+    pub(crate) spawned: AtomicU64,
+    pub(crate) ended: AtomicU64,
 }
 
+/// Of all threads that are none of the workers.
+#[derive(Default)]
+pub(crate) struct Outside {
+    spawned: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// Heaps for all threads that are none of the workers. More than one, so that two such threads seldom meet.
+pub(crate) const OUTSIDE: usize = 4;
+
 impl Counters {
+    #[inline]
     pub(crate) fn add(counter: &AtomicU64) {
         // One writer: no read-modify-write needed.
-        counter.store(counter.load(Relaxed) + 1, Relaxed);
+        counter.store(counter.load(Relaxed) + 1, Release);
     }
 }
 
@@ -48,7 +65,10 @@ pub(crate) struct Shared {
     pub(crate) injector: Injector<Runnable>,
     pub(crate) remotes: Box<[Remote]>,
     pub(crate) idle: CachePadded<Idle>,
-    pub(crate) registry: Registry,
+    /// One per worker, then [`OUTSIDE`] for all other threads.
+    pub(crate) heaps: Box<[CachePadded<Heap>]>,
+    /// What other threads than the workers have done.
+    pub(crate) outside: CachePadded<Outside>,
     pub(crate) timers: Arc<Timers>,
     pub(crate) blocking: Arc<Pool>,
     pub(crate) root: Context,
@@ -63,8 +83,6 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     /// Where `wait_until_idle` and `shutdown` wait.
     pub(crate) bell: Bell,
-    /// Where threads that are none of the workers register their tasks, in turn.
-    pub(crate) next_shard: AtomicUsize,
 }
 
 /// Something has come to rest.
@@ -140,7 +158,7 @@ impl Shared {
         !self.injector.is_empty() || self.remotes.iter().any(|remote| !remote.stealer.is_empty())
     }
 
-    fn inject(&self, task: Runnable) {
+    pub(crate) fn inject(&self, task: Runnable) {
         // P1.
         self.injector.push(task);
         self.notify();
@@ -162,12 +180,26 @@ impl Shared {
         }
     }
 
-    /// The shard in which this thread registers its tasks.
-    pub(crate) fn shard(&self) -> usize {
-        current::with_worker(self, |worker| match worker {
-            Some(worker) => worker.index,
-            None => self.remotes.len() + self.next_shard.fetch_add(1, Relaxed) % 2,
-        })
+    /// The heap for this thread, which is none of the workers.
+    pub(crate) fn outside_heap(&self) -> &Heap {
+        &self.heaps[self.remotes.len() + current::thread_number() % OUTSIDE]
+    }
+
+    /// How many tasks there are; at least so many as were not over when it was called.
+    pub(crate) fn task_count(&self) -> usize {
+        let sum = |count: fn(&Counters) -> &AtomicU64, outside: &AtomicU64| {
+            let workers: u64 = self.remotes.iter().map(|remote| count(&remote.counters).load(Acquire)).sum();
+            workers + outside.load(Acquire)
+        };
+        // The ended ones first: what ends in between is counted still.
+        let ended = sum(|counters| &counters.ended, &self.outside.ended);
+        let spawned = sum(|counters| &counters.spawned, &self.outside.spawned);
+        spawned.saturating_sub(ended) as usize
+    }
+
+    /// References to all tasks that are not over.
+    pub(crate) fn tasks(&self) -> Vec<TaskRef> {
+        self.heaps.iter().flat_map(|heap| heap.each()).collect()
     }
 
     /// Whether all workers sleep and nothing is queued or being run.
@@ -179,28 +211,121 @@ impl Shared {
     }
 }
 
-/// Tasks hold the runtime's shared part, so that wakers may outlive the runtime.
-impl Schedule for Arc<Shared> {
-    fn schedule(&self, task: Runnable) {
-        current::with_worker(self, |worker| match worker {
+/// The scheduler of tasks that workers poll.
+pub(crate) struct Workers;
+
+impl Schedule for Workers {
+    type Shared = Shared;
+
+    fn schedule(shared: &Shared, task: Runnable) {
+        current::with_worker(shared, |worker| match worker {
             Some(worker) => worker.push_next(task),
-            None => self.inject(task),
+            None => {
+                // Whoever takes the task from the injector may end it, and the runtime, while we are in here.
+                let _keep = task.reference();
+                shared.inject(task);
+            }
         });
     }
 
-    fn forget(&self, task: &Header) -> Option<TaskRef> {
-        let reference = self.registry.remove(task);
-        if self.closing.load(Acquire) {
-            self.bell.ring();
-        }
-        reference
+    fn launch(shared: &Shared, task: Runnable) {
+        current::with_worker(shared, |worker| match worker {
+            Some(worker) => worker.push_next(task),
+            // Whoever spawns keeps what is shared.
+            None => shared.inject(task),
+        });
     }
 
-    fn panicked(&self) {
-        if self.on_panic == PanicPolicy::Abort {
+    unsafe fn free(task: NonNull<Header>) {
+        // SAFETY: says the caller. A worker keeps what is shared.
+        unsafe {
+            let shared: *const Shared = page::shared_of(task);
+            current::with_worker(shared, |worker| page::free::<Shared>(task, worker.map(Worker::heap)));
+        }
+    }
+
+    fn ending(shared: &Shared) {
+        current::with_worker(shared, |worker| match worker {
+            Some(worker) => Counters::add(&worker.remote().counters.ended),
+            None => {
+                shared.outside.ended.fetch_add(1, Release);
+            }
+        });
+        if shared.closing.load(Relaxed) {
+            shared.bell.ring();
+        }
+    }
+
+    fn panicked(shared: &Shared) {
+        if shared.on_panic == PanicPolicy::Abort {
             std::process::abort();
         }
     }
+}
+
+/// Spawns a task on a runtime; if that is being shut down, the task is cancelled.
+#[inline]
+pub(crate) fn launch<F, S>(shared: &Arc<Shared>, future: F, parts: Parts) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+    S: Schedule<Shared = Shared>,
+{
+    let Shared { ambients, hooks, .. } = &**shared;
+    if ambients.is_empty() && hooks.is_none() {
+        return begin::<F, S>(shared, future, parts, |_| {});
+    }
+    let context = parts.live.snapshot();
+    let accompanied = Accompanied::new(future, ambients.capture(), hooks.clone());
+    begin::<_, S>(shared, accompanied, parts, |task| {
+        if let Some(hooks) = hooks {
+            let task = TaskMeta::of(task);
+            accompanied::call(|| hooks.on_spawn(&task, &context));
+        }
+    })
+}
+
+#[inline]
+fn begin<F, S>(
+    shared: &Arc<Shared>,
+    future: F,
+    parts: Parts,
+    spawned: impl FnOnce(&Header),
+) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+    S: Schedule<Shared = Shared>,
+{
+    current::with_worker(&**shared, |worker| {
+        // SAFETY: slots of this class from heaps of this runtime; the future and its output are `Send`.
+        let Spawned { runnable, join } = unsafe {
+            let slot = match worker {
+                Some(worker) => {
+                    let (heap, owner) = worker.heap();
+                    Counters::add(&worker.remote().counters.spawned);
+                    heap.take(owner, cell::class::<F>(), shared)
+                }
+                None => {
+                    shared.outside.spawned.fetch_add(1, Release);
+                    shared.outside_heap().take_locked(cell::class::<F>(), shared)
+                }
+            };
+            cell::spawn::<F, S>(slot, future, parts)
+        };
+        spawned(runnable.header());
+        match worker {
+            // If it does not see yet that the runtime is being closed, it looks through its heap when it ends.
+            Some(_) => {}
+            // Pairs with the fence in `close`: either this task is seen there, or that it is closed here.
+            None => fence(SeqCst),
+        }
+        if shared.closing.load(Relaxed) {
+            // Dropped, it is cancelled.
+            drop(runnable);
+        } else {
+            S::launch(shared, runnable);
+        }
+        join
+    })
 }
 
 impl fmt::Debug for Shared {

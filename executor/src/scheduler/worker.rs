@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Instant;
 
 use crossbeam_deque::{Steal, Worker as Queue};
@@ -11,7 +11,9 @@ use crossbeam_utils::sync::Parker;
 use super::budget::{LOOK_AROUND, NEXT_SLOT_STREAK, SEARCH_ROUNDS};
 use super::current;
 use super::shared::{Counters, Remote, Shared};
+use crate::join_handle::CancelReason;
 use crate::task::cell::Runnable;
+use crate::task::page::{Heap, Owner};
 use crate::time::{self, ParkUntil};
 
 pub(crate) struct Worker {
@@ -29,10 +31,12 @@ pub(crate) struct Worker {
     was_keeper: Cell<bool>,
     /// State of a small random number generator: where to begin to steal.
     random: Cell<u64>,
+    owner: Owner,
 }
 
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, queue: Queue<Runnable>, parker: Parker) -> Worker {
+        let owner = shared.heaps[index].own();
         Worker {
             index,
             shared,
@@ -44,11 +48,19 @@ impl Worker {
             searching: Cell::new(false),
             was_keeper: Cell::new(false),
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ (index as u64 + 1)),
+            owner,
         }
     }
 
-    fn remote(&self) -> &Remote {
+    #[inline]
+    pub(crate) fn remote(&self) -> &Remote {
         &self.shared.remotes[self.index]
+    }
+
+    /// Where its tasks live.
+    #[inline]
+    pub(crate) fn heap(&self) -> (&Heap, &Owner) {
+        (&self.shared.heaps[self.index], &self.owner)
     }
 
     /// Takes a task that was spawned or woken here. What was in the next slot goes to the queue, where others see it.
@@ -76,10 +88,17 @@ impl Worker {
     }
 
     /// Runs until the runtime is closed.
-    pub(crate) fn run(&self) {
+    pub(crate) fn run(self) {
+        self.work();
+        // SAFETY: the owner is this heap's, which the shared part keeps.
+        unsafe { self.shared.heaps[self.index].orphan(Some(self.owner)) }
+    }
+
+    fn work(&self) {
         let _entered = current::enter_worker(self);
         let _timers = time::enter(Arc::clone(&self.shared.timers), self.index);
-        while !self.shared.closed.load(Relaxed) {
+        // Pairs with the store in `end`: what was closed before is seen to be closed.
+        while !self.shared.closed.load(Acquire) {
             match self.find() {
                 Some(task) => self.poll(task),
                 None => self.rest(),
@@ -92,6 +111,10 @@ impl Worker {
         drop(self.next.take());
         while let Some(task) = self.queue.pop() {
             drop(task);
+        }
+        // What was spawned here while the runtime was being closed.
+        for task in self.shared.heaps[self.index].each() {
+            task.shut_down(CancelReason::Shutdown);
         }
     }
 

@@ -30,9 +30,15 @@ impl Drop for Restore {
     }
 }
 
-/// A full budget until the answer is dropped.
-pub(crate) fn refill() -> Restore {
-    Restore(LEFT.replace(UNITS))
+/// A full budget until [`restore`] is called with the answer.
+#[inline]
+pub(crate) fn refill() -> u32 {
+    LEFT.replace(UNITS)
+}
+
+#[inline]
+pub(crate) fn restore(former: u32) {
+    LEFT.set(former);
 }
 
 /// No limit until the answer is dropped.
@@ -63,7 +69,7 @@ pub fn consume(cx: &mut Context<'_>) -> Poll<()> {
     match LEFT.get() {
         UNLIMITED => Poll::Ready(()),
         0 => {
-            cx.waker().wake_by_ref();
+            super::current::wake_later(cx.waker());
             Poll::Pending
         }
         left => {
@@ -113,6 +119,7 @@ impl<F: Future> Future for Unconstrained<F> {
 /// heirloom::yield_now().await;
 /// # });
 /// ```
+#[inline]
 pub fn yield_now() -> YieldNow {
     YieldNow { yielded: false }
 }
@@ -131,7 +138,7 @@ impl Future for YieldNow {
         if std::mem::replace(&mut self.yielded, true) {
             return Poll::Ready(());
         }
-        cx.waker().wake_by_ref();
+        super::current::wake_later(cx.waker());
         Poll::Pending
     }
 }

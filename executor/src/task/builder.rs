@@ -11,6 +11,7 @@ use super::cell::Parts;
 use crate::handle::{self, Handle};
 use crate::join_handle::JoinHandle;
 use crate::local;
+use crate::scheduler::shared::{Workers, launch};
 
 /// Spawns a task with a name, or in a context other than the inherited one.
 ///
@@ -108,9 +109,10 @@ impl Builder {
         F::Output: Send + 'static,
     {
         let (parts, cell) = self.parts();
+        let runtime = self.runtime();
         match cell {
-            None => self.runtime().launch(future, parts),
-            Some(cell) => self.runtime().launch(future.in_cell(cell), parts),
+            None => launch::<_, Workers>(runtime.shared(), future, parts),
+            Some(cell) => launch::<_, Workers>(runtime.shared(), future.in_cell(cell), parts),
         }
     }
 
@@ -145,7 +147,7 @@ impl Builder {
             cell.is_none(),
             "a blocking closure must not have a cell: run it in the cell's snapshot instead"
         );
-        self.runtime().launch_blocking(f, parts)
+        handle::launch_blocking(self.runtime().shared(), f, parts)
     }
 }
 

@@ -1,38 +1,36 @@
 //! A task's memory, and the references to it.
 
+use std::alloc::Layout;
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::UnsafeCell;
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
-use std::pin::Pin;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use heirloom_context::raw::Live;
 
 use super::Schedule;
+use super::about::About;
 use super::harness;
 use super::id::Id;
-use super::join_slot::JoinSlot;
-use super::state::{Leave, State, Wake};
+use super::joiner::Joiner;
+use super::page::Class;
+use super::state::{State, Wake};
 use crate::join_handle::{CancelReason, JoinHandle};
 
 /// What is known of every task.
+#[repr(C)]
 pub(crate) struct Header {
+    /// First, for it stays one while the slot is free; see [`page`].
     pub(crate) state: State,
     pub(crate) vtable: &'static VTable,
     /// Whoever runs the task has it; empty once the task is done.
     pub(crate) live: UnsafeCell<Live>,
-    pub(crate) join: JoinSlot,
-    /// Why it was cancelled; null: it was not, or was aborted without a reason. A leaked box.
-    reason: AtomicPtr<CancelReason>,
-    /// Where the registry has it; see `scheduler::registry`.
-    pub(crate) place_in_registry: AtomicU64,
+    pub(crate) joiner: Joiner,
+    pub(crate) about: About,
     pub(crate) id: Id,
-    pub(crate) place: &'static Location<'static>,
-    pub(crate) name: Option<Cow<'static, str>>,
 }
 
 /// What depends on the types of the future, the output and the scheduler.
@@ -58,167 +56,75 @@ pub(crate) enum Outcome<T> {
 }
 
 #[repr(C)]
-pub(crate) struct Cell<F: Future, S> {
+pub(crate) struct Cell<F: Future> {
     pub(crate) header: Header,
-    pub(crate) scheduler: S,
     pub(crate) stage: UnsafeCell<Stage<F>>,
 }
 
-/// The future, then the output, then nothing.
+/// The future, then the output, then nothing: which, says the [protocol](super).
 ///
-/// A tag and a union rather than an enum: a future may be larger than a worker's stack, and is never moved; neither is
-/// whatever would have its size.
-pub(crate) struct Stage<F: Future> {
-    holds: Holds,
-    contents: Contents<F>,
+/// A union rather than an enum: a future may be larger than a worker's stack, and is never moved; neither is whatever
+/// would have its size.
+pub(crate) union Stage<F: Future> {
+    pub(crate) future: ManuallyDrop<F>,
+    pub(crate) output: ManuallyDrop<Outcome<F::Output>>,
 }
 
-enum Holds {
-    Future,
-    Output,
-    Nothing,
-}
-
-union Contents<F: Future> {
-    future: ManuallyDrop<F>,
-    output: ManuallyDrop<Outcome<F::Output>>,
-}
-
-impl<F: Future> Stage<F> {
-    fn new(future: F) -> Self {
-        Stage { holds: Holds::Future, contents: Contents { future: ManuallyDrop::new(future) } }
-    }
-
-    /// The future, pinned: it is dropped where it is.
-    ///
-    /// # Safety
-    /// The stage is in its cell, and holds the future.
-    pub(crate) unsafe fn future(&mut self) -> Pin<&mut F> {
-        debug_assert!(matches!(self.holds, Holds::Future));
-        // SAFETY: says the caller.
-        unsafe { Pin::new_unchecked(&mut self.contents.future) }
-    }
-
-    /// Drops the future, if it is there. It is gone also if its destructor panics.
-    pub(crate) fn drop_future(&mut self) {
-        if matches!(self.holds, Holds::Future) {
-            self.holds = Holds::Nothing;
-            // SAFETY: the tag said so, and says no longer so.
-            unsafe { ManuallyDrop::drop(&mut self.contents.future) }
-        }
-    }
-
-    /// Puts the output where the future was.
-    pub(crate) fn put_output(&mut self, output: Outcome<F::Output>) {
-        debug_assert!(matches!(self.holds, Holds::Nothing));
-        self.contents.output = ManuallyDrop::new(output);
-        self.holds = Holds::Output;
-    }
-
-    /// Takes the output, if it is there.
-    pub(crate) fn take_output(&mut self) -> Option<Outcome<F::Output>> {
-        if !matches!(self.holds, Holds::Output) {
-            return None;
-        }
-        self.holds = Holds::Nothing;
-        // SAFETY: the tag said so, and says no longer so.
-        Some(unsafe { ManuallyDrop::take(&mut self.contents.output) })
-    }
-}
-
-impl<F: Future> Drop for Stage<F> {
-    fn drop(&mut self) {
-        self.drop_future();
-        drop(self.take_output());
-    }
-}
-
-/// What a task is made of, besides its future and its scheduler.
+/// What a task is made of, besides its future.
 pub(crate) struct Parts {
     pub(crate) live: Live,
     pub(crate) place: &'static Location<'static>,
     pub(crate) name: Option<Cow<'static, str>>,
 }
 
-/// The three references with which a task begins.
+/// The references with which a task begins, besides its own.
 pub(crate) struct Spawned<T> {
-    pub(crate) registered: TaskRef,
     pub(crate) runnable: Runnable,
     pub(crate) join: JoinHandle<T>,
 }
 
-/// Makes a task that any thread may run.
-pub(crate) fn spawn<F, S>(future: F, scheduler: S, parts: Parts) -> Spawned<F::Output>
-where
-    F: Future<Output: Send> + Send + 'static,
-    S: Schedule,
-{
-    // SAFETY: the future and its output are `Send`.
-    unsafe { spawn_unchecked(future, scheduler, parts) }
+/// Where a future's cell goes.
+pub(crate) const fn class<F: Future>() -> &'static Class {
+    const { &Class::of(Layout::new::<Cell<F>>()) }
 }
 
-/// Makes a task.
+/// Makes a task in a slot.
 ///
 /// # Safety
-/// The future and its output are `Send`; or the scheduler sees to it that the task is run, cancelled and shut down on
-/// this thread alone, and the join handle stays here.
-pub(crate) unsafe fn spawn_unchecked<F, S>(future: F, scheduler: S, parts: Parts) -> Spawned<F::Output>
+/// The slot was taken for the [`class`] of this future, from a heap whose pages hold an `S::Shared`. The future and its
+/// output are `Send`; or the scheduler sees to it that the task is run, cancelled and shut down on this thread alone, and
+/// the join handle stays here.
+#[inline]
+pub(crate) unsafe fn spawn<F, S>(slot: NonNull<Header>, future: F, parts: Parts) -> Spawned<F::Output>
 where
     F: Future + 'static,
     S: Schedule,
 {
-    let header = Header {
-        state: State::new(3, true),
-        vtable: harness::vtable::<F, S>(),
-        live: UnsafeCell::new(parts.live),
-        join: JoinSlot::new(),
-        reason: AtomicPtr::default(),
-        place_in_registry: AtomicU64::new(u64::MAX),
-        id: Id::next(),
-        place: parts.place,
-        name: parts.name,
-    };
-    let cell = Cell { header, scheduler, stage: UnsafeCell::new(Stage::new(future)) };
-    // `Cell` is `repr(C)` and begins with its header.
-    let header = NonNull::from(Box::leak(Box::new(cell))).cast();
-    // SAFETY: three references, and a state that says scheduled and joined.
+    let cell: *mut Cell<F> = slot.as_ptr().cast();
+    // SAFETY: the slot is large enough, and ours until it is published. Its state word is one already.
     unsafe {
-        Spawned {
-            registered: TaskRef::from_raw(header),
-            runnable: Runnable::from_raw(header),
-            join: JoinHandle::new(TaskRef::from_raw(header)),
-        }
+        (&raw mut (*cell).stage).cast::<F>().write(future);
+        let header = slot.as_ptr();
+        (&raw mut (*header).vtable).write(harness::vtable::<F, S>());
+        (&raw mut (*header).live).write(UnsafeCell::new(parts.live));
+        (&raw mut (*header).joiner).write(Joiner::new());
+        (&raw mut (*header).about).write(About::new(parts.place, parts.name));
+        (&raw mut (*header).id).write(Id::next());
+        (*header).state.publish();
+        Spawned { runnable: Runnable::from_raw(slot), join: JoinHandle::new(TaskRef::from_raw(slot)) }
     }
 }
 
 impl Header {
-    /// Why the task was cancelled.
-    pub(crate) fn reason(&self) -> CancelReason {
-        // SAFETY: set once, and freed with the header.
-        match unsafe { self.reason.load(Ordering::Acquire).as_ref() } {
-            Some(reason) => reason.clone(),
-            None => CancelReason::Aborted,
-        }
-    }
-
-    /// Says why, if nobody has.
-    pub(crate) fn set_reason(&self, reason: CancelReason) {
-        let boxed = Box::into_raw(Box::new(reason));
-        let first =
-            self.reason.compare_exchange(std::ptr::null_mut(), boxed, Ordering::AcqRel, Ordering::Acquire);
-        if first.is_err() {
-            // SAFETY: ours, and not shared.
-            drop(unsafe { Box::from_raw(boxed) });
-        }
-    }
-}
-
-impl Drop for Header {
-    fn drop(&mut self) {
-        let reason = *self.reason.get_mut();
-        if !reason.is_null() {
-            // SAFETY: leaked by `set_reason`, and nobody else's any more.
-            drop(unsafe { Box::from_raw(reason) });
+    /// Drops what is left of a task that is over, but for its slot.
+    ///
+    /// # Safety
+    /// Nobody else has a reference.
+    pub(crate) unsafe fn clear(task: NonNull<Header>) {
+        // SAFETY: says the caller. The state stays a state, the waker was taken, the rest needs no drop.
+        unsafe {
+            (&raw mut (*task.as_ptr()).live).drop_in_place();
+            (&raw mut (*task.as_ptr()).about).drop_in_place();
         }
     }
 }
@@ -261,7 +167,7 @@ impl TaskRef {
     }
 
     /// Hands a runnable, whose reference was counted by the transition, to the scheduler.
-    fn schedule(&self) {
+    pub(crate) fn schedule(&self) {
         // SAFETY: the table is this cell's.
         unsafe { (self.header().vtable.schedule)(self.0) }
     }
@@ -272,7 +178,7 @@ impl TaskRef {
             return;
         }
         if let Some(reason) = reason {
-            self.header().set_reason(reason);
+            self.header().about.set_reason(reason);
         }
         if self.header().state.cancel() == Wake::Schedule {
             self.schedule();
@@ -281,21 +187,31 @@ impl TaskRef {
 
     /// Cancels the task here and now, unless it is being polled: then after its poll.
     pub(crate) fn shut_down(&self, reason: CancelReason) {
-        self.header().set_reason(reason);
+        self.header().about.set_reason(reason);
         if self.header().state.claim() {
             // SAFETY: the table is this cell's, and the task was claimed.
             unsafe { (self.header().vtable.cancel)(self.0) }
         }
     }
 
-    /// The join handle goes. True if the output is to be dropped.
-    pub(crate) fn leave(&self, leave: Leave) {
-        match leave {
-            Leave::Nothing => {}
-            Leave::Schedule => self.schedule(),
-            // SAFETY: sealed with a handle, so the output is the handle's; the table is this cell's.
-            Leave::DropOutput => unsafe { (self.header().vtable.drop_output)(self.0) },
+    /// Wakes the task, and gives the reference up.
+    #[inline]
+    pub(crate) fn wake_owned(self) {
+        let task = self.into_raw();
+        // SAFETY: the reference is the runnable's now, or was given up as the last; the table is this cell's.
+        unsafe {
+            match task.as_ref().state.wake_owned() {
+                Wake::Nothing => {}
+                Wake::Schedule => (task.as_ref().vtable.schedule)(task),
+                Wake::Free => (task.as_ref().vtable.free)(task),
+            }
         }
+    }
+
+    pub(crate) fn into_raw(self) -> NonNull<Header> {
+        let header = self.0;
+        std::mem::forget(self);
+        header
     }
 }
 
@@ -349,11 +265,9 @@ impl Runnable {
         self.0.header()
     }
 
-    /// Hands it to the task's scheduler.
-    pub(crate) fn schedule(self) {
-        let header = self.into_raw();
-        // SAFETY: the table is this cell's; the runnable's reference goes along.
-        unsafe { (header.as_ref().vtable.schedule)(header) }
+    /// A further reference of the task.
+    pub(crate) fn reference(&self) -> TaskRef {
+        self.0.clone()
     }
 
     /// Polls the task once, or cancels it. Gives the runnable back if the task was woken meanwhile, or has yielded: it

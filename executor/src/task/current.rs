@@ -3,27 +3,68 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::panic::Location;
-use std::ptr;
+use std::ptr::{self, NonNull};
+use std::task::Waker;
 
 use super::cell::Header;
 use super::id::Id;
+use super::{budget, waker};
 
 thread_local! {
     // Without drop glue, so that it answers during thread teardown.
-    static CURRENT: Cell<*const Header> = const { Cell::new(ptr::null()) };
+    static CURRENT: Here = const { Here { task: Cell::new(ptr::null()), yielded: Cell::new(false) } };
+}
+
+struct Here {
+    task: Cell<*const Header>,
+    /// It wants another turn as soon as the others had theirs.
+    yielded: Cell<bool>,
 }
 
 /// What was current before.
 #[derive(Clone, Copy)]
-pub(super) struct Outer(*const Header);
-
-/// Makes a task current until [`leave`] is called with the answer.
-pub(super) fn enter(task: &Header) -> Outer {
-    Outer(CURRENT.replace(task))
+pub(super) struct Outer {
+    task: *const Header,
+    yielded: bool,
+    budget: u32,
 }
 
+/// Makes a task current, with a full budget, until [`leave`] is called with the answer.
+#[inline]
+pub(super) fn enter(task: NonNull<Header>) -> Outer {
+    CURRENT.with(|here| Outer {
+        task: here.task.replace(task.as_ptr()),
+        yielded: here.yielded.replace(false),
+        budget: budget::refill(),
+    })
+}
+
+#[inline]
 pub(super) fn leave(outer: Outer) {
-    CURRENT.set(outer.0);
+    CURRENT.with(|here| {
+        here.task.set(outer.task);
+        here.yielded.set(outer.yielded);
+        budget::restore(outer.budget);
+    });
+}
+
+/// Whether [`wake_later`] was told so, in this poll.
+#[inline]
+pub(super) fn has_yielded() -> bool {
+    CURRENT.with(|here| here.yielded.get())
+}
+
+/// Wakes the task that is being polled, by this waker, for the time after the poll. If it is one of ours, its state is
+/// not even looked at.
+#[inline]
+pub(super) fn wake_later(waker: &Waker) {
+    CURRENT.with(|here| {
+        if !here.task.get().is_null() && waker::is_of(waker, here.task.get()) {
+            here.yielded.set(true);
+        } else {
+            waker.wake_by_ref();
+        }
+    });
 }
 
 /// What is known of a task: for the task itself, and for [hooks](crate::Hooks).
@@ -46,13 +87,13 @@ pub struct TaskMeta {
 /// ```
 pub fn current() -> Option<TaskMeta> {
     // SAFETY: set for as long as the task is being run on this thread, by whoever keeps it alive.
-    let header = unsafe { CURRENT.get().as_ref() }?;
+    let header = unsafe { CURRENT.with(|here| here.task.get()).as_ref() }?;
     Some(TaskMeta::of(header))
 }
 
 impl TaskMeta {
     pub(crate) fn of(task: &Header) -> TaskMeta {
-        TaskMeta { id: task.id, name: task.name.clone(), place: task.place }
+        TaskMeta { id: task.id, name: task.about.name().cloned(), place: task.about.place() }
     }
 
     /// The task's identity.

@@ -6,17 +6,18 @@
 //!
 //! # Memory
 //!
-//! One allocation, a `Cell`: header, scheduler, stage. The stage is the future, then its output, then
-//! nothing. It is freed with the last reference.
+//! A `Cell`: header, stage. The stage is the future, then its output, then nothing. It stands in a slot of a [page],
+//! which is free again when the last reference is given up.
 //!
 //! # References
 //!
 //! | kind | how many | may |
 //! | --- | --- | --- |
-//! | `Runnable` | one at most | poll, cancel |
+//! | the task's own | one, until it is done | nothing: it keeps the task for whoever may yet cancel it |
+//! | `Runnable` | one at most, but for a stale one | poll, cancel |
 //! | [`JoinHandle`](crate::JoinHandle) | one at most | cancel, and take the output when the task is done |
 //! | [`AbortHandle`](crate::AbortHandle), wakers | any | cancel, wake |
-//! | the registry's | one, until the task is done | cancel at shutdown |
+//! | a walker's | any, made from the slot while the task is not done | cancel at shutdown, look |
 //!
 //! All are counted in the upper bits of the state word.
 //!
@@ -28,11 +29,11 @@
 //! | scheduled | 1 | 0 | 0 | 0 | in a queue | future |
 //! | running | 0 | 1 | 0 | 0 | being polled | future |
 //! | running, woken | 1 | 1 | 0 | 0 | being polled, to be queued again | future |
-//! | sealed | – | 1 | 1 | 0 | being closed | output, or nothing if nobody wants it |
-//! | done | – | 0 | 1 | 1 | perhaps a stale one, to be dropped | output until it is taken |
+//! | sealed | – | 1 | 1, if there is a handle | 0 | being closed | output, or nothing if nobody wants it |
+//! | done | – | 0 | – | 1 | perhaps a stale one, to be dropped | output until it is taken |
 //!
 //! ```text
-//!            1 spawn                    2 start              4 finish            5 close
+//!            1 spawn                    2 start              4 seal              5 close
 //!   (nothing) ───────► scheduled ────────────────► running ──────────► sealed ──────────► done
 //!                        ▲   ▲                     │  │  ▲
 //!                        │   └──── 3b requeue ─────┘  │  │ woken: SCHEDULED is set
@@ -41,34 +42,41 @@
 //!
 //!   7 cancel: sets CANCELLED; idle: 6. Whoever runs it next (2) or now (3) drops the future and goes to 4.
 //!   8 claim (shutdown): idle or scheduled ──► running, by the thread that shuts down; a runnable left in a queue is stale.
+//!   9 leave: the handle goes. 10 offer, 11 withdraw: the handle's waker is lent to 5, and taken back.
 //! ```
 //!
-//! 1 `spawn`; 2 `State::start`; 3 `State::rest`; 4 `State::seal`; 5 `State::close`; 6 `State::wake`; 7
-//! `State::cancel`; 8 `State::claim`.
+//! Each step is a method of `State`, which says what its caller owes: 1 `publish`, 2 `start`, 3 `rest`, 4 `seal`, 5 `close`,
+//! 6 `wake` (by reference) and `wake_owned`, 7 `cancel`, 8 `claim`, 9 `leave`, 10 `offer_waker`, 11 `withdraw_waker`. Where a
+//! step gives a reference up, or turns it into a runnable's, it does so in the same change of the word.
 //!
 //! # Who may touch what
 //!
 //! * The **stage** and the **live context**: whoever has set RUNNING (2 or 8), until 4. After 4 the output is the join
 //!   handle's if there was one at 4; else it is gone. The context goes between 4 and 5: who sees DONE sees it gone.
-//! * The **join waker**: under its own small lock. The handle registers, *then* looks at DONE; the closer sets DONE, *then*
-//!   takes the waker. One of the two sees the other.
+//! * The **joiner's waker**: the handle's, but while WAKER is set (10 to 11). If DONE comes while it is set, it is the
+//!   closer's. The handle offers, and learns by the same change of the word whether it came too late; the closer sets
+//!   DONE, and learns by the same change whether there is a waker. One of the two sees the other.
 //! * The **reason** of a cancellation: written once, before CANCELLED is set; read by whoever acts on CANCELLED.
+//! * **Everything**, by whoever has the last reference; none is made of a task that is done but from another.
 //!
 //! # Why every wake-up leads to a poll
 //!
 //! 6 finds the task idle and makes a runnable, or scheduled, where one exists, or running, where it leaves SCHEDULED
 //! for 3 to find. 2 clears SCHEDULED before the poll, so a wake-up during the poll is never taken for one before it. Both
 //! sides are read-modify-write operations of one word with acquire and release: what the waker wrote is seen by the poll.
+//! A task that wakes itself to have another turn ([`yield_now`]) leaves a note on its thread instead, which 3 is told of.
 
+pub(crate) mod about;
 pub mod budget;
 pub(crate) mod builder;
 pub(crate) mod cell;
 pub(crate) mod current;
 pub(crate) mod harness;
 pub(crate) mod id;
-pub(crate) mod join_slot;
+pub(crate) mod joiner;
 #[cfg(all(test, loom))]
 mod models;
+pub(crate) mod page;
 pub(crate) mod state;
 pub(crate) mod waker;
 
@@ -77,16 +85,32 @@ pub use builder::Builder;
 pub use current::{TaskMeta, current};
 pub use id::Id;
 
-use cell::Runnable;
+use std::ptr::NonNull;
 
-/// Where a task goes when it is to be polled.
-pub(crate) trait Schedule: Send + Sync + 'static {
+use cell::{Header, Runnable};
+
+/// Where a task goes when it is to be polled, and whence its memory comes.
+pub(crate) trait Schedule: 'static {
+    /// What the tasks of this scheduler share. Their pages keep it.
+    type Shared: Send + Sync + 'static;
+
     /// Takes a task that was woken, or spawned.
-    fn schedule(&self, task: Runnable);
+    fn schedule(shared: &Self::Shared, task: Runnable);
 
-    /// The task is done, and no longer to be cancelled at shutdown. Gives back the registry's reference.
-    fn forget(&self, task: &cell::Header) -> Option<cell::TaskRef>;
+    /// Takes a task that was spawned, by somebody who keeps what is shared.
+    fn launch(shared: &Self::Shared, task: Runnable) {
+        Self::schedule(shared, task);
+    }
+
+    /// Gives the slot of a task back; see [`page::free`].
+    ///
+    /// # Safety
+    /// The task is gone; its heap's pages hold a `Self::Shared`.
+    unsafe fn free(task: NonNull<Header>);
+
+    /// A task is about to be done.
+    fn ending(_shared: &Self::Shared) {}
 
     /// A panic was caught in a task.
-    fn panicked(&self) {}
+    fn panicked(_shared: &Self::Shared) {}
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Plain, Ordering::Relaxed as Any};
 use std::task::{Context, Poll, Wake, Waker};
@@ -13,40 +14,59 @@ use loom::thread;
 
 use super::Schedule;
 use super::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
+use super::page::{self, Heap};
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::sync::model::{check, check_without};
 
 /// A queue, and nobody who would run it by himself.
-#[derive(Clone)]
-struct Queue(Arc<Mutex<Vec<Runnable>>>);
+struct Queue {
+    tasks: Mutex<Vec<Runnable>>,
+    heap: Heap,
+}
 
 impl Schedule for Queue {
-    fn schedule(&self, task: Runnable) {
-        self.0.lock().unwrap().push(task);
+    type Shared = Queue;
+
+    fn schedule(shared: &Queue, task: Runnable) {
+        let _keep = task.reference();
+        shared.tasks.lock().unwrap().push(task);
     }
 
-    fn forget(&self, _: &Header) -> Option<TaskRef> {
-        None
+    unsafe fn free(task: NonNull<Header>) {
+        // SAFETY: says the caller.
+        unsafe { page::free::<Queue>(task, None) }
     }
 }
 
 impl Queue {
-    fn new() -> Queue {
-        Queue(Arc::new(Mutex::new(Vec::new())))
+    fn new() -> Arc<Queue> {
+        let queue = Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() };
+        // Whatever is freed is freed at once.
+        // SAFETY: nobody owns the heap but under its lock.
+        unsafe { queue.heap.orphan(None) };
+        Arc::new(queue)
     }
 
-    fn spawn<F: Future<Output: Send> + Send + 'static>(&self, future: F) -> (TaskRef, JoinHandle<F::Output>) {
+    fn spawn<F: Future<Output: Send> + Send + 'static>(
+        self: &Arc<Self>,
+        future: F,
+    ) -> (TaskRef, JoinHandle<F::Output>) {
         let parts = Parts { live: Live::empty(), place: std::panic::Location::caller(), name: None };
-        let Spawned { registered, runnable, join } = cell::spawn(future, self.clone(), parts);
-        runnable.schedule();
-        (registered, join)
+        // SAFETY: a slot of this future's class, from this queue's heap.
+        let Spawned { runnable, join } = unsafe {
+            let slot = self.heap.take_locked(cell::class::<F>(), self);
+            cell::spawn::<F, Queue>(slot, future, parts)
+        };
+        let watcher = runnable.reference();
+        Queue::launch(self, runnable);
+        (watcher, join)
     }
 
     fn run_one(&self) -> bool {
-        let task = self.0.lock().unwrap().pop();
+        let task = self.tasks.lock().unwrap().pop();
         let Some(task) = task else { return false };
         let again = task.run();
-        self.0.lock().unwrap().extend(again);
+        self.tasks.lock().unwrap().extend(again);
         true
     }
 
@@ -87,7 +107,7 @@ impl Wake for Count {
 }
 
 struct Setup {
-    queue: Queue,
+    queue: Arc<Queue>,
     registered: TaskRef,
     join: JoinHandle<u32>,
     ready: Arc<AtomicBool>,
@@ -146,7 +166,7 @@ fn join_during_end() {
 fn claim_during_run() {
     let Setup { queue, registered, join, drops, .. } = setup();
     let runner = {
-        let queue = queue.clone();
+        let queue = Arc::clone(&queue);
         thread::spawn(move || queue.run_all())
     };
     registered.shut_down(CancelReason::Shutdown);
@@ -161,7 +181,7 @@ fn claim_during_run() {
 fn leave_during_run() {
     let Setup { queue, registered, join, drops, .. } = setup();
     let runner = {
-        let queue = queue.clone();
+        let queue = Arc::clone(&queue);
         thread::spawn(move || queue.run_one())
     };
     drop(join);
@@ -189,14 +209,92 @@ fn a_joiner_sees_the_output_or_is_woken() {
 
 #[test]
 #[should_panic(expected = "the joiner was not told")]
-fn twin_that_does_not_look_after_registering_is_caught() {
-    check_without("join look", join_during_end);
+fn twin_whose_offer_does_not_look_for_the_end_is_caught() {
+    check_without("offer look", join_during_end);
 }
 
 #[test]
 #[should_panic]
-fn twin_with_a_relaxed_join_lock_is_caught() {
-    check_without("join unlock", join_during_end);
+fn twin_whose_offer_publishes_nothing_is_caught() {
+    check_without("offer order", join_during_end);
+}
+
+/// The joiner changes its waker while the task ends: the last one is told, and both are dropped.
+fn change_during_end() {
+    let Setup { queue, registered, mut join, ready, .. } = setup();
+    ready.store(true, Ordering::Relaxed);
+    let (one, two) = (Arc::new(Count(Plain::new(0))), Arc::new(Count(Plain::new(0))));
+    assert!(poll(&mut join, &Waker::from(Arc::clone(&one))).is_pending());
+    let runner = thread::spawn(move || queue.run_one());
+    let second = poll(&mut join, &Waker::from(Arc::clone(&two)));
+    runner.join().unwrap();
+    if second.is_pending() {
+        assert_eq!(two.0.load(Any), 1, "the joiner was not told");
+    }
+    drop((join, registered));
+    assert_eq!((Arc::strong_count(&one), Arc::strong_count(&two)), (1, 1), "a waker was not dropped");
+}
+
+/// The handle goes, having been awaited, while the task ends.
+fn leave_during_end() {
+    let Setup { queue, registered, mut join, ready, drops, .. } = setup();
+    ready.store(true, Ordering::Relaxed);
+    let count = Arc::new(Count(Plain::new(0)));
+    assert!(poll(&mut join, &Waker::from(Arc::clone(&count))).is_pending());
+    let runner = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || queue.run_one())
+    };
+    drop(join);
+    runner.join().unwrap();
+    queue.run_all();
+    drop(registered);
+    assert_eq!(drops.load(Any), 1);
+    assert_eq!(Arc::strong_count(&count), 1, "the waker was not dropped");
+    assert_eq!(queue.heap.page_count(), 0, "the task was not freed");
+}
+
+#[test]
+fn a_waker_that_is_changed_is_told_or_dropped() {
+    check(change_during_end);
+}
+
+#[test]
+fn a_handle_that_goes_takes_its_waker_along() {
+    check(leave_during_end);
+}
+
+/// Two tasks are freed on two threads while the heap's owner ends: no slot, and no page, is forgotten.
+fn free_during_orphan() {
+    let queue = Arc::new(Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() });
+    let owner = queue.heap.own();
+    let spawn = || {
+        let parts = Parts { live: Live::empty(), place: std::panic::Location::caller(), name: None };
+        // SAFETY: a slot of this future's class, from this queue's heap, whose owner this is.
+        unsafe {
+            let future = std::future::ready(());
+            let slot = queue.heap.take(&owner, cell::class::<std::future::Ready<()>>(), &queue);
+            cell::spawn::<_, Queue>(slot, future, parts)
+        }
+    };
+    let other = spawn();
+    let other = thread::spawn(move || drop(other));
+    // SAFETY: the owner is this heap's.
+    unsafe { queue.heap.orphan(Some(owner)) };
+    other.join().unwrap();
+    assert_eq!(queue.heap.page_count(), 0, "a page was forgotten");
+    assert_eq!(Arc::strong_count(&queue), 1);
+}
+
+#[test]
+fn a_heap_that_ends_forgets_no_page() {
+    check(free_during_orphan);
+}
+
+#[test]
+#[should_panic(expected = "a page was forgotten")]
+fn twin_that_does_not_look_for_the_end_of_the_heap_is_caught() {
+    check_without("orphan look", free_during_orphan);
 }
 
 #[test]

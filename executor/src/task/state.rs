@@ -19,20 +19,27 @@ const CANCELLED: usize = 1 << 4;
 const JOIN: usize = 1 << 5;
 /// The handle let it go on alone.
 const DETACHED: usize = 1 << 6;
+/// The join handle's waker is in its place, for whoever closes the task.
+const WAKER: usize = 1 << 7;
 /// One reference.
 const REFERENCE: usize = 1 << 8;
+
+/// References to begin with: the task's own, which keeps it until it is done, the runnable's, the join handle's.
+const FIRST: usize = 3;
 
 #[derive(Debug)]
 pub(crate) struct State(AtomicUsize);
 
-/// What the caller of [`State::wake`] or [`State::cancel`] must do.
+/// What the caller of a transition that wakes must do.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// The task was idle: schedule a runnable, whose reference was counted.
+    /// The task was idle: schedule a runnable, which has a reference.
     Schedule,
     /// Nothing.
     Nothing,
+    /// Free the cell: the reference that was given up was the last.
+    Free,
 }
 
 /// What the owner of a runnable must do.
@@ -51,7 +58,7 @@ pub(crate) enum Start {
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// Drop the runnable: the task is idle.
+    /// Nothing: the task is idle, and the runnable's reference is given up.
     Idle,
     /// Queue the runnable again.
     Requeue,
@@ -59,26 +66,43 @@ pub(crate) enum Rest {
     Cancel,
 }
 
+/// What whoever has closed the task must do.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// Nothing: its references are given up.
+    Nothing,
+    /// Take the join handle's waker, give the references up, and wake it.
+    Wake,
+    /// Free the cell: its references were the last.
+    Free,
+}
+
 /// What the join handle must do when it goes.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
-    /// Nothing: whoever seals the task drops the output.
-    Nothing,
-    /// Schedule a runnable, whose reference was counted, so that the task is cancelled.
-    Schedule,
-    /// Drop the output, unless it was taken.
+    /// Nothing: its reference is given up, or became a runnable's, which must be scheduled.
+    Gone(Wake),
+    /// Take its waker back, then try again.
+    TakeWaker,
+    /// Drop the output, unless it was taken, then give the reference up.
     DropOutput,
 }
 
 impl State {
-    /// Scheduled, with as many references, one of them a join handle's if `join`.
-    pub(crate) fn new(references: usize, join: bool) -> State {
-        let join = if join { JOIN } else { 0 };
-        State(AtomicUsize::new(SCHEDULED | join | (references * REFERENCE)))
+    /// Of memory that is no task yet.
+    pub(crate) fn vacant() -> State {
+        State(AtomicUsize::new(0))
+    }
+
+    /// Step 1. Scheduled, with a join handle. Pairs with the acquire in `try_retain`, by which a walker gets to see the rest.
+    pub(crate) fn publish(&self) {
+        self.0.store(SCHEDULED | JOIN | (FIRST * REFERENCE), Release);
     }
 
     /// Changes the word by `next` until it is still what `next` was given; `None` leaves it.
+    #[inline]
     fn update<R>(&self, mut next: impl FnMut(usize) -> (Option<usize>, R)) -> R {
         // Acquire: what the last transition published (stage, reason) is seen. Release: what was written before this
         // one is published to the next. Every transition is both, so the word's history is one chain.
@@ -94,9 +118,13 @@ impl State {
     }
 
     /// Step 6. A wake-up.
+    #[inline]
     pub(crate) fn wake(&self) -> Wake {
         self.update(|word| {
-            if word & (DONE | SCHEDULED | SEALED) != 0 {
+            if word & (DONE | SEALED) != 0 {
+                return (None, Wake::Nothing);
+            }
+            if word & SCHEDULED != 0 {
                 // Released all the same: the poll to come must see what the waker wrote before.
                 return (Some(word), Wake::Nothing);
             }
@@ -107,10 +135,24 @@ impl State {
         })
     }
 
+    /// Step 6, by a waker that is given up: its reference becomes the runnable's.
+    #[inline]
+    pub(crate) fn wake_owned(&self) -> Wake {
+        self.update(|word| {
+            if word & (DONE | SCHEDULED | SEALED | RUNNING) == 0 {
+                return (Some(word | SCHEDULED), Wake::Schedule);
+            }
+            let woken = if word & (DONE | SCHEDULED | SEALED) == 0 { word | SCHEDULED } else { word };
+            let next = woken - REFERENCE;
+            (Some(next), if next < REFERENCE { Wake::Free } else { Wake::Nothing })
+        })
+    }
+
     /// Step 2. A runnable was taken from a queue.
+    #[inline]
     pub(crate) fn start(&self) -> Start {
         self.update(|word| {
-            if word & (RUNNING | SEALED) != 0 {
+            if word & (RUNNING | SEALED | DONE) != 0 {
                 return (None, Start::Stale);
             }
             debug_assert!(word & SCHEDULED != 0, "a runnable of a task that is not scheduled");
@@ -122,30 +164,46 @@ impl State {
         })
     }
 
-    /// Step 3. A poll was pending.
-    pub(crate) fn rest(&self) -> Rest {
+    /// Step 3. A poll was pending; `yielded` if the task is to be queued again whoever wakes it.
+    #[inline]
+    pub(crate) fn rest(&self, yielded: bool) -> Rest {
         self.update(|word| {
             debug_assert!(word & RUNNING != 0);
             if word & CANCELLED != 0 {
                 return (None, Rest::Cancel);
             }
-            if word & SCHEDULED != 0 && !weakened("rest") {
-                return (Some(word & !RUNNING), Rest::Requeue);
+            if (yielded || word & SCHEDULED != 0) && !weakened("rest") {
+                return (Some(word & !RUNNING | SCHEDULED), Rest::Requeue);
             }
-            (Some(word & !RUNNING), Rest::Idle)
+            // Never the last: the task's own reference stays.
+            (Some((word & !RUNNING) - REFERENCE), Rest::Idle)
         })
     }
 
     /// Step 4. The future is gone. True if there is a join handle, whose the output now is.
+    #[inline]
     pub(crate) fn seal(&self) -> bool {
+        // A handle that is gone does not come back, so nobody else will look at the output.
+        if self.0.load(Acquire) & JOIN == 0 {
+            return false;
+        }
         let before = self.0.fetch_or(SEALED, AcqRel);
         debug_assert!(before & (RUNNING | SEALED | DONE) == RUNNING);
         before & JOIN != 0
     }
 
-    /// Step 5. The context is gone.
-    pub(crate) fn close(&self) {
-        self.update(|word| (Some(word & !RUNNING | DONE), ()));
+    /// Step 5. The context is gone. Gives the task's own reference up, and `others` besides.
+    #[inline]
+    pub(crate) fn close(&self, others: usize) -> Close {
+        self.update(|word| {
+            debug_assert!(word & RUNNING != 0);
+            let done = word & !RUNNING | DONE;
+            if word & WAKER != 0 {
+                return (Some(done), Close::Wake);
+            }
+            let next = done - (others + 1) * REFERENCE;
+            (Some(next), if next < REFERENCE { Close::Free } else { Close::Nothing })
+        })
     }
 
     /// Step 7. Asks for the end. The reason was written before.
@@ -176,40 +234,67 @@ impl State {
         })
     }
 
-    /// The join handle goes: the task is cancelled.
-    pub(crate) fn leave(&self) -> Leave {
+    /// Step 9. The join handle goes: the task goes on if `detach`, else it is cancelled.
+    #[inline]
+    pub(crate) fn leave(&self, detach: bool) -> Leave {
         self.update(|word| {
             debug_assert!(word & JOIN != 0);
+            if word & DONE == 0 && word & WAKER != 0 {
+                return (None, Leave::TakeWaker);
+            }
+            if word & (SEALED | DONE) != 0 {
+                return (None, Leave::DropOutput);
+            }
             let next = word & !JOIN;
-            if word & SEALED != 0 {
-                return (Some(next), Leave::DropOutput);
+            if detach {
+                return (Some((next | DETACHED) - REFERENCE), Leave::Gone(Wake::Nothing));
             }
-            let next = next | CANCELLED;
             if word & (SCHEDULED | RUNNING) != 0 {
-                return (Some(next), Leave::Nothing);
+                return (Some((next | CANCELLED) - REFERENCE), Leave::Gone(Wake::Nothing));
             }
-            (Some((next | SCHEDULED) + REFERENCE), Leave::Schedule)
+            (Some(next | CANCELLED | SCHEDULED), Leave::Gone(Wake::Schedule))
         })
     }
 
-    /// The join handle goes: the task goes on.
-    pub(crate) fn detach(&self) -> Leave {
+    /// Step 10. The join handle's waker was written. False if the task is done: then the waker is still the handle's.
+    #[inline]
+    pub(crate) fn offer_waker(&self) -> bool {
+        if weakened("offer order") {
+            return self.0.fetch_or(WAKER, Relaxed) & DONE == 0;
+        }
+        self.update(|word| {
+            debug_assert!(word & (JOIN | WAKER) == JOIN);
+            if word & DONE != 0 && !weakened("offer look") {
+                (None, false)
+            } else {
+                (Some(word | WAKER), true)
+            }
+        })
+    }
+
+    /// Step 11. The join handle wants its waker back. False if the task is done: then it is the closer's.
+    #[inline]
+    pub(crate) fn withdraw_waker(&self) -> bool {
         self.update(|word| {
             debug_assert!(word & JOIN != 0);
-            let next = word & !JOIN | DETACHED;
-            if word & SEALED != 0 {
-                return (Some(next), Leave::DropOutput);
-            }
-            (Some(next), Leave::Nothing)
+            if word & DONE != 0 { (None, false) } else { (Some(word & !WAKER), true) }
         })
+    }
+
+    /// Whether a waker was offered. For the join handle, which alone changes that.
+    #[inline]
+    pub(crate) fn has_waker(&self) -> bool {
+        self.0.load(Relaxed) & WAKER != 0
     }
 
     /// Whether the output is there. Pairs with the release in `close`.
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.0.load(Acquire) & DONE != 0
     }
 
     /// A further reference.
+    #[inline]
     pub(crate) fn retain(&self) {
         // Long before the flags could be overrun: references can be leaked, memory is not that large.
         if self.0.fetch_add(REFERENCE, Relaxed) > isize::MAX as usize {
@@ -217,8 +302,25 @@ impl State {
         }
     }
 
+    /// A reference from nothing but the memory: none if there is no task in it, or one that is over.
+    pub(crate) fn try_retain(&self) -> bool {
+        self.update(|word| {
+            if word < REFERENCE || word & DONE != 0 {
+                return (None, false);
+            }
+            (Some(word + REFERENCE), true)
+        })
+    }
+
     /// Some references less; true for the last.
+    #[inline]
     pub(crate) fn release(&self, references: usize) -> bool {
+        // If all there are are the caller's, nobody can make more of them, but from a task that is not over.
+        let word = self.0.load(Acquire);
+        if word & DONE != 0 && word / REFERENCE == references {
+            self.0.store(0, Relaxed);
+            return true;
+        }
         // Pairs with the acquire load: all use of the cell happens before it is freed. (A load rather than a fence,
         // which ThreadSanitizer does not follow.)
         let before = self.0.fetch_sub(references * REFERENCE, Release);

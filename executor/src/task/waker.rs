@@ -17,6 +17,12 @@ pub(crate) unsafe fn borrowed(header: NonNull<Header>) -> ManuallyDrop<Waker> {
     ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(header.as_ptr().cast(), &VTABLE)) })
 }
 
+/// Whether it is a waker of this task.
+#[inline]
+pub(super) fn is_of(waker: &Waker, task: *const Header) -> bool {
+    std::ptr::eq(waker.data(), task.cast()) && std::ptr::eq(waker.vtable(), &VTABLE)
+}
+
 /// # Safety
 /// `data` is a waker's: a header that the waker keeps alive.
 unsafe fn reference(data: *const ()) -> ManuallyDrop<TaskRef> {
@@ -33,7 +39,7 @@ unsafe fn clone(data: *const ()) -> RawWaker {
 
 unsafe fn wake(data: *const ()) {
     // SAFETY: contract of a waker: `data` is given up here.
-    ManuallyDrop::into_inner(unsafe { reference(data) }).wake();
+    ManuallyDrop::into_inner(unsafe { reference(data) }).wake_owned();
 }
 
 unsafe fn wake_by_ref(data: *const ()) {

@@ -1,0 +1,102 @@
+//! What is known of a task besides its identity: where it was spawned, its name, why it was cancelled.
+
+use std::borrow::Cow;
+use std::panic::Location;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+
+use crate::join_handle::CancelReason;
+
+type Place = &'static Location<'static>;
+
+/// One word: the place; or, marked by its lowest bit, a box with more.
+///
+/// Nearly every task has no name and is cancelled by nobody who gives a reason, so it pays for neither.
+pub(crate) struct About(AtomicPtr<()>);
+
+struct More {
+    place: Place,
+    name: Option<Cow<'static, str>>,
+    reason: OnceLock<CancelReason>,
+}
+
+const MORE: usize = 1;
+const _: () = assert!(align_of::<Location<'static>>() > MORE && align_of::<More>() > MORE);
+
+impl About {
+    #[inline]
+    pub(crate) fn new(place: Place, name: Option<Cow<'static, str>>) -> About {
+        About(AtomicPtr::new(match name {
+            None => ptr::from_ref(place).cast_mut().cast(),
+            Some(_) => More { place, name, reason: OnceLock::new() }.into_word(),
+        }))
+    }
+
+    fn more(&self) -> Result<&More, Place> {
+        // Pairs with the release in `set_reason`.
+        let word = self.0.load(Acquire);
+        // SAFETY: marked: a box that lives as long as this; else a static.
+        unsafe {
+            if word.addr() & MORE != 0 {
+                Ok(&*word.map_addr(|address| address & !MORE).cast())
+            } else {
+                Err(&*word.cast())
+            }
+        }
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.more().map_or_else(|place| place, |more| more.place)
+    }
+
+    pub(crate) fn name(&self) -> Option<&Cow<'static, str>> {
+        self.more().ok()?.name.as_ref()
+    }
+
+    /// Why the task was cancelled.
+    pub(crate) fn reason(&self) -> CancelReason {
+        let reason = self.more().ok().and_then(|more| more.reason.get());
+        reason.cloned().unwrap_or(CancelReason::Aborted)
+    }
+
+    /// Says why, if nobody has.
+    pub(crate) fn set_reason(&self, reason: CancelReason) {
+        let place = match self.more() {
+            Ok(more) => return drop(more.reason.set(reason)),
+            Err(place) => place,
+        };
+        let plain = ptr::from_ref(place).cast_mut().cast();
+        let more = More { place, name: None, reason: OnceLock::from(reason) }.into_word();
+        // Released, so that whoever sees the word sees what it points to.
+        if self.0.compare_exchange(plain, more, AcqRel, Acquire).is_err() {
+            // Somebody else was first, and has given a reason.
+            // SAFETY: ours, and not shared.
+            unsafe { More::free(more) }
+        }
+    }
+}
+
+impl More {
+    fn into_word(self) -> *mut () {
+        Box::into_raw(Box::new(self)).map_addr(|address| address | MORE).cast()
+    }
+
+    /// # Safety
+    /// Made by `into_word`; nobody looks at it any more.
+    unsafe fn free(word: *mut ()) {
+        // SAFETY: says the caller.
+        drop(unsafe { Box::<More>::from_raw(word.map_addr(|address| address & !MORE).cast()) });
+    }
+}
+
+impl Drop for About {
+    fn drop(&mut self) {
+        let word = *self.0.get_mut();
+        if word.addr() & MORE != 0 {
+            // SAFETY: ours alone.
+            unsafe { More::free(word) }
+        }
+    }
+}

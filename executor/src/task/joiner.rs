@@ -1,0 +1,74 @@
+//! Where the joiner leaves its waker. See the [protocol](super): write, then offer; done, then take.
+
+use std::mem::MaybeUninit;
+use std::task::Waker;
+
+use super::state::State;
+use crate::sync::UnsafeCell;
+
+/// The waker of whoever awaits the join handle, if the state word says so.
+///
+/// Until it is offered it is the handle's; from there on it is lent to the closer, who takes it after it has set DONE.
+/// Before that the handle can withdraw it. No lock: the word decides whose it is.
+pub(crate) struct Joiner(UnsafeCell<MaybeUninit<Waker>>);
+
+// SAFETY: wakers are; whose this one is says the state word.
+unsafe impl Send for Joiner {}
+// SAFETY: as above.
+unsafe impl Sync for Joiner {}
+
+impl Joiner {
+    pub(crate) fn new() -> Joiner {
+        Joiner(UnsafeCell::new(MaybeUninit::uninit()))
+    }
+
+    /// Leaves a waker. False if the task is done.
+    ///
+    /// # Safety
+    /// The caller has the join handle; `state` is of the same task.
+    pub(crate) unsafe fn register(&self, state: &State, waker: &Waker) -> bool {
+        if state.has_waker() {
+            // SAFETY: it was written. Even if the closer takes it meanwhile, comparing its two words disturbs nobody.
+            let known = self.0.with(|place| unsafe { (*place).assume_init_ref().will_wake(waker) });
+            if known {
+                return !state.is_done();
+            }
+        }
+        // A stranger's code, as is the destructor of the former one, which goes last.
+        let waker = waker.clone();
+        let mut _former = None;
+        if state.has_waker() {
+            // SAFETY: says the caller.
+            _former = unsafe { self.withdraw(state) };
+            if _former.is_none() {
+                return false;
+            }
+        }
+        // SAFETY: none is offered, so the place is the handle's.
+        self.0.with_mut(|place| unsafe { (*place).write(waker) });
+        if state.offer_waker() {
+            return true;
+        }
+        // SAFETY: written two lines above, and still the handle's.
+        drop(unsafe { self.take() });
+        false
+    }
+
+    /// Takes an offered waker back; none if the task is done: then it is the closer's.
+    ///
+    /// # Safety
+    /// The caller has the join handle; a waker was offered.
+    pub(crate) unsafe fn withdraw(&self, state: &State) -> Option<Waker> {
+        // SAFETY: it was written, and if the task is not done it is the handle's again.
+        state.withdraw_waker().then(|| unsafe { self.take() })
+    }
+
+    /// Takes the waker.
+    ///
+    /// # Safety
+    /// There is one, and it is the caller's.
+    pub(crate) unsafe fn take(&self) -> Waker {
+        // SAFETY: says the caller.
+        self.0.with(|place| unsafe { (*place).assume_init_read() })
+    }
+}
