@@ -134,6 +134,11 @@ impl Owned {
     }
 
     #[inline]
+    pub(crate) fn clear(&mut self) {
+        drop(Owned(std::mem::replace(&mut self.0, Word::EMPTY)));
+    }
+
+    #[inline]
     pub(crate) fn is_nothing(&self) -> bool {
         self.0.0.is_null()
     }

@@ -37,6 +37,12 @@ impl Live {
         self.state.is_nothing()
     }
 
+    /// Gives the context up, as dropping this would.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.state.clear();
+    }
+
     /// The execution state that is installed with the context.
     pub fn execution(&self) -> Execution {
         self.execution

@@ -8,12 +8,13 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use crate::task::Id;
 use crate::task::budget;
-use crate::task::cell::{Outcome, TaskRef};
+use crate::task::cell::{self, Header, Outcome, TaskRef};
 use crate::task::state::{Leave, Wake};
 
 /// Waits for a spawned task, and owns it: **dropping the handle cancels the task.**
@@ -40,14 +41,14 @@ use crate::task::state::{Leave, Wake};
 /// ```
 #[must_use = "dropping a join handle cancels its task: await it, keep it, or `detach` it"]
 pub struct JoinHandle<T> {
-    /// Given up by the transition with which the handle leaves.
-    task: ManuallyDrop<TaskRef>,
-    /// The output was taken.
-    taken: bool,
-    /// The task is to go on.
-    detached: bool,
+    /// Its reference of the task, with a mark in the lowest bit once the output was taken. One word: two would be written
+    /// apart and read at once, which processors are slow at.
+    task: NonNull<Header>,
     of: PhantomData<T>,
 }
+
+const TAKEN: usize = 1;
+const _: () = assert!(align_of::<Header>() > TAKEN);
 
 // SAFETY: a handle gives access to the output alone, by value.
 unsafe impl<T: Send> Send for JoinHandle<T> {}
@@ -60,7 +61,30 @@ impl<T> JoinHandle<T> {
     /// # Safety
     /// `task` is the join handle's reference of a task with this output.
     pub(crate) unsafe fn new(task: TaskRef) -> Self {
-        JoinHandle { task: ManuallyDrop::new(task), taken: false, detached: false, of: PhantomData }
+        JoinHandle { task: task.into_raw(), of: PhantomData }
+    }
+
+    /// The task, which the handle keeps.
+    #[inline]
+    fn raw(&self) -> NonNull<Header> {
+        // SAFETY: a header's address without the mark is not null.
+        unsafe { NonNull::new_unchecked(self.task.as_ptr().map_addr(|address| address & !TAKEN)) }
+    }
+
+    #[inline]
+    fn header(&self) -> &Header {
+        // SAFETY: the handle's reference keeps it.
+        unsafe { self.raw().as_ref() }
+    }
+
+    fn task(&self) -> ManuallyDrop<TaskRef> {
+        // SAFETY: the reference stays the handle's.
+        ManuallyDrop::new(unsafe { TaskRef::from_raw(self.raw()) })
+    }
+
+    #[inline]
+    fn is_taken(&self) -> bool {
+        self.task.as_ptr().addr() & TAKEN != 0
     }
 
     /// Lets the task go on alone. From its next poll on it has no deadline.
@@ -70,8 +94,9 @@ impl<T> JoinHandle<T> {
     /// heirloom::spawn(async { /* nobody waits for this */ }).detach();
     /// # });
     /// ```
-    pub fn detach(mut self) {
-        self.detached = true;
+    #[inline]
+    pub fn detach(self) {
+        ManuallyDrop::new(self).leave(true);
     }
 
     /// Asks for the task's end; await the handle to wait for it.
@@ -84,38 +109,71 @@ impl<T> JoinHandle<T> {
     /// # });
     /// ```
     pub fn abort(&self) {
-        self.task.cancel(None);
+        self.task().cancel(None);
     }
 
     /// A handle that can end the task, and nothing else.
     pub fn abort_handle(&self) -> AbortHandle {
-        AbortHandle { task: TaskRef::clone(&self.task) }
+        AbortHandle { task: TaskRef::clone(&self.task()) }
     }
 
     /// Whether the output is there (or was taken).
     pub fn is_finished(&self) -> bool {
-        self.task.header().state.is_done()
+        self.header().state.is_done()
     }
 
     /// The task's identity.
     pub fn id(&self) -> Id {
-        self.task.header().id
+        self.header().id
     }
 
+    /// Takes the output.
+    #[inline]
     fn take(&mut self) -> Result<T, JoinError> {
-        let mut output: Option<Outcome<T>> = None;
-        let header = self.task.header();
-        // SAFETY: done, so the output is this handle's; it is a `T`.
-        unsafe { (header.vtable.take_output)(self.task.as_raw(), (&raw mut output).cast()) }
-        self.taken = true;
-        let error = |kind| Err(JoinError { kind, id: header.id, name: header.about.name().cloned() });
-        match output.expect("a `JoinHandle` must not be polled again after it was ready") {
+        debug_assert!(self.header().state.is_done() && !self.is_taken());
+        let task = self.raw();
+        // SAFETY: the mark keeps it from being null.
+        self.task = unsafe { NonNull::new_unchecked(task.as_ptr().map_addr(|address| address | TAKEN)) };
+        // SAFETY: done, so the output is this handle's; it is a `T`. Nobody else will take it.
+        match unsafe { cell::output_of::<T>(task).read() } {
             Outcome::Returned(output) => Ok(output),
             Outcome::Panicked(payload) => {
                 let message = message(&*payload).map(str::to_owned);
-                error(Kind::Panicked { payload: Mutex::new(payload), message })
+                Err(self.error(Kind::Panicked { payload: Mutex::new(payload), message }))
             }
-            Outcome::Cancelled => error(Kind::Cancelled(header.about.reason())),
+            Outcome::Cancelled => Err(self.error(Kind::Cancelled(self.header().about.reason()))),
+        }
+    }
+
+    #[cold]
+    fn error(&self, kind: Kind) -> JoinError {
+        JoinError { kind, id: self.id(), name: self.header().about.name().cloned() }
+    }
+
+    /// The handle goes.
+    #[inline]
+    fn leave(&mut self, detach: bool) {
+        let task = self.raw();
+        // The waker of whoever awaited. It goes last, for its destructor is a stranger's.
+        let mut _waker = None;
+        loop {
+            // SAFETY: the handle's reference, until a transition has given it up; the table is this cell's.
+            unsafe {
+                match task.as_ref().state.leave(detach) {
+                    // None if the task has ended meanwhile: then the closer has it.
+                    Leave::TakeWaker => _waker = task.as_ref().joiner.withdraw(&task.as_ref().state),
+                    Leave::Gone(Wake::Schedule) => return (task.as_ref().vtable.schedule)(task),
+                    Leave::Gone(Wake::Nothing | Wake::Free) => return,
+                    Leave::DropOutput => {
+                        // Given up also if the output's destructor panics.
+                        let _task = TaskRef::from_raw(task);
+                        if !self.is_taken() {
+                            cell::output_of::<T>(task).drop_in_place();
+                        }
+                        return;
+                    }
+                }
+            }
         }
     }
 }
@@ -123,10 +181,11 @@ impl<T> JoinHandle<T> {
 impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        assert!(!self.taken, "a `JoinHandle` must not be polled again after it was ready");
+        assert!(!self.is_taken(), "a `JoinHandle` must not be polled again after it was ready");
         budget::spend(cx, |cx| {
-            let header = self.task.header();
+            let header = self.header();
             // SAFETY: this is the join handle.
             if !header.state.is_done() && unsafe { header.joiner.register(&header.state, cx.waker()) } {
                 return Poll::Pending;
@@ -137,29 +196,9 @@ impl<T> Future for JoinHandle<T> {
 }
 
 impl<T> Drop for JoinHandle<T> {
+    #[inline]
     fn drop(&mut self) {
-        let task = self.task.as_raw();
-        // The waker of whoever awaited. It goes last, for its destructor is a stranger's.
-        let mut _waker = None;
-        loop {
-            // SAFETY: the handle's reference, until a transition has given it up; the table is this cell's.
-            unsafe {
-                match task.as_ref().state.leave(self.detached) {
-                    // None if the task is done meanwhile: then the closer has it.
-                    Leave::TakeWaker => _waker = task.as_ref().joiner.withdraw(&task.as_ref().state),
-                    Leave::Gone(Wake::Schedule) => return (task.as_ref().vtable.schedule)(task),
-                    Leave::Gone(Wake::Nothing | Wake::Free) => return,
-                    Leave::DropOutput => {
-                        // Given up also if the output's destructor panics.
-                        let _task = ManuallyDrop::take(&mut self.task);
-                        if !self.taken {
-                            (task.as_ref().vtable.drop_output)(task);
-                        }
-                        return;
-                    }
-                }
-            }
-        }
+        self.leave(false);
     }
 }
 

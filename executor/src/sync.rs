@@ -15,6 +15,19 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// A `SeqCst` fence, where a locked read-modify-write operation stands between it and the stores it orders.
+///
+/// On x86 that operation is the fence already. Elsewhere, and in models, it is one of its own.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) fn fence_after_locked() {
+    if cfg!(all(any(target_arch = "x86_64", target_arch = "x86"), not(miri))) {
+        atomic::compiler_fence(atomic::Ordering::SeqCst);
+    } else {
+        atomic::fence(atomic::Ordering::SeqCst);
+    }
+}
+
 /// `std`'s cell with loom's way of access.
 #[cfg(not(loom))]
 #[derive(Debug)]

@@ -13,3 +13,6 @@ pub(crate) const NEXT_SLOT_STREAK: u32 = 3;
 
 /// Rounds through all queues before a searching worker gives up.
 pub(crate) const SEARCH_ROUNDS: u32 = 2;
+
+/// Pauses between two looks of a worker that searches on. Looking is not free for those whose queues are looked at.
+pub(crate) const SEARCH_SPINS: u32 = 16;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
-use crate::sync::atomic::{AtomicUsize, fence};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, fence};
 use crate::sync::{Mutex, lock, weakened};
 
 #[derive(Debug)]
@@ -11,6 +11,8 @@ pub(crate) struct Idle {
     /// Copies of what the list says, and of who searches, to be read without the lock.
     sleepers: AtomicUsize,
     searching: AtomicUsize,
+    /// One sleeper naps, to look at what its siblings have queued; see [`adaptive`](super::adaptive).
+    watched: AtomicBool,
     list: Mutex<Vec<usize>>,
     /// The parked worker that keeps the time, plus one; zero: nobody does.
     keeper: AtomicUsize,
@@ -22,6 +24,7 @@ impl Idle {
             workers,
             sleepers: AtomicUsize::new(0),
             searching: AtomicUsize::new(0),
+            watched: AtomicBool::new(false),
             list: Mutex::new(Vec::with_capacity(workers)),
             keeper: AtomicUsize::new(0),
         }
@@ -39,6 +42,21 @@ impl Idle {
             return None;
         }
         self.call()
+    }
+
+    /// A glance at whether it would be worth [notifying](Self::notify) somebody of what a worker has queued for itself.
+    #[inline]
+    pub(crate) fn is_somebody_free(&self) -> bool {
+        self.sleepers.load(Relaxed) > 0 && self.searching.load(Relaxed) == 0 && !self.watched.load(Relaxed)
+    }
+
+    /// Makes the caller the watcher, if there is none.
+    pub(crate) fn start_watch(&self) -> bool {
+        !self.watched.swap(true, Relaxed)
+    }
+
+    pub(crate) fn end_watch(&self) {
+        self.watched.store(false, Relaxed);
     }
 
     /// P4, whether somebody searches or not.

@@ -73,6 +73,7 @@
 //! after S1: one of the two sees the other. A worker does not pay for that: what it spawns while it does not see S1 yet
 //! it finds itself in S4.
 
+pub(crate) mod adaptive;
 pub(crate) mod budget;
 pub(crate) mod current;
 pub(crate) mod idle;

@@ -2,16 +2,19 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::fence;
 use std::time::Instant;
 
 use crossbeam_deque::{Steal, Worker as Queue};
 use crossbeam_utils::sync::Parker;
 
-use super::budget::{LOOK_AROUND, NEXT_SLOT_STREAK, SEARCH_ROUNDS};
+use super::adaptive::{Gain, Patience};
+use super::budget::{LOOK_AROUND, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS};
 use super::current;
 use super::shared::{Counters, Remote, Shared};
 use crate::join_handle::CancelReason;
+use crate::sync::fence_after_locked;
 use crate::task::cell::Runnable;
 use crate::task::page::{Heap, Owner};
 use crate::time::{self, ParkUntil};
@@ -31,6 +34,10 @@ pub(crate) struct Worker {
     was_keeper: Cell<bool>,
     /// State of a small random number generator: where to begin to steal.
     random: Cell<u64>,
+    /// Since when there is nothing to do.
+    dry: Cell<Option<Instant>>,
+    patience: Patience,
+    gain: Gain,
     owner: Owner,
 }
 
@@ -48,6 +55,9 @@ impl Worker {
             searching: Cell::new(false),
             was_keeper: Cell::new(false),
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ (index as u64 + 1)),
+            dry: Cell::new(None),
+            patience: Patience::new(),
+            gain: Gain::default(),
             owner,
         }
     }
@@ -75,7 +85,25 @@ impl Worker {
         // P1. A lone task is not worth waking anybody: this worker takes it next.
         let alone = self.queue.is_empty();
         self.queue.push(task);
-        if !alone || !self.is_next_empty() {
+        // P0.
+        if self.shared.idle.is_somebody_free() && (!alone || !self.is_next_empty()) {
+            self.shared.notify();
+        }
+    }
+
+    /// P0 before a poll, that may be a long one: somebody may sleep who has missed what is queued here.
+    #[inline]
+    fn offer(&self, popped: bool) {
+        if self.queue.is_empty() {
+            return;
+        }
+        // Pairs with W3.
+        if popped {
+            fence_after_locked()
+        } else {
+            fence(SeqCst)
+        }
+        if self.shared.idle.is_somebody_free() {
             self.shared.notify();
         }
     }
@@ -100,7 +128,7 @@ impl Worker {
         // Pairs with the store in `end`: what was closed before is seen to be closed.
         while !self.shared.closed.load(Acquire) {
             match self.find() {
-                Some(task) => self.poll(task),
+                Some((task, popped)) => self.poll(task, popped),
                 None => self.rest(),
             }
         }
@@ -118,7 +146,11 @@ impl Worker {
         }
     }
 
-    fn poll(&self, task: Runnable) {
+    fn poll(&self, task: Runnable, popped: bool) {
+        if let Some(since) = self.dry.take() {
+            self.patience.waited(since.elapsed());
+        }
+        self.offer(popped);
         if self.searching.replace(false) && self.shared.idle.end_search() && self.shared.has_work() {
             self.shared.notify();
         }
@@ -132,28 +164,31 @@ impl Worker {
         }
     }
 
-    /// The next task to be polled, from where this worker is or from elsewhere.
-    fn find(&self) -> Option<Runnable> {
+    /// The next task to be polled, from where this worker is or from elsewhere; and whether it comes from a queue, that is
+    /// by a locked operation.
+    fn find(&self) -> Option<(Runnable, bool)> {
         let tick = self.tick.get().wrapping_add(1);
         self.tick.set(tick);
         if tick.is_multiple_of(LOOK_AROUND) {
             self.shared.timers.fire(self.index);
             if let Some(task) = self.take_injected() {
-                return Some(task);
+                return Some((task, true));
             }
         }
         if (self.streak.get() < NEXT_SLOT_STREAK || self.queue.is_empty())
             && let Some(task) = self.next.take()
         {
             self.streak.set(self.streak.get() + 1);
-            return Some(task);
+            return Some((task, false));
         }
         self.streak.set(0);
-        self.queue
-            .pop()
-            .or_else(|| self.next.take())
-            .or_else(|| self.take_injected())
-            .or_else(|| self.search())
+        if let Some(task) = self.queue.pop() {
+            return Some((task, true));
+        }
+        if let Some(task) = self.next.take() {
+            return Some((task, false));
+        }
+        self.take_injected().or_else(|| self.search()).map(|task| (task, true))
     }
 
     fn take_injected(&self) -> Option<Runnable> {
@@ -161,8 +196,8 @@ impl Worker {
             match self.shared.injector.steal_batch_and_pop(&self.queue) {
                 Steal::Success(task) => {
                     // While the batch was moved, it was in no queue that others could have looked at.
-                    if !self.searching.get() && !self.queue.is_empty() {
-                        self.shared.notify();
+                    if !self.searching.get() {
+                        self.offer(false);
                     }
                     return Some(task);
                 }
@@ -173,37 +208,59 @@ impl Worker {
     }
 
     /// Looks in all the others' queues, if not too many do so already.
+    #[cold]
     fn search(&self) -> Option<Runnable> {
+        if self.dry.get().is_none() {
+            self.dry.set(Some(Instant::now()));
+            self.gain.ran_dry();
+        }
         if !self.searching.get() {
             if !self.shared.idle.start_search() {
                 return None;
             }
             self.searching.set(true);
         }
+        let steal = self.gain.may_steal();
         for _ in 0..SEARCH_ROUNDS {
-            if let Some(task) = self.search_once() {
+            if let Some(task) = self.search_once(steal) {
                 return Some(task);
             }
         }
-        if self.shared.search.is_zero() {
+        let limit = self.shared.search.max(self.patience.limit());
+        if limit.is_zero() {
             return None;
         }
         let begun = Instant::now();
-        while begun.elapsed() < self.shared.search && !self.shared.closed.load(Relaxed) {
-            if let Some(task) = self.search_once() {
+        while begun.elapsed() < limit && !self.shared.closed.load(Relaxed) {
+            for _ in 0..SEARCH_SPINS {
+                std::hint::spin_loop();
+            }
+            if self.has_work(steal)
+                && let Some(task) = self.search_once(steal)
+            {
                 return Some(task);
             }
-            std::hint::spin_loop();
+            if self.shared.timers.fire(self.index) != 0
+                && let Some(task) = self.next.take()
+            {
+                return Some(task);
+            }
         }
         None
     }
 
-    fn search_once(&self) -> Option<Runnable> {
-        if let Some(task) = self.steal() {
+    fn search_once(&self, steal: bool) -> Option<Runnable> {
+        if steal && let Some(task) = self.steal() {
             Counters::add(&self.remote().counters.steals);
+            self.gain.stole();
             return Some(task);
         }
         self.take_injected()
+    }
+
+    /// Whether there is something for this worker.
+    fn has_work(&self, steal: bool) -> bool {
+        if steal { self.shared.has_work() } else { !self.shared.injector.is_empty() }
     }
 
     fn steal(&self) -> Option<Runnable> {
@@ -242,6 +299,10 @@ impl Worker {
         if shared.timers.fire(self.index) != 0 {
             return;
         }
+        // There is something to steal, but it is not worth it: one naps, all others sleep.
+        let nap = self.gain.nap().filter(|_| shared.has_work());
+        let watcher = nap.is_some() && shared.idle.start_watch();
+        let steal = nap.is_none();
         // K1.
         let keeper = shared.idle.keep(self.index);
         let watch = if keeper { Some(shared.timers.prepare_park()) } else { None };
@@ -249,16 +310,25 @@ impl Worker {
         shared.idle.announce(self.index, self.searching.replace(false), keeper);
         // W4 and K2.
         let stay = matches!(watch, Some(ParkUntil::Due))
-            || shared.has_work()
+            || self.has_work(steal)
             || (!keeper && shared.idle.is_unkept())
             || shared.closed.load(Relaxed);
         if !stay {
             Counters::add(&self.remote().counters.parks);
             shared.bell.ring();
-            match &watch {
-                Some(ParkUntil::Until(Some(deadline), _)) => self.parker.park_deadline(*deadline),
-                _ => self.parker.park(),
+            let timer = match &watch {
+                Some(ParkUntil::Until(deadline, _)) => *deadline,
+                _ => None,
+            };
+            let nap = nap.filter(|_| watcher).map(|nap| Instant::now() + nap);
+            match timer.into_iter().chain(nap).min() {
+                Some(deadline) => self.parker.park_deadline(deadline),
+                None => self.parker.park(),
             }
+            self.gain.woken();
+        }
+        if watcher {
+            shared.idle.end_watch();
         }
         if keeper {
             if let Some(ParkUntil::Until(_, watch)) = watch {
@@ -269,7 +339,7 @@ impl Worker {
             self.was_keeper.set(true);
         }
         self.searching.set(shared.idle.retract(self.index));
-        if stay && !self.searching.get() && shared.has_work() {
+        if stay && !self.searching.get() && self.has_work(steal) {
             // What was seen must be found: search, even if others do.
             self.searching.set(shared.idle.start_search());
         }

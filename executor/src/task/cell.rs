@@ -42,10 +42,9 @@ pub(crate) struct VTable {
     /// Drops the future, by the thread that has claimed the task.
     pub(crate) cancel: unsafe fn(NonNull<Header>),
     pub(crate) schedule: unsafe fn(NonNull<Header>),
-    /// Moves the output to an `Option<Outcome<T>>`.
-    pub(crate) take_output: unsafe fn(NonNull<Header>, *mut ()),
-    pub(crate) drop_output: unsafe fn(NonNull<Header>),
     pub(crate) free: unsafe fn(NonNull<Header>),
+    /// Where the stage is.
+    pub(crate) stage: usize,
 }
 
 /// How a task ended.
@@ -81,6 +80,26 @@ pub(crate) struct Parts {
 pub(crate) struct Spawned<T> {
     pub(crate) runnable: Runnable,
     pub(crate) join: JoinHandle<T>,
+}
+
+/// Where a task's output is, once it is there.
+///
+/// # Safety
+/// The task is in use, and has this output.
+#[inline]
+pub(crate) unsafe fn output_of<T>(task: NonNull<Header>) -> *mut Outcome<T> {
+    // SAFETY: the table is that of this cell, in which the stage begins there.
+    unsafe { task.as_ptr().byte_add(task.as_ref().vtable.stage).cast() }
+}
+
+/// Whether a task's output is one that its future has returned.
+///
+/// # Safety
+/// The caller has the stage, which is an output of this type.
+#[inline]
+pub(crate) unsafe fn is_returned<T>(task: NonNull<Header>) -> bool {
+    // SAFETY: says the caller.
+    matches!(unsafe { &*output_of::<T>(task) }, Outcome::Returned(_))
 }
 
 /// Where a future's cell goes.

@@ -13,8 +13,8 @@ use std::task::{Context, Poll};
 
 use heirloom_context::raw;
 
-use super::cell::{Cell, Header, Outcome, Runnable, VTable, release};
-use super::state::{Close, Rest, Start};
+use super::cell::{self, Cell, Header, Outcome, Runnable, Stage, VTable, release};
+use super::state::{Close, Rest, Seal, Start};
 use super::{Schedule, current, page, waker};
 
 pub(crate) fn vtable<F: Future, S: Schedule>() -> &'static VTable {
@@ -28,22 +28,12 @@ impl<F: Future, S: Schedule> Table<F, S> {
         run: run::<F, S>,
         cancel: |header| {
             // SAFETY: the caller has claimed the task, which has this cell's types, and keeps its own reference.
-            unsafe { finish::<F, S>(header, Inside::enter(header), Some(Outcome::Cancelled), 0) }
+            unsafe { finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 0) }
         },
         schedule: |header| {
             // SAFETY: a live cell of these types; the reference for the runnable was counted. What is shared lives
             // longer than the call: it is the caller's, or the scheduler keeps it as long as it keeps the task.
             unsafe { S::schedule(page::shared_of(header), Runnable::from_raw(header)) }
-        },
-        take_output: |header, target| {
-            // SAFETY: the join handle's call: done, so the stage is its own, and an output; `target` has its type.
-            unsafe {
-                *target.cast::<Option<Outcome<F::Output>>>() = Some(take_output::<F>(header));
-            }
-        },
-        drop_output: |header| {
-            // SAFETY: the join handle's call: sealed, so the stage is its own, and an output.
-            drop(unsafe { take_output::<F>(header) });
         },
         free: |header| {
             // SAFETY: the last reference.
@@ -52,17 +42,8 @@ impl<F: Future, S: Schedule> Table<F, S> {
                 S::free(header);
             }
         },
+        stage: std::mem::offset_of!(Cell<F>, stage),
     };
-}
-
-/// # Safety
-/// The stage is the caller's, and an output.
-unsafe fn take_output<F: Future>(header: NonNull<Header>) -> Outcome<F::Output> {
-    // SAFETY: says the caller.
-    unsafe {
-        let stage = header.cast::<Cell<F>>().as_ref().stage.get();
-        ManuallyDrop::take(&mut (*stage).output)
-    }
 }
 
 /// Polls a task once. True if it is to be queued again: then the runnable is the caller's again.
@@ -74,7 +55,7 @@ unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>) -> bool {
     unsafe {
         match header.as_ref().state.start() {
             Start::Stale => release(header, 1),
-            Start::Cancel => finish::<F, S>(header, Inside::enter(header), Some(Outcome::Cancelled), 1),
+            Start::Cancel => finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1),
             Start::Poll { detached } => return poll::<F, S>(header, detached),
         }
         false
@@ -86,6 +67,25 @@ unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>) -> bool {
 enum Progress {
     Polling,
     Dropping,
+}
+
+/// An output whose future is being dropped. If that panics, so may the output's destructor.
+struct Unclaimed<T>(ManuallyDrop<T>);
+
+impl<T> Drop for Unclaimed<T> {
+    fn drop(&mut self) {
+        // SAFETY: dropped once; `into_inner` forgets the rest.
+        quietly(|| unsafe { ManuallyDrop::drop(&mut self.0) });
+    }
+}
+
+impl<T> Unclaimed<T> {
+    #[inline]
+    fn into_inner(self) -> T {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: not dropped any more.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
 }
 
 /// Polls the future in its context, once; closes the task if that was the last time. True as for `run`.
@@ -101,19 +101,21 @@ unsafe fn poll<F: Future, S: Schedule>(header: NonNull<Header>, detached: bool) 
         }
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
         let progress = Plain::new(Progress::Polling);
-        let mut output = None;
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let waker = waker::borrowed(header);
             let future = Pin::new_unchecked(&mut *(*stage).future);
-            match future.poll(&mut Context::from_waker(&waker)) {
-                Poll::Pending => false,
-                Poll::Ready(ready) => {
-                    output = Some(Outcome::Returned(ready));
-                    progress.set(Progress::Dropping);
-                    ManuallyDrop::drop(&mut (*stage).future);
-                    true
-                }
+            let Poll::Ready(output) = future.poll(&mut Context::from_waker(&waker)) else { return false };
+            // The output is written where it stays, piece by piece: what was written in pieces and is then copied as
+            // a whole makes the processor wait for the pieces, which cost a tenth of a spawn.
+            if std::mem::needs_drop::<F>() {
+                let output = Unclaimed(ManuallyDrop::new(output));
+                progress.set(Progress::Dropping);
+                ManuallyDrop::drop(&mut (*stage).future);
+                put::<F>(stage, Outcome::Returned(output.into_inner()));
+            } else {
+                put::<F>(stage, Outcome::Returned(output));
             }
+            true
         }));
         match polled {
             Ok(false) => {
@@ -123,26 +125,35 @@ unsafe fn poll<F: Future, S: Schedule>(header: NonNull<Header>, detached: bool) 
                     Rest::Idle => return false,
                     // Not queued from here: whoever takes it from the queue may free it.
                     Rest::Requeue => return true,
-                    Rest::Cancel => {
-                        finish::<F, S>(header, Inside::enter(header), Some(Outcome::Cancelled), 1);
-                    }
+                    Rest::Cancel => finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1),
                 }
             }
             // What has ended is closed without leaving the context in between: one swap in and one out per poll.
-            Ok(true) => finish_without::<F, S>(header, inside, output, 1),
-            Err(panic) => match progress.get() {
-                Progress::Polling => finish::<F, S>(header, inside, Some(Outcome::Panicked(panic)), 1),
-                Progress::Dropping => {
-                    quietly(|| drop(output));
-                    finish_without::<F, S>(header, inside, Some(Outcome::Panicked(panic)), 1);
-                }
-            },
+            Ok(true) => close::<F, S>(header, inside, 1),
+            Err(panic) if progress.get() == Progress::Polling => {
+                finish::<F, S>(header, inside, Outcome::Panicked(panic), 1);
+            }
+            Err(panic) => {
+                S::panicked(page::shared_of(header));
+                put::<F>(stage, Outcome::Panicked(panic));
+                close::<F, S>(header, inside, 1);
+            }
         }
         false
     }
 }
 
-/// Drops the future inside its context, then goes on as [`finish_without`].
+/// Puts the output where the future was.
+///
+/// # Safety
+/// The stage is the caller's, and holds nothing.
+#[inline(always)]
+unsafe fn put<F: Future>(stage: *mut Stage<F>, outcome: Outcome<F::Output>) {
+    // SAFETY: says the caller.
+    unsafe { (&raw mut (*stage).output).write(ManuallyDrop::new(outcome)) }
+}
+
+/// Ends a task that did not return: drops the future inside its context, then [closes](close).
 ///
 /// # Safety
 /// The caller has the stage, which is a future; and, besides the task's own reference, `references` to give up.
@@ -150,7 +161,7 @@ unsafe fn poll<F: Future, S: Schedule>(header: NonNull<Header>, detached: bool) 
 unsafe fn finish<F: Future, S: Schedule>(
     header: NonNull<Header>,
     inside: Inside,
-    mut outcome: Option<Outcome<F::Output>>,
+    mut outcome: Outcome<F::Output>,
     references: usize,
 ) {
     // SAFETY: the caller has the stage.
@@ -158,54 +169,52 @@ unsafe fn finish<F: Future, S: Schedule>(
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
         let dropped = catch_unwind(AssertUnwindSafe(|| ManuallyDrop::drop(&mut (*stage).future)));
         // A destructor's panic is the task's.
-        if let Err(panic) = dropped {
-            quietly(|| drop(outcome.take()));
-            outcome = Some(Outcome::Panicked(panic));
+        if let Err(panic) = dropped
+            && let Outcome::Panicked(former) = std::mem::replace(&mut outcome, Outcome::Panicked(panic))
+        {
+            discard(former);
         }
-        finish_without::<F, S>(header, inside, outcome, references);
+        if matches!(outcome, Outcome::Panicked(_)) {
+            S::panicked(page::shared_of(header));
+        }
+        put::<F>(stage, outcome);
+        close::<F, S>(header, inside, references);
     }
 }
 
-/// Stores the output, drops the context, tells the joiner. Steps 4 and 5 of the protocol.
+/// Drops the context, tells the joiner. Steps 4 and 5 of the protocol.
 ///
 /// # Safety
-/// The caller has the stage, whose future is gone; and, besides the task's own reference, `references` to give up.
-unsafe fn finish_without<F: Future, S: Schedule>(
-    header: NonNull<Header>,
-    inside: Inside,
-    outcome: Option<Outcome<F::Output>>,
-    references: usize,
-) {
+/// The caller has the stage, which is an output; and, besides the task's own reference, `references` to give up.
+unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside, references: usize) {
     // SAFETY: the caller has the stage until `seal`; afterwards it is touched only if there is no join handle. The
     // references keep the cell until `close`.
     unsafe {
         let task = header.as_ref();
-        let stage = header.cast::<Cell<F>>().as_ref().stage.get();
-        if let Some(outcome) = outcome {
-            if matches!(outcome, Outcome::Panicked(_)) {
-                S::panicked(page::shared_of(header));
+        let mut joiner = None;
+        match task.state.seal() {
+            Seal::Unclaimed => {
+                if std::mem::needs_drop::<F::Output>() || !cell::is_returned::<F::Output>(header) {
+                    let stage = header.cast::<Cell<F>>().as_ref().stage.get();
+                    quietly(|| ManuallyDrop::drop(&mut (*stage).output));
+                }
             }
-            (&raw mut (*stage).output).write(ManuallyDrop::new(outcome));
-        }
-        if !task.state.seal() {
-            // Nobody else looks at the stage any more.
-            quietly(|| ManuallyDrop::drop(&mut (*stage).output));
+            Seal::Claimed => {}
+            Seal::Awaited => joiner = Some(task.joiner.take()),
         }
         drop(inside);
-        let live = std::mem::take(&mut *task.live.get());
+        let live = &mut *task.live.get();
         if !live.is_nothing() {
-            quietly(|| drop(live));
+            quietly(|| live.clear());
         }
         // From here on the shared part may be gone, unless it is the caller's.
         S::ending(page::shared_of(header));
-        match task.state.close(references) {
-            Close::Nothing => {}
-            Close::Wake => {
-                let joiner = task.joiner.take();
-                release(header, references + 1);
-                quietly(|| joiner.wake());
-            }
-            Close::Free => (task.vtable.free)(header),
+        if task.state.close(references) == Close::Free {
+            (task.vtable.free)(header);
+        }
+        if let Some(joiner) = joiner {
+            // By a waker of ours nothing foreign is run.
+            if waker::is_ours(&joiner) { joiner.wake() } else { quietly(|| joiner.wake()) }
         }
     }
 }

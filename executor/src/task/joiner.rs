@@ -1,4 +1,4 @@
-//! Where the joiner leaves its waker. See the [protocol](super): write, then offer; done, then take.
+//! Where the joiner leaves its waker. See the [protocol](super): write, then offer; seal, then take.
 
 use std::mem::MaybeUninit;
 use std::task::Waker;
@@ -8,7 +8,7 @@ use crate::sync::UnsafeCell;
 
 /// The waker of whoever awaits the join handle, if the state word says so.
 ///
-/// Until it is offered it is the handle's; from there on it is lent to the closer, who takes it after it has set DONE.
+/// Until it is offered it is the handle's; from there on it is lent to the closer, who takes it when it has set SEALED.
 /// Before that the handle can withdraw it. No lock: the word decides whose it is.
 pub(crate) struct Joiner(UnsafeCell<MaybeUninit<Waker>>);
 
@@ -22,44 +22,52 @@ impl Joiner {
         Joiner(UnsafeCell::new(MaybeUninit::uninit()))
     }
 
-    /// Leaves a waker. False if the task is done.
+    /// Leaves a waker. False if the task is done: then there is nothing to wait for.
     ///
     /// # Safety
     /// The caller has the join handle; `state` is of the same task.
     pub(crate) unsafe fn register(&self, state: &State, waker: &Waker) -> bool {
-        if state.has_waker() {
-            // SAFETY: it was written. Even if the closer takes it meanwhile, comparing its two words disturbs nobody.
-            let known = self.0.with(|place| unsafe { (*place).assume_init_ref().will_wake(waker) });
-            if known {
-                return !state.is_done();
-            }
+        let known = state.has_waker();
+        // SAFETY: it was written. Even if the closer takes it meanwhile, comparing its two words disturbs nobody.
+        if known && self.0.with(|place| unsafe { (*place).assume_init_ref().will_wake(waker) }) {
+            return !state.is_done();
         }
         // A stranger's code, as is the destructor of the former one, which goes last.
-        let waker = waker.clone();
+        let new = waker.clone();
         let mut _former = None;
-        if state.has_waker() {
+        if known {
             // SAFETY: says the caller.
             _former = unsafe { self.withdraw(state) };
             if _former.is_none() {
-                return false;
+                return Joiner::late(state, waker);
             }
         }
         // SAFETY: none is offered, so the place is the handle's.
-        self.0.with_mut(|place| unsafe { (*place).write(waker) });
+        self.0.with_mut(|place| unsafe { (*place).write(new) });
         if state.offer_waker() {
             return true;
         }
-        // SAFETY: written two lines above, and still the handle's.
-        drop(unsafe { self.take() });
-        false
+        // SAFETY: written above, and still the handle's.
+        _former = Some(unsafe { self.take() });
+        Joiner::late(state, waker)
     }
 
-    /// Takes an offered waker back; none if the task is done: then it is the closer's.
+    /// The task is sealed. Until it is done nothing can be left with it, and that is a moment: the joiner looks again.
+    #[cold]
+    fn late(state: &State, waker: &Waker) -> bool {
+        if state.is_done() {
+            return false;
+        }
+        waker.wake_by_ref();
+        true
+    }
+
+    /// Takes an offered waker back; none if the task is sealed: then it is the closer's.
     ///
     /// # Safety
     /// The caller has the join handle; a waker was offered.
     pub(crate) unsafe fn withdraw(&self, state: &State) -> Option<Waker> {
-        // SAFETY: it was written, and if the task is not done it is the handle's again.
+        // SAFETY: it was written, and if the task is not sealed it is the handle's again.
         state.withdraw_waker().then(|| unsafe { self.take() })
     }
 

@@ -66,14 +66,24 @@ pub(crate) enum Rest {
     Cancel,
 }
 
+/// Whose the output is, when the task is sealed.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Seal {
+    /// Nobody's: drop it.
+    Unclaimed,
+    /// The join handle's.
+    Claimed,
+    /// The join handle's, whose waker is now the closer's: take it.
+    Awaited,
+}
+
 /// What whoever has closed the task must do.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Close {
     /// Nothing: its references are given up.
     Nothing,
-    /// Take the join handle's waker, give the references up, and wake it.
-    Wake,
     /// Free the cell: its references were the last.
     Free,
 }
@@ -180,16 +190,20 @@ impl State {
         })
     }
 
-    /// Step 4. The future is gone. True if there is a join handle, whose the output now is.
+    /// Step 4. The future is gone.
     #[inline]
-    pub(crate) fn seal(&self) -> bool {
+    pub(crate) fn seal(&self) -> Seal {
         // A handle that is gone does not come back, so nobody else will look at the output.
         if self.0.load(Acquire) & JOIN == 0 {
-            return false;
+            return Seal::Unclaimed;
         }
         let before = self.0.fetch_or(SEALED, AcqRel);
         debug_assert!(before & (RUNNING | SEALED | DONE) == RUNNING);
-        before & JOIN != 0
+        match before & (JOIN | WAKER) {
+            0 => Seal::Unclaimed,
+            JOIN => Seal::Claimed,
+            _ => Seal::Awaited,
+        }
     }
 
     /// Step 5. The context is gone. Gives the task's own reference up, and `others` besides.
@@ -197,11 +211,7 @@ impl State {
     pub(crate) fn close(&self, others: usize) -> Close {
         self.update(|word| {
             debug_assert!(word & RUNNING != 0);
-            let done = word & !RUNNING | DONE;
-            if word & WAKER != 0 {
-                return (Some(done), Close::Wake);
-            }
-            let next = done - (others + 1) * REFERENCE;
+            let next = (word & !RUNNING | DONE) - (others + 1) * REFERENCE;
             (Some(next), if next < REFERENCE { Close::Free } else { Close::Nothing })
         })
     }
@@ -239,11 +249,11 @@ impl State {
     pub(crate) fn leave(&self, detach: bool) -> Leave {
         self.update(|word| {
             debug_assert!(word & JOIN != 0);
-            if word & DONE == 0 && word & WAKER != 0 {
-                return (None, Leave::TakeWaker);
-            }
             if word & (SEALED | DONE) != 0 {
                 return (None, Leave::DropOutput);
+            }
+            if word & WAKER != 0 {
+                return (None, Leave::TakeWaker);
             }
             let next = word & !JOIN;
             if detach {
@@ -256,15 +266,15 @@ impl State {
         })
     }
 
-    /// Step 10. The join handle's waker was written. False if the task is done: then the waker is still the handle's.
+    /// Step 10. The join handle's waker was written. False if the task is sealed: then the waker is still the handle's.
     #[inline]
     pub(crate) fn offer_waker(&self) -> bool {
         if weakened("offer order") {
-            return self.0.fetch_or(WAKER, Relaxed) & DONE == 0;
+            return self.0.fetch_or(WAKER, Relaxed) & (SEALED | DONE) == 0;
         }
         self.update(|word| {
             debug_assert!(word & (JOIN | WAKER) == JOIN);
-            if word & DONE != 0 && !weakened("offer look") {
+            if word & (SEALED | DONE) != 0 && !weakened("offer look") {
                 (None, false)
             } else {
                 (Some(word | WAKER), true)
@@ -272,12 +282,12 @@ impl State {
         })
     }
 
-    /// Step 11. The join handle wants its waker back. False if the task is done: then it is the closer's.
+    /// Step 11. The join handle wants its waker back. False if the task is sealed: then it is the closer's.
     #[inline]
     pub(crate) fn withdraw_waker(&self) -> bool {
         self.update(|word| {
             debug_assert!(word & JOIN != 0);
-            if word & DONE != 0 { (None, false) } else { (Some(word & !WAKER), true) }
+            if word & (SEALED | DONE) != 0 { (None, false) } else { (Some(word & !WAKER), true) }
         })
     }
 

@@ -17,10 +17,16 @@ pub(crate) unsafe fn borrowed(header: NonNull<Header>) -> ManuallyDrop<Waker> {
     ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(header.as_ptr().cast(), &VTABLE)) })
 }
 
+/// Whether it is a waker of one of our tasks.
+#[inline]
+pub(super) fn is_ours(waker: &Waker) -> bool {
+    std::ptr::eq(waker.vtable(), &VTABLE)
+}
+
 /// Whether it is a waker of this task.
 #[inline]
 pub(super) fn is_of(waker: &Waker, task: *const Header) -> bool {
-    std::ptr::eq(waker.data(), task.cast()) && std::ptr::eq(waker.vtable(), &VTABLE)
+    std::ptr::eq(waker.data(), task.cast()) && is_ours(waker)
 }
 
 /// # Safety
