@@ -2,10 +2,12 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -14,6 +16,8 @@ use crate::sync::weakened;
 use crate::task::Id;
 use crate::task::budget;
 use crate::task::cell::{Outcome, TaskRef};
+use crate::task::harness::discard;
+use crate::task::state::Leave;
 
 /// Waits for a spawned task, and owns it: **dropping the handle cancels the task.**
 ///
@@ -23,7 +27,8 @@ use crate::task::cell::{Outcome, TaskRef};
 /// The future of a cancelled task is dropped by the runtime, in the task's context, never inside a `wake`. Cancelling is
 /// a request: dropping the handle does not wait for it. [`abort`](Self::abort), then `.await`, does: the joiner sees
 /// [cancelled](JoinError::is_cancelled) only after the future is dropped. An output that nobody claims is dropped in the
-/// task's context if the handle went first, else where the handle is dropped.
+/// task's context if the handle went first, else where the handle is dropped. (Handles in outputs of handles may form a
+/// chain of any length: beyond a few levels one output is dropped after the other, not inside it.)
 ///
 /// # Panics
 /// If it is polled again after it was ready.
@@ -144,7 +149,53 @@ impl<T> Drop for JoinHandle<T> {
         // The waker of whoever awaited: the closer finds nothing, or has it already. It goes last, for its destructor is
         // a stranger's.
         let _waker = self.task.header().join.take();
-        self.task.leave(leave);
+        match leave {
+            Leave::DropOutput if !self.taken => drop_output(&self.task),
+            leave => self.task.leave(leave),
+        }
+    }
+}
+
+/// How many outputs are dropped inside one another's destructors, as handles in handles are. What is further in waits
+/// until the innermost of these is through, so that a chain of any length needs no more stack than this.
+const NESTED: usize = 16;
+
+thread_local! {
+    // Without drop glue, so that it answers during thread teardown.
+    static NESTING: Cell<usize> = const { Cell::new(0) };
+    static LATER: RefCell<Vec<TaskRef>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Drops the output of a finished task, whose handle goes.
+fn drop_output(task: &TaskRef) {
+    struct Leaving;
+    impl Drop for Leaving {
+        fn drop(&mut self) {
+            NESTING.set(NESTING.get() - 1);
+        }
+    }
+    let nesting = NESTING.get();
+    // During thread teardown there may be no list: then they are nested all the same.
+    if nesting > NESTED && LATER.try_with(|later| later.borrow_mut().push(task.clone())).is_ok() {
+        return;
+    }
+    NESTING.set(nesting + 1);
+    let _leaving = Leaving;
+    if nesting < NESTED {
+        return task.leave(Leave::DropOutput);
+    }
+    let drop_one = |task: &TaskRef| catch_unwind(AssertUnwindSafe(|| task.leave(Leave::DropOutput)));
+    let mut outcome = drop_one(task);
+    while let Some(task) = LATER.try_with(|later| later.borrow_mut().pop()).ok().flatten() {
+        // The first panic is passed on, when all are gone.
+        match drop_one(&task) {
+            Err(panic) if outcome.is_err() => discard(panic),
+            Err(panic) => outcome = Err(panic),
+            Ok(()) => {}
+        }
+    }
+    if let Err(panic) = outcome {
+        resume_unwind(panic);
     }
 }
 
