@@ -64,6 +64,40 @@ use crate::{AbortHandle, CancelReason, JoinError};
 /// cannot wait: they end soon after, each in its own context. So does a limit around a group, when its time is up. Where
 /// the end matters, let the group return: abort what takes too long, or fail.
 ///
+/// # Errors with a lifetime
+///
+/// Inside a task, a scope whose error type has a lifetime in it does not compile, not even if that is `'static`:
+/// *"implementation of `AsyncFnOnce` is not general enough"*. That is a limitation of the compiler, which forgets lifetimes
+/// when it checks that the task's future is `Send` ([rust-lang/rust#110338]). It takes every type without a lifetime,
+/// so give the error a type of its own, or do without the scope:
+///
+/// ```
+/// use heirloom::{TaskGroup, spawn};
+///
+/// #[derive(Debug)]
+/// struct Refused(&'static str); // where `&'static str` would not compile
+///
+/// # heirloom::block_on(async {
+/// let scoped = spawn(async {
+///     TaskGroup::<Refused>::scope(async |group| {
+///         group.spawn(async { Err(Refused("no such host")) });
+///         Ok(())
+///     })
+///     .await
+/// });
+/// assert!(scoped.await.unwrap().is_err());
+///
+/// let unscoped = spawn(async {
+///     let group = TaskGroup::<&'static str>::new();
+///     group.spawn(async { Err("no such host") });
+///     group.join().await
+/// });
+/// assert!(unscoped.await.unwrap().is_err());
+/// # });
+/// ```
+///
+/// [rust-lang/rust#110338]: https://github.com/rust-lang/rust/issues/110338
+///
 /// # Examples
 ///
 /// ```
