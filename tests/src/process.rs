@@ -49,6 +49,21 @@ pub fn cpu_time(prefix: &str) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
+/// How often the threads whose name begins with `prefix` have gone to sleep, by the system's count.
+pub fn naps(prefix: &str) -> Option<u64> {
+    let prefix = &prefix[..prefix.len().min(15)];
+    let mut naps = 0;
+    for task in std::fs::read_dir("/proc/self/task").ok()? {
+        // A thread may end between the two reads.
+        let Ok(status) = std::fs::read_to_string(task.ok()?.path().join("status")) else { continue };
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        if field("Name:")?.starts_with(prefix) {
+            naps += field("voluntary_ctxt_switches:")?.parse::<u64>().ok()?;
+        }
+    }
+    Some(naps)
+}
+
 /// Asks again and again, yielding, until `condition` holds or ten seconds are over. For what the operating system does
 /// in its own time: a joined thread leaves `/proc` a little later. Not for ordering threads.
 pub fn wait_until(condition: impl Fn() -> bool) -> bool {
