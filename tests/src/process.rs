@@ -103,8 +103,9 @@ pub fn in_child(test: &str, main_thread: bool) -> Child {
     Child::Ended(output)
 }
 
-/// As [`in_child`], on a thread that is not the main one, with a limit of the shell's `ulimit`, as in `-v 500000`.
-pub fn in_child_with_limit(test: &str, limit: &str) -> Child {
+/// As [`in_child`], on a thread that is not the main one, with a limit of the shell's `ulimit`, as in `-v 500000`, and
+/// stacks of so many MiB for threads that do not say how much they need.
+pub fn in_child_with_limit(test: &str, limit: &str, stack: usize) -> Child {
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         return Child::Here;
     }
@@ -113,6 +114,7 @@ pub fn in_child_with_limit(test: &str, limit: &str) -> Child {
         .arg(format!("ulimit {limit} && exec \"$0\" --exact {test} --nocapture --test-threads 2"))
         .arg(std::env::current_exe().expect("the test binary"))
         .env(CHILD, test)
+        .env("RUST_MIN_STACK", (stack << 20).to_string())
         .output()
         .expect("a child process");
     Child::Ended(output)

@@ -10,16 +10,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use heirloom::{
-    AbortHandle, Context, LocalSet, Runtime, context_var, sleep, spawn, spawn_blocking, yield_now,
+    AbortHandle, Context, LocalSet, Runtime, TaskGroup, context_var, sleep, spawn, spawn_blocking,
+    spawn_local, wait_for, yield_now,
 };
 use heirloom_tests::{
-    Countdown, Gate, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, Watch, cpu_time, idle,
+    Countdown, Counted, Gate, Ledger, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, Watch, cpu_time, idle,
     in_child_with_limit, naps, occupy, quiet_panic, runtime, say_as_child, shut_down, threads_named,
     wait_until, watchdog, with_runtime,
 };
 
 context_var! {
     static NUMBER: usize;
+    static VALUE: Counted;
 }
 
 #[test]
@@ -461,6 +463,8 @@ fn shutdown_drops_every_future_that_is_not_being_polled_before_it_returns() {
                 move |poller| {
                     begun.open();
                     gate.wait();
+                    // Long enough to be noticed if it was not waited for.
+                    (0..1_000).for_each(|_| std::thread::yield_now());
                     Pin::new(&mut probe).poll(poller)
                 }
             }))
@@ -496,8 +500,11 @@ fn a_panicking_task_harms_only_its_joiner() {
             let mut script = vec![Step::Yield; polls];
             script.push(Step::Panic);
             let (probe, panicked) = Probe::new(script);
+            let ledger = Ledger::new();
+            let value = ledger.counted(99);
             let task = runtime.spawn(async move {
                 NUMBER.set(99);
+                VALUE.set(value);
                 let _binding = MARK.bind(99);
                 probe.await;
             });
@@ -506,6 +513,7 @@ fn a_panicking_task_harms_only_its_joiner() {
             assert_eq!(error.panic_message(), Some(SCRIPTED));
             assert_eq!(*error.into_panic().unwrap().downcast::<&'static str>().unwrap(), SCRIPTED);
             panicked.assert_counts(polls + 1, 1);
+            assert_eq!(ledger.alive(), 0, "its context has gone with it");
             // The next task on that worker sees nothing of it, and those that wait go on.
             let seen = runtime.spawn(async { (NUMBER.get(), MARK.get(), heirloom::deadline()) });
             assert_eq!(runtime.block_on(seen).unwrap(), (None, None, None));
@@ -563,7 +571,7 @@ fn no_thread_creation_failure_panics() {
     });
     // A process without room for another stack: every handle resolves.
     let test = "promises::no_thread_creation_failure_panics";
-    if in_child_with_limit(test, "-v 700000").is_here() {
+    if in_child_with_limit(test, "-v 1500000", 200).is_here() {
         watchdog(PATIENCE, || {
             let runtime = Runtime::builder()
                 .workers(1)
@@ -590,23 +598,21 @@ fn no_thread_creation_failure_panics() {
             // And what works still works.
             assert_eq!(runtime.block_on(runtime.spawn(async { 1 })).unwrap(), 1);
             drop(runtime);
-            // The default runtime, when no stack of an ordinary size fits any more: it refuses in words, or has found
-            // room for a worker after all.
+            // The default runtime, whose workers need 200 MiB each, when there is room for 64 to 128: it refuses in words.
+            // (The stacks of the blocking threads are given back a little later.)
+            assert!(wait_until(|| threads_named("heirloom").unwrap_or(0) == 0));
             let mut room = Vec::new();
-            for stack in [64 << 20, 8 << 20, 2 << 20] {
-                while let Ok(runtime) = Runtime::builder().workers(1).stack_size(stack).build() {
-                    room.push(runtime);
-                }
+            while let Ok(runtime) = Runtime::builder().workers(1).stack_size(64 << 20).build() {
+                room.push(runtime);
             }
+            let orphan = heirloom::block_on(room[0].spawn_blocking(|| ()));
+            assert_eq!(orphan.unwrap_err().reason(), Some(&heirloom::CancelReason::NoThread));
+            room.pop();
+            assert!(wait_until(|| threads_named("heirloom") == Some(room.len())));
             for _ in 0..2 {
-                match heirloom::block_on(async { spawn(async { 1 }).await }) {
-                    Ok(output) => assert_eq!(output, 1),
-                    Err(error) => assert!(error.is_cancelled()),
-                }
-                match heirloom::block_on(spawn_blocking(|| 1)) {
-                    Ok(output) => assert_eq!(output, 1),
-                    Err(error) => assert!(error.is_cancelled()),
-                }
+                let task = heirloom::block_on(async { spawn(async { 1 }).await });
+                assert!(task.unwrap_err().is_cancelled());
+                assert!(heirloom::block_on(spawn_blocking(|| 1)).unwrap_err().is_cancelled());
             }
             drop(room);
             say_as_child();
@@ -724,6 +730,19 @@ fn every_api_answers_during_thread_teardown() {
                 assert_eq!(self.1.block_on(self.1.spawn_blocking(|| 2)).unwrap(), 2);
                 assert_eq!(heirloom::block_on(async { spawn(async { 3 }).await.unwrap() }), 3);
                 self.1.block_on(sleep(Duration::from_millis(1)));
+                heirloom::block_on(wait_for(std::future::pending::<()>(), Duration::from_millis(1)))
+                    .unwrap_err();
+                LocalSet::new()
+                    .block_on(async { spawn_local(sleep(Duration::from_millis(1))).await.unwrap() });
+                NUMBER.set(3);
+                let _ = (NUMBER.get(), NUMBER.bind(4), Context::inherited());
+                let group = TaskGroup::<()>::new();
+                heirloom::block_on(async {
+                    group.spawn(async { Ok(()) });
+                    group.join().await.unwrap()
+                });
+                drop(self.1.handle().spawn_background(std::future::pending::<()>()));
+                let _ = (self.1.stats(), self.1.dump(), self.1.wait_until_idle());
                 assert!(heirloom::task::current().is_none());
                 assert!(heirloom::deadline().is_none());
                 let _ = (heirloom::Handle::current(), heirloom::task::budget::remaining());
@@ -742,7 +761,18 @@ fn every_api_answers_during_thread_teardown() {
             let report = Arc::new(Mutex::new(Vec::new()));
             let late = report.clone();
             std::thread::spawn(move || {
-                let use_it = || heirloom::block_on(async { spawn(async {}).await.unwrap() });
+                // All that keeps something in the thread, so that there is something to be gone.
+                let use_it = || {
+                    let everything = async {
+                        spawn(async {}).await.unwrap();
+                        sleep(Duration::from_millis(1)).await;
+                        NUMBER.set(1);
+                    };
+                    heirloom_tests::runtime(1).block_on(everything);
+                    heirloom::block_on(sleep(Duration::from_millis(1)));
+                    NUMBER.set(2);
+                    LocalSet::new().block_on(async { spawn_local(async {}).await.unwrap() });
+                };
                 if before {
                     LATE.set(Some(Late(late, runtime(1))));
                     use_it();
