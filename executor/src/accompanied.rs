@@ -51,12 +51,12 @@ pub trait Hooks: Send + Sync + 'static {
         let _ = (task, context);
     }
 
-    /// A task was polled.
+    /// A task was polled, also if the poll panicked.
     fn after_poll(&self, task: &TaskMeta, context: &Context) {
         let _ = (task, context);
     }
 
-    /// A task is over: its future is gone.
+    /// A task is over: its future is gone, also if its destructor panicked.
     fn on_done(&self, task: &TaskMeta, context: &Context) {
         let _ = (task, context);
     }
@@ -82,8 +82,9 @@ pin_project_lite::pin_project! {
     impl<F> PinnedDrop for Accompanied<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
+            // Also after a destructor that panics: the future is gone all the same.
+            let _done = Watched(this.hooks.as_deref(), |hooks, task, context| hooks.on_done(task, context));
             this.ambients.around(|| this.future.set(None));
-            watch(this.hooks.as_deref(), |hooks, task, context| hooks.on_done(task, context));
         }
     }
 }
@@ -93,6 +94,15 @@ fn watch(hooks: Option<&dyn Hooks>, hook: fn(&dyn Hooks, &TaskMeta, &Context)) {
         && let Some(task) = task::current()
     {
         call(|| hook(hooks, &task, &Context::current()));
+    }
+}
+
+/// Calls a hook when it is dropped.
+struct Watched<'a>(Option<&'a dyn Hooks>, fn(&dyn Hooks, &TaskMeta, &Context));
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        watch(self.0, self.1);
     }
 }
 
@@ -109,8 +119,7 @@ impl<F: Future> Future for Accompanied<F> {
         let this = self.project();
         let future = this.future.as_pin_mut().expect("taken by the drop only");
         watch(this.hooks.as_deref(), |hooks, task, context| hooks.before_poll(task, context));
-        let result = this.ambients.around(|| future.poll(cx));
-        watch(this.hooks.as_deref(), |hooks, task, context| hooks.after_poll(task, context));
-        result
+        let _polled = Watched(this.hooks.as_deref(), |hooks, task, context| hooks.after_poll(task, context));
+        this.ambients.around(|| future.poll(cx))
     }
 }

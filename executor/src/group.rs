@@ -64,6 +64,40 @@ use crate::{AbortHandle, CancelReason, JoinError};
 /// cannot wait: they end soon after, each in its own context. So does a limit around a group, when its time is up. Where
 /// the end matters, let the group return: abort what takes too long, or fail.
 ///
+/// # Errors with a lifetime
+///
+/// Inside a task, a scope whose error type has a lifetime in it does not compile, not even if that is `'static`:
+/// *"implementation of `AsyncFnOnce` is not general enough"*. That is a limitation of the compiler, which forgets lifetimes
+/// when it checks that the task's future is `Send` ([rust-lang/rust#110338]). It takes every type without a lifetime,
+/// so give the error a type of its own, or do without the scope:
+///
+/// ```
+/// use heirloom::{TaskGroup, spawn};
+///
+/// #[derive(Debug)]
+/// struct Refused(&'static str); // where `&'static str` would not compile
+///
+/// # heirloom::block_on(async {
+/// let scoped = spawn(async {
+///     TaskGroup::<Refused>::scope(async |group| {
+///         group.spawn(async { Err(Refused("no such host")) });
+///         Ok(())
+///     })
+///     .await
+/// });
+/// assert!(scoped.await.unwrap().is_err());
+///
+/// let unscoped = spawn(async {
+///     let group = TaskGroup::<&'static str>::new();
+///     group.spawn(async { Err("no such host") });
+///     group.join().await
+/// });
+/// assert!(unscoped.await.unwrap().is_err());
+/// # });
+/// ```
+///
+/// [rust-lang/rust#110338]: https://github.com/rust-lang/rust/issues/110338
+///
 /// # Examples
 ///
 /// ```
@@ -116,7 +150,8 @@ impl<E, T> TaskGroup<E, T> {
     ///
     /// The body is polled in the calling task and shares its context; it counts as one of the group: its error cancels
     /// the children, and a child's error or panic drops the body at its `.await`. So `?` does in it what it should.
-    /// If the body panics, the children are cancelled and waited for before the panic goes on.
+    /// If the body panics, or the destructor of what is dropped here, the children are cancelled and waited for before
+    /// the panic goes on.
     ///
     /// # Errors
     /// The first failure, of the body or of a child.
@@ -142,37 +177,49 @@ impl<E, T> TaskGroup<E, T> {
         let group = TaskGroup::new();
         let shared = &*group.shared;
         let mut waiter = shared.waiter();
+        let mut panicked = None;
         let ended = {
-            let mut body = pin!(body(&group));
-            poll_fn(|cx| {
+            let mut body = pin!(Some(body(&group)));
+            let ended = poll_fn(|cx| {
                 shared.drive(&mut waiter, cx);
                 if shared.has_stopped() {
                     return Poll::Ready(None);
                 }
-                match catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(cx))) {
-                    Ok(poll) => poll.map(|returned| Some(Ok(returned))),
-                    Err(panic) => Poll::Ready(Some(Err(panic))),
+                let future = body.as_mut().as_pin_mut().expect("taken below");
+                match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                    Ok(poll) => poll.map(Some),
+                    Err(panic) => {
+                        panicked = Some(panic);
+                        Poll::Ready(None)
+                    }
                 }
             })
-            .await
-            // The body goes here, before its children are waited for.
+            .await;
+            // The body goes before its children are waited for.
+            let dropped = catch_unwind(AssertUnwindSafe(|| body.set(None)));
+            panicked = panicked.or(dropped.err());
+            ended
         };
+        // A panic, of the body or a destructor, is passed on, when all children have ended.
+        let cancel = || shared.fail(None, Phase::Failed(GroupError::Cancelled(CancelReason::SiblingFailed)));
+        if panicked.is_some() {
+            cancel();
+        }
         let mut returned = None;
-        let mut panicked = None;
         match ended {
-            Some(Ok(Ok(value))) => returned = Some(value),
-            Some(Ok(Err(error))) => shared.fail(None, Phase::Failed(GroupError::Failed(error))),
-            Some(Err(panic)) => {
-                panicked = Some(panic);
-                // The panic is what is returned.
-                shared.fail(None, Phase::Failed(GroupError::Cancelled(CancelReason::SiblingFailed)));
-            }
+            Some(Ok(value)) => returned = Some(value),
+            Some(Err(error)) => shared.fail(None, Phase::Failed(GroupError::Failed(error))),
             None => {}
         }
         let failure = poll_fn(|cx| {
             let ended = shared.poll_ended(&mut waiter, cx);
             // What the body has not asked for is of no use to anybody.
-            drop(shared.take_outputs());
+            for output in shared.take_outputs() {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
+                    panicked.get_or_insert(panic);
+                    cancel();
+                }
+            }
             ended
         })
         .await;

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use crate::task::Id;
 use crate::task::budget;
 use crate::task::cell::{self, Header, Outcome, TaskRef};
+use crate::task::output;
 use crate::task::state::{Leave, Wake};
 
 /// Waits for a spawned task, and owns it: **dropping the handle cancels the task.**
@@ -25,7 +26,8 @@ use crate::task::state::{Leave, Wake};
 /// The future of a cancelled task is dropped by the runtime, in the task's context, never inside a `wake`. Cancelling is
 /// a request: dropping the handle does not wait for it. [`abort`](Self::abort), then `.await`, does: the joiner sees
 /// [cancelled](JoinError::is_cancelled) only after the future is dropped. An output that nobody claims is dropped in the
-/// task's context if the handle went first, else where the handle is dropped.
+/// task's context if the handle went first, else where the handle is dropped. (Handles in outputs of handles may form a
+/// chain of any length: beyond a few levels one output is dropped after the other, not inside it.)
 ///
 /// # Panics
 /// If it is polled again after it was ready.
@@ -166,9 +168,9 @@ impl<T> JoinHandle<T> {
                     Leave::Gone(Wake::Nothing | Wake::Free) => return,
                     Leave::DropOutput => {
                         // Given up also if the output's destructor panics.
-                        let _task = TaskRef::from_raw(task);
+                        let owned = TaskRef::from_raw(task);
                         if !self.is_taken() {
-                            cell::output_of::<T>(task).drop_in_place();
+                            output::drop_output::<T>(owned);
                         }
                         return;
                     }

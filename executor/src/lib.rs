@@ -37,12 +37,14 @@
 //! * **Every runnable task runs within a bounded time**, if there are finitely many and each poll ends within some
 //!   bound: nobody is starved by the next slot, by pairs that wake each other, by the injector, or by timers.
 //! * **A worker that sleeps is woken by work from anywhere.**
-//! * **Shutdown drops every future that is not being polled** before it returns.
+//! * **Shutdown drops every future that is not being polled before it returns.**
 //! * **A panicking task harms only its joiner.**
-//! * **No failure to create a thread panics.**
+//! * **No thread-creation failure panics.**
 //! * **An idle runtime uses no CPU.**
 //! * **The context a task sees is right whichever worker polls it.**
 //! * **Every API answers during thread teardown.**
+//! * **One allocation per task at most**, for its future, its output and all that belongs to it.
+//! * **Dropping a runtime anywhere is safe**, also inside its own task.
 //!
 //! Nothing is promised about order. Numbers, such as how often a queue is looked at, may change.
 //!

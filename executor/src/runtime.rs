@@ -139,6 +139,15 @@ impl Runtime {
     /// Ends the runtime: nothing further is accepted; for as long as `limit` the tasks that there are may finish; what is
     /// still alive then is cancelled, and reported.
     ///
+    /// The limit bounds the waiting for tasks to finish and for blocking closures. It does not bound a poll: one that is
+    /// in progress when everything is cancelled is waited for, however long it takes, since no thread can be ended from
+    /// outside. So a task that blocks its worker holds the shutdown up, and so does a destructor that blocks. Whoever
+    /// must not wait for that calls this on a thread of its own, or puts what blocks where it belongs, into
+    /// [`spawn_blocking`](crate::spawn_blocking()).
+    ///
+    /// Called by a task, of whatever runtime, or by a blocking closure of this one, it gives nobody time to finish, for it
+    /// would wait for itself, or for others who may wait for it; called by a task it does not wait for polls either.
+    ///
     /// ```
     /// use std::time::Duration;
     /// # fn main() -> std::io::Result<()> {
@@ -154,12 +163,14 @@ impl Runtime {
         shared.closing.store(true, SeqCst);
         let deadline = Instant::now().checked_add(limit);
         let mut rested = false;
-        if !current::is_inside(&shared) {
+        // A task or closure that waits for the rest waits for itself.
+        let inside = current::is_inside(&shared);
+        if !inside {
             rested = shared.bell.wait(deadline, || shared.task_count() == 0);
         }
         let alive = if rested { Vec::new() } else { shared.tasks() };
         self.end();
-        shared.blocking.close(deadline);
+        shared.blocking.close(if inside { None } else { deadline });
         let (cancelled, still_running): (Vec<_>, Vec<_>) =
             alive.into_iter().partition(|task| task.header().state.is_done());
         ShutdownReport { cancelled: names(&cancelled), still_running: names(&still_running) }

@@ -24,6 +24,11 @@ impl Threads {
         kind: &str,
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
+        // The standard library would panic.
+        if self.name.contains('\0') {
+            let message = "the name of a thread must not contain a NUL";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         let mut builder = thread::Builder::new().name(format!("{}-{kind}", self.name));
         if let Some(bytes) = self.stack_size {
             builder = builder.stack_size(bytes);

@@ -49,6 +49,21 @@ pub fn cpu_time(prefix: &str) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
+/// How often the threads whose name begins with `prefix` have gone to sleep, by the system's count.
+pub fn naps(prefix: &str) -> Option<u64> {
+    let prefix = &prefix[..prefix.len().min(15)];
+    let mut naps = 0;
+    for task in std::fs::read_dir("/proc/self/task").ok()? {
+        // A thread may end between the two reads.
+        let Ok(status) = std::fs::read_to_string(task.ok()?.path().join("status")) else { continue };
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        if field("Name:")?.starts_with(prefix) {
+            naps += field("voluntary_ctxt_switches:")?.parse::<u64>().ok()?;
+        }
+    }
+    Some(naps)
+}
+
 /// Asks again and again, yielding, until `condition` holds or ten seconds are over. For what the operating system does
 /// in its own time: a joined thread leaves `/proc` a little later. Not for ordering threads.
 pub fn wait_until(condition: impl Fn() -> bool) -> bool {
@@ -88,8 +103,9 @@ pub fn in_child(test: &str, main_thread: bool) -> Child {
     Child::Ended(output)
 }
 
-/// As [`in_child`], on a thread that is not the main one, with a limit of the shell's `ulimit`, as in `-v 500000`.
-pub fn in_child_with_limit(test: &str, limit: &str) -> Child {
+/// As [`in_child`], on a thread that is not the main one, with a limit of the shell's `ulimit`, as in `-v 500000`, and
+/// stacks of so many MiB for threads that do not say how much they need.
+pub fn in_child_with_limit(test: &str, limit: &str, stack: usize) -> Child {
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         return Child::Here;
     }
@@ -98,6 +114,7 @@ pub fn in_child_with_limit(test: &str, limit: &str) -> Child {
         .arg(format!("ulimit {limit} && exec \"$0\" --exact {test} --nocapture --test-threads 2"))
         .arg(std::env::current_exe().expect("the test binary"))
         .env(CHILD, test)
+        .env("RUST_MIN_STACK", (stack << 20).to_string())
         .output()
         .expect("a child process");
     Child::Ended(output)

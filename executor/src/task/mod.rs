@@ -77,6 +77,7 @@ pub(crate) mod id;
 pub(crate) mod joiner;
 #[cfg(all(test, loom))]
 mod models;
+pub(crate) mod output;
 pub(crate) mod page;
 pub(crate) mod state;
 pub(crate) mod waker;

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use futures_core::Stream;
+
 use super::clock::{after, next_multiple};
 use super::current::now;
 use super::sleep::Sleep;
@@ -89,6 +91,20 @@ pub enum MissedTicks {
 }
 
 /// Ticks at a steady pace; made by [`interval`] and [`interval_at`].
+///
+/// Also a [`Stream`] of its ticks, which never ends: each item is what [`tick`](Interval::tick) would return. The
+/// two may be mixed.
+///
+/// ```
+/// use std::time::Duration;
+/// use futures::StreamExt;
+///
+/// heirloom::block_on(async {
+///     let period = Duration::from_millis(5);
+///     let ticks: Vec<_> = heirloom::interval(period).take(3).collect().await;
+///     assert_eq!(ticks[2], ticks[0] + 2 * period);
+/// });
+/// ```
 #[derive(Debug)]
 pub struct Interval {
     /// Until the next tick; for ever if there is no such instant.
@@ -157,5 +173,17 @@ impl Interval {
     /// ```
     pub fn reset(&mut self) {
         self.sleep = Sleep::new(after(now(), self.period));
+    }
+}
+
+impl Stream for Interval {
+    type Item = Instant;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Instant>> {
+        self.get_mut().poll_tick(cx).map(Some)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (usize::MAX, None)
     }
 }

@@ -255,7 +255,7 @@ fn a_closure_knows_its_name_and_its_runtime() {
 #[test]
 fn without_room_for_a_thread_every_handle_resolves_and_the_pool_recovers() {
     let test = "blocking::without_room_for_a_thread_every_handle_resolves_and_the_pool_recovers";
-    if in_child_with_limit(test, "-v 1000000").is_here() {
+    if in_child_with_limit(test, "-v 1000000", 2).is_here() {
         watchdog(PATIENCE, || {
             // No stack of this size fits: the pool is and stays empty.
             let room = Runtime::builder().workers(1).stack_size(350 << 20).max_blocking_threads(8).build();

@@ -1,15 +1,18 @@
 //! Contexts where executors of other kinds have gone wrong: callbacks, destructors, cells, foreign ambient state.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use heirloom::context::{Ambient, ContextCell};
-use heirloom::{Context, Runtime, context_var, sleep, spawn, spawn_blocking, spawn_in, task, yield_now};
+use heirloom::{
+    Context, Hooks, Runtime, TaskMeta, context_var, sleep, spawn, spawn_blocking, spawn_in, task, yield_now,
+};
 use heirloom_tests::{
-    Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, Step, idle, in_a_worker, poll_with, runtime, watchdog,
-    with_runtime,
+    Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, Step, idle, in_a_worker, poll_with, quiet_panic,
+    runtime, watchdog, with_runtime,
 };
 
 context_var! {
@@ -296,5 +299,57 @@ fn a_foreign_ambient_state_follows_tasks_closures_and_drops() {
         for task in threads.collect::<Vec<_>>() {
             assert_eq!(runtime.block_on(task).unwrap(), 0);
         }
+    });
+}
+
+#[test]
+fn hooks_come_in_pairs_whatever_panics() {
+    /// Counts what it is told, and panics each time.
+    #[derive(Default)]
+    struct Counts([AtomicUsize; 4]);
+    impl Counts {
+        fn count(&self, hook: usize) {
+            self.0[hook].fetch_add(1, Ordering::SeqCst);
+            quiet_panic("in a hook");
+        }
+    }
+    impl Hooks for Counts {
+        fn on_spawn(&self, _: &TaskMeta, _: &Context) {
+            self.count(0);
+        }
+        fn before_poll(&self, _: &TaskMeta, _: &Context) {
+            self.count(1);
+        }
+        fn after_poll(&self, _: &TaskMeta, _: &Context) {
+            self.count(2);
+        }
+        fn on_done(&self, _: &TaskMeta, _: &Context) {
+            self.count(3);
+        }
+    }
+    watchdog(PATIENCE, || {
+        let counts = Arc::new(Counts::default());
+        let runtime = Runtime::builder().workers(1).hooks(counts.clone()).build().unwrap();
+        let scripts: [&[Step]; 4] =
+            [&[], &[Step::Yield, Step::Ready], &[Step::Yield, Step::Panic], &[Step::Wait; 2]];
+        let mut polls = 0;
+        let mut tasks = 0;
+        for script in scripts {
+            for panics_on_drop in [false, true] {
+                let (mut probe, watch) = Probe::new(script.iter().copied());
+                if panics_on_drop {
+                    probe = probe.panicking_on_drop();
+                }
+                let task = runtime.spawn(probe);
+                runtime.wait_until_idle();
+                task.abort();
+                let _ = runtime.block_on(task);
+                assert_eq!(watch.drops(), 1);
+                polls += watch.polls();
+                tasks += 1;
+            }
+        }
+        let counted: Vec<_> = counts.0.iter().map(|count| count.load(Ordering::SeqCst)).collect();
+        assert_eq!(counted, [tasks, polls, polls, tasks]);
     });
 }

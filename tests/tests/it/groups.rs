@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use heirloom::{CancelReason, GroupError, GroupHandle, TaskGroup, sleep, spawn, wait_for, yield_now};
 use heirloom_tests::{
-    Countdown, Gate, Ledger, Log, MARK, Probe, SCRIPTED, Step, idle, in_a_worker, quiet_panic, run,
+    Countdown, Gate, Ledger, Log, MARK, OnDrop, Probe, SCRIPTED, Step, idle, in_a_worker, quiet_panic, run,
     with_runtime,
 };
 
@@ -392,5 +392,68 @@ fn one_waiter_per_result_however_many_wait() {
         let mut numbers = log.take();
         numbers.sort_unstable();
         assert_eq!(numbers, (0..30).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_scope_waits_for_its_children_also_when_a_destructor_panics() {
+    /// Slow to end: its destructor waits for the gate.
+    async fn slow(ended: Arc<AtomicUsize>, begun: Countdown, gate: Gate) -> Result<(), ()> {
+        let _end = OnDrop::new(move || {
+            gate.wait();
+            ended.fetch_add(1, Ordering::SeqCst);
+        });
+        begun.arrive();
+        std::future::pending().await
+    }
+    with_runtime(4, |runtime| {
+        // That of the body, which is dropped at its `.await` because a child has failed.
+        let (ended, begun, gate) = (Arc::new(AtomicUsize::new(0)), Countdown::new(2), Gate::new());
+        let scope = runtime.spawn({
+            let (ended, begun, gate) = (ended.clone(), begun.clone(), gate.clone());
+            async move {
+                TaskGroup::<()>::scope(async |group| {
+                    let _panics = OnDrop::new({
+                        let gate = gate.clone();
+                        move || {
+                            gate.open();
+                            quiet_panic(SCRIPTED)
+                        }
+                    });
+                    for _ in 0..2 {
+                        group.spawn(slow(ended.clone(), begun.clone(), gate.clone()));
+                    }
+                    begun.done().await;
+                    group.spawn(async { Err(()) });
+                    std::future::pending().await
+                })
+                .await
+            }
+        });
+        let error = runtime.block_on(scope).map(|_: Result<(), _>| ()).unwrap_err();
+        assert_eq!((error.panic_message(), ended.load(Ordering::SeqCst)), (Some(SCRIPTED), 2));
+        // That of a result which nobody has asked for.
+        let (ended, begun, gate) = (Arc::new(AtomicUsize::new(0)), Countdown::new(2), Gate::new());
+        let scope = runtime.spawn({
+            let (ended, begun, gate) = (ended.clone(), begun.clone(), gate.clone());
+            async move {
+                TaskGroup::<(), Option<OnDrop>>::scope(async |group| {
+                    for _ in 0..2 {
+                        let slow = slow(ended.clone(), begun.clone(), gate.clone());
+                        group.spawn(async { slow.await.map(|()| None) });
+                    }
+                    begun.done().await;
+                    let opens = move || {
+                        gate.open();
+                        quiet_panic(SCRIPTED)
+                    };
+                    group.spawn(async { Ok(Some(OnDrop::new(opens))) });
+                    Ok(())
+                })
+                .await
+            }
+        });
+        let error = runtime.block_on(scope).map(|_| ()).unwrap_err();
+        assert_eq!((error.panic_message(), ended.load(Ordering::SeqCst)), (Some(SCRIPTED), 2));
     });
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use heirloom::{AbortHandle, CancelReason, JoinHandle, shield, sleep, spawn, task, yield_now};
+use heirloom::{AbortHandle, CancelReason, JoinHandle, Runtime, shield, sleep, spawn, task, yield_now};
 use heirloom_tests::{
-    CountingWaker, Fault, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle,
+    Counted, CountingWaker, Fault, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle,
     in_a_worker, occupy, poll_once, poll_with, quiet_panic, runtime, watchdog, with_runtime,
 };
 
@@ -466,4 +466,54 @@ fn tasks_know_their_id_their_name_and_their_place() {
         assert_eq!(ids.len(), 11);
     });
     assert!(task::current().is_none());
+}
+
+#[test]
+fn a_long_chain_of_handles_in_outputs_needs_no_stack_to_go() {
+    struct Link {
+        _next: Option<JoinHandle<Link>>,
+        _value: Counted,
+        panics: bool,
+    }
+    impl Drop for Link {
+        fn drop(&mut self) {
+            if self.panics && !std::thread::panicking() {
+                quiet_panic(SCRIPTED);
+            }
+        }
+    }
+    const LENGTH: u64 = 100_000;
+    watchdog(PATIENCE, || {
+        let runtime = Runtime::builder().workers(1).stack_size(128 << 10).build().unwrap();
+        let ledger = Ledger::new();
+        // All of them have finished, each with the handle of the one before in its output.
+        let chain = |panics: fn(u64) -> bool| {
+            let mut last = None;
+            for number in 0..LENGTH {
+                let link = Link { _next: last, _value: ledger.counted(number), panics: panics(number) };
+                last = Some(runtime.spawn(async move { link }));
+            }
+            idle(&runtime);
+            last.unwrap()
+        };
+        let on_a_small_stack = |f: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().stack_size(128 << 10).spawn(f).unwrap().join()
+        };
+        // By a thread, by a thread that takes the first output, and by a worker.
+        let whole = chain(|_| false);
+        on_a_small_stack(Box::new(|| drop(whole))).unwrap();
+        assert_eq!(ledger.alive(), 0);
+        let taken = chain(|_| false);
+        on_a_small_stack(Box::new(|| drop(heirloom::block_on(taken)))).unwrap();
+        assert_eq!(ledger.alive(), 0);
+        let unclaimed = chain(|_| false);
+        runtime.spawn(async { unclaimed }).detach();
+        idle(&runtime);
+        assert_eq!(ledger.alive(), 0);
+        // Panics on the way: the first one is passed on, and everything goes all the same.
+        let panicking = chain(|number| number == LENGTH / 2 || number == LENGTH / 4);
+        let panic = on_a_small_stack(Box::new(|| drop(panicking))).unwrap_err();
+        assert_eq!(*panic.downcast::<&'static str>().unwrap(), SCRIPTED);
+        assert_eq!(ledger.alive(), 0);
+    });
 }

@@ -531,3 +531,17 @@ fn a_handle_knows_its_runtime_while_it_lives_and_inside_only() {
         assert!(Handle::current().is_none());
     });
 }
+
+#[test]
+fn a_runtime_that_its_own_closure_shuts_down_does_not_wait_for_itself() {
+    watchdog(PATIENCE, || {
+        let runtime = runtime(1);
+        let handle = runtime.handle().clone();
+        let (send, receive) = std::sync::mpsc::channel();
+        handle
+            .spawn_blocking(move || send.send(runtime.shutdown(Duration::from_secs(3_600))).unwrap())
+            .detach();
+        let report = receive.recv().unwrap();
+        assert_eq!((report.cancelled().len(), report.still_running().len()), (0, 1), "{report:?}");
+    });
+}

@@ -402,6 +402,33 @@ fn intervals_tick_at_their_pace_and_treat_missed_ticks_as_told() {
 }
 
 #[test]
+fn an_interval_is_a_stream_of_its_ticks_without_an_end() {
+    use futures::{Stream, StreamExt};
+    run(1, || async {
+        let period = Duration::from_millis(5);
+        let begin = Instant::now();
+        let mut ticks = interval_at(begin, period);
+        assert_eq!(ticks.size_hint(), (usize::MAX, None));
+        // In turns with `tick`: neither loses what the other has not taken.
+        assert_eq!(ticks.next().await, Some(begin));
+        assert_eq!(ticks.tick().await, begin + period);
+        assert_eq!(ticks.next().await, Some(begin + period * 2));
+        assert!(wait_for(ticks.next(), Duration::ZERO).await.is_err());
+        assert_eq!(ticks.next().await, Some(begin + period * 3));
+        assert!(Instant::now() >= begin + period * 3);
+        // The policy holds here, too.
+        let start = Instant::now() - LONG;
+        let skipping = interval_at(start, period).missed_tick_policy(MissedTicks::Skip);
+        let taken: Vec<_> = skipping.take(2).collect().await;
+        assert!(taken[0] == start && taken[1] >= start + LONG, "{:?}", taken[1] - taken[0]);
+        // One that never ticks again does not end for it.
+        let mut never = interval(Duration::MAX);
+        assert!(never.next().await.is_some());
+        assert!(futures::poll!(never.next()).is_pending());
+    });
+}
+
+#[test]
 fn a_tick_that_nobody_took_is_not_lost() {
     run(1, || async {
         let period = Duration::from_millis(4);
