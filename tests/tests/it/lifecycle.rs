@@ -5,7 +5,9 @@
 use std::collections::VecDeque;
 
 use heirloom::{CancelReason, Context, JoinError, JoinHandle, Runtime, spawn_background, task};
-use heirloom_tests::{Gate, MARK, PATIENCE, Probe, SCRIPTED, Step, Watch, idle, occupy, runtime, watchdog};
+use heirloom_tests::{
+    Gate, MARK, PATIENCE, Probe, SCRIPTED, Step, Watch, idle, occupy, runtime, scaled, watchdog,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
@@ -268,7 +270,7 @@ fn a_background_task_is_ended_by_its_abort_handle_only() {
 fn tasks_that_are_aborted_while_they_run_end_once() {
     watchdog(PATIENCE, || {
         let runtime = runtime(2);
-        for round in 0..200 {
+        for round in 0..scaled(200) {
             let (entered, gate) = (Gate::new(), Gate::new());
             let (probe, watch) = Probe::new([Step::Wait]);
             let handle = runtime.spawn({
