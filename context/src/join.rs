@@ -36,15 +36,17 @@ impl<F: Future> Branch<F> {
         Branch::Running { future: future.isolated() }
     }
 
-    /// Polls the branch unless it is done; true if it is now.
-    fn poll_done(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
-        if let BranchPin::Running { future } = self.as_mut().project() {
-            match future.poll(cx) {
-                Poll::Pending => return false,
-                Poll::Ready(output) => self.set(Branch::Done { output: Some(output) }),
+    /// Polls the branch unless it is done; `None` if it was before, else whether it is now. Looking for that through a
+    /// `&self` would freeze what a running future borrows from itself.
+    fn poll_running(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<bool> {
+        let BranchPin::Running { future } = self.as_mut().project() else { return None };
+        match future.poll(cx) {
+            Poll::Pending => Some(false),
+            Poll::Ready(output) => {
+                self.set(Branch::Done { output: Some(output) });
+                Some(true)
             }
         }
-        true
     }
 
     fn take(self: Pin<&mut Self>) -> F::Output {
@@ -63,7 +65,7 @@ macro_rules! join_functions {
             $(let mut $branch = pin!(Branch::new($branch));)+
             poll_fn(|cx| {
                 let mut done = true;
-                $(done &= $branch.as_mut().poll_done(cx);)+
+                $(done &= $branch.as_mut().poll_running(cx).unwrap_or(true);)+
                 if done { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;
@@ -210,8 +212,7 @@ async fn join_branches<F: Future>(branches: Vec<Pin<Box<Branch<F>>>>) -> Vec<F::
         for (waker, bell, branch) in &mut branches {
             // Pairs with the release in `ring`: what the waker did before is seen by the poll.
             if bell.rung.swap(false, Ordering::Acquire)
-                && !branch.is_done()
-                && branch.as_mut().poll_done(&mut Context::from_waker(waker))
+                && branch.as_mut().poll_running(&mut Context::from_waker(waker)) == Some(true)
             {
                 left -= 1;
             }
@@ -220,12 +221,6 @@ async fn join_branches<F: Future>(branches: Vec<Pin<Box<Branch<F>>>>) -> Vec<F::
     })
     .await;
     branches.iter_mut().map(|(_, _, branch)| branch.as_mut().take()).collect()
-}
-
-impl<F: Future> Branch<F> {
-    fn is_done(&self) -> bool {
-        matches!(self, Branch::Done { .. })
-    }
 }
 
 /// Whoever awaits a `join_all`.

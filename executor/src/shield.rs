@@ -93,7 +93,12 @@ mod tests {
     use futures::future::poll_immediate;
 
     use super::shield;
-    use crate::{block_on, spawn};
+    use crate::{Runtime, spawn};
+
+    /// In a runtime of its own: an interpreter takes the threads of the default one, which stay, for a leak.
+    fn block_on<F: Future>(future: F) -> F::Output {
+        Runtime::builder().build().unwrap().block_on(future)
+    }
 
     #[test]
     fn passes_the_output_on() {

@@ -10,6 +10,7 @@ mod ledger;
 mod probe;
 mod process;
 mod runtimes;
+mod scale;
 mod waker;
 mod watchdog;
 
@@ -21,5 +22,6 @@ pub use process::{
     threads, threads_named, wait_until,
 };
 pub use runtimes::{Occupied, idle, in_a_worker, occupy, run, runtime, shut_down, with_runtime};
+pub use scale::scaled;
 pub use waker::{CountingWaker, Fault, poll_once, poll_with};
 pub use watchdog::{PATIENCE, quiet_panic, watchdog};

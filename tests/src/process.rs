@@ -64,12 +64,12 @@ pub fn naps(prefix: &str) -> Option<u64> {
     Some(naps)
 }
 
-/// Asks again and again, yielding, until `condition` holds or ten seconds are over. For what the operating system does
-/// in its own time: a joined thread leaves `/proc` a little later. Not for ordering threads.
+/// Asks again and again, yielding, until `condition` holds or ten seconds (interpreted: ten minutes) are over. For what
+/// the operating system does in its own time: a joined thread leaves `/proc` a little later. Not for ordering threads.
 pub fn wait_until(condition: impl Fn() -> bool) -> bool {
     let begin = Instant::now();
     while !condition() {
-        if begin.elapsed() > Duration::from_secs(10) {
+        if begin.elapsed() > Duration::from_secs(if cfg!(miri) { 600 } else { 10 }) {
             return false;
         }
         std::thread::yield_now();

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use heirloom::{Context, Runtime, context_var, sleep, spawn, wait_for, yield_now};
-use heirloom_tests::{PATIENCE, Probe, Step, watchdog};
+use heirloom_tests::{PATIENCE, Probe, Step, scaled, watchdog};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -22,7 +22,7 @@ context_var! {
     static NUMBER: u64;
 }
 
-const TASKS: usize = 10_000;
+const TASKS: usize = scaled(10_000);
 const LONG: Duration = Duration::from_secs(3_600);
 
 /// Runs the future as a task of a runtime with one worker twice, the first time to fill caches and queues, and tells how
@@ -157,7 +157,7 @@ fn runtimes_give_everything_back() {
         };
         (0..10).for_each(|_| cycle());
         let region = Region::new(ALLOCATOR);
-        (0..100).for_each(|_| cycle());
+        (0..scaled(100)).for_each(|_| cycle());
         let change = region.change();
         let grown = change.bytes_allocated as isize - change.bytes_deallocated as isize;
         // Queues free some of their memory later, in turns of their own.

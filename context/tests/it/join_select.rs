@@ -268,6 +268,23 @@ fn a_branch_woken_from_elsewhere_goes_on() {
 }
 
 #[test]
+fn branches_may_borrow_from_themselves() {
+    // What a future borrows from itself must stay writable while others look after the branch. An interpreter sees it.
+    async fn counting() -> u32 {
+        let mut count = 0;
+        let borrowed = &mut count;
+        for _ in 0..3 {
+            yield_once().await;
+            *borrowed += 1;
+        }
+        count
+    }
+    assert_eq!(block_on(join_all((0..2).map(|_| counting()))), [3, 3]);
+    assert_eq!(block_on(join(counting(), counting())), (3, 3));
+    assert!(matches!(block_on(select(counting(), never())), Either::Left(3)));
+}
+
+#[test]
 fn a_finished_branch_is_freed_with_the_join_at_the_latest() {
     on_a_fresh_thread(|| {
         let ledger = Ledger::new();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use heirloom::{Runtime, block_on, interval, sleep, spawn, spawn_blocking, task};
 use heirloom_tests::{
     Ledger, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle, in_a_worker, in_child, quiet_panic, runtime,
-    say_as_child, shut_down, watchdog, with_runtime,
+    say_as_child, scaled, shut_down, watchdog, with_runtime,
 };
 
 /// What a panic says.
@@ -234,7 +234,7 @@ fn a_deep_chain_of_awaits_overflows_no_stack_when_it_is_dropped() {
             let ledger = Ledger::new();
             let gate = heirloom_tests::Gate::new();
             let mut last = runtime.spawn(gate.opened());
-            for number in 0..20_000 {
+            for number in 0..scaled(20_000) as u64 {
                 let value = ledger.counted(number);
                 let next = last;
                 last = runtime.spawn(async move {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use heirloom::{CancelReason, Runtime, spawn, spawn_blocking, task};
 use heirloom_tests::{
     Countdown, Gate, Ledger, MARK, OnDrop, PATIENCE, SCRIPTED, idle, in_a_worker, in_child_with_limit,
-    quiet_panic, say_as_child, watchdog, with_runtime,
+    quiet_panic, say_as_child, scaled, watchdog, with_runtime,
 };
 
 /// A runtime with one worker and so many blocking threads.
@@ -75,7 +75,7 @@ fn closures_run_at_once_up_to_the_cap_and_wait_beyond() {
 fn threads_are_used_again() {
     with_runtime(1, |runtime| {
         let threads: Arc<Mutex<HashSet<ThreadId>>> = Arc::default();
-        for _ in 0..50 {
+        for _ in 0..scaled(50) {
             let threads = threads.clone();
             let closure = runtime.spawn_blocking(move || {
                 threads.lock().unwrap().insert(std::thread::current().id());
@@ -195,7 +195,7 @@ fn workers_go_on_while_every_blocking_thread_is_busy() {
             })
             .collect();
         two.wait();
-        for _ in 0..100 {
+        for _ in 0..scaled(100) {
             runtime.block_on(runtime.spawn(async {})).unwrap();
         }
         runtime.block_on(runtime.spawn(heirloom::sleep(Duration::from_millis(1)))).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use heirloom::{CancelReason, CancelToken, context_var, spawn, spawn_blocking, wait_for, yield_now};
 use heirloom_tests::{
     Countdown, CountingWaker, Fault, Ledger, PATIENCE, Probe, Step, idle, in_a_worker, poll_with, run,
-    watchdog, with_runtime,
+    scaled, watchdog, with_runtime,
 };
 
 context_var! {
@@ -56,7 +56,7 @@ fn a_long_chain_of_tokens_takes_no_stack() {
         let deep = std::thread::Builder::new().stack_size(64 << 10).spawn(|| {
             let root = CancelToken::new();
             let mut last = root.clone();
-            for _ in 0..50_000 {
+            for _ in 0..scaled(50_000) {
                 last = last.child();
             }
             root.cancel("root");
@@ -64,7 +64,7 @@ fn a_long_chain_of_tokens_takes_no_stack() {
             drop(root);
             drop(last);
             let mut last = CancelToken::new();
-            for _ in 0..50_000 {
+            for _ in 0..scaled(50_000) {
                 last = last.child();
             }
             drop(last);
@@ -102,7 +102,7 @@ fn whoever_waits_is_woken_with_the_reason() {
 fn a_wait_that_is_dropped_leaves_nothing() {
     let token = CancelToken::new();
     let (waker, counts) = CountingWaker::create(Fault::None);
-    for _ in 0..100 {
+    for _ in 0..scaled(100) {
         let mut wait = Box::pin(token.cancelled());
         assert!(poll_with(&mut wait, &waker).is_pending());
         assert!(poll_with(&mut wait, &waker).is_pending());
@@ -201,7 +201,7 @@ fn a_token_ends_a_task_through_its_abort_handle() {
 #[test]
 fn cancelling_races_with_waiting_and_with_new_children() {
     in_a_worker(3, async {
-        for _ in 0..200 {
+        for _ in 0..scaled(200) {
             let token = CancelToken::new();
             let tasks: Vec<_> = (0..4)
                 .map(|number| {

@@ -12,7 +12,7 @@ use heirloom::{
 };
 use heirloom_tests::{
     Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, Step, idle, in_a_worker, poll_with, quiet_panic,
-    runtime, watchdog, with_runtime,
+    runtime, scaled, watchdog, with_runtime,
 };
 
 context_var! {
@@ -162,7 +162,7 @@ fn values_go_with_the_last_task_that_has_them() {
     let ledger = Ledger::new();
     let values = ledger.clone();
     in_a_worker(3, async move {
-        for number in 0..2_000 {
+        for number in 0..scaled(2_000) as u64 {
             let context = Context::empty().with(&COUNTED, values.counted(number));
             let task = spawn_in(context, async {
                 let children: Vec<_> = (0..3).map(|_| spawn(yield_now())).collect();
@@ -177,11 +177,12 @@ fn values_go_with_the_last_task_that_has_them() {
             }
         }
     });
-    assert_eq!((ledger.made(), ledger.alive()), (2_000, 0));
+    assert_eq!((ledger.made(), ledger.alive()), (scaled(2_000), 0));
 }
 
 #[test]
 fn a_task_waits_while_somebody_else_is_in_its_cell() {
+    const TASKS: u64 = scaled(50) as u64;
     with_runtime(2, |runtime| {
         let cell = ContextCell::new(Context::empty().with(&MARK, 1));
         let (entered, gate) = (Gate::new(), Gate::new());
@@ -214,7 +215,7 @@ fn a_task_waits_while_somebody_else_is_in_its_cell() {
         assert_eq!(cell.snapshot().get(&MARK), Some(3));
         // Many tasks on one cell take turns.
         let tasks: Vec<_> = runtime.block_on(async {
-            (0..50)
+            (0..TASKS)
                 .map(|_| {
                     task::Builder::new().cell(cell.clone()).spawn(async {
                         for _ in 0..10 {
@@ -228,7 +229,7 @@ fn a_task_waits_while_somebody_else_is_in_its_cell() {
         for task in tasks {
             runtime.block_on(task).unwrap();
         }
-        assert_eq!(cell.snapshot().get(&MARK), Some(503));
+        assert_eq!(cell.snapshot().get(&MARK), Some(3 + 10 * TASKS));
     });
 }
 

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use heirloom::{CancelReason, GroupError, GroupHandle, TaskGroup, sleep, spawn, wait_for, yield_now};
 use heirloom_tests::{
     Countdown, Gate, Ledger, Log, MARK, OnDrop, Probe, SCRIPTED, Step, idle, in_a_worker, quiet_panic, run,
-    with_runtime,
+    scaled, with_runtime,
 };
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -331,7 +331,7 @@ fn an_empty_group_is_over_at_once() {
 fn a_scope_that_is_a_task_may_be_aborted_at_any_time() {
     with_runtime(2, |runtime| {
         let ledger = Ledger::new();
-        for round in 0..100 {
+        for round in 0..scaled(100) {
             let values = ledger.clone();
             let entered = Gate::new();
             let inside = entered.clone();

@@ -11,7 +11,7 @@ use heirloom::{
     Context, ContextFutureExt, Runtime, TaskGroup, sleep, spawn, spawn_background, spawn_blocking, spawn_in,
     task, wait_for, yield_now,
 };
-use heirloom_tests::{Gate, Log, PATIENCE, in_a_worker, run, runtime, watchdog};
+use heirloom_tests::{Gate, Log, PATIENCE, in_a_worker, run, runtime, scaled, watchdog};
 
 context_var! {
     static ANSWER: u32;
@@ -200,7 +200,7 @@ fn a_blocking_closure_inherits_and_keeps_its_writes() {
 #[test]
 fn a_timer_does_not_change_what_its_task_sees() {
     in_a_worker(2, async {
-        let tasks: Vec<_> = (0..50)
+        let tasks: Vec<_> = (0..scaled(50) as u32)
             .map(|number| {
                 ANSWER.set(number);
                 spawn(async move {
@@ -371,7 +371,7 @@ fn a_context_crosses_generations_of_tasks() {
     }
     in_a_worker(3, async {
         ANSWER.set(0);
-        assert_eq!(generation(100).await, 100);
+        assert_eq!(generation(scaled(100) as u32).await, scaled(100) as u32);
     });
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use heirloom::{AbortHandle, CancelReason, JoinHandle, Runtime, shield, sleep, spawn, task, yield_now};
 use heirloom_tests::{
     Counted, CountingWaker, Fault, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle,
-    in_a_worker, occupy, poll_once, poll_with, quiet_panic, runtime, watchdog, with_runtime,
+    in_a_worker, occupy, poll_once, poll_with, quiet_panic, runtime, scaled, watchdog, with_runtime,
 };
 
 #[test]
@@ -60,7 +60,7 @@ fn awaiting_a_borrowed_handle_does_not_give_it_up() {
 #[test]
 fn an_aborted_task_is_seen_as_cancelled_only_after_its_future_is_dropped() {
     with_runtime(3, |runtime| {
-        for round in 0..300 {
+        for round in 0..scaled(300) {
             let (probe, watch) = Probe::new([Step::Wait]);
             let handle = runtime.spawn(probe);
             if round % 2 == 0 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::task::LocalSpawn;
 use heirloom::{CancelReason, LocalSet, deadline, sleep, spawn, spawn_local, task, wait_for, yield_now};
-use heirloom_tests::{Gate, MARK, PATIENCE, Probe, SCRIPTED, Step, poll_once, quiet_panic, watchdog};
+use heirloom_tests::{Gate, MARK, PATIENCE, Probe, SCRIPTED, Step, poll_once, quiet_panic, scaled, watchdog};
 
 const LONG: Duration = Duration::from_secs(3_600);
 
@@ -233,7 +233,7 @@ fn a_set_shares_its_thread_fairly() {
             }
         });
         let sibling = spawn_local(async {
-            for _ in 0..100 {
+            for _ in 0..scaled(100) {
                 yield_now().await;
             }
         });

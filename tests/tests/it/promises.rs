@@ -15,7 +15,7 @@ use heirloom::{
 };
 use heirloom_tests::{
     Countdown, Counted, Gate, Ledger, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, Watch, cpu_time, idle,
-    in_child_with_limit, naps, occupy, quiet_panic, runtime, say_as_child, shut_down, threads_named,
+    in_child_with_limit, naps, occupy, quiet_panic, runtime, say_as_child, scaled, shut_down, threads_named,
     wait_until, watchdog, with_runtime,
 };
 
@@ -26,9 +26,10 @@ context_var! {
 
 #[test]
 fn every_wake_up_leads_to_a_poll() {
+    const STEPS: usize = scaled(300);
     with_runtime(4, |runtime| {
         let script = |number: usize| {
-            (0..300).map(move |step| match (number + step) % 5 {
+            (0..STEPS).map(move |step| match (number + step) % 5 {
                 0 => Step::Yield,
                 1 if step % 50 < 5 => Step::WokenElsewhere,
                 _ => Step::Wait,
@@ -45,7 +46,7 @@ fn every_wake_up_leads_to_a_poll() {
             for first in 0..2 {
                 let watches = &watches;
                 scope.spawn(move || {
-                    for round in 0..2_000 {
+                    for round in 0..scaled(2_000) {
                         watches[(first + round) % watches.len()].wake();
                     }
                 });
@@ -63,7 +64,7 @@ fn every_wake_up_leads_to_a_poll() {
                 assert!(task.is_finished() || watch.polls() > before, "a wake-up led to no poll");
             }
             runtime.block_on(task).unwrap();
-            watch.assert_counts(301, 1);
+            watch.assert_counts(STEPS + 1, 1);
         }
     });
 }
@@ -97,7 +98,7 @@ fn no_poll_after_completion() {
             waker.clone().wake();
             std::thread::scope(|scope| {
                 for _ in 0..4 {
-                    scope.spawn(|| (0..50).for_each(|_| waker.clone().wake()));
+                    scope.spawn(|| (0..scaled(50)).for_each(|_| waker.clone().wake()));
                 }
             });
             drop(waker);
@@ -323,7 +324,7 @@ fn a_worker_that_sleeps_is_woken_by_work_from_anywhere() {
             let (runtime, other) = (builder.build().unwrap(), runtime(1));
             let (probe, watch) = Probe::new(std::iter::repeat_n(Step::Wait, 10_000));
             let waiting = runtime.spawn(probe);
-            for _ in 0..60 {
+            for _ in 0..scaled(60) {
                 // By a task from a thread.
                 idle(&runtime);
                 runtime.block_on(runtime.spawn(async {})).unwrap();
@@ -412,7 +413,7 @@ fn shutdown_drops_every_future_that_is_not_being_polled_before_it_returns() {
     watchdog(PATIENCE, || {
         for workers in [1, 2] {
             let runtime = runtime(workers);
-            let waiting: Vec<Watch> = (0..50)
+            let waiting: Vec<Watch> = (0..scaled(50))
                 .map(|_| {
                     let (probe, watch) = Probe::new([Step::Wait]);
                     runtime.spawn(probe).detach();
@@ -427,7 +428,7 @@ fn shutdown_drops_every_future_that_is_not_being_polled_before_it_returns() {
             idle(&runtime);
             // All workers are inside a poll; what comes now is queued and was never polled.
             let occupied = occupy(&runtime, workers);
-            let queued: Vec<Watch> = (0..50)
+            let queued: Vec<Watch> = (0..scaled(50))
                 .map(|_| {
                     let (probe, watch) = Probe::new([Step::Wait]);
                     runtime.spawn(probe).detach();
@@ -702,11 +703,11 @@ fn the_context_a_task_sees_is_right_whichever_worker_polls_it() {
     });
     // Many tasks, as they come.
     with_runtime(4, |runtime| {
-        let tasks: Vec<_> = (0..200)
+        let tasks: Vec<_> = (0..scaled(200))
             .map(|number| {
                 let context = Context::empty().with(&NUMBER, number);
                 runtime.handle().spawn_in(context, async move {
-                    for step in 0..50 {
+                    for step in 0..scaled(50) {
                         assert_eq!(NUMBER.get(), Some(number + step));
                         NUMBER.set(number + step + 1);
                         yield_now().await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use heirloom::{
     Context, ContextFutureExt, TaskGroup, context_var, sleep, spawn, spawn_blocking, wait_for, yield_now,
 };
-use heirloom_tests::{Countdown, Ledger, Log, in_a_worker, run};
+use heirloom_tests::{Countdown, Ledger, Log, in_a_worker, run, scaled};
 
 context_var! {
     static REQUEST: Arc<Request>;
@@ -80,7 +80,7 @@ fn check(log: &Log<(u64, u64, String)>, requests: u64) {
 
 #[test]
 fn a_thousand_interleaved_requests_keep_their_identities_and_tokens_apart() {
-    const REQUESTS: u64 = 1_000;
+    const REQUESTS: u64 = scaled(1_000) as u64;
     let ledger = Ledger::new();
     let tokens = ledger.clone();
     in_a_worker(4, async move {
@@ -107,7 +107,7 @@ fn a_thousand_interleaved_requests_keep_their_identities_and_tokens_apart() {
         assert!(Context::current().is_empty(), "nothing came back to the acceptor");
         check(&log, REQUESTS);
     });
-    assert_eq!((ledger.alive(), ledger.made()), (0, 1_000), "no token was copied, none is left");
+    assert_eq!((ledger.alive(), ledger.made()), (0, REQUESTS as usize), "no token was copied, none is left");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_request_that_is_cancelled_leaves_nothing_behind() {
     let tokens = ledger.clone();
     in_a_worker(3, async move {
         let log = Log::new();
-        let tasks: Vec<_> = (0..300)
+        let tasks: Vec<_> = (0..scaled(300) as u64)
             .map(|id| {
                 let context = Context::empty()
                     .with(&REQUEST, Arc::new(Request { id, user: format!("user {id}") }))
@@ -143,9 +143,10 @@ fn a_request_that_is_cancelled_leaves_nothing_behind() {
 
 #[test]
 fn requests_that_share_one_task_keep_apart_when_isolated() {
+    const REQUESTS: u64 = scaled(50) as u64;
     run(1, || async {
         let log = Log::new();
-        let served = (0..50).map(|id| {
+        let served = (0..REQUESTS).map(|id| {
             let log = log.clone();
             async move {
                 REQUEST.set(Arc::new(Request { id, user: format!("user {id}") }));
@@ -156,6 +157,6 @@ fn requests_that_share_one_task_keep_apart_when_isolated() {
         });
         futures::future::join_all(served).await;
         assert!(!REQUEST.is_set() && !TOKEN.is_set());
-        check(&log, 50);
+        check(&log, REQUESTS);
     });
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use heirloom::{CancelReason, Handle, JoinHandle, Runtime, context_var, spawn, spawn_blocking, task};
 use heirloom_tests::{
     Countdown, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle, occupy, quiet_panic,
-    runtime, shut_down, wait_until, watchdog,
+    runtime, scaled, shut_down, wait_until, watchdog,
 };
 
 context_var! {
@@ -153,7 +153,7 @@ fn a_destructor_may_spawn_during_shutdown() {
 #[test]
 fn handles_resolve_whatever_races_with_the_end() {
     watchdog(PATIENCE, || {
-        for round in 0..60 {
+        for round in 0..scaled(60) {
             let runtime = runtime(1 + round % 3);
             let (ledger, started) = (Ledger::new(), Countdown::new(2));
             let threads: Vec<_> = (0..2)
@@ -162,7 +162,7 @@ fn handles_resolve_whatever_races_with_the_end() {
                         (runtime.handle().clone(), ledger.clone(), started.clone());
                     std::thread::spawn(move || {
                         started.arrive();
-                        (0..50)
+                        (0..scaled(50) as u64)
                             .map(|number| {
                                 let value = ledger.counted(number);
                                 if number % 2 == 0 {
@@ -193,7 +193,7 @@ fn handles_resolve_whatever_races_with_the_end() {
 #[test]
 fn wakers_that_fire_while_the_runtime_ends_do_no_harm() {
     watchdog(PATIENCE, || {
-        for round in 0..200 {
+        for round in 0..scaled(200) {
             let runtime = runtime(1 + round % 2);
             let (probe, watch) = Probe::new(std::iter::repeat_n(Step::Wait, 1_000));
             runtime.spawn(probe).detach();
@@ -203,7 +203,7 @@ fn wakers_that_fire_while_the_runtime_ends_do_no_harm() {
                 let started = started.clone();
                 move || {
                     started.open();
-                    for _ in 0..200 {
+                    for _ in 0..scaled(200) {
                         waker.clone().wake();
                     }
                 }
@@ -242,7 +242,7 @@ fn a_waker_that_is_kept_keeps_the_cell_and_nothing_else() {
 fn two_ends_of_a_channel_that_both_wait_are_dropped_without_a_deadlock() {
     use futures::StreamExt;
     watchdog(PATIENCE, || {
-        for _ in 0..50 {
+        for _ in 0..scaled(50) {
             let runtime = runtime(2);
             let (to_one, mut one) = futures::channel::mpsc::unbounded::<()>();
             let (to_two, mut two) = futures::channel::mpsc::unbounded::<()>();
@@ -267,7 +267,7 @@ fn two_ends_of_a_channel_that_both_wait_are_dropped_without_a_deadlock() {
 #[test]
 fn a_waker_may_be_fired_under_a_lock_that_destructors_take() {
     watchdog(PATIENCE, || {
-        for _ in 0..50 {
+        for _ in 0..scaled(50) {
             let runtime = runtime(1);
             let lock = Arc::new(Mutex::new(0));
             let (probe, watch) = Probe::new(std::iter::repeat_n(Step::Wait, 1_000));
@@ -312,7 +312,7 @@ fn a_destructor_that_panics_does_not_keep_the_others() {
             for polled in [false, true] {
                 let runtime = runtime(workers);
                 let occupied = (!polled).then(|| occupy(&runtime, workers));
-                let watches: Vec<_> = (0..30)
+                let watches: Vec<_> = (0..scaled(30))
                     .map(|number| {
                         let (probe, watch) = Probe::new([Step::Wait]);
                         let probe = if number % 3 == 0 { probe.panicking_on_drop() } else { probe };

@@ -14,7 +14,13 @@ use heirloom_tests::{
 
 /// A count for optimised builds, a fifth of it for the others.
 fn scaled(count: usize) -> usize {
-    if cfg!(debug_assertions) { count / 5 } else { count }
+    if cfg!(miri) {
+        heirloom_tests::scaled(count)
+    } else if cfg!(debug_assertions) {
+        count / 5
+    } else {
+        count
+    }
 }
 
 /// In a process of its own: other tests would start threads at the same time.
@@ -217,10 +223,10 @@ fn a_storm_of_everything_at_once_ends_in_peace() {
 #[test]
 fn timers_that_come_and_go_leave_nothing() {
     in_a_worker(2, async {
-        let tasks: Vec<_> = (0..50_u64)
+        let tasks: Vec<_> = (0..heirloom_tests::scaled(50) as u64)
             .map(|number| {
                 spawn(async move {
-                    for step in 0..200 {
+                    for step in 0..heirloom_tests::scaled(200) as u64 {
                         // Half a minute and up, over all levels of a wheel.
                         let far = Duration::from_millis(1 << (15 + (number + step) % 30));
                         wait_for(yield_now(), far).await.unwrap();
@@ -237,9 +243,10 @@ fn timers_that_come_and_go_leave_nothing() {
 
 #[test]
 fn the_same_waker_over_and_over_is_one_task() {
+    const WAITS: usize = heirloom_tests::scaled(1_000);
     in_a_worker(2, async {
         // A million wake-ups of one task by another one, some of them while it runs.
-        let (probe, watch) = Probe::new(std::iter::repeat_n(Step::Wait, 1_000));
+        let (probe, watch) = Probe::new(std::iter::repeat_n(Step::Wait, WAITS));
         let task = spawn(probe);
         let waker = spawn({
             let watch = watch.clone();
@@ -254,6 +261,6 @@ fn the_same_waker_over_and_over_is_one_task() {
         });
         task.await.unwrap();
         waker.await.unwrap();
-        watch.assert_counts(1_001, 1);
+        watch.assert_counts(WAITS + 1, 1);
     });
 }

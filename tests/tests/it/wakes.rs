@@ -9,7 +9,7 @@ use std::time::Duration;
 use heirloom::{CancelToken, Runtime, sleep, spawn, spawn_blocking, yield_now};
 use heirloom_tests::{
     Countdown, CountingWaker, Fault, Gate, Log, PATIENCE, Probe, Step, idle, in_a_worker, occupy, poll_with,
-    run, runtime, watchdog, with_runtime,
+    run, runtime, scaled, watchdog, with_runtime,
 };
 
 #[test]
@@ -17,7 +17,7 @@ fn blocking_polls_on_all_workers_overlap() {
     // Each worker that finds work wakes the next: none of the polls ends before all have begun.
     for workers in [2, 4] {
         with_runtime(workers, move |runtime| {
-            for round in 0..20 {
+            for round in 0..scaled(20) {
                 let barrier = Arc::new(Barrier::new(workers));
                 let spawn_all = {
                     let barrier = barrier.clone();
@@ -52,7 +52,7 @@ fn blocking_polls_on_all_workers_overlap() {
 #[test]
 fn a_burst_of_work_reaches_all_sleeping_workers() {
     with_runtime(4, |runtime| {
-        for _ in 0..50 {
+        for _ in 0..scaled(50) {
             idle(runtime);
             let all = Countdown::new(4);
             let tasks: Vec<_> = (0..4)
@@ -77,7 +77,7 @@ fn tasks_outlive_the_block_on_that_spawned_them() {
         // On a runtime, and on the default one, whose roots come and go.
         let runtime = runtime(2);
         let counter = Arc::new(AtomicUsize::new(0));
-        for round in 0..50 {
+        for round in 0..scaled(50) {
             let (all, counter) = (Countdown::new(10), counter.clone());
             let arrivals = all.clone();
             let root = async move {
@@ -98,7 +98,7 @@ fn tasks_outlive_the_block_on_that_spawned_them() {
             }
             all.wait();
         }
-        assert_eq!(counter.load(Ordering::SeqCst), 500);
+        assert_eq!(counter.load(Ordering::SeqCst), 10 * scaled(50));
     });
 }
 
@@ -124,9 +124,9 @@ fn a_future_that_parks_its_own_thread_swallows_nothing() {
             Poll::Pending
         })
     }
-    watchdog(PATIENCE, || heirloom::block_on(parking(200)));
-    run(1, || parking(200));
-    in_a_worker(1, parking(200));
+    watchdog(PATIENCE, || heirloom::block_on(parking(scaled(200))));
+    run(1, || parking(scaled(200)));
+    in_a_worker(1, parking(scaled(200)));
     in_a_worker(3, async {
         spawn_blocking(|| {
             std::thread::current().unpark();
@@ -145,7 +145,7 @@ fn a_thread_that_is_unparked_for_no_reason_keeps_waiting() {
         while watch.waker().is_none() {
             std::thread::yield_now();
         }
-        for _ in 0..1_000 {
+        for _ in 0..scaled(1_000) {
             waiting.thread().unpark();
         }
         // Spurious polls are allowed in principle; the script would end early.
@@ -163,7 +163,7 @@ fn a_thread_that_is_unparked_for_no_reason_keeps_waiting() {
 #[test]
 fn a_root_future_is_woken_from_everywhere() {
     run(1, || async {
-        for round in 0..100 {
+        for round in 0..scaled(100) {
             let gate = Gate::new();
             let opened = gate.opened();
             match round % 4 {
@@ -187,12 +187,12 @@ fn a_root_future_is_woken_from_everywhere() {
 fn a_wake_up_during_the_poll_leads_to_another_one() {
     with_runtime(2, |runtime| {
         for step in [Step::Yield, Step::WokenElsewhere] {
-            let (probe, watch) = Probe::new(std::iter::repeat_n(step, 100));
+            let (probe, watch) = Probe::new(std::iter::repeat_n(step, scaled(100)));
             runtime.block_on(runtime.spawn(probe)).unwrap();
-            watch.assert_counts(101, 1);
-            let (probe, watch) = Probe::new(std::iter::repeat_n(step, 100));
+            watch.assert_counts(scaled(100) + 1, 1);
+            let (probe, watch) = Probe::new(std::iter::repeat_n(step, scaled(100)));
             runtime.block_on(probe);
-            watch.assert_counts(101, 1);
+            watch.assert_counts(scaled(100) + 1, 1);
         }
     });
 }
@@ -339,6 +339,7 @@ fn a_waker_may_call_into_the_runtime() {
 
 #[test]
 fn a_channel_between_threads_and_tasks_loses_nothing() {
+    const EACH: u64 = scaled(5_000) as u64;
     use futures::StreamExt;
     with_runtime(3, |runtime| {
         let (sender, mut receiver) = futures::channel::mpsc::unbounded::<u64>();
@@ -353,7 +354,7 @@ fn a_channel_between_threads_and_tasks_loses_nothing() {
             .map(|_| {
                 let sender = sender.clone();
                 std::thread::spawn(move || {
-                    (1..=5_000).for_each(|number| sender.unbounded_send(number).unwrap())
+                    (1..=EACH).for_each(|number| sender.unbounded_send(number).unwrap())
                 })
             })
             .collect();
@@ -361,7 +362,7 @@ fn a_channel_between_threads_and_tasks_loses_nothing() {
             .map(|_| {
                 let sender = sender.clone();
                 runtime.spawn(async move {
-                    for number in 1..=5_000 {
+                    for number in 1..=EACH {
                         sender.unbounded_send(number).unwrap();
                         if number % 16 == 0 {
                             yield_now().await;
@@ -373,7 +374,7 @@ fn a_channel_between_threads_and_tasks_loses_nothing() {
         drop(sender);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         tasks.into_iter().for_each(|task| runtime.block_on(task).unwrap());
-        assert_eq!(runtime.block_on(sum).unwrap(), 4 * 5_000 * 5_001 / 2);
+        assert_eq!(runtime.block_on(sum).unwrap(), 4 * EACH * (EACH + 1) / 2);
     });
 }
 
@@ -433,7 +434,7 @@ fn runtimes_without_a_search_phase_lose_nothing_either() {
     watchdog(PATIENCE, || {
         let runtime = Runtime::builder().workers(3).search(Duration::ZERO).build().unwrap();
         let over = Arc::new(AtomicBool::new(false));
-        let (a, a_watch) = Probe::new(std::iter::repeat_n(Step::Wait, 2_000));
+        let (a, a_watch) = Probe::new(std::iter::repeat_n(Step::Wait, scaled(2_000)));
         let task = runtime.spawn(a);
         let waker = std::thread::spawn({
             let (over, watch) = (over.clone(), a_watch.clone());
@@ -447,6 +448,6 @@ fn runtimes_without_a_search_phase_lose_nothing_either() {
         runtime.block_on(task).unwrap();
         over.store(true, Ordering::SeqCst);
         waker.join().unwrap();
-        a_watch.assert_counts(2_001, 1);
+        a_watch.assert_counts(scaled(2_000) + 1, 1);
     });
 }
