@@ -10,5 +10,6 @@ pub mod cli;
 pub mod context;
 pub mod goal;
 pub mod harness;
+pub mod peers;
 pub mod report;
 pub mod stats;
