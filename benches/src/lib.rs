@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod context;
+pub mod executor;
 pub mod goal;
 pub mod harness;
 pub mod peers;
