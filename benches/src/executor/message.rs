@@ -20,7 +20,7 @@ use crate::stats::Spread;
 /// Tasks that yield together, and how often each does.
 pub const YIELDING: [u32; 2] = [200, 1_000];
 /// How often a task yields that is alone.
-const YIELDS_ALONE: u32 = 20_000;
+pub const YIELDS_ALONE: u32 = 20_000;
 
 /// Spawns `tasks` from a task and waits for all of them: one batch.
 pub fn all<E: Executor, F: Future<Output = ()> + Send + 'static>(
