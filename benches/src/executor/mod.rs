@@ -9,6 +9,7 @@
 //! for the three that cannot be stopped, whose threads are parked. So nobody's idle workers disturb the others, nor fill
 //! the allocator's arenas.
 
+pub mod carried;
 pub mod cli;
 pub mod measure;
 pub mod message;
@@ -33,8 +34,8 @@ pub const BARE: &str = Heirloom::<0>::NAME;
 
 /// Everyone who builds with the workspace.
 pub fn contenders() -> Vec<Contender> {
-    vec![
-        row::with_timers::<Heirloom<8>>(),
+    let mut all = vec![
+        row::with_timers::<Heirloom<8>>().with_contexts(),
         row::with_timers::<Heirloom<0>>(),
         row::with_timers::<Tokio<true>>(),
         row::with_timers::<Tokio<false>>(),
@@ -46,5 +47,7 @@ pub fn contenders() -> Vec<Contender> {
         row::without_timers::<Executors>(),
         row::with_timers::<Smolscale>(),
         row::one_core(),
-    ]
+    ];
+    all.extend(row::carriers());
+    all
 }

@@ -1,5 +1,6 @@
 //! Rows, what they ask and what we want to reach, and who takes part.
 
+use super::carried::{self, Polls, Spawns};
 use super::plan::Plan;
 use super::{message, spawn, timers, work};
 use crate::peers::{Executor, Timers};
@@ -77,6 +78,10 @@ const fn speed_up(reach: f64) -> Part {
     Part { name: "", unit: "ns", compared: Compared::Faster(ONE_CORE), reach: Some(Reach::AtLeast(reach)) }
 }
 
+const fn variables(name: &'static str, unit: &'static str) -> Part {
+    Part { name, unit, compared: Compared::Itself, reach: Some(Reach::AtMost(0.6)) }
+}
+
 const fn row(name: &'static str, question: &'static str, parts: &'static [Part]) -> Row {
     Row { name, question, parts }
 }
@@ -125,6 +130,24 @@ pub const ROWS: &[Row] = &[
     row("limit-yields", "a limit of 1 s around a future that yields once", &[time(0.20)]),
     row("timer-cancel", "a timer of 1 s registered and dropped", &[time(0.50)]),
     row("wake", "a thread wakes a task, all workers parked; until the poll, median", &[time(0.75)]),
+    row(
+        "context-spawn",
+        "what a context adds to a spawn, in uncontended clones and drops of an Arc; per number of variables",
+        &[
+            variables("1 variable", "Arcs"),
+            variables("8 variables", "Arcs"),
+            variables("32 variables", "Arcs"),
+        ],
+    ),
+    row(
+        "context-poll",
+        "what a context adds to a poll, in swaps of a thread-local pointer; per number of variables",
+        &[
+            variables("1 variable", "swaps"),
+            variables("8 variables", "swaps"),
+            variables("32 variables", "swaps"),
+        ],
+    ),
 ];
 
 /// A contender with timers, in all rows.
@@ -171,4 +194,27 @@ pub fn one_core() -> Contender {
         ("fork-join-work", work::one_core_1us),
     ];
     Contender { name: ONE_CORE, rows }
+}
+
+/// What carries contexts on tokio, in the two rows about that.
+pub fn carriers() -> Vec<Contender> {
+    let carrier = |name, spawn: Sampler, poll: Sampler| Contender {
+        name,
+        rows: vec![("context-spawn", spawn), ("context-poll", poll)],
+    };
+    vec![
+        carrier("arc-by-hand", carried::by_hand::<Spawns>, carried::by_hand::<Polls>),
+        carrier("opentelemetry", carried::opentelemetry::<Spawns>, carried::opentelemetry::<Polls>),
+        carrier("task-locals", carried::task_locals::<Spawns>, carried::task_locals::<Polls>),
+    ]
+}
+
+impl Contender {
+    /// Ours, also in the two rows about contexts, which bind variables themselves.
+    pub fn with_contexts(mut self) -> Contender {
+        let rows: [(&'static str, Sampler); 2] =
+            [("context-spawn", carried::ours::<Spawns>), ("context-poll", carried::ours::<Polls>)];
+        self.rows.extend(rows);
+        self
+    }
 }
