@@ -8,7 +8,9 @@
 
 pub mod cli;
 pub mod context;
+pub mod executor;
 pub mod goal;
 pub mod harness;
+pub mod peers;
 pub mod report;
 pub mod stats;
