@@ -154,25 +154,40 @@ impl Owned {
 }
 
 impl Drop for Owned {
+    #[inline]
     fn drop(&mut self) {
-        let mut word = self.0;
+        let word = self.0;
         if word.0.is_null() {
             return;
         }
-        let _hold = reaper::hold();
-        // A layer that was taken away while it was entered still has its outside, and that perhaps another: a loop.
-        loop {
-            word = match word.target() {
-                Target::Nothing | Target::Closed => return,
-                // SAFETY: the word owns a handle.
-                Target::Snapshot(head) => return give_back(unsafe { Bindings::from_raw(head.as_ptr()) }),
-                Target::Frame(frame) => {
-                    // SAFETY: the word owns the frame, which `from_frame` or `write` leaked.
-                    let frame = unsafe { Box::from_raw(frame.as_ptr()) };
-                    frame.outside
-                }
-            };
+        if let Target::Snapshot(head) = word.target() {
+            // SAFETY: the word owns a handle.
+            return give_back(unsafe { Bindings::from_raw(head.as_ptr()) });
         }
+        // SAFETY: the word owns a frame.
+        unsafe { drop_frames(word) }
+    }
+}
+
+/// Drops a frame, and what it keeps.
+///
+/// # Safety
+/// The word owns what it points to, and gives it up.
+#[cold]
+unsafe fn drop_frames(mut word: Word) {
+    let _hold = reaper::hold();
+    // A layer that was taken away while it was entered still has its outside, and that perhaps another: a loop.
+    loop {
+        word = match word.target() {
+            Target::Nothing | Target::Closed => return,
+            // SAFETY: the word owns a handle.
+            Target::Snapshot(head) => return give_back(unsafe { Bindings::from_raw(head.as_ptr()) }),
+            Target::Frame(frame) => {
+                // SAFETY: the word owns the frame, which `from_frame` or `write` leaked.
+                let frame = unsafe { Box::from_raw(frame.as_ptr()) };
+                frame.outside
+            }
+        };
     }
 }
 
@@ -384,9 +399,11 @@ pub(crate) fn seen(id: Id) -> Option<Value> {
 /// Settles what stands on the slot's word, before the word or what it points to changes.
 #[inline]
 fn settle(slot: &Slot) {
-    if !slot.pins.get().is_null() || !slot.lent.get().is_null() {
-        settle_now(slot);
+    if !slot.pins.get().is_null() || slot.credits.get() != 0 {
+        return settle_now(slot);
     }
+    slot.lent.set(ptr::null_mut());
+    slot.batch.set(1);
 }
 
 #[cold]

@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::fence;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -159,6 +161,12 @@ impl Schedule for Blocking {
         // Whoever takes the task may end it, and the runtime, while we are in here.
         let _keep = task.reference();
         shared.blocking.submit(task);
+    }
+
+    fn launch(shared: &Shared, task: Runnable) {
+        // Pairs with the fence in `Runtime::end`: either this task is seen there, or that it is closed here.
+        fence(SeqCst);
+        if shared.closing.load(Relaxed) { drop(task) } else { shared.blocking.submit(task) }
     }
 
     unsafe fn free(task: NonNull<Header>) {

@@ -73,7 +73,8 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        launch::<F, Workers>(&self.shared, future, parts(Context::inherited()))
+        let place = Location::caller();
+        launch::<F, Workers>(&self.shared, future, || parts(place, Context::inherited()))
     }
 
     /// Spawns a task on this runtime in an explicit context; see [`spawn_in`](crate::spawn_in).
@@ -83,7 +84,8 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        launch::<F, Workers>(&self.shared, future, parts(context))
+        let place = Location::caller();
+        launch::<F, Workers>(&self.shared, future, || parts(place, context))
     }
 
     /// Spawns a task on this runtime that belongs to nobody; see [`spawn_background`](crate::spawn_background).
@@ -95,7 +97,7 @@ impl Handle {
     {
         let live = Live::new(self.shared.root.clone());
         let parts = Parts { live, place: Location::caller(), name: None };
-        let handle = launch::<F, Workers>(&self.shared, future, parts);
+        let handle = launch::<F, Workers>(&self.shared, future, || parts);
         let abort = handle.abort_handle();
         handle.detach();
         abort
@@ -108,7 +110,7 @@ impl Handle {
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        launch_blocking(&self.shared, f, parts(Context::inherited()))
+        launch_blocking(&self.shared, f, parts(Location::caller(), Context::inherited()))
     }
 
     /// What the runtime is doing.
@@ -172,16 +174,15 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    launch::<_, Blocking>(shared, Call::new(f, Arc::clone(shared)), parts)
+    launch::<_, Blocking>(shared, Call::new(f, Arc::clone(shared)), || parts)
 }
 
 /// A task's parts in `context`, with the spawner's deadline.
-#[track_caller]
 #[inline]
-pub(crate) fn parts(context: Context) -> Parts {
+pub(crate) fn parts(place: &'static Location<'static>, context: Context) -> Parts {
     let mut live = Live::new(context);
     live.set_execution(inherited_execution());
-    Parts { live, place: Location::caller(), name: None }
+    Parts { live, place, name: None }
 }
 
 /// The deadline follows ownership, eagerness does not.

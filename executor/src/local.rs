@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::pin::pin;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -131,7 +132,7 @@ impl LocalSet {
     where
         F: Future + 'static,
     {
-        self.launch(future, parts(heirloom_context::Context::inherited()))
+        self.launch(future, parts(Location::caller(), heirloom_context::Context::inherited()))
     }
 
     fn launch<F>(&self, future: F, parts: Parts) -> JoinHandle<F::Output>
@@ -244,7 +245,7 @@ pub fn spawn_local<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
 {
-    launch_current(future, parts(heirloom_context::Context::inherited()))
+    launch_current(future, parts(Location::caller(), heirloom_context::Context::inherited()))
 }
 
 #[track_caller]

@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::future::Future;
+use std::panic::Location;
 
 use heirloom_context::Context;
 
 use crate::handle::{Handle, launch_blocking, parts, with_current};
 use crate::join_handle::{AbortHandle, JoinHandle};
 use crate::parked;
-use crate::scheduler::shared::{Workers, launch};
+use crate::scheduler::shared::launch_here;
 
 /// Runs a future on the calling thread, in a copy of its context, and returns the output.
 ///
@@ -61,8 +62,8 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let parts = parts(Context::inherited());
-    with_current(|shared| launch::<F, Workers>(shared, future, parts))
+    let place = Location::caller();
+    launch_here(future, || parts(place, Context::inherited()))
 }
 
 /// Spawns a task in `context`, taken as given. [`Context::empty`] is a fresh one. The deadline is the caller's.
@@ -83,8 +84,8 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let parts = parts(context);
-    with_current(|shared| launch::<F, Workers>(shared, future, parts))
+    let place = Location::caller();
+    launch_here(future, || parts(place, context))
 }
 
 /// Spawns a task that belongs to nobody: a connection pool, a keep-alive, a refresher, an accept loop.
@@ -133,6 +134,6 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    let parts = parts(Context::inherited());
+    let parts = parts(Location::caller(), Context::inherited());
     with_current(|shared| launch_blocking(shared, f, parts))
 }

@@ -104,6 +104,12 @@ pub(crate) fn is_inside(runtime: &Arc<Shared>) -> bool {
     }
 }
 
+/// The runtime this thread belongs to, for as long as what entered it is not left; or null.
+#[inline]
+pub(crate) fn runtime() -> *const Arc<Shared> {
+    RUNTIME.get()
+}
+
 /// Calls `f` with the runtime this thread belongs to.
 #[inline]
 pub(crate) fn with_runtime<R>(f: impl FnOnce(Option<&Arc<Shared>>) -> R) -> R {

@@ -21,6 +21,7 @@ use crate::accompanied::{self, Accompanied, Hooks};
 use crate::blocking::Pool;
 use crate::builder::PanicPolicy;
 use crate::join_handle::JoinHandle;
+use crate::runtime::default_runtime;
 use crate::task::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::page::{self, Heap};
 use crate::task::{Schedule, TaskMeta};
@@ -228,11 +229,19 @@ impl Schedule for Workers {
         });
     }
 
+    #[inline]
     fn launch(shared: &Shared, task: Runnable) {
         current::with_worker(shared, |worker| match worker {
-            Some(worker) => worker.push_next(task),
-            // Whoever spawns keeps what is shared.
-            None => shared.inject(task),
+            // If it does not see yet that the runtime is being closed, it looks through its heap when it ends.
+            Some(worker) if !shared.closing.load(Relaxed) => worker.push_next(task),
+            // Dropped, it is cancelled.
+            Some(_) => drop(task),
+            None => {
+                // Pairs with the fence in `Runtime::end`: either this task is seen there, or that it is closed here.
+                fence(SeqCst);
+                // Whoever spawns keeps what is shared.
+                if shared.closing.load(Relaxed) { drop(task) } else { shared.inject(task) }
+            }
         });
     }
 
@@ -265,7 +274,11 @@ impl Schedule for Workers {
 
 /// Spawns a task on a runtime; if that is being shut down, the task is cancelled.
 #[inline]
-pub(crate) fn launch<F, S>(shared: &Arc<Shared>, future: F, parts: Parts) -> JoinHandle<F::Output>
+pub(crate) fn launch<F, S>(
+    shared: &Arc<Shared>,
+    future: F,
+    parts: impl FnOnce() -> Parts,
+) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
@@ -274,58 +287,75 @@ where
     if ambients.is_empty() && hooks.is_none() {
         return begin::<F, S>(shared, future, parts, |_| {});
     }
+    launch_accompanied::<F, S>(shared, future, parts())
+}
+
+#[cold]
+fn launch_accompanied<F, S>(shared: &Arc<Shared>, future: F, parts: Parts) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+    S: Schedule<Shared = Shared>,
+{
+    let Shared { ambients, hooks, .. } = &**shared;
     let context = parts.live.snapshot();
     let accompanied = Accompanied::new(future, ambients.capture(), hooks.clone());
-    begin::<_, S>(shared, accompanied, parts, |task| {
-        if let Some(hooks) = hooks {
-            let task = TaskMeta::of(task);
-            accompanied::call(|| hooks.on_spawn(&task, &context));
-        }
-    })
+    begin::<_, S>(
+        shared,
+        accompanied,
+        || parts,
+        |task| {
+            if let Some(hooks) = hooks {
+                let task = TaskMeta::of(task);
+                accompanied::call(|| hooks.on_spawn(&task, &context));
+            }
+        },
+    )
 }
 
 #[inline]
 fn begin<F, S>(
     shared: &Arc<Shared>,
     future: F,
-    parts: Parts,
+    parts: impl FnOnce() -> Parts,
     spawned: impl FnOnce(&Header),
 ) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
 {
-    current::with_worker(&**shared, |worker| {
-        // SAFETY: slots of this class from heaps of this runtime; the future and its output are `Send`.
-        let Spawned { runnable, join } = unsafe {
-            let slot = match worker {
-                Some(worker) => {
-                    let (heap, owner) = worker.heap();
-                    Counters::add(&worker.remote().counters.spawned);
-                    heap.take(owner, cell::class::<F>(), shared)
-                }
-                None => {
-                    shared.outside.spawned.fetch_add(1, Release);
-                    shared.outside_heap().take_locked(cell::class::<F>(), shared)
-                }
-            };
-            cell::spawn::<F, S>(slot, future, parts)
-        };
-        spawned(runnable.header());
-        match worker {
-            // If it does not see yet that the runtime is being closed, it looks through its heap when it ends.
-            Some(_) => {}
-            // Pairs with the fence in `close`: either this task is seen there, or that it is closed here.
-            None => fence(SeqCst),
-        }
-        if shared.closing.load(Relaxed) {
-            // Dropped, it is cancelled.
-            drop(runnable);
-        } else {
-            S::launch(shared, runnable);
-        }
-        join
-    })
+    // Made first, for it may run users' code; and not before it is needed. Neither it nor the future is moved through a
+    // closure: what was written in pieces and is then copied as a whole makes the processor wait.
+    let parts = parts();
+    // SAFETY: slots of this class from heaps of this runtime; the future and its output are `Send`.
+    let Spawned { runnable, join } = unsafe {
+        let slot = current::with_worker(&**shared, |worker| match worker {
+            Some(worker) => {
+                let (heap, owner) = worker.heap();
+                Counters::add(&worker.remote().counters.spawned);
+                heap.take(owner, cell::class::<F>(), shared)
+            }
+            None => {
+                shared.outside.spawned.fetch_add(1, Release);
+                shared.outside_heap().take_locked(cell::class::<F>(), shared)
+            }
+        });
+        cell::spawn::<F, S>(slot, future, parts)
+    };
+    spawned(runnable.header());
+    S::launch(shared, runnable);
+    join
+}
+
+/// As [`launch`], on the runtime this thread belongs to, else on the default one.
+#[inline]
+pub(crate) fn launch_here<F>(future: F, parts: impl FnOnce() -> Parts) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    // SAFETY: current until this function has returned, by whoever called what called it.
+    let shared = unsafe { current::runtime().as_ref() };
+    let shared = shared.unwrap_or_else(|| default_runtime().shared());
+    launch::<F, Workers>(shared, future, parts)
 }
 
 impl fmt::Debug for Shared {

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 
 use heirloom_context::{Context, ContextCell, ContextFutureExt};
 
@@ -94,7 +95,7 @@ impl Builder {
             Start::Overlay(over) => (Context::inherited().overlaid(&over), None),
             Start::Cell(cell) => (Context::empty(), Some(cell)),
         };
-        (Parts { name: self.name.take(), ..handle::parts(context) }, cell)
+        (Parts { name: self.name.take(), ..handle::parts(Location::caller(), context) }, cell)
     }
 
     fn runtime(&mut self) -> Handle {
@@ -111,8 +112,8 @@ impl Builder {
         let (parts, cell) = self.parts();
         let runtime = self.runtime();
         match cell {
-            None => launch::<_, Workers>(runtime.shared(), future, parts),
-            Some(cell) => launch::<_, Workers>(runtime.shared(), future.in_cell(cell), parts),
+            None => launch::<_, Workers>(runtime.shared(), future, || parts),
+            Some(cell) => launch::<_, Workers>(runtime.shared(), future.in_cell(cell), || parts),
         }
     }
 

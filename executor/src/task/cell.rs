@@ -92,16 +92,6 @@ pub(crate) unsafe fn output_of<T>(task: NonNull<Header>) -> *mut Outcome<T> {
     unsafe { task.as_ptr().byte_add(task.as_ref().vtable.stage).cast() }
 }
 
-/// Whether a task's output is one that its future has returned.
-///
-/// # Safety
-/// The caller has the stage, which is an output of this type.
-#[inline]
-pub(crate) unsafe fn is_returned<T>(task: NonNull<Header>) -> bool {
-    // SAFETY: says the caller.
-    matches!(unsafe { &*output_of::<T>(task) }, Outcome::Returned(_))
-}
-
 /// Where a future's cell goes.
 pub(crate) const fn class<F: Future>() -> &'static Class {
     const { &Class::of(Layout::new::<Cell<F>>()) }

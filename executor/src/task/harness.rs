@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use heirloom_context::raw;
 
-use super::cell::{self, Cell, Header, Outcome, Runnable, Stage, VTable, release};
+use super::cell::{Cell, Header, Outcome, Runnable, Stage, VTable, release};
 use super::state::{Close, Rest, Seal, Start};
 use super::{Schedule, current, page, waker};
 
@@ -194,7 +194,12 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside,
         let mut joiner = None;
         match task.state.seal() {
             Seal::Unclaimed => {
-                if std::mem::needs_drop::<F::Output>() || !cell::is_returned::<F::Output>(header) {
+                if std::mem::needs_drop::<F::Output>()
+                    || !matches!(
+                        &*(*header.cast::<Cell<F>>().as_ref().stage.get()).output,
+                        Outcome::Returned(_)
+                    )
+                {
                     let stage = header.cast::<Cell<F>>().as_ref().stage.get();
                     quietly(|| ManuallyDrop::drop(&mut (*stage).output));
                 }

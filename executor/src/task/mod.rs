@@ -99,7 +99,7 @@ pub(crate) trait Schedule: 'static {
     /// Takes a task that was woken, or spawned.
     fn schedule(shared: &Self::Shared, task: Runnable);
 
-    /// Takes a task that was spawned, by somebody who keeps what is shared.
+    /// Takes a task that was spawned, by somebody who keeps what is shared. If that accepts no more, the task is cancelled.
     fn launch(shared: &Self::Shared, task: Runnable) {
         Self::schedule(shared, task);
     }
