@@ -2,6 +2,8 @@
 //!
 //! An addition is the difference of two numbers that are much larger and noisy. So a sample alternates, without and with,
 //! and again, on one runtime, and takes the median of the neighbours' differences. What it is divided by is timed in between.
+//! There is one worker: with two, the time per operation is half of what an addition costs, or more when they disturb
+//! each other, and flips between the two.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -12,13 +14,15 @@ use std::time::Instant;
 use opentelemetry::context::FutureExt as _;
 
 use super::message::YIELDING;
-use super::plan::{Plan, WORKERS};
+use super::plan::Plan;
 use super::tools::Countdown;
 use crate::context::typed::{self, TASK_LOCAL_KEYS};
 use crate::harness::{Sample, repeat};
 use crate::peers::{Executor, Heirloom, Tokio};
 use crate::stats::Spread;
 
+/// Worker threads in these rows.
+const WORKERS: usize = 1;
 /// Without and with: so many times.
 const PAIRS: u32 = 15;
 /// Tasks of a batch that spawns.

@@ -13,6 +13,7 @@ pub mod carried;
 pub mod cli;
 pub mod measure;
 pub mod message;
+pub mod parked;
 pub mod plan;
 pub mod print;
 pub mod row;
