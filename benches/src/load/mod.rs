@@ -1,11 +1,16 @@
 //! The load test, part by part.
 
 pub mod check;
+pub mod drive;
+pub mod executor;
 pub mod interrupt;
 pub mod machine;
+pub mod options;
+pub mod outcome;
 pub mod price;
 pub mod probe;
 pub mod record;
+pub mod scenario;
 pub mod schedule;
 
 #[cfg(test)]
