@@ -181,7 +181,7 @@ pub fn measure(row: &'static str, case: Case, plan: Plan) -> Measured {
 }
 
 /// Whose turn it is: every second round the order is rotated by one, and in between it runs backwards.
-fn turn(round: usize, position: usize, count: usize) -> usize {
+pub(crate) fn turn(round: usize, position: usize, count: usize) -> usize {
     let position = if round % 2 == 1 { count - 1 - position } else { position };
     (position + round / 2) % count
 }

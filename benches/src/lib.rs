@@ -9,6 +9,7 @@
 
 pub mod cli;
 pub mod context;
+pub mod executor;
 pub mod goal;
 pub mod harness;
 pub mod load;

@@ -22,7 +22,6 @@ pub mod async_executor;
 pub mod executors;
 pub mod futures_pool;
 pub mod heirloom;
-pub mod nexosim;
 pub mod smol;
 pub mod smolscale;
 pub mod static_executor;
@@ -33,7 +32,7 @@ pub mod tokio_current;
 pub use self::threads::Threads;
 pub use self::{
     async_executor::AsyncExecutor, executors::Executors, futures_pool::FuturesPool, heirloom::Heirloom,
-    nexosim::Nexosim, smol::Smol, smolscale::Smolscale, static_executor::StaticAsyncExecutor, tokio::Tokio,
+    smol::Smol, smolscale::Smolscale, static_executor::StaticAsyncExecutor, tokio::Tokio,
     tokio_current::TokioCurrent,
 };
 

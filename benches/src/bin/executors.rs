@@ -1,0 +1,17 @@
+//! How fast is Heirloom beside other executors, with contexts on?
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use heirloom_benches::executor::cli::{self, Options};
+use heirloom_benches::executor::plan::WORKERS;
+use heirloom_benches::executor::{self, row};
+use heirloom_benches::peers::smol;
+
+fn main() -> ExitCode {
+    if let Err(error) = smol::want_threads(WORKERS) {
+        eprintln!("cannot start anew with the environment that smol needs: {error}");
+        return ExitCode::from(1);
+    }
+    cli::run(&Options::parse(), row::ROWS, executor::contenders())
+}
