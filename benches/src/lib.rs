@@ -4,6 +4,7 @@
 //! ratio between neighbours in time; [`stats`] condenses the rounds, [`goal`] judges ratios, [`report`] prints and
 //! saves them, [`cli`] holds the options all programs share. None of these knows what is measured. [`context`] holds
 //! the questions about contexts; the peers (opentelemetry, tokio's task locals, persistent maps) appear there only.
+//! [`load`] is another program altogether: whole scenarios on whole executors, with latencies.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod context;
 pub mod executor;
 pub mod goal;
 pub mod harness;
+pub mod load;
 pub mod peers;
 pub mod report;
 pub mod stats;

@@ -44,6 +44,13 @@ struct Started {
     runtime: Mutex<Option<Runtime>>,
 }
 
+impl<const BOUND: usize> Heirloom<BOUND> {
+    /// The runtime's handle, which also tells its numbers.
+    pub fn handle(&self) -> &'static Handle {
+        &self.0.handle
+    }
+}
+
 impl<const BOUND: usize> Executor for Heirloom<BOUND> {
     const NAME: &'static str = match BOUND {
         0 => "heirloom-bare",

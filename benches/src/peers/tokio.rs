@@ -22,6 +22,13 @@ struct Started {
     runtime: Mutex<Option<Runtime>>,
 }
 
+impl<const IO: bool> Tokio<IO> {
+    /// The runtime's handle, which also tells its numbers.
+    pub fn handle(&self) -> &'static Handle {
+        &self.0.handle
+    }
+}
+
 impl<const IO: bool> Executor for Tokio<IO> {
     const NAME: &'static str = if IO { "tokio" } else { "tokio-no-io" };
 

@@ -1,0 +1,10 @@
+//! What does the executor do on this machine, under load, beside others, and does every task see its own context?
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use heirloom_benches::load;
+
+fn main() -> ExitCode {
+    load::main()
+}

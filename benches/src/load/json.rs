@@ -1,0 +1,143 @@
+//! The report in JSON, which is also what `--baseline` reads.
+
+use serde_json::{Value, json};
+
+use super::drive::Load;
+use super::machine::version_of;
+use super::outcome::{Outcome, Run};
+use super::record::{Metric, Tally};
+use super::text::QUANTILES;
+
+/// The version of the schema. It changes when a reader of the last one would misread this one.
+pub const SCHEMA: u64 = 1;
+
+/// Most points of a timeline: more say no more.
+const TICKS: usize = 600;
+
+/// Everything.
+pub fn report(outcome: &Outcome) -> Value {
+    let machine = &outcome.machine;
+    let price = &outcome.price;
+    let mut names: Vec<&str> = outcome.runs.iter().map(|run| run.executor).collect();
+    names.sort_unstable();
+    names.dedup();
+    let versions: serde_json::Map<String, Value> =
+        names.into_iter().map(|name| (name.to_owned(), json!(version_of(name)))).collect();
+    json!({
+        "schema": SCHEMA,
+        "program": "heirloom load",
+        "versions": versions,
+        "machine": {
+            "processors": machine.processors,
+            "processor": machine.processor,
+            "system": machine.system,
+            "memory_bytes": machine.memory,
+            "rustc": machine.rustc,
+            "optimised": machine.optimised,
+        },
+        "settings": settings(outcome),
+        "interrupted": outcome.interrupted,
+        "context_ns": {
+            "variables": price.variables,
+            "fork": price.fork,
+            "read": price.read,
+            "set": price.set,
+            "arc_clone_and_drop": price.arc,
+        },
+        "runs": outcome.runs.iter().map(run).collect::<Vec<_>>(),
+    })
+}
+
+fn settings(outcome: &Outcome) -> Value {
+    let settings = &outcome.settings;
+    json!({
+        "workers": settings.workers,
+        "variables": settings.variables,
+        "sample": settings.sample,
+        "seed": settings.seed,
+        "smoke": settings.smoke,
+    })
+}
+
+/// Who started requests.
+pub fn load(load: Load) -> Value {
+    match load {
+        Load::Closed { clients } => json!({ "loop": "closed", "clients": clients }),
+        Load::Open { per_second, most_in_flight } => {
+            json!({ "loop": "open", "rate": per_second, "most_in_flight": most_in_flight })
+        }
+    }
+}
+
+fn run(run: &Run) -> Value {
+    let (measured, all) = (run.measured(), run.all());
+    let distributions: serde_json::Map<String, Value> = Metric::ALL
+        .into_iter()
+        .filter_map(|metric| Some((metric.key().to_owned(), distribution(run, metric)?)))
+        .collect();
+    let queue = run.queue_depth().map(|(mean, most)| json!({ "mean": mean, "most": most }));
+    let memory = run.memory().map(|(start, peak, end)| json!({ "start": start, "peak": peak, "end": end }));
+    let rates =
+        run.rounds.iter().map(|round| round.measured.get(Tally::Units) as f64 / round.window.as_secs_f64());
+    json!({
+        "scenario": run.about.name,
+        "executor": run.executor,
+        "load": load(run.load),
+        "unit": run.about.unit,
+        "measured_seconds": run.window().as_secs_f64(),
+        "throughput": run.throughput(),
+        "throughput_by_round": rates.collect::<Vec<f64>>(),
+        "requests": measured.get(Tally::Finished),
+        "unfinished": run.unfinished(),
+        "behind": run.behind(),
+        "timed_out": measured.get(Tally::TimedOut),
+        "early_timers": all.get(Tally::Early),
+        "latency_ns": distributions,
+        "processors_busy": run.processors(),
+        "processors_busy_by_others": run.others(),
+        "workers_busy": run.busy(),
+        "steals": run.counted(|seen| seen.steals),
+        "parks": run.counted(|seen| seen.parks),
+        "queue_depth": queue,
+        "memory_bytes": memory,
+        "context": {
+            "carried": run.carries,
+            "checks": all.get(Tally::Checks),
+            "violations": run.violations(),
+            "first_violations": run.rounds.iter().flat_map(|round| &round.violations).collect::<Vec<_>>(),
+        },
+        "timeline": timeline(run),
+    })
+}
+
+/// Quantiles by name, and the curve between them.
+fn distribution(run: &Run, metric: Metric) -> Option<Value> {
+    let histogram = run.histograms.get(metric)?;
+    let mut value = serde_json::Map::new();
+    value.insert("count".to_owned(), json!(histogram.len()));
+    value.insert("mean".to_owned(), json!(histogram.mean()));
+    for (quantile, name) in QUANTILES {
+        value.insert(name.to_owned(), json!(histogram.value_at_quantile(quantile)));
+    }
+    let curve = histogram.iter_quantiles(4).map(|step| {
+        json!([step.quantile_iterated_to(), histogram.value_at_quantile(step.quantile_iterated_to())])
+    });
+    value.insert("curve".to_owned(), curve.collect());
+    Some(Value::Object(value))
+}
+
+fn timeline(run: &Run) -> Value {
+    let ticks = run.timed_ticks();
+    let step = ticks.len().div_ceil(TICKS).max(1);
+    let tick = |(at, tick): &(f64, &super::outcome::Tick)| {
+        json!({
+            "at": at,
+            "throughput": tick.units_per_second,
+            "in_flight": tick.in_flight,
+            "memory_bytes": tick.memory,
+            "queued": tick.queued,
+            "busy": tick.busy,
+        })
+    };
+    ticks.iter().step_by(step).map(tick).collect()
+}

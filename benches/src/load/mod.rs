@@ -1,0 +1,380 @@
+//! The load test: what the executor does on a machine under load, beside others, and whether every task sees its own
+//! context.
+//!
+//! ```text
+//!   options ──► mod (turns of executors) ──► drive (one round) ──► scenario ──► executor
+//!                     │                        │     │
+//!                     │            schedule ───┘     ├── probe, check ──► record (per thread)
+//!                     │                              └── machine
+//!                     └──► outcome ──► text, json, html, baseline
+//! ```
+//!
+//! What measuring costs. A request reads the clock twice and adds to one histogram: some 70 ns. A task that is not timed pays
+//! a branch a poll, and 8 bytes. One that is (`--sample`, one in 16) pays an allocation or two, two clock reads a poll, and
+//! a waker of ours around the executor's: some 150 ns a poll. A check reads one variable; one in four points has one.
+//! All executors are measured by the same code; those that carry no context bind and check nothing.
+
+pub mod baseline;
+pub mod check;
+pub mod drive;
+pub mod executor;
+pub mod html;
+pub mod interrupt;
+pub mod json;
+pub mod machine;
+pub mod options;
+pub mod outcome;
+pub mod price;
+pub mod probe;
+pub mod progress;
+pub mod record;
+pub mod scenario;
+pub mod schedule;
+pub mod svg;
+pub mod text;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::peers::{self, AsyncExecutor, Smol};
+use baseline::Baseline;
+use check::Rules;
+use drive::{Live, Plan};
+use executor::{Loadable, Ours, TokioMain};
+use interrupt::Interrupt;
+use machine::Machine;
+use options::Options;
+use outcome::{Outcome, Round, Run};
+use price::Price;
+use progress::Progress;
+use scenario::{Fanout, Kind, PingPong, Scenario, Service, Soak, Spawn, Timers};
+
+/// The program.
+pub fn main() -> ExitCode {
+    let options = Options::parse();
+    match prepared(&options) {
+        Ok(code) => code,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Everything that can be refused is refused before anything runs.
+fn prepared(options: &Options) -> Result<ExitCode, String> {
+    if options.list {
+        let mut out = String::new();
+        for about in Kind::ALL.map(Kind::about) {
+            out.push_str(&format!("{:<10} {}\n", about.name, about.text));
+        }
+        return Ok(print(&out));
+    }
+    // Read first: the same file may be written at the end.
+    let baseline = options.baseline.as_deref().map(Baseline::read).transpose()?;
+    if let Some(baseline) = &baseline {
+        baseline.fits(options).map_err(|why| format!("the baseline cannot be compared with: {why}"))?;
+    }
+    if options.executors.contains(&Smol::LABEL) {
+        // Its global executor reads the number of threads from the environment: this program may start anew here.
+        let workers = options.settings.workers;
+        peers::smol::want_threads(workers).map_err(|error| format!("cannot start anew for smol: {error}"))?;
+    }
+    let json = options.json.as_deref().map(writable).transpose()?;
+    let html = options.html.as_deref().map(writable).transpose()?;
+    let interrupt = Interrupt::listen().map_err(|error| format!("cannot listen for Ctrl-C: {error}"))?;
+    let outcome = run(options, &interrupt).map_err(|error| format!("cannot start an executor: {error}"))?;
+    Ok(closing(options, &interrupt, &outcome, baseline.as_ref(), json, html))
+}
+
+/// Opens a file to be written at the end. What is in it stays until then.
+fn writable(path: &Path) -> Result<File, String> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    file.map_err(|error| format!("cannot write to {}: {error}", path.display()))
+}
+
+fn overwrite(mut file: File, text: &str) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.flush()
+}
+
+/// Prints; whoever reads no further has read enough.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("cannot write the report: {error}");
+            ExitCode::from(1)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Runs all scenarios on all executors, in turns.
+fn run(options: &Options, interrupt: &Interrupt) -> io::Result<Outcome> {
+    let settings = &options.settings;
+    let executors = options.executors.len();
+    let total: Duration = options.scenarios.iter().map(|&kind| settings.duration_of(kind)).sum();
+    let mut progress = Progress::new(options.quiet, total * executors as u32);
+    let price =
+        Price::measure(settings.variables, Duration::from_millis(if settings.smoke { 1 } else { 10 }));
+    // Those that carry no context bind and check none.
+    let carrying = Rules::new(settings.seed, settings.sample, settings.variables);
+    let bare = Rules::new(settings.seed, settings.sample, 0);
+    let mut runs = Vec::new();
+    for &kind in &options.scenarios {
+        if interrupt.is_raised() {
+            break;
+        }
+        let load = settings.load_of(kind.about());
+        let begin = |&name: &&'static str| {
+            Run::new(kind.about(), load, name, carries(name) && settings.variables > 0)
+        };
+        let mut group: Vec<Run> = options.executors.iter().map(begin).collect();
+        let rounds = settings.rounds_of(kind, executors);
+        let measured = settings.duration_of(kind) / rounds;
+        for round in 0..rounds as usize {
+            for position in 0..executors {
+                // Everyone comes first as often as last.
+                let at = if round % 2 == 1 { executors - 1 - position } else { position };
+                if interrupt.is_raised() {
+                    break;
+                }
+                let run = &mut group[at];
+                let plan = Plan {
+                    load,
+                    workers: settings.workers,
+                    warm_up: (measured / 10).clamp(Duration::from_millis(10), Duration::from_millis(300)),
+                    measured,
+                    tick: (settings.duration_of(kind) / 80)
+                        .clamp(Duration::from_millis(10), Duration::from_millis(500)),
+                    drain: Duration::from_secs(10).max(measured),
+                    rules: if run.carries { carrying } else { bare },
+                };
+                progress.begin(kind.about().name, run.executor);
+                run.add(one_round(kind, run.executor, &plan, interrupt, &mut |live| progress.show(live))?);
+                progress.end(measured);
+            }
+        }
+        group.retain(|run| !run.rounds.is_empty());
+        for run in &group {
+            let p99 = run
+                .quantile(record::Metric::EndToEnd, 0.99)
+                .map_or("-".to_owned(), |ns| text::time(ns as f64));
+            let (rate, unit) = (text::count(run.throughput()), run.about.unit);
+            progress.tell(&format!("{} on {}: {rate} {unit}/s, p99 {p99}", run.about.name, run.executor));
+        }
+        runs.extend(group);
+    }
+    progress.finish();
+    Ok(Outcome {
+        machine: Machine::this(),
+        settings: settings.clone(),
+        price,
+        runs,
+        interrupted: interrupt.is_raised(),
+    })
+}
+
+fn carries(executor: &str) -> bool {
+    executor == Ours::LABEL && Ours::CARRIES
+}
+
+fn one_round(
+    kind: Kind,
+    executor: &str,
+    plan: &Plan,
+    interrupt: &Interrupt,
+    look: &mut dyn FnMut(Live),
+) -> io::Result<Round> {
+    match executor {
+        TokioMain::LABEL => round_on::<TokioMain>(kind, plan, interrupt, look),
+        Smol::LABEL => round_on::<Smol>(kind, plan, interrupt, look),
+        AsyncExecutor::LABEL => round_on::<AsyncExecutor>(kind, plan, interrupt, look),
+        _ => round_on::<Ours>(kind, plan, interrupt, look),
+    }
+}
+
+fn round_on<E: Loadable>(
+    kind: Kind,
+    plan: &Plan,
+    interrupt: &Interrupt,
+    look: &mut dyn FnMut(Live),
+) -> io::Result<Round> {
+    fn round<S: Scenario, E: Loadable>(
+        plan: &Plan,
+        interrupt: &Interrupt,
+        look: &mut dyn FnMut(Live),
+    ) -> io::Result<Round> {
+        drive::round::<S, E>(plan, interrupt, look)
+    }
+    match kind {
+        Kind::Spawn => round::<Spawn, E>(plan, interrupt, look),
+        Kind::Fanout => round::<Fanout, E>(plan, interrupt, look),
+        Kind::PingPong => round::<PingPong, E>(plan, interrupt, look),
+        Kind::Timers => round::<Timers, E>(plan, interrupt, look),
+        Kind::Service => round::<Service, E>(plan, interrupt, look),
+        Kind::Soak => round::<Soak, E>(plan, interrupt, look),
+    }
+}
+
+/// Prints and writes everything, and decides on the code.
+fn closing(
+    options: &Options,
+    interrupt: &Interrupt,
+    outcome: &Outcome,
+    baseline: Option<&Baseline>,
+    json: Option<File>,
+    html: Option<File>,
+) -> ExitCode {
+    let mut report = text::report(outcome);
+    let worse = match baseline {
+        Some(baseline) => judge(&mut report, baseline, outcome, options.threshold),
+        None => false,
+    };
+    let mut failed = print(&report) != ExitCode::SUCCESS;
+    let json_text = format!("{:#}\n", json::report(outcome));
+    let html_text = html::report(outcome);
+    for (file, path, text) in [(json, &options.json, json_text), (html, &options.html, html_text)] {
+        if let (Some(file), Some(path)) = (file, path)
+            && let Err(error) = overwrite(file, &text)
+        {
+            eprintln!("cannot write to {}: {error}", path.display());
+            failed = true;
+        }
+    }
+    let wrong = outcome.runs.iter().any(|run| run.violations() > 0 || run.stuck() > 0);
+    if wrong || failed {
+        ExitCode::from(1)
+    } else if let Some(code) = interrupt.exit_code() {
+        ExitCode::from(code)
+    } else if worse {
+        ExitCode::from(3)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// Says what changed since the baseline, and whether anything got worse by more than the threshold.
+fn judge(report: &mut String, baseline: &Baseline, outcome: &Outcome, threshold: f64) -> bool {
+    let (changes, alone) = baseline.compare(&outcome.runs);
+    report.push_str("\nSince the baseline:\n");
+    for difference in baseline.differences(outcome) {
+        report.push_str(&format!("  NOTE  {difference}\n"));
+    }
+    let is_worse = |change: &&baseline::Change| change.worse_by > threshold;
+    for change in &changes {
+        let mark = if is_worse(&change) { "WORSE" } else { "     " };
+        report.push_str(&format!("  {mark} {change}\n"));
+    }
+    for label in alone {
+        report.push_str(&format!("        {label}: not in the baseline\n"));
+    }
+    let count = changes.iter().filter(is_worse).count();
+    let total = changes.len();
+    report.push_str(&match count {
+        0 => format!("  none of {total} numbers is worse by more than {threshold} %\n"),
+        count => format!("  {count} of {total} numbers are worse by more than {threshold} %\n"),
+    });
+    count > 0
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use check::take_violations;
+    use record::{Histograms, Metric, Tally, Totals};
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+    use std::time::Instant;
+
+    /// What a second of `spawn` on two workers would give: so many units, and each request so long.
+    pub(crate) fn outcome(units: u64, end_to_end: u64) -> Outcome {
+        let options = options::tests::parse(&["spawn", "--workers", "2", "--concurrency", "4"]).unwrap();
+        let about = Kind::Spawn.about();
+        let mut run = Run::new(about, options.settings.load_of(about), "heirloom", true);
+        let mut histograms = Histograms::default();
+        (0..1000).for_each(|_| histograms.record(Metric::EndToEnd, end_to_end));
+        let totals = Totals::of(&[(Tally::Units, units), (Tally::Started, 1000), (Tally::Finished, 1000)]);
+        run.add(Round {
+            window: Duration::from_secs(1),
+            measured: totals,
+            all: totals,
+            histograms,
+            unfinished: 0,
+            behind: 0,
+            processor_time: None,
+            others_time: None,
+            observed: Default::default(),
+            peak_memory: None,
+            timeline: Default::default(),
+            violations: Vec::new(),
+            interrupted: false,
+        });
+        let machine = Machine::this();
+        let price = Price { variables: 8, fork: 1.0, read: 1.0, set: 1.0, arc: 1.0 };
+        Outcome { machine, settings: options.settings, price, runs: vec![run], interrupted: false }
+    }
+
+    /// What is recorded belongs to the process: one test at a time that counts, or takes what others recorded.
+    pub(crate) fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A round that is too short to measure anything.
+    fn short_round<E: Loadable>(kind: Kind, load: drive::Load) -> Round {
+        let _alone = alone();
+        let plan = Plan {
+            load,
+            workers: 2,
+            warm_up: Duration::from_millis(10),
+            measured: Duration::from_millis(100),
+            tick: Duration::from_millis(10),
+            drain: Duration::from_secs(10),
+            rules: Rules::new(1, 2, 4),
+        };
+        let round = round_on::<E>(kind, &plan, &Interrupt::default(), &mut |_| {}).unwrap();
+        let _ = take_violations();
+        round
+    }
+
+    #[test]
+    fn every_scenario_ends_what_it_begins_and_sees_its_own_contexts() {
+        for kind in Kind::ALL {
+            let round = short_round::<Ours>(kind, drive::Load::Closed { clients: 8 });
+            assert_eq!(round.unfinished, 0, "{kind:?}");
+            assert!(round.all.get(Tally::Checks) > 0 && round.all.get(Tally::Finished) > 0, "{kind:?}");
+            assert_eq!(round.all.get(Tally::Violations), 0, "{kind:?}: {:?}", round.violations);
+            assert!(round.histograms.get(Metric::EndToEnd).is_some(), "{kind:?}");
+        }
+    }
+
+    /// The twin of the above: on an executor that carries no contexts, every scenario notices it.
+    #[test]
+    fn every_scenario_notices_that_contexts_are_not_carried() {
+        for kind in Kind::ALL {
+            let round = short_round::<TokioMain>(kind, drive::Load::Closed { clients: 8 });
+            assert!(round.all.get(Tally::Violations) > 0, "{kind:?}");
+            assert!(!round.violations.is_empty(), "{kind:?}");
+        }
+    }
+
+    /// Two hundred requests are due within the round; at one at a time, a few of them can start.
+    #[test]
+    fn in_an_open_loop_the_time_before_the_start_counts() {
+        let begun = Instant::now();
+        let load = drive::Load::Open { per_second: 2000.0, most_in_flight: 1 };
+        let round = short_round::<Ours>(Kind::Timers, load);
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        // Each sleeps for 10 ms or so.
+        assert!(round.behind > 100, "{}", round.behind);
+        let end_to_end = round.histograms.get(Metric::EndToEnd).unwrap();
+        // A request sleeps for 20 ms at most. The last one was due when the queue was already long.
+        assert!(end_to_end.max() > 60_000_000, "{}", end_to_end.max());
+    }
+}

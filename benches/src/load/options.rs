@@ -1,0 +1,332 @@
+//! The command line of the load test.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use super::drive::Load;
+use super::executor::{Loadable, Ours, TokioMain};
+use super::scenario::{About, Kind};
+use crate::peers::{AsyncExecutor, Smol};
+
+/// The executors, ours first.
+pub const EXECUTORS: [&str; 4] = [Ours::LABEL, TokioMain::LABEL, Smol::LABEL, AsyncExecutor::LABEL];
+
+/// How to measure: what must be the same in two runs that are compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// How long each executor is measured under each scenario; `None` is what suits the scenario.
+    pub duration: Option<Duration>,
+    /// In how many rounds; `None` is what suits the scenario and the number of executors.
+    pub rounds: Option<u32>,
+    /// Requests a second; `None` is a closed loop.
+    pub rate: Option<f64>,
+    /// Clients of a closed loop, or requests in flight of an open one; `None` is what suits.
+    pub concurrency: Option<usize>,
+    /// Worker threads.
+    pub workers: usize,
+    /// Variables that each request binds.
+    pub variables: usize,
+    /// One task in so many is timed.
+    pub sample: u64,
+    /// Where random numbers start.
+    pub seed: u64,
+    /// Only asks whether everything runs.
+    pub smoke: bool,
+}
+
+impl Settings {
+    /// How long each executor is measured under a scenario.
+    pub fn duration_of(&self, kind: Kind) -> Duration {
+        let usual = match kind {
+            _ if self.smoke => Duration::from_millis(60),
+            Kind::Soak => Duration::from_secs(60),
+            _ => Duration::from_secs(3),
+        };
+        self.duration.unwrap_or(usual)
+    }
+
+    /// In how many rounds, with so many executors that take turns.
+    pub fn rounds_of(&self, kind: Kind, executors: usize) -> u32 {
+        let usual = match kind {
+            // What drifts slowly shows in one long round only.
+            Kind::Soak => 1,
+            _ if executors == 1 || self.smoke => 1,
+            // Each comes first as often as last.
+            _ => 4,
+        };
+        self.rounds.unwrap_or(usual)
+    }
+
+    /// Who starts requests.
+    pub fn load_of(&self, about: About) -> Load {
+        match self.rate {
+            Some(per_second) => {
+                let most_in_flight = self.concurrency.unwrap_or(100_000) as u64;
+                Load::Open { per_second, most_in_flight }
+            }
+            None => {
+                let usual = about.clients_per_worker * self.workers;
+                Load::Closed { clients: self.concurrency.unwrap_or(usual) }
+            }
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What to run.
+    pub scenarios: Vec<Kind>,
+    /// On what, ours first.
+    pub executors: Vec<&'static str>,
+    /// How.
+    pub settings: Settings,
+    /// Only names the scenarios.
+    pub list: bool,
+    /// Where to write everything as JSON.
+    pub json: Option<PathBuf>,
+    /// Where to write a page.
+    pub html: Option<PathBuf>,
+    /// What to compare with.
+    pub baseline: Option<PathBuf>,
+    /// By how many percent something may be worse.
+    pub threshold: f64,
+    /// No progress on standard error.
+    pub quiet: bool,
+}
+
+impl Options {
+    /// Reads the command line. A bad one is explained on standard error, and the process ends with code 2.
+    pub fn parse() -> Options {
+        Options::from_matches(&command().get_matches())
+    }
+
+    fn from_matches(matches: &ArgMatches) -> Options {
+        let smoke = matches.get_flag("smoke");
+        let named: Vec<Kind> = matches
+            .get_many::<String>("scenario")
+            .unwrap_or_default()
+            .filter_map(|name| Kind::named(name))
+            .collect();
+        let scenarios = match named.len() {
+            0 if smoke => Kind::ALL.to_vec(),
+            0 => Kind::USUAL.to_vec(),
+            _ => named,
+        };
+        let peers: Vec<&String> = matches.get_many("compare").unwrap_or_default().collect();
+        // Ours always runs, and first.
+        let asked = |name: &&str| *name == EXECUTORS[0] || smoke || peers.iter().any(|peer| peer == name);
+        Options {
+            scenarios,
+            executors: EXECUTORS.into_iter().filter(asked).collect(),
+            settings: Settings {
+                duration: matches.get_one("duration").copied(),
+                rounds: matches.get_one::<u64>("rounds").map(|&rounds| rounds as u32),
+                rate: matches.get_one("rate").copied(),
+                concurrency: matches.get_one::<u64>("concurrency").map(|&clients| clients as usize),
+                workers: match matches.get_one::<u64>("workers") {
+                    Some(&workers) => workers as usize,
+                    None => thread::available_parallelism().map_or(1, usize::from),
+                },
+                variables: matches.get_one::<u64>("variables").map_or(8, |&variables| variables as usize),
+                sample: matches.get_one("sample").copied().unwrap_or(16),
+                seed: matches.get_one("seed").copied().unwrap_or(1),
+                smoke,
+            },
+            list: matches.get_flag("list"),
+            json: matches.get_one("json").cloned(),
+            html: matches.get_one("html").cloned(),
+            baseline: matches.get_one("baseline").cloned(),
+            threshold: matches.get_one("threshold").copied().unwrap_or(10.0),
+            quiet: matches.get_flag("quiet"),
+        }
+    }
+}
+
+fn command() -> Command {
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+    };
+    let number = |name: &'static str, least: u64, most: u64, help: &'static str| {
+        let range = value_parser!(u64).range(least..=most);
+        Arg::new(name).long(name).help(help).value_name("N").value_parser(range)
+    };
+    let file = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).help(help).value_name("FILE").value_parser(value_parser!(PathBuf))
+    };
+    let scenarios = PossibleValuesParser::new(Kind::ALL.map(|kind| kind.about().name));
+    Command::new("load")
+        .about("Puts the executor under load, and checks that every task sees its own context.")
+        .after_help(
+            "Exit codes: 0 all is well, 1 a context violation, a request that never ended, or a report that could not \
+             be written, 2 bad arguments, 3 worse than the baseline, 130 interrupted.\n\
+             How to read the report: benches/README.md.",
+        )
+        .arg(
+            Arg::new("scenario")
+                .value_name("SCENARIO")
+                .num_args(0..)
+                .value_parser(scenarios)
+                .help("What to run [default: all but soak]"),
+        )
+        .arg(flag("list", "Name the scenarios and what they do, and run nothing"))
+        .arg(
+            Arg::new("compare")
+                .long("compare")
+                .value_name("PEER,..")
+                .value_delimiter(',')
+                .value_parser(PossibleValuesParser::new(&EXECUTORS[1..]))
+                .help("Run the same on others too, in turns"),
+        )
+        .arg(
+            Arg::new("duration")
+                .long("duration")
+                .value_name("TIME")
+                .value_parser(duration)
+                .help("How long to measure each executor under each scenario: 5, 500ms, 10m [default: 3s, soak 60s]"),
+        )
+        .arg(number("rounds", 1, 1000, "Rounds that make up that time [default: 1, in a comparison 4, soak 1]"))
+        .arg(
+            Arg::new("rate")
+                .long("rate")
+                .value_name("N")
+                .value_parser(rate)
+                .help("Open loop: start so many requests a second, and count latency from when they were due"),
+        )
+        .arg(number(
+            "concurrency",
+            1,
+            1_000_000,
+            "Clients of the closed loop [default: by scenario]; with --rate, requests in flight at most [default: 100000]",
+        ))
+        .arg(number("workers", 1, 1024, "Worker threads [default: one per processor]"))
+        .arg(number("variables", 0, 10_000, "Variables each request binds; 0: no contexts, no checks [default: 8]"))
+        .arg(number("sample", 1, 1_000_000_000, "Time one task in N; all requests are timed [default: 16]"))
+        .arg(number("seed", 0, u64::MAX, "Where random numbers start [default: 1]"))
+        .arg(file("json", "Also write everything to FILE"))
+        .arg(file("html", "Also write a page with charts to FILE"))
+        .arg(file("baseline", "Compare with a FILE that --json wrote; end with code 3 if something got worse"))
+        .arg(
+            Arg::new("threshold")
+                .long("threshold")
+                .value_name("PERCENT")
+                .requires("baseline")
+                .value_parser(percent)
+                .help("How much worse is worse [default: 10]"),
+        )
+        .arg(flag("smoke", "Everything, as briefly as can be: does it run? The numbers mean nothing"))
+        .arg(flag("quiet", "No progress on standard error"))
+}
+
+/// A number with or without a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("`{unit}` is no unit of time: use ms, s, m or h")),
+    };
+    let seconds =
+        number.trim().parse::<f64>().map_err(|_| "not a time such as 5, 500ms or 10m".to_owned())? * unit;
+    if (0.01..=7.0 * 86400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("it must be between 10ms and 168h".to_owned())
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.1..=10_000_000.0).contains(&rate) => Ok(rate),
+        Ok(_) => Err("it must be between 0.1 and 10000000 a second".to_owned()),
+        Err(_) => Err("not a number of requests a second".to_owned()),
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if (0.0..=1000.0).contains(&percent) => Ok(percent),
+        _ => Err("it must be a number of percent between 0 and 1000".to_owned()),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The options that these arguments give.
+    pub(in crate::load) fn parse(args: &[&str]) -> Result<Options, clap::Error> {
+        Ok(Options::from_matches(&command().try_get_matches_from([&["load"], args].concat())?))
+    }
+
+    #[test]
+    fn without_arguments_the_usual_runs_on_ours_alone_within_twenty_seconds() {
+        let options = parse(&[]).unwrap();
+        assert_eq!(
+            (options.scenarios.as_slice(), options.executors.as_slice()),
+            (&Kind::USUAL[..], &["heirloom"][..])
+        );
+        let measured: Duration =
+            options.scenarios.iter().map(|&kind| options.settings.duration_of(kind)).sum();
+        assert!(measured <= Duration::from_secs(15), "{measured:?}, and warming up comes on top");
+    }
+
+    #[test]
+    fn ours_comes_first_in_every_comparison() {
+        let options = parse(&["soak", "--compare", "smol,tokio", "--duration", "90"]).unwrap();
+        assert_eq!(options.executors, ["heirloom", "tokio", "smol"]);
+        assert_eq!(options.settings.duration_of(Kind::Soak), Duration::from_secs(90));
+        assert_eq!(options.settings.rounds_of(Kind::Soak, 3), 1);
+        assert_eq!(options.settings.rounds_of(Kind::Spawn, 3), 4);
+    }
+
+    #[test]
+    fn a_rate_makes_the_loop_open() {
+        let settings = parse(&["--rate", "2.5e3", "--workers", "3"]).unwrap().settings;
+        assert_eq!(
+            settings.load_of(Kind::Spawn.about()),
+            Load::Open { per_second: 2500.0, most_in_flight: 100_000 }
+        );
+        let settings = parse(&["--concurrency", "7"]).unwrap().settings;
+        assert_eq!(settings.load_of(Kind::Spawn.about()), Load::Closed { clients: 7 });
+    }
+
+    #[test]
+    fn times_have_units() {
+        let ms = |text| duration(text).map(|time| time.as_millis());
+        assert_eq!(
+            (ms("5"), ms("1.5s"), ms("500ms"), ms("2m"), ms("1h")),
+            (Ok(5000), Ok(1500), Ok(500), Ok(120_000), Ok(3_600_000))
+        );
+        for bad in ["", "s", "5 fortnights", "-1", "0", "1ms", "nan", "inf", "1e300", "200h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bad_arguments_have_code_2() {
+        for bad in [
+            &["everything"][..],
+            &["--rate", "0"],
+            &["--rate", "nan"],
+            &["--rate", "1e99"],
+            &["--concurrency", "0"],
+            &["--concurrency", "99999999999999999999"],
+            &["--workers", "0"],
+            &["--sample", "0"],
+            &["--compare", "rayon"],
+            &["--threshold", "5"],
+            &["--baseline", "file", "--threshold", "-5"],
+            &["--json"],
+        ] {
+            assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad:?}");
+        }
+    }
+}
