@@ -96,7 +96,7 @@ impl Handle {
         F::Output: Send + 'static,
     {
         let live = Live::new(self.shared.root.clone());
-        let parts = Parts { live, place: Location::caller(), name: None };
+        let parts = Parts { live, place: Location::caller(), name: None, background: true };
         let handle = launch::<F, Workers>(&self.shared, future, || parts);
         let abort = handle.abort_handle();
         handle.detach();
@@ -182,7 +182,7 @@ where
 pub(crate) fn parts(place: &'static Location<'static>, context: Context) -> Parts {
     let mut live = Live::new(context);
     live.set_execution(inherited_execution());
-    Parts { live, place, name: None }
+    Parts { live, place, name: None, background: false }
 }
 
 /// The deadline follows ownership, eagerness does not.

@@ -17,6 +17,7 @@ use crate::handle::parts;
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::task::Schedule;
 use crate::task::cell::{self, Header, Parts, Runnable, Spawned};
+use crate::task::harness::quietly;
 use crate::task::page::{self, Heap, Owner};
 
 /// Polls in a row before the others on the thread get a turn.
@@ -92,7 +93,8 @@ impl Schedule for Local {
         queue.tasks.push_back(task);
         let wakers = std::mem::take(&mut queue.wakers);
         drop(queue);
-        wakers.into_iter().for_each(Waker::wake);
+        // One that panics must not keep the others, nor harm whoever wakes the task.
+        wakers.into_iter().for_each(|waker| quietly(|| waker.wake()));
     }
 
     unsafe fn free(task: NonNull<Header>) {

@@ -204,7 +204,12 @@ impl Schedule for Runtime {
 impl Runtime {
     /// As `shared::begin`, outside of workers.
     fn spawn<F: Future<Output: Send> + Send + 'static>(self: &Arc<Self>, future: F) -> JoinHandle<F::Output> {
-        let parts = Parts { live: Live::empty(), place: std::panic::Location::caller(), name: None };
+        let parts = Parts {
+            live: Live::empty(),
+            place: std::panic::Location::caller(),
+            name: None,
+            background: false,
+        };
         // SAFETY: a slot of this future's class, from this runtime's heap.
         let Spawned { runnable, join } = unsafe {
             let slot = self.heap.take_locked(cell::class::<F>(), self);

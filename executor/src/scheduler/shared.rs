@@ -298,7 +298,8 @@ where
 {
     let Shared { ambients, hooks, .. } = &**shared;
     let context = parts.live.snapshot();
-    let accompanied = Accompanied::new(future, ambients.capture(), hooks.clone());
+    let captured = if parts.background { Ambients::new().capture() } else { ambients.capture() };
+    let accompanied = Accompanied::new(future, captured, hooks.clone());
     begin::<_, S>(
         shared,
         accompanied,

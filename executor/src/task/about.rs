@@ -11,7 +11,7 @@ use crate::join_handle::CancelReason;
 
 type Place = &'static Location<'static>;
 
-/// One word: the place; or, marked by its lowest bit, a box with more.
+/// One word: the place, perhaps with a mark that the task was aborted; or, marked by its lowest bit, a box with more.
 ///
 /// Nearly every task has no name and is cancelled by nobody who gives a reason, so it pays for neither.
 pub(crate) struct About(AtomicPtr<()>);
@@ -23,7 +23,10 @@ struct More {
 }
 
 const MORE: usize = 1;
-const _: () = assert!(align_of::<Location<'static>>() > MORE && align_of::<More>() > MORE);
+/// Mark of a place: aborted, without a reason, and before any other reason came.
+const ABORTED: usize = 2;
+const MARKS: usize = MORE | ABORTED;
+const _: () = assert!(align_of::<Location<'static>>() > MARKS && align_of::<More>() > MARKS);
 
 impl About {
     #[inline]
@@ -37,14 +40,9 @@ impl About {
     fn more(&self) -> Result<&More, Place> {
         // Pairs with the release in `set_reason`.
         let word = self.0.load(Acquire);
+        let pointer = word.map_addr(|address| address & !MARKS);
         // SAFETY: marked: a box that lives as long as this; else a static.
-        unsafe {
-            if word.addr() & MORE != 0 {
-                Ok(&*word.map_addr(|address| address & !MORE).cast())
-            } else {
-                Err(&*word.cast())
-            }
-        }
+        unsafe { if word.addr() & MORE != 0 { Ok(&*pointer.cast()) } else { Err(&*pointer.cast()) } }
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -59,6 +57,19 @@ impl About {
     pub(crate) fn reason(&self) -> CancelReason {
         let reason = self.more().ok().and_then(|more| more.reason.get());
         reason.cloned().unwrap_or(CancelReason::Aborted)
+    }
+
+    /// Says that there is no reason, if nobody has given one.
+    pub(crate) fn set_aborted(&self) {
+        match self.more() {
+            Ok(more) => drop(more.reason.set(CancelReason::Aborted)),
+            // If it is changed meanwhile, somebody else was first.
+            Err(place) => {
+                let plain: *mut () = ptr::from_ref(place).cast_mut().cast();
+                let aborted = plain.map_addr(|address| address | ABORTED);
+                let _ = self.0.compare_exchange(plain, aborted, AcqRel, Acquire);
+            }
+        }
     }
 
     /// Says why, if nobody has.

@@ -74,6 +74,8 @@ pub(crate) struct Parts {
     pub(crate) live: Live,
     pub(crate) place: &'static Location<'static>,
     pub(crate) name: Option<Cow<'static, str>>,
+    /// It has nothing of its spawner, foreign ambient states included.
+    pub(crate) background: bool,
 }
 
 /// The references with which a task begins, besides its own.
@@ -186,8 +188,9 @@ impl TaskRef {
         if self.header().state.is_done() {
             return;
         }
-        if let Some(reason) = reason {
-            self.header().about.set_reason(reason);
+        match reason {
+            Some(reason) => self.header().about.set_reason(reason),
+            None => self.header().about.set_aborted(),
         }
         if self.header().state.cancel() == Wake::Schedule {
             self.schedule();

@@ -225,7 +225,7 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside,
 }
 
 /// Runs foreign code whose panic is nobody's business: the panic hook has reported it.
-pub(super) fn quietly(f: impl FnOnce()) {
+pub(crate) fn quietly(f: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
         discard(panic);
     }

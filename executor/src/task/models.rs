@@ -51,7 +51,12 @@ impl Queue {
         self: &Arc<Self>,
         future: F,
     ) -> (TaskRef, JoinHandle<F::Output>) {
-        let parts = Parts { live: Live::empty(), place: std::panic::Location::caller(), name: None };
+        let parts = Parts {
+            live: Live::empty(),
+            place: std::panic::Location::caller(),
+            name: None,
+            background: false,
+        };
         // SAFETY: a slot of this future's class, from this queue's heap.
         let Spawned { runnable, join } = unsafe {
             let slot = self.heap.take_locked(cell::class::<F>(), self);
@@ -269,7 +274,12 @@ fn free_during_orphan() {
     let queue = Arc::new(Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() });
     let owner = queue.heap.own();
     let spawn = || {
-        let parts = Parts { live: Live::empty(), place: std::panic::Location::caller(), name: None };
+        let parts = Parts {
+            live: Live::empty(),
+            place: std::panic::Location::caller(),
+            name: None,
+            background: false,
+        };
         // SAFETY: a slot of this future's class, from this queue's heap, whose owner this is.
         unsafe {
             let future = std::future::ready(());

@@ -354,3 +354,16 @@ fn hooks_come_in_pairs_whatever_panics() {
         assert_eq!(counted, [tasks, polls, polls, tasks]);
     });
 }
+
+#[test]
+fn a_background_task_has_nothing_of_a_foreign_ambient_state() {
+    watchdog(PATIENCE, || {
+        let foreign = Arc::new(Foreign { log: Log::new() });
+        let runtime = Runtime::builder().workers(1).ambient(foreign).build().unwrap();
+        FOREIGN.set(7);
+        let (send, receive) = std::sync::mpsc::channel();
+        runtime.handle().spawn_background(async move { send.send(FOREIGN.get()) });
+        assert_eq!(receive.recv().unwrap(), 0);
+        FOREIGN.set(0);
+    });
+}

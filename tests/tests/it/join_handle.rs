@@ -517,3 +517,25 @@ fn a_long_chain_of_handles_in_outputs_needs_no_stack_to_go() {
         assert_eq!(ledger.alive(), 0);
     });
 }
+
+#[test]
+fn the_first_reason_stays_also_if_it_is_none() {
+    with_runtime(1, |runtime| {
+        let occupied = occupy(runtime, 1);
+        let none_first = runtime.spawn(std::future::pending::<()>());
+        none_first.abort();
+        none_first.abort_handle().abort_with("too late");
+        let reason_first = runtime.spawn(std::future::pending::<()>());
+        reason_first.abort_handle().abort_with("in time");
+        reason_first.abort();
+        let named =
+            task::Builder::new().name("named").on(runtime.handle()).spawn(std::future::pending::<()>());
+        named.abort();
+        named.abort_handle().abort_with("too late");
+        occupied.release();
+        let reason = |handle: JoinHandle<()>| runtime.block_on(handle).unwrap_err().reason().cloned();
+        assert_eq!(reason(none_first), Some(CancelReason::Aborted));
+        assert_eq!(reason(reason_first), Some(CancelReason::from("in time")));
+        assert_eq!(reason(named), Some(CancelReason::Aborted));
+    });
+}

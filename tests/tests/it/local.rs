@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use futures::task::LocalSpawn;
 use heirloom::{CancelReason, LocalSet, deadline, sleep, spawn, spawn_local, task, wait_for, yield_now};
-use heirloom_tests::{Gate, MARK, PATIENCE, Probe, SCRIPTED, Step, poll_once, quiet_panic, scaled, watchdog};
+use heirloom_tests::{
+    CountingWaker, Fault, Gate, MARK, PATIENCE, Probe, SCRIPTED, Step, poll_once, poll_with, quiet_panic,
+    scaled, watchdog,
+};
 
 const LONG: Duration = Duration::from_secs(3_600);
 
@@ -288,5 +291,25 @@ fn generic_code_may_spawn_into_a_set() {
                 yield_now().await
             }
         });
+    });
+}
+
+#[test]
+fn a_runners_waker_that_panics_harms_neither_the_waker_nor_another_runner() {
+    watchdog(PATIENCE, || {
+        let set = LocalSet::new();
+        let (tell, told) = futures::channel::oneshot::channel::<()>();
+        let task = set.spawn_local(told);
+        let (mut one, mut two) =
+            (Box::pin(set.run_until(std::future::pending::<()>())), Box::pin(set.run_until(task)));
+        let (bad, _) = CountingWaker::create(Fault::Wake);
+        let (good, counts) = CountingWaker::create(Fault::None);
+        assert!(poll_with(&mut one, &bad).is_pending());
+        assert!(poll_with(&mut two, &good).is_pending());
+        tell.send(()).unwrap();
+        assert!(counts.wakes() >= 1, "the other runner was not woken");
+        // The first runs the task, which wakes its joiner.
+        assert!(poll_with(&mut two, &good).is_pending());
+        assert!(poll_with(&mut two, &good).is_ready());
     });
 }
