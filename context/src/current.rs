@@ -19,9 +19,9 @@
 //! * **Pins.** [`read`] lends a value without counting it. It leaves a note on its stack (a pin), linked from the
 //!   slot. Before anything is taken from the slot, every noted value gets a count of its own, given back when its
 //!   `read` ends. A reader that is not disturbed, that is nearly every one, pays two stores.
-//! * **Credits.** A spawner forks the same bindings again and again. The slot takes handles in batches that double from
-//!   1 to [`BATCH_MAX`] and hands them out one by one, so that many forks share one atomic operation; what is dropped
-//!   while the bindings are still current comes back the same way. Credits never keep anything alive longer: the slot
+//! * **Credits.** A spawner forks the same bindings again and again. The slot takes handles in batches that
+//!   grow with the number of forks up to [`BATCH_MAX`], and hands them out one by one, so that many forks share one
+//!   atomic operation; what is dropped while the bindings are still current comes back the same way. Credits never keep anything alive longer: the slot
 //!   has a handle of its own on the same bindings, and gives credits back first.
 //!
 //! No user code runs while a frame is open: destructors are [held](crate::reaper::hold), hooks are called afterwards, and an
@@ -287,6 +287,8 @@ struct Slot {
     credits: Cell<usize>,
     /// How many to take the next time.
     batch: Cell<usize>,
+    /// Forks since the word is what it is.
+    forks: Cell<usize>,
     /// The newest pin.
     pins: Cell<*const Pin>,
     /// A hook is running.
@@ -304,6 +306,7 @@ thread_local! {
             lent: Cell::new(ptr::null_mut()),
             credits: Cell::new(0),
             batch: Cell::new(1),
+            forks: Cell::new(0),
             pins: Cell::new(ptr::null()),
             hooked: Cell::new(false),
             serial: Cell::new(0),
@@ -399,11 +402,9 @@ pub(crate) fn seen(id: Id) -> Option<Value> {
 /// Settles what stands on the slot's word, before the word or what it points to changes.
 #[inline]
 fn settle(slot: &Slot) {
-    if !slot.pins.get().is_null() || slot.credits.get() != 0 {
-        return settle_now(slot);
+    if !slot.pins.get().is_null() || !slot.lent.get().is_null() {
+        settle_now(slot);
     }
-    slot.lent.set(ptr::null_mut());
-    slot.batch.set(1);
 }
 
 #[cold]
@@ -418,7 +419,12 @@ fn settle_now(slot: &Slot) {
         pin = uncounted.older;
     }
     let credits = slot.credits.replace(0);
-    slot.batch.set(1);
+    // Whoever is current next forks about as often, more often than not: a task that spawns two children takes two
+    // handles at once, and gives none back.
+    let forks = slot.forks.replace(0);
+    if forks != 0 {
+        slot.batch.set(forks.min(BATCH_MAX));
+    }
     if let Some(head) = NonNull::new(slot.lent.replace(ptr::null_mut()))
         && credits != 0
     {
@@ -563,13 +569,16 @@ pub(crate) fn snapshot() -> Bindings {
         }
         // SAFETY: as above.
         let Some(head) = (unsafe { own_head(word) }) else { return Bindings::EMPTY };
+        let forks = slot.forks.get() + 1;
+        slot.forks.set(forks);
         match slot.credits.get() {
             // (The second half is a matter of course, but for an allocator that has swapped in the middle of a write.)
             credits if credits != 0 && slot.lent.get() == head.as_ptr() => slot.credits.set(credits - 1),
             _ => {
+                // What is forked on and on is forked from ever larger batches.
+                let batch = if forks == 1 { slot.batch.get() } else { forks.min(BATCH_MAX) };
                 settle(slot);
-                let batch = slot.batch.get();
-                slot.batch.set((batch * 2).min(BATCH_MAX));
+                slot.forks.set(forks);
                 // SAFETY: as above.
                 unsafe { Bindings::retain(head, batch) };
                 slot.lent.set(head.as_ptr());
