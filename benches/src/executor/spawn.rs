@@ -14,7 +14,7 @@ use crate::peers::Executor;
 /// Tasks of a batch.
 const TASKS: u32 = 10_000;
 
-/// A task spawns [`TASKS`] others, which do nothing but count themselves off, and waits for the last.
+/// A task spawns `TASKS` others, which do nothing but count themselves off, and waits for the last.
 pub fn inside<E: Executor>(plan: &Plan) -> Vec<f64> {
     let countdown = Countdown::leaked();
     timed::<E>(plan, |peer| {
@@ -86,7 +86,7 @@ pub fn outside_busy<E: Executor>(plan: &Plan) -> Vec<f64> {
     vec![sample]
 }
 
-/// A task spawns [`TASKS`] others, keeps their handles, and awaits them in order.
+/// A task spawns `TASKS` others, keeps their handles, and awaits them in order.
 pub fn join_all<E: Executor>(plan: &Plan) -> Vec<f64> {
     timed::<E>(plan, |peer| {
         peer.run(async move {
@@ -160,7 +160,7 @@ impl<E: Executor> Future for Link<E> {
 
 impl<E: Executor> Unpin for Link<E> {}
 
-/// A chain of [`LINKS`] tasks of which each spawns the next.
+/// A chain of `LINKS` tasks of which each spawns the next.
 pub fn chain<E: Executor>(plan: &Plan) -> Vec<f64> {
     let end = Countdown::leaked();
     timed::<E>(plan, |peer| {

@@ -481,7 +481,7 @@ impl Heap {
     }
 
     /// How many pages there are.
-    #[cfg(all(test, loom))]
+    #[cfg(test)]
     pub(crate) fn page_count(&self) -> usize {
         lock(&self.pages).len()
     }
@@ -613,3 +613,7 @@ unsafe fn next_free(slot: NonNull<Header>) -> *mut *mut Header {
     // SAFETY: memory of a slot.
     unsafe { (&raw mut (*slot.as_ptr()).vtable).cast() }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "page_tests.rs"]
+mod tests;

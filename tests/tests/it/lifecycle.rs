@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use heirloom::{CancelReason, Context, JoinError, JoinHandle, Runtime, spawn_background, task};
 use heirloom_tests::{
-    Gate, MARK, PATIENCE, Probe, SCRIPTED, Step, Watch, idle, occupy, runtime, scaled, watchdog,
+    Gate, MARK, PATIENCE, Probe, SCRIPTED, Step, Watch, idle, occupy, runtime, scaled, watchdog, with_runtime,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -310,6 +310,29 @@ fn tasks_that_are_aborted_while_they_run_end_once() {
             idle(&runtime);
             assert_eq!(watch.drops(), 1);
             watch.assert_sound();
+        }
+    });
+}
+
+#[test]
+fn a_future_stands_where_its_alignment_wants_it() {
+    #[repr(align(64))]
+    struct Line(u8);
+    #[repr(align(4096))]
+    struct Frame(u8);
+    with_runtime(2, |runtime| {
+        let tasks: Vec<_> = (0..20_u8)
+            .map(|number| {
+                runtime.spawn(async move {
+                    let (line, frame) = (Line(number), Frame(number));
+                    heirloom::yield_now().await;
+                    let aligned = (&raw const line).addr() % 64 == 0 && (&raw const frame).addr() % 4096 == 0;
+                    aligned && line.0 == number && frame.0 == number
+                })
+            })
+            .collect();
+        for task in tasks {
+            assert!(runtime.block_on(task).unwrap());
         }
     });
 }

@@ -1,0 +1,127 @@
+use std::alloc::Layout;
+use std::sync::Arc;
+
+use super::*;
+
+/// Slots of the class for cells of this layout, taken by an owner; and the heap they are from.
+struct Rig {
+    shared: Arc<Heap>,
+    owner: Option<Owner>,
+    class: Class,
+}
+
+impl Rig {
+    fn new(size: usize) -> Rig {
+        let shared = Arc::new(Heap::new());
+        let class = Class::of(Layout::from_size_align(size, 8).unwrap());
+        Rig { owner: Some(shared.own()), shared, class }
+    }
+
+    fn take(&self) -> NonNull<Header> {
+        // SAFETY: the owner is this heap's.
+        unsafe { self.shared.take(self.owner.as_ref().unwrap(), &self.class, &self.shared) }
+    }
+
+    fn free(&self, slot: NonNull<Header>) {
+        // SAFETY: no task was ever in the slot; the pages hold a `Heap`.
+        unsafe { free::<Heap>(slot, self.owner.as_ref().map(|owner| (&*self.shared, owner))) }
+    }
+}
+
+/// A slot on its way to another thread.
+struct Sent(NonNull<Header>);
+
+// SAFETY: an empty slot is memory.
+unsafe impl Send for Sent {}
+
+impl Sent {
+    fn free(self) {
+        // SAFETY: as in `Rig::free`, by a thread that owns nothing.
+        unsafe { free::<Heap>(self.0, None) }
+    }
+}
+
+#[test]
+fn a_class_has_room_for_its_cells() {
+    for size in (64..40_000).step_by(8) {
+        for align in [8, 16, 32, 128, 4096] {
+            let cell = Layout::from_size_align(size, align).unwrap().pad_to_align();
+            let class = Class::of(cell);
+            assert!(class.index == HUGE || class.size >= cell.size());
+            assert_eq!(class.first % align, 0, "{cell:?}");
+            assert!(class.capacity() == 1 || class.size.is_multiple_of(align), "{cell:?}");
+            assert!(class.first >= HEAD && class.first < PAGE);
+            let end = class.first + (class.capacity() - 1) * class.size + cell.size();
+            assert!(end <= class.page.size(), "{cell:?}");
+        }
+    }
+}
+
+#[test]
+fn a_slot_that_was_freed_is_taken_again() {
+    let rig = Rig::new(96);
+    let (one, two) = (rig.take(), rig.take());
+    assert_ne!(one, two);
+    rig.free(one);
+    if !ALONE {
+        assert_eq!(rig.take(), one);
+        rig.free(one);
+    }
+    rig.free(two);
+}
+
+#[test]
+fn a_bursts_pages_go_back_but_for_a_few() {
+    let rig = Rig::new(96);
+    let slots: Vec<_> = (0..if cfg!(miri) { 100 } else { 100_000 }).map(|_| rig.take()).collect();
+    assert!(rig.shared.page_count() > if ALONE { 99 } else { SPARE });
+    let pages_before = rig.shared.page_count();
+    slots.into_iter().for_each(|slot| rig.free(slot));
+    assert!(rig.shared.page_count() <= SPARE.min(pages_before));
+}
+
+#[test]
+fn what_others_have_freed_comes_home_before_a_further_page() {
+    let rig = Rig::new(96);
+    let capacity = rig.class.capacity();
+    let slots: Vec<_> = (0..capacity).map(|_| Sent(rig.take())).collect();
+    assert_eq!(rig.shared.page_count(), 1);
+    let other = std::thread::spawn(move || slots.into_iter().for_each(Sent::free));
+    other.join().unwrap();
+    let again: Vec<_> = (0..capacity).map(|_| rig.take()).collect();
+    assert_eq!(rig.shared.page_count(), 1);
+    again.into_iter().for_each(|slot| rig.free(slot));
+}
+
+#[test]
+fn pages_end_with_their_last_slot_once_the_owner_is_gone() {
+    for size in [96, 5_000, 100_000] {
+        let mut rig = Rig::new(size);
+        let slots: Vec<_> = (0..10).map(|_| Sent(rig.take())).collect();
+        // SAFETY: the owner is this heap's, which the rig keeps.
+        unsafe { rig.shared.orphan(rig.owner.take()) }
+        assert!(rig.shared.page_count() >= 1);
+        slots.into_iter().for_each(Sent::free);
+        assert_eq!(rig.shared.page_count(), 0);
+        assert_eq!(Arc::strong_count(&rig.shared), 1);
+    }
+}
+
+#[test]
+fn owners_and_others_free_at_the_same_time() {
+    const ROUNDS: usize = if cfg!(miri) { 3 } else { 200 };
+    let mut rig = Rig::new(128);
+    let (send, receive) = std::sync::mpsc::channel::<Vec<Sent>>();
+    let other = std::thread::spawn(move || receive.into_iter().flatten().for_each(Sent::free));
+    for _ in 0..ROUNDS {
+        let (mine, theirs): (Vec<_>, Vec<_>) =
+            (0..1_000).map(|number| (number, rig.take())).partition(|slot| slot.0 % 3 == 0);
+        send.send(theirs.into_iter().map(|slot| Sent(slot.1)).collect()).unwrap();
+        mine.into_iter().for_each(|slot| rig.free(slot.1));
+    }
+    drop(send);
+    // SAFETY: the owner is this heap's, which the rig keeps.
+    unsafe { rig.shared.orphan(rig.owner.take()) }
+    other.join().unwrap();
+    assert_eq!(rig.shared.page_count(), 0);
+}
