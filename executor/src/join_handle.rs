@@ -350,7 +350,7 @@ impl JoinError {
         }
     }
 
-    /// The panic's payload, for [`resume_unwind`].
+    /// The panic's payload, for [`resume_unwind`](std::panic::resume_unwind).
     ///
     /// # Errors
     /// If the task did not panic, the error is given back.

@@ -37,6 +37,22 @@
 //! **The waker does the book-keeping** (P4), so a worker is never listed twice, nor counted when it is awake. A worker
 //! that wakes up by itself (its timer) takes itself out first.
 //!
+//! # What a worker queues for itself
+//!
+//! P2 costs as much as a push, and is needed only if somebody sleeps. A worker that pushes to its own queue therefore only
+//! glances (P0): is anybody asleep, nobody searching, nobody watching? Only then P1 to P5. The glance may be too early.
+//! So the worker glances again before each poll, when a fence (or a locked operation) lies between it and what was pushed
+//! before: either it sees the sleeper, or that one's W4 sees the push. **A poll that takes long therefore keeps nothing
+//! from a sleeper** that was there, or was about to be, when it began; what it pushes itself is glanced at once, and if
+//! that was too early, found by whoever is next to search.
+//!
+//! # Not worth it
+//!
+//! A worker whose last batches of stolen tasks were over in no time steals no more: it *watches*. It parks for a nap, 50 µs
+//! at first and 1 ms at most, tries one batch, and so on; meanwhile P0 wakes nobody else. There is one watcher at most, and
+//! none when there is nothing to steal. Work from outside (the injector) and timers wake the watcher like anybody. So a
+//! burst of empty tasks is not shared, and what is queued behind a long poll waits for a nap's end at most.
+//!
 //! # Who keeps the time
 //!
 //! Running workers look at the timers every [`budget::LOOK_AROUND`] polls and whenever they have nothing to do. Of the

@@ -23,7 +23,7 @@ use crate::join_handle::{CancelReason, JoinHandle};
 /// What is known of every task.
 #[repr(C)]
 pub(crate) struct Header {
-    /// First, for it stays one while the slot is free; see [`page`].
+    /// First, for it stays one while the slot is free; see `page.rs`.
     pub(crate) state: State,
     pub(crate) vtable: &'static VTable,
     /// Whoever runs the task has it; empty once the task is done.

@@ -254,7 +254,7 @@ impl Inside {
         Inside { header, outer: current::enter(header) }
     }
 
-    /// Whether the task has asked for another turn in this poll; see [`budget::yield_now`].
+    /// Whether the task has asked for another turn in this poll; see `budget::yield_now`.
     fn yielded(&self) -> bool {
         current::has_yielded()
     }

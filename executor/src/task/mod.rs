@@ -6,7 +6,7 @@
 //!
 //! # Memory
 //!
-//! A `Cell`: header, stage. The stage is the future, then its output, then nothing. It stands in a slot of a [page],
+//! A `Cell`: header, stage. The stage is the future, then its output, then nothing. It stands in a slot of a page (`page.rs`),
 //! which is free again when the last reference is given up.
 //!
 //! # References
