@@ -64,6 +64,8 @@ mod builder;
 mod cancel;
 mod group;
 mod handle;
+#[cfg(feature = "net")]
+mod io;
 mod join_handle;
 mod local;
 mod parked;

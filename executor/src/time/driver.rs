@@ -58,7 +58,6 @@
 //! woken. The shard's tick is written under the lock, so that the last to write has seen everything.
 #![forbid(unsafe_code)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -68,6 +67,7 @@ use super::clock::{Clock, NEVER};
 use super::wheel::{Key, Progress, Wheel};
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::sync::{Mutex, MutexGuard, lock, weakened};
+use crate::waiters::wake;
 
 /// See the table above. No deadline is earlier.
 const AWAKE: u64 = 0;
@@ -383,14 +383,6 @@ impl std::fmt::Debug for Timers {
             .field("shards", &self.shards.len())
             .field("next", &self.next_deadline())
             .finish_non_exhaustive()
-    }
-}
-
-/// Wakes, whatever the waker does.
-fn wake(waker: Waker) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        // The panic hook has reported it. The payload's drop may panic in turn, and so on: not with other wakers waiting.
-        std::mem::forget(payload);
     }
 }
 
