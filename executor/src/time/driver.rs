@@ -66,7 +66,7 @@ use crossbeam_utils::CachePadded;
 use super::clock::{Clock, NEVER};
 use super::wheel::{Key, Progress, Wheel};
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
-use crate::sync::{Mutex, MutexGuard, lock, weakened};
+use crate::sync::{Mutex, MutexGuard, fence_after_locked, lock, weakened};
 use crate::waiters::wake;
 
 /// See the table above. No deadline is earlier.
@@ -244,8 +244,8 @@ impl Timers {
     /// Gets a worker up if the one that has the watch sleeps beyond `tick`.
     fn call_watch(&self, tick: u64) {
         if !weakened("fence of the inserter") {
-            // Pairs with the fence in `prepare_park`: it sees the tick, or this sees its sleep.
-            fence(Ordering::SeqCst);
+            // Pairs with the fence in `prepare_park`: it sees the tick, or this sees its sleep. The lock's release is locked.
+            fence_after_locked();
         }
         // Acquire: pairs with the release in `take_watch`, so that `unpark` finds the worker announced.
         let mut until = self.sleeping_until.load(Ordering::Acquire);
