@@ -41,8 +41,11 @@ mod frame;
 mod run;
 mod signal;
 
-pub(crate) use frame::{NotReady, limited, not_ready, refuse_to_join, suspends, unenforced, wake_at};
+pub(crate) use frame::{
+    Frame, NotReady, leave_behind, limited, not_ready, refuse_to_join, refuses, suspends, unenforced, wake_at,
+};
 pub use run::{WouldSuspend, run_eagerly, try_run_eagerly};
+pub(crate) use signal::Signal;
 
 use heirloom_context::raw;
 

@@ -1,7 +1,8 @@
 //! Who drives the eager code of this thread, and until when its leaves may block.
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::task::Context;
 use std::time::Instant;
@@ -9,7 +10,9 @@ use std::time::Instant;
 use heirloom_context::raw;
 
 use super::signal::{self, Signal};
+use crate::CancelReason;
 use crate::scheduler::current;
+use crate::task::cell::TaskRef;
 use crate::time::{earlier, now};
 
 /// Who polls.
@@ -124,6 +127,15 @@ pub(crate) fn suspends(leaf: &'static str) {
     }
 }
 
+/// For what blocks without asking until when: whether it must not, by that name.
+pub(crate) fn refuses(leaf: &'static str) -> bool {
+    let refuses = raw::execution().eager() && HERE.get().driver == Driver::Refuses;
+    if refuses {
+        note(leaf);
+    }
+    refuses
+}
+
 #[cold]
 fn note(leaf: &'static str) {
     change(|here| here.leaf = here.leaf.or(Some(leaf)));
@@ -178,6 +190,42 @@ pub(crate) fn wake_at(cx: &Context<'_>, at: Instant) -> bool {
     })
 }
 
+thread_local! {
+    /// Tasks that were begun in calls that refuse to wait for them.
+    static LEFT_BEHIND: RefCell<Vec<TaskRef>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The call that refuses to wait has begun a task that is pending: it cannot end well, and the task ends with it.
+pub(crate) fn leave_behind(task: TaskRef) {
+    change(|here| here.doomed = true);
+    let mut task = Some(task);
+    let _ = LEFT_BEHIND.try_with(|left| left.borrow_mut().extend(task.take()));
+    if let Some(task) = task {
+        task.cancel(Some(REASON));
+    }
+}
+
+const REASON: CancelReason = CancelReason::Other(Cow::Borrowed("it would have suspended an eager call"));
+
+/// A call that refuses to wait, until it is dropped: cancels what it has left behind.
+pub(super) struct LeftBehind {
+    /// How many were left by calls further up.
+    others: usize,
+}
+
+impl LeftBehind {
+    pub(super) fn begin() -> LeftBehind {
+        LeftBehind { others: LEFT_BEHIND.try_with(|left| left.borrow().len()).unwrap_or(0) }
+    }
+}
+
+impl Drop for LeftBehind {
+    fn drop(&mut self) {
+        let mine = LEFT_BEHIND.try_with(|left| left.borrow_mut().split_off(self.others)).unwrap_or_default();
+        mine.iter().for_each(|task| task.cancel(Some(REASON)));
+    }
+}
+
 /// A driver, until it is dropped.
 #[must_use]
 pub(crate) struct Frame {
@@ -188,10 +236,27 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// Begins a task that is spawned in a call. Without one it is one.
+    pub(crate) fn task() -> Frame {
+        let before = HERE.get();
+        let driver = if before.driver == Driver::Nobody { Driver::Waits } else { before.driver };
+        HERE.set(Here { driver, wake_at: None, ..before });
+        Frame { before, is_call: false, thread: PhantomData }
+    }
+
     /// Begins a call.
     pub(super) fn call(driver: Driver) -> Frame {
         let here = Here { driver, ..Here::NOWHERE };
         Frame { before: HERE.replace(here), is_call: true, thread: PhantomData }
+    }
+
+    /// Whether no other driver is further up on this thread.
+    pub(super) fn is_outermost(&self) -> bool {
+        self.before.driver == Driver::Nobody
+    }
+
+    pub(crate) fn refuses(&self) -> bool {
+        HERE.get().driver == Driver::Refuses
     }
 
     /// What would have suspended the call; `None` if nothing that is ours.

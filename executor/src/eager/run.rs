@@ -9,8 +9,9 @@ use std::task::Poll;
 
 use heirloom_context::raw;
 
-use super::frame::{Driver, Frame};
+use super::frame::{Driver, Frame, LeftBehind};
 use super::signal::Signal;
+use crate::local::EagerCall;
 use crate::parked::Outside;
 use crate::task::budget;
 
@@ -121,6 +122,8 @@ fn run<F: Future>(future: F, driver: Driver) -> Result<F::Output, WouldSuspend> 
     let _outside = Outside::enter(raw::execution().with_eager(true));
     let _unlimited = budget::unlimited();
     let call = Frame::call(driver);
+    let _set = call.is_outermost().then_some(EagerCall);
+    let _left = (driver == Driver::Refuses).then(LeftBehind::begin);
     let signal = Signal::new();
     let mut future = pin!(future);
     loop {

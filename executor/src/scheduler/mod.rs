@@ -93,6 +93,7 @@ pub(crate) mod adaptive;
 pub(crate) mod budget;
 pub(crate) mod current;
 pub(crate) mod idle;
+pub(crate) mod inline;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod shared;

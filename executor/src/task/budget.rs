@@ -44,6 +44,11 @@ pub(crate) fn restore(former: u32) {
     LEFT.set(former);
 }
 
+/// No limit until [`restore`] is called with something else.
+pub(crate) fn lift() {
+    LEFT.set(UNLIMITED);
+}
+
 /// No limit until the answer is dropped.
 pub(crate) fn unlimited() -> Restore {
     Restore(LEFT.replace(UNLIMITED))
