@@ -14,6 +14,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::blocking::Pool;
 use crate::builder::Builder;
+use crate::eager;
 use crate::handle::Handle;
 #[cfg(feature = "net")]
 use crate::io::driver::Slot;
@@ -334,6 +335,18 @@ pub(crate) fn default_runtime() -> &'static Handle {
     DEFAULT.get_or_init(start).handle()
 }
 
+/// The runtime of what is spawned outside of any: the default one. Under the eager flag nothing needs threads.
+pub(crate) fn runtime_outside() -> &'static Handle {
+    if eager::is_eager() { threadless() } else { default_runtime() }
+}
+
+/// Where tasks live that are run eagerly outside of any runtime. It has no threads; what cannot be ended there goes to the
+/// default runtime.
+fn threadless() -> &'static Handle {
+    static THREADLESS: OnceLock<Runtime> = OnceLock::new();
+    THREADLESS.get_or_init(Runtime::without_threads).handle()
+}
+
 /// The timers of the default runtime, for futures outside of any.
 pub(crate) fn default_timers() -> Arc<Timers> {
     Arc::clone(&default_runtime().shared().timers)
@@ -342,10 +355,13 @@ pub(crate) fn default_timers() -> Arc<Timers> {
 impl Runtime {
     /// One that refuses everything.
     fn without_workers() -> Runtime {
-        let threads = Threads { name: String::new(), stack_size: None, on_start: None, on_stop: None };
-        let shared = share(&Builder::new(), threads, &[]);
-        let mut runtime = Runtime { handle: Handle::new(shared), threads: Vec::new() };
+        let mut runtime = Runtime::without_threads();
         runtime.end();
         runtime
+    }
+
+    fn without_threads() -> Runtime {
+        let threads = Threads { name: String::new(), stack_size: None, on_start: None, on_stop: None };
+        Runtime { handle: Handle::new(share(&Builder::new(), threads, &[])), threads: Vec::new() }
     }
 }

@@ -100,6 +100,7 @@ pub(crate) mod adaptive;
 pub(crate) mod budget;
 pub(crate) mod current;
 pub(crate) mod idle;
+pub(crate) mod inline;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod parker;

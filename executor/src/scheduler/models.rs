@@ -17,7 +17,7 @@ use crate::join_handle::{CancelReason, JoinHandle};
 use crate::sync::model::{check, check_without};
 use crate::sync::weakened;
 use crate::task::Schedule;
-use crate::task::cell::{self, Header, Parts, Runnable, Spawned};
+use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
 use crate::task::page::{self, Heap};
 
 /// One queue, and per worker a token that unparks it.
@@ -252,6 +252,7 @@ impl Runtime {
             place: std::panic::Location::caller(),
             name: None,
             background: false,
+            begin: Begin::Queued,
         };
         // SAFETY: a slot of this future's class, from this runtime's heap.
         let Spawned { runnable, join } = unsafe {

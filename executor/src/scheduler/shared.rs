@@ -13,21 +13,21 @@ use crossbeam_deque::{Injector, Steal, Stealer};
 use crossbeam_utils::CachePadded;
 use heirloom_context::{Ambients, Context};
 
-use super::current;
 use super::idle::Idle;
 use super::parker::{Call, Unparker};
 use super::worker::Worker;
+use super::{current, inline};
 use crate::accompanied::{self, Accompanied, Hooks};
 use crate::blocking::Pool;
 use crate::builder::PanicPolicy;
 #[cfg(feature = "net")]
 use crate::io::driver::{Driver, Slot};
 use crate::join_handle::JoinHandle;
-use crate::runtime::default_runtime;
-use crate::task::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
+use crate::runtime::{default_runtime, runtime_outside};
+use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::page::{self, Heap};
 use crate::task::{Schedule, TaskMeta};
-use crate::time::Timers;
+use crate::time::{self, Timers};
 
 /// Of a worker, what others see.
 pub(crate) struct Remote {
@@ -206,6 +206,9 @@ impl Shared {
     }
 
     pub(crate) fn inject(&self, task: Runnable) {
+        if self.remotes.is_empty() && !self.closed.load(Relaxed) {
+            return adopt(task);
+        }
         // P1.
         self.injector.push(task);
         self.notify();
@@ -373,6 +376,7 @@ where
     // Made first, for it may run users' code; and not before it is needed. Neither it nor the future is moved through a
     // closure: what was written in pieces and is then copied as a whole makes the processor wait.
     let parts = parts();
+    let begin = parts.begin;
     // SAFETY: slots of this class from heaps of this runtime; the future and its output are `Send`.
     let Spawned { runnable, join } = unsafe {
         let slot = current::with_worker(&**shared, |worker| match worker {
@@ -389,8 +393,36 @@ where
         cell::spawn::<F, S>(slot, future, parts)
     };
     spawned(runnable.header());
-    S::launch(shared, runnable);
+    if begin == Begin::Queued {
+        S::launch(shared, runnable);
+    } else {
+        begin_here(shared, runnable, begin, S::launch);
+    }
     join
+}
+
+/// Begins a task on this thread.
+#[cold]
+fn begin_here(shared: &Arc<Shared>, task: Runnable, begin: Begin, launch: fn(&Shared, Runnable)) {
+    // Pairs with the fence in `Runtime::end`: either this task is seen there, or that it is closed here.
+    fence(SeqCst);
+    if shared.closing.load(Relaxed) {
+        return drop(task);
+    }
+    // Its leaves find its runtime's timers, and its own children its workers. The one without threads is nobody's.
+    let elsewhere = !shared.remotes.is_empty() && !current::is_current(shared);
+    let _entered = elsewhere
+        .then(|| (current::enter(shared), time::enter(Arc::clone(&shared.timers), shared.remotes.len())));
+    inline::begin(task, begin, |task| launch(shared, task));
+}
+
+/// Takes a task that was begun where it was spawned, outside of any runtime, and has not ended there.
+#[cold]
+fn adopt(task: Runnable) {
+    // One that is to be cancelled needs no runtime: it is, when this is dropped.
+    if !task.header().state.is_cancelled() {
+        default_runtime().shared().inject(task);
+    }
 }
 
 /// As [`launch`], on the runtime this thread belongs to, else on the default one.
@@ -401,7 +433,7 @@ where
 {
     // SAFETY: current until this function has returned, by whoever called what called it.
     let shared = unsafe { current::runtime().as_ref() };
-    let shared = shared.unwrap_or_else(|| default_runtime().shared());
+    let shared = shared.unwrap_or_else(|| runtime_outside().shared());
     launch::<F, Workers>(shared, future, parts)
 }
 
