@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
-use super::cell::{self, Header, TaskRef};
+use super::cell::{self, Header, Outcome, TaskRef};
 use super::harness::discard;
 
 /// How many outputs are dropped inside one another's destructors. What is further in waits until the innermost of these
@@ -42,7 +42,14 @@ pub(crate) unsafe fn drop_output<T>(task: TaskRef) {
         }
     }
     // SAFETY: says the caller.
-    let mut this = Later(task, |task| unsafe { cell::output_of::<T>(task).drop_in_place() });
+    let mut this = Later(task, |task| unsafe {
+        let output = cell::output_of::<T>(task);
+        match &*output {
+            // That the task has panicked is not to harm whoever did not ask.
+            Outcome::Panicked(payload) => discard(std::ptr::read(payload)),
+            Outcome::Returned(_) | Outcome::Cancelled => output.drop_in_place(),
+        }
+    });
     let nesting = NESTING.get();
     if nesting > NESTED {
         // During thread teardown there may be no list: then they are nested all the same.
