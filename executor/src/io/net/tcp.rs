@@ -394,6 +394,9 @@ impl TcpStream {
 
     /// Both directions, to be used in one task at the same time. Costs nothing.
     ///
+    /// With `futures::AsyncReadExt` in scope, `stream.split()` is that trait's, which takes the stream and puts a lock around it:
+    /// write `TcpStream::split(&mut stream)`.
+    ///
     /// ```
     /// use futures::{AsyncReadExt, AsyncWriteExt, future};
     /// use heirloom::net::{TcpListener, TcpStream};
@@ -404,9 +407,9 @@ impl TcpStream {
     ///     let mut stream = TcpStream::connect(listener.local_addr()?).await?;
     ///     let (mut peer, _) = listener.accept().await?;
     ///
-    ///     let (mut read, mut write) = stream.split();
+    ///     let (mut read, mut write) = TcpStream::split(&mut stream);
     ///     let echo = async {
-    ///         let (from, mut to) = peer.split();
+    ///         let (from, mut to) = TcpStream::split(&mut peer);
     ///         futures::io::copy(from, &mut to).await?;
     ///         to.close().await
     ///     };

@@ -236,7 +236,8 @@ impl UnixStream {
         self.io.get().take_error()
     }
 
-    /// Both directions, to be used in one task at the same time. Costs nothing.
+    /// Both directions, to be used in one task at the same time. Costs nothing. With `futures::AsyncReadExt` in scope write
+    /// `UnixStream::split(&mut stream)`, as for [`TcpStream::split`](super::TcpStream::split).
     pub fn split(&mut self) -> (ReadHalf<'_, UnixStream>, WriteHalf<'_, UnixStream>) {
         (ReadHalf(self), WriteHalf(self))
     }
