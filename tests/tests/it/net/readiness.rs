@@ -1,7 +1,7 @@
 //! Who is told of what: events against waiters, waiters against each other, and readiness that is known or not.
 
 use std::future::Future;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,6 +101,7 @@ fn a_reader_and_a_writer_do_not_take_each_others_place() {
         let (here, mut there) = UnixStream::pair().unwrap();
         let (reader, reads) = CountingWaker::create(Fault::None);
         let (writer, writes) = CountingWaker::create(Fault::None);
+        here.writable().await.unwrap();
         let mut full = &here;
         let block = [0; 1 << 16];
         let mut written = 0;
@@ -109,6 +110,7 @@ fn a_reader_and_a_writer_do_not_take_each_others_place() {
         {
             written += count.unwrap();
         }
+        assert!(written > 0);
         let mut empty = &here;
         assert!(Pin::new(&mut empty).poll_read(&mut Poller::from_waker(&reader), &mut [0]).is_pending());
 
@@ -236,6 +238,7 @@ fn trying_does_not_wait_and_waiting_does_not_take() {
         }
         assert_eq!(here.try_read(&mut buffer).unwrap(), 4);
         assert_eq!(here.try_read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+        there.read_exact(&mut buffer).unwrap();
         // It knows that it is not: there is nothing to be told of.
         let (waker, counts) = CountingWaker::create(Fault::None);
         let mut readable = Box::pin(here.readable());
