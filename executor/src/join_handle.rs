@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use crate::eager;
 use crate::task::Id;
 use crate::task::budget;
 use crate::task::cell::{self, Header, Outcome, TaskRef};
@@ -30,7 +31,8 @@ use crate::task::state::{Leave, Wake};
 /// chain of any length: beyond a few levels one output is dropped after the other, not inside it.)
 ///
 /// # Panics
-/// If it is polled again after it was ready.
+/// If it is polled again after it was ready. [Eagerly](crate::run_eagerly) and on a worker, if the task has not ended: the
+/// worker would wait for what perhaps only it can run.
 ///
 /// # Cancel safety
 /// Dropping a future that awaits `&mut handle` changes nothing.
@@ -188,9 +190,15 @@ impl<T> Future for JoinHandle<T> {
         assert!(!self.is_taken(), "a `JoinHandle` must not be polled again after it was ready");
         budget::spend(cx, |cx| {
             let header = self.header();
-            // SAFETY: this is the join handle.
-            if !header.state.is_done() && unsafe { header.joiner.register(&header.state, cx.waker()) } {
-                return Poll::Pending;
+            if !header.state.is_done() {
+                if eager::is_eager() {
+                    eager::refuse_to_join();
+                }
+                // SAFETY: this is the join handle.
+                if unsafe { header.joiner.register(&header.state, cx.waker()) } {
+                    eager::suspends("JoinHandle");
+                    return Poll::Pending;
+                }
             }
             Poll::Ready(self.take())
         })

@@ -62,6 +62,7 @@ mod accompanied;
 mod blocking;
 mod builder;
 mod cancel;
+mod eager;
 mod group;
 mod handle;
 #[cfg(feature = "net")]
@@ -88,6 +89,7 @@ pub mod context {
 pub use accompanied::Hooks;
 pub use builder::{Builder, PanicPolicy};
 pub use cancel::{CancelToken, Cancelled, DropGuard};
+pub use eager::{WouldSuspend, is_eager, run_eagerly, try_run_eagerly};
 pub use group::{GroupError, GroupHandle, Results, TaskGroup};
 pub use handle::Handle;
 pub use heirloom_context::{

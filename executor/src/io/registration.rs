@@ -1,213 +1,197 @@
-//! Sources and whoever waits for them.
+//! A socket and its source: operations that wait.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use mio::event::Source;
-use mio::{Events, Interest, Poll as Selector, Registry, Token};
-use slab::Slab;
 
-use crate::sync::{Mutex, lock};
+use super::driver::Driver;
+pub(crate) use super::readiness::Direction;
+use super::readiness::{Place, Readiness, Seen};
+use crate::handle::Handle;
 use crate::task::budget;
-use crate::waiters::{Waiters, wake_all};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Read,
-    Write,
-}
-
-#[derive(Default)]
-struct Side {
-    ready: bool,
-    tick: u64,
-    waker: Option<Waker>,
-    waiters: Waiters,
-}
-
-#[derive(Default)]
-struct Sides([Mutex<Side>; 2]);
-
-struct Driver {
-    registry: Registry,
-    sources: Mutex<Slab<Arc<Sides>>>,
-}
-
-fn driver() -> &'static Driver {
-    static DRIVER: OnceLock<Driver> = OnceLock::new();
-    static STARTED: OnceLock<()> = OnceLock::new();
-    let mut selector = None;
-    let driver = DRIVER.get_or_init(|| {
-        let made = Selector::new().expect("a selector");
-        let registry = made.registry().try_clone().expect("a registry");
-        selector = Some(made);
-        Driver { registry, sources: Mutex::default() }
-    });
-    if let Some(selector) = selector {
-        STARTED.get_or_init(|| {
-            std::thread::spawn(move || run(selector));
-        });
-    }
-    driver
-}
-
-fn run(mut selector: Selector) {
-    let mut events = Events::with_capacity(256);
-    loop {
-        if selector.poll(&mut events, None).is_err() {
-            continue;
-        }
-        for event in &events {
-            let sides = lock(&driver().sources).get(event.token().0).cloned();
-            let Some(sides) = sides else { continue };
-            let closed = event.is_error();
-            let hits = [
-                event.is_readable() || event.is_read_closed() || closed,
-                event.is_writable() || event.is_write_closed() || closed,
-            ];
-            for (side, hit) in sides.0.iter().zip(hits) {
-                if hit {
-                    let mut side = lock(side);
-                    side.ready = true;
-                    side.tick += 1;
-                    let mut wakers = side.waiters.take();
-                    wakers.extend(side.waker.take());
-                    drop(side);
-                    wake_all(wakers);
-                }
-            }
-        }
-    }
-}
-
+/// A source of events in the poll of a runtime, until it is dropped.
 pub(crate) struct Registration<S: Source> {
+    /// `None`: taken out.
     source: Option<S>,
-    sides: Arc<Sides>,
-    key: usize,
+    place: usize,
+    readiness: Arc<Readiness>,
+    driver: Arc<Driver>,
 }
 
 impl<S: Source> Registration<S> {
-    pub(crate) fn new(mut source: S) -> io::Result<Self> {
-        let sides = Arc::new(Sides::default());
-        let key = lock(&driver().sources).insert(sides.clone());
-        let both = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = driver().registry.register(&mut source, Token(key), both) {
-            lock(&driver().sources).remove(key);
-            return Err(error);
-        }
-        Ok(Registration { source: Some(source), sides, key })
+    /// With the runtime this thread belongs to, else with the default one.
+    pub(crate) fn new(mut source: S) -> io::Result<Registration<S>> {
+        let driver = Handle::current_or_default().shared().driver()?;
+        let (place, readiness) = driver.add(&mut source)?;
+        Ok(Registration { source: Some(source), place, readiness, driver })
     }
 
     pub(crate) fn get(&self) -> &S {
-        self.source.as_ref().expect("taken by `into_inner` alone")
+        self.source.as_ref().expect("it is there until it is dropped")
     }
 
+    /// The source, out of the poll.
     pub(crate) fn into_inner(mut self) -> io::Result<S> {
-        let mut source = self.source.take().expect("taken once");
-        driver().registry.deregister(&mut source)?;
+        let mut source = self.source.take().expect("it is there until it is dropped");
+        self.driver.deregister(self.place, &mut source)?;
         Ok(source)
     }
 
-    fn side(&self, direction: Direction) -> &Mutex<Side> {
-        &self.sides.0[direction as usize]
-    }
-
-    fn tick(&self, direction: Direction, register: impl FnOnce(&mut Side)) -> Option<u64> {
-        let mut side = lock(self.side(direction));
-        if side.ready {
-            return Some(side.tick);
-        }
-        register(&mut side);
-        None
-    }
-
-    fn clear(&self, direction: Direction, tick: u64) {
-        let mut side = lock(self.side(direction));
-        if side.tick == tick {
-            side.ready = false;
-        }
-    }
-
-    fn poll_with<R>(
-        &self,
-        cx: &mut Context<'_>,
-        direction: Direction,
-        mut register: impl FnMut(&mut Side, &Waker),
-        mut op: impl FnMut(&S) -> io::Result<R>,
-    ) -> Poll<io::Result<R>> {
-        loop {
-            let Some(tick) = self.tick(direction, |side| register(side, cx.waker())) else {
-                return Poll::Pending;
-            };
-            ready!(budget::consume(cx));
-            match op(self.get()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.clear(direction, tick),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return Poll::Ready(result),
-            }
-        }
-    }
-
+    /// Does `operation` as soon as it does not block. Of those who call this, the last one per direction is woken.
     pub(crate) fn poll_io<R>(
         &self,
         cx: &mut Context<'_>,
         direction: Direction,
-        op: impl FnMut(&S) -> io::Result<R>,
+        operation: impl FnMut(&S) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        self.poll_with(cx, direction, |side, waker| side.waker = Some(waker.clone()), op)
+        budget::spend(cx, |cx| {
+            self.attempt(direction, operation, || self.readiness.poll(direction, cx.waker()))
+        })
     }
 
+    /// The same for an operation that moves so many of `wanted` bytes: if it were fewer, there is nothing left, or no room,
+    /// and trying again would only find that out. (An edge comes for whatever comes later.)
+    pub(crate) fn poll_transfer(
+        &self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        wanted: usize,
+        mut operation: impl FnMut(&S) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        budget::spend(cx, |cx| {
+            loop {
+                let seen = ready!(self.readiness.poll(direction, cx.waker()));
+                let result = match self.attempt_once(direction, seen, &mut operation) {
+                    Some(result) => result,
+                    None => continue,
+                };
+                if TELLS_OF_EVERY_CHANGE && matches!(result, Ok(moved) if 0 < moved && moved < wanted) {
+                    self.readiness.exhausted(direction, seen);
+                }
+                return Poll::Ready(result);
+            }
+        })
+    }
+
+    /// Does `operation` as soon as it does not block. Any number of tasks may wait at once; dropped, it leaves nothing behind.
     pub(crate) async fn io<R>(
         &self,
         direction: Direction,
-        mut op: impl FnMut(&S) -> io::Result<R>,
+        mut operation: impl FnMut(&S) -> io::Result<R>,
     ) -> io::Result<R> {
-        struct Waiting<'a>(&'a Mutex<Side>, Option<usize>);
-        impl Drop for Waiting<'_> {
-            fn drop(&mut self) {
-                if let Some(key) = self.1 {
-                    drop(lock(self.0).waiters.remove(key));
-                }
-            }
-        }
-        let mut waiting = Waiting(self.side(direction), None);
+        let mut waiter = Waiter { readiness: &self.readiness, place: Place::default() };
         poll_fn(|cx| {
-            let register = |side: &mut Side, waker: &Waker| {
-                drop(side.waiters.register(&mut waiting.1, waker.clone()));
-            };
-            self.poll_with(cx, direction, register, &mut op)
+            budget::spend(cx, |cx| self.attempt(direction, &mut operation, || waiter.poll(direction, cx)))
         })
         .await
     }
 
+    /// Does `operation` if it is not known to block.
     pub(crate) fn try_io<R>(
         &self,
         direction: Direction,
-        op: impl FnOnce(&S) -> io::Result<R>,
+        mut operation: impl FnMut(&S) -> io::Result<R>,
     ) -> io::Result<R> {
-        let Some(tick) = self.tick(direction, |_| {}) else {
-            return Err(io::ErrorKind::WouldBlock.into());
-        };
-        let result = op(self.get());
-        if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-            self.clear(direction, tick);
-        }
-        result
+        let seen = self.readiness.look(direction).ok_or(io::ErrorKind::WouldBlock)?;
+        self.attempt_once(direction, seen, &mut operation).unwrap_or(Err(io::ErrorKind::WouldBlock.into()))
     }
 
+    /// Waits until `direction` is not known to block.
     pub(crate) async fn ready(&self, direction: Direction) -> io::Result<()> {
-        self.io(direction, |_| Ok(())).await
+        let mut waiter = Waiter { readiness: &self.readiness, place: Place::default() };
+        let seen = poll_fn(|cx| budget::spend(cx, |cx| waiter.poll(direction, cx))).await;
+        if seen.has_ended() { Err(ended()) } else { Ok(()) }
     }
+
+    fn attempt<R>(
+        &self,
+        direction: Direction,
+        mut operation: impl FnMut(&S) -> io::Result<R>,
+        mut wait: impl FnMut() -> Poll<Seen>,
+    ) -> Poll<io::Result<R>> {
+        loop {
+            let seen = ready!(wait());
+            if let Some(result) = self.attempt_once(direction, seen, &mut operation) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    /// `None`: it would block, and that is known now.
+    fn attempt_once<R>(
+        &self,
+        direction: Direction,
+        seen: Seen,
+        operation: &mut impl FnMut(&S) -> io::Result<R>,
+    ) -> Option<io::Result<R>> {
+        if seen.has_ended() {
+            return Some(Err(ended()));
+        }
+        loop {
+            match operation(self.get()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readiness.would_block(direction, seen);
+                    return None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return Some(result),
+            }
+        }
+    }
+}
+
+/// Whether the system tells of every change since the last event, also if there was something left. Not so where the poll is
+/// made of something else (wepoll, `poll(2)`).
+const TELLS_OF_EVERY_CHANGE: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "macos",
+    target_os = "ios",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+));
+
+fn ended() -> io::Error {
+    io::Error::other("the runtime that this socket was made on has ended")
 }
 
 impl<S: Source> Drop for Registration<S> {
     fn drop(&mut self) {
         if let Some(mut source) = self.source.take() {
-            let _ = driver().registry.deregister(&mut source);
+            // A descriptor that is closed leaves the poll in any case.
+            let _ = self.driver.deregister(self.place, &mut source);
         }
-        lock(&driver().sources).remove(self.key);
+    }
+}
+
+impl<S: Source + fmt::Debug> fmt::Debug for Registration<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+/// One of many who wait.
+struct Waiter<'a> {
+    readiness: &'a Readiness,
+    place: Place,
+}
+
+impl Waiter<'_> {
+    fn poll(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<Seen> {
+        self.readiness.poll_shared(direction, cx.waker(), &mut self.place)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.readiness.forget(&mut self.place);
     }
 }

@@ -88,6 +88,7 @@ pub use current::{TaskMeta, current};
 pub use id::Id;
 
 use std::ptr::NonNull;
+use std::task::Waker;
 
 use cell::{Header, Runnable};
 
@@ -115,4 +116,13 @@ pub(crate) trait Schedule: 'static {
 
     /// A panic was caught in a task.
     fn panicked(_shared: &Self::Shared) {}
+}
+
+/// Stays with a task while it is polled.
+pub(crate) trait Attendant {
+    /// Whom the future wakes, instead of the task.
+    fn waker(&self) -> &Waker;
+
+    /// Called inside the task when its future was pending: waits until it is to be polled again, or says no.
+    fn again(&self) -> bool;
 }

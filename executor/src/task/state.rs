@@ -303,6 +303,11 @@ impl State {
         self.0.load(Acquire) & DONE != 0
     }
 
+    /// Whether its end was asked for.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.load(Relaxed) & CANCELLED != 0
+    }
+
     /// A further reference.
     #[inline]
     pub(crate) fn retain(&self) {

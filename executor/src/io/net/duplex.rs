@@ -102,7 +102,7 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 buf: &mut [u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.io.poll_io(cx, Direction::Read, |mut source| source.read(buf))
+                self.io.poll_transfer(cx, Direction::Read, buf.len(), |mut source| source.read(buf))
             }
 
             fn poll_read_vectored(
@@ -110,7 +110,8 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 bufs: &mut [std::io::IoSliceMut<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.io.poll_io(cx, Direction::Read, |mut source| source.read_vectored(bufs))
+                let wanted = bufs.iter().map(|buf| buf.len()).sum();
+                self.io.poll_transfer(cx, Direction::Read, wanted, |mut source| source.read_vectored(bufs))
             }
 
             fn poll_write(
@@ -118,7 +119,7 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 buf: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.io.poll_io(cx, Direction::Write, |mut source| source.write(buf))
+                self.io.poll_transfer(cx, Direction::Write, buf.len(), |mut source| source.write(buf))
             }
 
             fn poll_write_vectored(
@@ -126,7 +127,8 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.io.poll_io(cx, Direction::Write, |mut source| source.write_vectored(bufs))
+                let wanted = bufs.iter().map(|buf| buf.len()).sum();
+                self.io.poll_transfer(cx, Direction::Write, wanted, |mut source| source.write_vectored(bufs))
             }
 
             fn close_write(&self) -> std::io::Result<()> {

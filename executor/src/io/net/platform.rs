@@ -7,7 +7,7 @@ macro_rules! convert_std {
         /// the default one.
         ///
         /// # Errors
-        /// Those of the system; if the runtime has ended.
+        /// Those of the system.
         impl TryFrom<$std> for $type {
             type Error = std::io::Error;
 

@@ -14,7 +14,7 @@ use super::incoming::{Accept, Incoming};
 use super::platform::{convert_std, descriptors};
 use super::shortage::Shortage;
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
-use crate::io::{Direction, Registration};
+use crate::io::registration::{Direction, Registration};
 
 /// A socket that accepts TCP connections.
 ///

@@ -9,7 +9,7 @@ use mio::net as mio;
 
 use super::addr::{ToSocketAddrs, first, lookup};
 use super::platform::{convert_std, descriptors};
-use crate::io::{Direction, Registration};
+use crate::io::registration::{Direction, Registration};
 
 /// A socket for datagrams.
 ///

@@ -15,7 +15,7 @@ use super::incoming::{Accept, Incoming};
 use super::platform::{convert_std, descriptors};
 use super::shortage::Shortage;
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
-use crate::io::{Direction, Registration};
+use crate::io::registration::{Direction, Registration};
 
 /// A socket that accepts connections at a path. Unix only.
 ///
@@ -52,7 +52,7 @@ impl UnixListener {
     /// Binds to a path that must not exist, and listens.
     ///
     /// # Errors
-    /// Those of the system, such as [`AddrInUse`](io::ErrorKind::AddrInUse) if the path exists; if the runtime has ended.
+    /// Those of the system, such as [`AddrInUse`](io::ErrorKind::AddrInUse) if the path exists.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
         UnixListener::new(mio::UnixListener::bind(path)?)
     }
@@ -153,7 +153,7 @@ impl UnixStream {
     /// Two streams that are connected to each other.
     ///
     /// # Errors
-    /// Those of the system; if the runtime has ended.
+    /// Those of the system.
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
         let (one, other) = mio::UnixStream::pair()?;
         Ok((UnixStream::new(one)?, UnixStream::new(other)?))

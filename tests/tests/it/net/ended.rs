@@ -138,15 +138,19 @@ fn a_socket_outlives_its_runtime_by_way_of_the_standard_library() {
 }
 
 #[test]
-fn nothing_can_be_opened_in_a_runtime_that_has_ended() {
+fn a_socket_made_in_a_runtime_that_has_ended_says_so_instead_of_waiting() {
     watchdog(PATIENCE, || {
         let home = runtime(1);
         let handle = home.handle().clone();
         drop(home);
         handle.block_on(async {
-            assert_ended(TcpListener::bind("127.0.0.1:0").await);
-            assert_ended(UdpSocket::bind("127.0.0.1:0").await);
-            assert_ended(UnixStream::pair());
+            let listener = listener().await;
+            assert_ended(listener.accept().await);
+            assert_ended(TcpStream::connect(listener.local_addr().unwrap()).await);
+            assert_ended(UdpSocket::bind("127.0.0.1:0").await.unwrap().recv(&mut [0; 4]).await);
+            let (mut here, _there) = UnixStream::pair().unwrap();
+            assert_ended(here.read(&mut [0; 4]).await);
+            assert_ended(here.readable().await);
             assert_ended(signal::ctrl_c().await);
         });
     });
