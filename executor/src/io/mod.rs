@@ -5,6 +5,7 @@
 //! | `readiness` | one source: what it is ready for, and who waits. Knows no descriptor |
 //! | `driver` | the runtime's poll: from events to sources to wakers |
 //! | `registration` | a socket and its source: operations that wait |
+//! | `eager` | the same under the eager flag: the thread waits for the descriptor itself |
 //! | `net` | the sockets; names |
 //! | `signal` | signals, each a pipe |
 //!
@@ -41,6 +42,7 @@
 //! gone does not reach the next one in its place, which may well have the same descriptor.
 
 pub(crate) mod driver;
+mod eager;
 pub mod net;
 pub(crate) mod readiness;
 pub(crate) mod registration;

@@ -56,7 +56,7 @@ use super::registration::{Direction, Registration};
 /// # }
 /// ```
 pub fn ctrl_c() -> Signal {
-    Signal::new(SIGINT)
+    Signal::new(SIGINT, "ctrl_c")
 }
 
 /// `SIGTERM`: what `kill`, service managers and container engines send to ask a process to end.
@@ -64,7 +64,7 @@ pub fn ctrl_c() -> Signal {
 /// It listens from this call on, not from the first poll. See [`Signal`], and the [module](self) for what becomes of
 /// the default action.
 pub fn terminate() -> Signal {
-    Signal::new(SIGTERM)
+    Signal::new(SIGTERM, "terminate")
 }
 
 /// Waits for a signal; made by [`ctrl_c`] and [`terminate`].
@@ -87,6 +87,7 @@ pub struct Signal {
 struct Listening {
     signalled: Registration<UnixStream>,
     id: SigId,
+    leaf: &'static str,
 }
 
 impl Drop for Listening {
@@ -97,16 +98,16 @@ impl Drop for Listening {
 }
 
 impl Listening {
-    fn start(signal: i32) -> io::Result<Listening> {
+    fn start(signal: i32, leaf: &'static str) -> io::Result<Listening> {
         let (reader, writer) = UnixStream::pair()?;
         let signalled = Registration::new(reader)?;
-        Ok(Listening { signalled, id: pipe::register(signal, writer)? })
+        Ok(Listening { signalled, id: pipe::register(signal, writer)?, leaf })
     }
 }
 
 impl Signal {
-    fn new(signal: i32) -> Signal {
-        Signal { state: Listening::start(signal).map_err(Some) }
+    fn new(signal: i32, leaf: &'static str) -> Signal {
+        Signal { state: Listening::start(signal, leaf).map_err(Some) }
     }
 }
 
@@ -122,7 +123,7 @@ impl Future for Signal {
                 return Poll::Ready(Err(error));
             }
         };
-        listening.signalled.poll_io(cx, Direction::Read, |mut pipe| {
+        listening.signalled.poll_io(cx, listening.leaf, Direction::Read, |mut pipe| {
             // A byte per signal; all there are count as one.
             let mut bytes = [0; 64];
             let mut come = pipe.read(&mut bytes)?;

@@ -1,6 +1,7 @@
 //! Sockets, names and signals. One module per matter; this one holds what they share.
 
 mod descriptors;
+mod eager;
 mod ended;
 mod lookup;
 mod readiness;

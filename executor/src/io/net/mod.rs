@@ -37,6 +37,9 @@
 //! # }
 //! ```
 //!
+//! Under the [eager flag](crate::is_eager) a socket blocks the thread where it would wait, until the ambient deadline at most.
+//! It needs no runtime for that, nor one that has not ended.
+//!
 //! # Limits of time
 //!
 //! No method has one of its own: [`wait_for`](crate::wait_for()) bounds any of them. Each says what happens if it is dropped

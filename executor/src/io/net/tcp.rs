@@ -24,7 +24,7 @@ use crate::io::registration::{Direction, Registration};
 /// use futures::{AsyncReadExt, AsyncWriteExt};
 /// use heirloom::net::{TcpListener, TcpStream};
 ///
-/// # fn main() -> std::io::Result<()> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// heirloom::block_on(async {
 ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
 ///     let address = listener.local_addr()?;
@@ -35,7 +35,8 @@ use crate::io::registration::{Direction, Registration};
 ///     let mut text = String::new();
 ///     TcpStream::connect(address).await?.read_to_string(&mut text).await?;
 ///     assert_eq!(text, "hello");
-///     server.await?
+///     server.await??;
+///     Ok(())
 /// })
 /// # }
 /// ```
@@ -215,7 +216,7 @@ impl TcpStream {
                 result => result.map(drop),
             }
         };
-        stream.io.io(Direction::Write, connected).await?;
+        stream.io.io_named("TcpStream::connect", Direction::Write, connected).await?;
         Ok(stream)
     }
 
@@ -268,7 +269,7 @@ impl TcpStream {
     /// # }
     /// ```
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.io.io(Direction::Read, |stream| stream.peek(buf)).await
+        self.io.io_named("TcpStream::peek", Direction::Read, |stream| stream.peek(buf)).await
     }
 
     /// Waits until there is something to read, the end of the stream or an error included.
@@ -434,7 +435,7 @@ impl TcpStream {
     /// use futures::{AsyncReadExt, AsyncWriteExt};
     /// use heirloom::net::{TcpListener, TcpStream};
     ///
-    /// # fn main() -> std::io::Result<()> {
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// heirloom::block_on(async {
     ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
     ///     let stream = TcpStream::connect(listener.local_addr()?).await?;
@@ -447,7 +448,8 @@ impl TcpStream {
     ///     read.read_to_string(&mut text).await?;
     ///     assert_eq!(text, "there and back");
     ///     assert_eq!(echo.await??, 14);
-    ///     send.await?
+    ///     send.await??;
+    ///     Ok(())
     /// })
     /// # }
     /// ```

@@ -104,7 +104,7 @@ impl UdpSocket {
         let Some(target) = lookup(target).await?.next() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no address to send to"));
         };
-        self.io.io(Direction::Write, |socket| socket.send_to(buf, target)).await
+        self.io.io_named("UdpSocket::send_to", Direction::Write, |socket| socket.send_to(buf, target)).await
     }
 
     /// Receives a datagram. Returns how many bytes of it are in `buf`, and where it came from.
@@ -112,7 +112,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of the system.
     pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.io.io(Direction::Read, |socket| socket.recv_from(buf)).await
+        self.io.io_named("UdpSocket::recv_from", Direction::Read, |socket| socket.recv_from(buf)).await
     }
 
     /// The next datagram without taking it: the next receive returns the same.
@@ -120,7 +120,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of the system.
     pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.io.io(Direction::Read, |socket| socket.peek_from(buf)).await
+        self.io.io_named("UdpSocket::peek_from", Direction::Read, |socket| socket.peek_from(buf)).await
     }
 
     /// Sends a datagram to the address the socket is [connected](UdpSocket::connect) to.
@@ -145,7 +145,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of the system.
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.io.io(Direction::Read, |socket| socket.peek(buf)).await
+        self.io.io_named("UdpSocket::peek", Direction::Read, |socket| socket.peek(buf)).await
     }
 
     /// Waits until there is something to receive, an error included. It may be wrong; the attempt that follows says so.

@@ -5,13 +5,17 @@ use heirloom::{block_on, signal, spawn};
 use heirloom_tests::{PATIENCE, in_child, poll_once, runtime, say_as_child, wait_until, watchdog};
 use rustix::process::{Signal, getpid, kill_process};
 
-fn send(signal: Signal) {
+pub(super) fn send(signal: Signal) {
     kill_process(getpid(), signal).unwrap();
 }
 
 /// Runs the body in a process of its own.
 fn apart(test: &str, body: impl FnOnce() + Send + 'static) {
-    if in_child(&format!("net::signals::{test}"), false).is_here() {
+    apart_as(&format!("net::signals::{test}"), body);
+}
+
+pub(super) fn apart_as(test: &str, body: impl FnOnce() + Send + 'static) {
+    if in_child(test, false).is_here() {
         watchdog(PATIENCE, body);
         say_as_child();
     }
