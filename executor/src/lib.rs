@@ -96,6 +96,10 @@ pub use heirloom_context::{
     Context, ContextFutureExt, ContextIteratorExt, ContextStreamExt, ContextVar, context_var,
 };
 pub use heirloom_macros::{main, test};
+#[cfg(feature = "net")]
+pub use io::net;
+#[cfg(all(feature = "net", unix))]
+pub use io::signal;
 pub use join_handle::{AbortHandle, CancelReason, JoinError, JoinHandle};
 pub use local::{LocalSet, spawn_local};
 pub use runtime::{Runtime, ShutdownReport};

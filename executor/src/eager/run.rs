@@ -24,6 +24,7 @@ use crate::task::budget;
 /// | operation | under the flag |
 /// | --- | --- |
 /// | [`sleep`](crate::sleep()), [`interval`](crate::interval()) | blocks the thread |
+/// | sockets and signals | block the thread |
 /// | [`spawn`](crate::spawn()), [`spawn_local`](crate::spawn_local), groups | runs the future here, in its own inherited context, to its end; a panic becomes its [`JoinError`](crate::JoinError). The handle is finished |
 /// | [`spawn_blocking`](crate::spawn_blocking) | runs the closure here |
 /// | [`spawn_background`](crate::spawn_background) | as ever, on the default runtime |

@@ -5,6 +5,9 @@
 //! | `readiness` | one source: what it is ready for, and who waits. Knows no descriptor |
 //! | `driver` | the runtime's poll: from events to sources to wakers |
 //! | `registration` | a socket and its source: operations that wait |
+//! | `eager` | the same under the eager flag: the thread waits for the descriptor itself |
+//! | `net` | the sockets; names |
+//! | `signal` | signals, each a pipe |
 //!
 //! # Who polls
 //!
@@ -38,10 +41,13 @@
 //! Sources stand in a slab. Events carry a source's place and its generation, so what was on its way to a source that is
 //! gone does not reach the next one in its place, which may well have the same descriptor.
 
-pub(crate) mod readiness;
-
 pub(crate) mod driver;
+mod eager;
+pub mod net;
+pub(crate) mod readiness;
 pub(crate) mod registration;
+#[cfg(unix)]
+pub mod signal;
 
 #[cfg(all(test, loom))]
 mod models;

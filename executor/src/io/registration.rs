@@ -10,8 +10,10 @@ use std::task::{Context, Poll, ready};
 use mio::event::Source;
 
 use super::driver::Driver;
+use super::eager::{Blocks, look};
 pub(crate) use super::readiness::Direction;
 use super::readiness::{Place, Readiness, Seen};
+use crate::eager;
 use crate::handle::Handle;
 use crate::task::budget;
 
@@ -42,21 +44,31 @@ impl<S: Source> Registration<S> {
         self.driver.deregister(self.place, &mut source)?;
         Ok(source)
     }
+}
 
-    /// Does `operation` as soon as it does not block. Of those who call this, the last one per direction is woken.
+/// Operations, which block the thread instead of waiting if the [flag](crate::is_eager) says so.
+impl<S: Blocks> Registration<S> {
+    /// Does `operation` as soon as it does not block. Of those who call this, the last one per direction is woken. `leaf` is
+    /// what the user has called.
     pub(crate) fn poll_io<R>(
         &self,
         cx: &mut Context<'_>,
+        leaf: &'static str,
         direction: Direction,
-        operation: impl FnMut(&S) -> io::Result<R>,
+        mut operation: impl FnMut(&S) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
+        if eager::is_eager()
+            && let Some(result) = self.poll_eagerly(cx, leaf, direction, &mut operation)
+        {
+            return result;
+        }
         budget::spend(cx, |cx| {
             self.attempt(direction, operation, || self.readiness.poll(direction, cx.waker()))
         })
     }
 
-    /// The same for an operation that moves so many of `wanted` bytes: if it were fewer, there is nothing left, or no room,
-    /// and trying again would only find that out. (An edge comes for whatever comes later.)
+    /// The same for reading and writing, which move so many of `wanted` bytes: if it were fewer, there is nothing left, or
+    /// no room, and trying again would only find that out. (An edge comes for whatever comes later.)
     pub(crate) fn poll_transfer(
         &self,
         cx: &mut Context<'_>,
@@ -64,6 +76,11 @@ impl<S: Source> Registration<S> {
         wanted: usize,
         mut operation: impl FnMut(&S) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        if eager::is_eager()
+            && let Some(result) = self.poll_eagerly(cx, S::leaf(direction), direction, &mut operation)
+        {
+            return result;
+        }
         budget::spend(cx, |cx| {
             loop {
                 let seen = ready!(self.readiness.poll(direction, cx.waker()));
@@ -83,10 +100,25 @@ impl<S: Source> Registration<S> {
     pub(crate) async fn io<R>(
         &self,
         direction: Direction,
+        operation: impl FnMut(&S) -> io::Result<R>,
+    ) -> io::Result<R> {
+        self.io_named(S::leaf(direction), direction, operation).await
+    }
+
+    /// The same by the name of what the user has called.
+    pub(crate) async fn io_named<R>(
+        &self,
+        leaf: &'static str,
+        direction: Direction,
         mut operation: impl FnMut(&S) -> io::Result<R>,
     ) -> io::Result<R> {
         let mut waiter = Waiter { readiness: &self.readiness, place: Place::default() };
         poll_fn(|cx| {
+            if eager::is_eager()
+                && let Some(result) = self.poll_eagerly(cx, leaf, direction, &mut operation)
+            {
+                return result;
+            }
             budget::spend(cx, |cx| self.attempt(direction, &mut operation, || waiter.poll(direction, cx)))
         })
         .await
@@ -98,6 +130,10 @@ impl<S: Source> Registration<S> {
         direction: Direction,
         mut operation: impl FnMut(&S) -> io::Result<R>,
     ) -> io::Result<R> {
+        if eager::is_eager() {
+            // Nobody may have been there to hear of anything.
+            return operation(self.get());
+        }
         let seen = self.readiness.look(direction).ok_or(io::ErrorKind::WouldBlock)?;
         self.attempt_once(direction, seen, &mut operation).unwrap_or(Err(io::ErrorKind::WouldBlock.into()))
     }
@@ -105,8 +141,19 @@ impl<S: Source> Registration<S> {
     /// Waits until `direction` is not known to block.
     pub(crate) async fn ready(&self, direction: Direction) -> io::Result<()> {
         let mut waiter = Waiter { readiness: &self.readiness, place: Place::default() };
-        let seen = poll_fn(|cx| budget::spend(cx, |cx| waiter.poll(direction, cx))).await;
-        if seen.has_ended() { Err(ended()) } else { Ok(()) }
+        poll_fn(|cx| {
+            if eager::is_eager()
+                && let Some(result) = self
+                    .poll_eagerly(cx, S::leaf(direction), direction, &mut |source| look(source, direction))
+            {
+                return result;
+            }
+            budget::spend(cx, |cx| {
+                let seen = ready!(waiter.poll(direction, cx));
+                Poll::Ready(if seen.has_ended() { Err(ended()) } else { Ok(()) })
+            })
+        })
+        .await
     }
 
     fn attempt<R>(

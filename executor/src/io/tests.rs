@@ -195,7 +195,7 @@ fn the_last_waker_of_a_direction_counts() {
         let b = Arc::new(b);
         let first = Arc::clone(&b);
         let poll = move |socket: &Socket, cx: &mut std::task::Context<'_>| {
-            socket.poll_io(cx, Direction::Read, |mut stream| stream.read(&mut [0]))
+            socket.poll_io(cx, "read", Direction::Read, |mut stream| stream.read(&mut [0]))
         };
         poll_fn(|cx| {
             assert!(poll(&first, cx).is_pending());

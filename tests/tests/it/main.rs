@@ -16,6 +16,7 @@ mod inheritance;
 mod join_handle;
 mod lifecycle;
 mod local;
+mod net;
 mod promises;
 mod queues;
 mod races;
