@@ -28,6 +28,17 @@ impl Rig {
     }
 }
 
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // Each page keeps the heap, and the heap each page, until somebody ends that.
+        if let Some(owner) = self.owner.take() {
+            // SAFETY: the owner is this heap's, which the rig keeps.
+            unsafe { self.shared.orphan(Some(owner)) }
+            assert!(std::thread::panicking() || self.shared.page_count() == 0);
+        }
+    }
+}
+
 /// A slot on its way to another thread.
 struct Sent(NonNull<Header>);
 
@@ -82,15 +93,17 @@ fn a_bursts_pages_go_back_but_for_a_few() {
 
 #[test]
 fn what_others_have_freed_comes_home_before_a_further_page() {
-    let rig = Rig::new(96);
-    let capacity = rig.class.capacity();
-    let slots: Vec<_> = (0..capacity).map(|_| Sent(rig.take())).collect();
-    assert_eq!(rig.shared.page_count(), 1);
-    let other = std::thread::spawn(move || slots.into_iter().for_each(Sent::free));
-    other.join().unwrap();
-    let again: Vec<_> = (0..capacity).map(|_| rig.take()).collect();
-    assert_eq!(rig.shared.page_count(), 1);
-    again.into_iter().for_each(|slot| rig.free(slot));
+    for size in [96, 5_000, 100_000] {
+        let rig = Rig::new(size);
+        let capacity = rig.class.capacity();
+        let slots: Vec<_> = (0..capacity).map(|_| Sent(rig.take())).collect();
+        assert_eq!(rig.shared.page_count(), 1);
+        let other = std::thread::spawn(move || slots.into_iter().for_each(Sent::free));
+        other.join().unwrap();
+        let again: Vec<_> = (0..capacity).map(|_| rig.take()).collect();
+        assert_eq!(rig.shared.page_count(), 1, "{size}");
+        again.into_iter().for_each(|slot| rig.free(slot));
+    }
 }
 
 #[test]
