@@ -106,8 +106,9 @@ impl Class {
     }
 }
 
-/// Every task in a page of its own, so that memory checkers see what is used after it was freed.
-const ALONE: bool = cfg!(any(miri, loom, heirloom_lone_tasks));
+/// Every task in a page of its own, so that memory checkers see what is used after it was freed. Miri is told to do without
+/// when it is to look at the pages themselves.
+const ALONE: bool = cfg!(any(all(miri, not(heirloom_paged_tasks)), loom, heirloom_lone_tasks));
 
 /// What stands at the beginning of a page, rounded up.
 const HEAD: usize = size_of::<Page>().next_multiple_of(64);
