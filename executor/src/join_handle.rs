@@ -26,8 +26,9 @@ use crate::task::state::{Leave, Wake};
 /// The future of a cancelled task is dropped by the runtime, in the task's context, never inside a `wake`. Cancelling is
 /// a request: dropping the handle does not wait for it. [`abort`](Self::abort), then `.await`, does: the joiner sees
 /// [cancelled](JoinError::is_cancelled) only after the future is dropped. An output that nobody claims is dropped in the
-/// task's context if the handle went first, else where the handle is dropped. (Handles in outputs of handles may form a
-/// chain of any length: beyond a few levels one output is dropped after the other, not inside it.)
+/// task's context if the handle went first, else where the handle is dropped; a panic that nobody claims, quietly. (Handles
+/// in outputs of handles may form a chain of any length: beyond a few levels one output is dropped after the other, not
+/// inside it.)
 ///
 /// # Panics
 /// If it is polled again after it was ready.
