@@ -9,6 +9,8 @@ mod blocking;
 mod cancel_tokens;
 mod contexts;
 mod deadlines;
+mod eager;
+mod eager_children;
 mod entangled;
 mod fairness;
 mod groups;
