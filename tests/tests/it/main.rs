@@ -11,6 +11,7 @@ mod contexts;
 mod deadlines;
 mod eager;
 mod eager_children;
+mod eager_tasks;
 mod entangled;
 mod fairness;
 mod groups;
