@@ -220,15 +220,15 @@ fn a_childs_panic_becomes_its_join_error() {
         run_eagerly(async {
             let child = task::Builder::new().name("unlucky").spawn(async { quiet_panic(SCRIPTED) });
             assert!(child.is_finished() && is_eager());
-            let error = child.await.map(|()| ()).unwrap_err();
+            let error = child.await.unwrap_err();
             assert_eq!((error.panic_message(), error.task_name()), (Some(SCRIPTED), Some("unlucky")));
             // Also one that has waited before.
             let error = spawn(async {
                 sleep(SHORT).await;
                 quiet_panic(SCRIPTED)
             });
-            assert!(error.await.map(|()| ()).unwrap_err().is_panic());
-            let error = spawn_blocking(|| quiet_panic(SCRIPTED)).await.map(|()| ()).unwrap_err();
+            assert!(error.await.unwrap_err().is_panic());
+            let error = spawn_blocking(|| quiet_panic(SCRIPTED)).await.unwrap_err();
             assert!(error.is_panic());
         });
     });

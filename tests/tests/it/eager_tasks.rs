@@ -141,7 +141,7 @@ fn a_panic_in_the_first_poll_is_the_joiners() {
         });
         assert!(child.is_finished());
         assert_eq!(LEVEL.get(), Some(1));
-        let error = child.await.map(|()| ()).unwrap_err();
+        let error = child.await.unwrap_err();
         assert_eq!((error.panic_message(), error.task_name()), (Some(SCRIPTED), Some("unlucky")));
     });
 }
