@@ -65,6 +65,8 @@ mod cancel;
 mod eager;
 mod group;
 mod handle;
+#[cfg(feature = "net")]
+mod io;
 mod join_handle;
 mod local;
 mod parked;

@@ -11,15 +11,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Worker as Queue};
 use crossbeam_utils::CachePadded;
-use crossbeam_utils::sync::Parker;
 
 use crate::blocking::Pool;
 use crate::builder::Builder;
 use crate::eager;
 use crate::handle::Handle;
+#[cfg(feature = "net")]
+use crate::io::driver::Slot;
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::scheduler::current;
 use crate::scheduler::idle::Idle;
+use crate::scheduler::parker::Parker;
 use crate::scheduler::shared::{Bell, OUTSIDE, Remote, Shared};
 use crate::scheduler::worker::Worker;
 use crate::task::cell::TaskRef;
@@ -194,10 +196,18 @@ impl Runtime {
         // S3, S4.
         shared.closed.store(true, SeqCst);
         shared.drain();
-        for remote in &shared.remotes {
-            remote.unparker.unpark();
+        for worker in 0..shared.remotes.len() {
+            shared.unpark(worker);
         }
         shared.timers.close();
+        #[cfg(feature = "net")]
+        {
+            // Pairs with the fence in `Shared::driver`.
+            fence(SeqCst);
+            if let Some(driver) = shared.io.get() {
+                driver.end();
+            }
+        }
         shared.blocking.close(None);
         for thread in self.threads.drain(..) {
             // A task that ends its own runtime must not wait for itself, nor for others who may wait for it.
@@ -222,7 +232,7 @@ fn share(
 ) -> Arc<Shared> {
     let remotes = parts.iter().map(|(queue, parker)| Remote {
         stealer: queue.stealer(),
-        unparker: parker.unparker().clone(),
+        unparker: parker.unparker(),
         counters: CachePadded::default(),
     });
     Arc::new_cyclic(|weak: &std::sync::Weak<Shared>| {
@@ -239,6 +249,8 @@ fn share(
             heaps: (0..parts.len() + OUTSIDE).map(|_| CachePadded::new(Heap::new())).collect(),
             outside: CachePadded::default(),
             timers: Arc::new(Timers::new(parts.len() + 1, Clock::real(), unpark)),
+            #[cfg(feature = "net")]
+            io: Slot::new(),
             blocking: Arc::new(Pool::new(threads, builder.max_blocking_threads, builder.blocking_keep_alive)),
             root: builder.root.clone(),
             ambients: builder.ambients.clone(),

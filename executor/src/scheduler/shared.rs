@@ -11,15 +11,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Steal, Stealer};
 use crossbeam_utils::CachePadded;
-use crossbeam_utils::sync::Unparker;
 use heirloom_context::{Ambients, Context};
 
 use super::idle::Idle;
+use super::parker::{Call, Unparker};
 use super::worker::Worker;
 use super::{current, inline};
 use crate::accompanied::{self, Accompanied, Hooks};
 use crate::blocking::Pool;
 use crate::builder::PanicPolicy;
+#[cfg(feature = "net")]
+use crate::io::driver::{Driver, Slot};
 use crate::join_handle::JoinHandle;
 use crate::runtime::{default_runtime, runtime_outside};
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
@@ -71,6 +73,8 @@ pub(crate) struct Shared {
     /// What other threads than the workers have done.
     pub(crate) outside: CachePadded<Outside>,
     pub(crate) timers: Arc<Timers>,
+    #[cfg(feature = "net")]
+    pub(crate) io: Slot,
     pub(crate) blocking: Arc<Pool>,
     pub(crate) root: Context,
     pub(crate) ambients: Ambients,
@@ -136,22 +140,64 @@ impl Shared {
     /// P3 to P5: there may be work for one more.
     pub(crate) fn notify(&self) {
         if let Some(worker) = self.idle.notify() {
-            self.remotes[worker].unparker.unpark();
+            self.unpark(worker);
         }
     }
 
     /// K4: sees to it that there is another keeper, if anybody sleeps.
     pub(crate) fn hand_over(&self) {
         if let Some(worker) = self.idle.hand_over() {
-            self.remotes[worker].unparker.unpark();
+            self.unpark(worker);
         }
     }
 
     /// Wakes the worker that keeps the time, because there is an earlier deadline.
     pub(crate) fn wake_keeper(&self) {
         if let Some(worker) = self.idle.keeper() {
-            self.remotes[worker].unparker.unpark();
+            self.unpark(worker);
         }
+    }
+
+    /// Gets a worker up, wherever it sleeps.
+    pub(crate) fn unpark(&self, worker: usize) {
+        match self.remotes[worker].unparker.unpark() {
+            Call::Done => {}
+            Call::WakePoll => {
+                #[cfg(feature = "net")]
+                self.io.wake();
+            }
+        }
+    }
+
+    /// The poll, if there is one and it has not ended.
+    #[cfg(feature = "net")]
+    #[inline]
+    pub(crate) fn running_driver(&self) -> Option<&Arc<Driver>> {
+        self.io.get().filter(|driver| !driver.has_ended())
+    }
+
+    #[inline]
+    pub(crate) fn has_driver(&self) -> bool {
+        #[cfg(feature = "net")]
+        return self.running_driver().is_some();
+        #[cfg(not(feature = "net"))]
+        false
+    }
+
+    /// The poll; it begins when it is asked for first.
+    #[cfg(feature = "net")]
+    pub(crate) fn driver(&self) -> std::io::Result<Arc<Driver>> {
+        let driver = self.io.get_or_start(|| {
+            // Pairs with W3: either the keeper sees that there is a poll now, or it is seen here and called.
+            fence(SeqCst);
+            self.wake_keeper();
+        })?;
+        // Pairs with the fence in `Runtime::end`: either it ends what has begun, or the end is seen here.
+        fence(SeqCst);
+        if self.closed.load(Relaxed) {
+            driver.end();
+        }
+        Ok(driver)
     }
 
     /// Whether there is work that a worker could take.

@@ -50,6 +50,8 @@ use crate::sync::{Mutex, lock, weakened};
 ///
 /// 64 KiB hold 500 small tasks, so that what a page costs is not felt, and are little enough for one of each size.
 const PAGE: usize = 64 * 1024;
+/// What of it is used. The rest is for the words in which an allocator keeps its books, or every second page would be left out.
+const ROOM: usize = PAGE - 64;
 /// Sizes up to here differ by [`STEP`], those above are powers of two.
 const FINE: usize = 1024;
 const STEP: usize = 16;
@@ -97,12 +99,12 @@ impl Class {
     const fn regular(index: usize, size: usize) -> Class {
         assert!(index < CLASSES);
         let first = if size.is_power_of_two() && size > HEAD { size } else { HEAD };
-        let Ok(page) = Layout::from_size_align(PAGE, PAGE) else { unreachable!() };
+        let Ok(page) = Layout::from_size_align(ROOM, PAGE) else { unreachable!() };
         Class { index, size, first, page }
     }
 
     const fn capacity(&self) -> usize {
-        if self.index == HUGE { 1 } else { (PAGE - self.first) / self.size }
+        if self.index == HUGE { 1 } else { (ROOM - self.first) / self.size }
     }
 }
 
