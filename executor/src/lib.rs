@@ -62,6 +62,7 @@ mod accompanied;
 mod blocking;
 mod builder;
 mod cancel;
+pub mod context;
 mod group;
 mod handle;
 mod join_handle;
@@ -77,11 +78,6 @@ pub mod task;
 mod threads;
 pub mod time;
 mod waiters;
-
-/// Context variables, snapshots, and futures with a context of their own: the crate `heirloom-context`.
-pub mod context {
-    pub use heirloom_context::*;
-}
 
 pub use accompanied::Hooks;
 pub use builder::{Builder, PanicPolicy};

@@ -7,6 +7,7 @@
 mod bad_input;
 mod blocking;
 mod cancel_tokens;
+mod channel;
 mod contexts;
 mod deadlines;
 mod entangled;
