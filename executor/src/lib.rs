@@ -60,6 +60,7 @@
 
 mod accompanied;
 mod blocking;
+mod bridge;
 mod builder;
 mod cancel;
 pub mod context;
@@ -80,6 +81,9 @@ pub mod time;
 mod waiters;
 
 pub use accompanied::Hooks;
+#[cfg(feature = "hyper")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
+pub use bridge::hyper;
 pub use builder::{Builder, PanicPolicy};
 pub use cancel::{CancelToken, Cancelled, DropGuard};
 pub use group::{GroupError, GroupHandle, Results, TaskGroup};

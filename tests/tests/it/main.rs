@@ -13,6 +13,7 @@ mod deadlines;
 mod entangled;
 mod fairness;
 mod groups;
+mod hyper;
 mod inheritance;
 mod join_handle;
 mod lifecycle;
