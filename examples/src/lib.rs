@@ -10,3 +10,5 @@
 //! | `deadlines` | a time budget that shrinks down a tree of calls |
 //! | `groups` | work that is spread over tasks and joined again, also when a part of it fails |
 //! | `busy_time` | how long a part of a program computes, whatever else runs meanwhile |
+//! | `worker_pool` | jobs that arrive with their submitter's context, and a log that only links to it |
+//! | `rate_limiter` | a limit per tenant that never asks whose a request is |

@@ -7,6 +7,7 @@
 mod bad_input;
 mod blocking;
 mod cancel_tokens;
+mod channel;
 mod contexts;
 mod deadlines;
 mod eager;
@@ -15,6 +16,7 @@ mod eager_tasks;
 mod entangled;
 mod fairness;
 mod groups;
+mod hyper;
 mod inheritance;
 mod join_handle;
 mod lifecycle;
