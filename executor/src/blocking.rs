@@ -159,6 +159,10 @@ impl Schedule for Blocking {
     type Shared = Shared;
 
     fn schedule(shared: &Shared, task: Runnable) {
+        if task.header().state.is_cancelled() {
+            // Not queued, and not running: it was begun by an eager call that must not run it. It needs no thread to end.
+            return drop(task);
+        }
         // Whoever takes the task may end it, and the runtime, while we are in here.
         let _keep = task.reference();
         shared.blocking.submit(task);

@@ -35,6 +35,10 @@ pub struct Handle {
     shared: Arc<Shared>,
 }
 
+// Whatever panics inside a runtime is caught there; a handle sees no half-done state.
+impl std::panic::UnwindSafe for Handle {}
+impl std::panic::RefUnwindSafe for Handle {}
+
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Handle {
         Handle { shared }

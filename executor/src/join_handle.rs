@@ -27,8 +27,9 @@ use crate::task::state::{Leave, Wake};
 /// The future of a cancelled task is dropped by the runtime, in the task's context, never inside a `wake`. Cancelling is
 /// a request: dropping the handle does not wait for it. [`abort`](Self::abort), then `.await`, does: the joiner sees
 /// [cancelled](JoinError::is_cancelled) only after the future is dropped. An output that nobody claims is dropped in the
-/// task's context if the handle went first, else where the handle is dropped. (Handles in outputs of handles may form a
-/// chain of any length: beyond a few levels one output is dropped after the other, not inside it.)
+/// task's context if the handle went first, else where the handle is dropped; a panic that nobody claims, quietly. (Handles
+/// in outputs of handles may form a chain of any length: beyond a few levels one output is dropped after the other, not
+/// inside it.)
 ///
 /// # Panics
 /// If it is polled again after it was ready. [Eagerly](crate::run_eagerly) and on a worker, if the task has not ended: the
@@ -60,6 +61,10 @@ unsafe impl<T: Send> Send for JoinHandle<T> {}
 unsafe impl<T: Send> Sync for JoinHandle<T> {}
 
 impl<T> Unpin for JoinHandle<T> {}
+
+// Panics of tasks are caught by whoever runs them; a handle sees no half-done state.
+impl<T> std::panic::UnwindSafe for JoinHandle<T> {}
+impl<T> std::panic::RefUnwindSafe for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
     /// # Safety

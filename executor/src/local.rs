@@ -80,9 +80,17 @@ impl Schedule for Local {
     type Shared = Shared;
 
     fn schedule(shared: &Shared, task: Runnable) {
-        // Whoever runs the set may end the task, and the set, while we are in here.
-        let _keep = task.reference();
         Local::launch(shared, task);
+    }
+
+    unsafe fn wake(task: NonNull<Header>) {
+        // SAFETY: says the caller. Whoever runs the set may end the task, and the set, while we are in here; so the task is
+        // kept, and given up when nobody borrows what it keeps.
+        unsafe {
+            let task = Runnable::from_raw(task);
+            let keep = task.reference();
+            Local::launch(page::shared_of(keep.as_raw()), task);
+        }
     }
 
     fn launch(shared: &Shared, task: Runnable) {

@@ -51,6 +51,10 @@ pub struct Runtime {
     threads: Vec<Thread<()>>,
 }
 
+// As for its handle.
+impl std::panic::UnwindSafe for Runtime {}
+impl std::panic::RefUnwindSafe for Runtime {}
+
 impl Runtime {
     /// One with all defaults.
     ///

@@ -193,6 +193,8 @@ pub(crate) fn wake_at(cx: &Context<'_>, at: Instant) -> bool {
 thread_local! {
     /// Tasks that were begun in calls that refuse to wait for them.
     static LEFT_BEHIND: RefCell<Vec<TaskRef>> = const { RefCell::new(Vec::new()) };
+    /// How many. Without drop glue, so that calls that leave none need not have the list.
+    static COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The call that refuses to wait has begun a task that is pending: it cannot end well, and the task ends with it.
@@ -200,8 +202,10 @@ pub(crate) fn leave_behind(task: TaskRef) {
     change(|here| here.doomed = true);
     let mut task = Some(task);
     let _ = LEFT_BEHIND.try_with(|left| left.borrow_mut().extend(task.take()));
-    if let Some(task) = task {
-        task.cancel(Some(REASON));
+    match task {
+        None => COUNT.set(COUNT.get() + 1),
+        // In a thread that is being torn down.
+        Some(task) => task.cancel(Some(REASON)),
     }
 }
 
@@ -215,14 +219,16 @@ pub(super) struct LeftBehind {
 
 impl LeftBehind {
     pub(super) fn begin() -> LeftBehind {
-        LeftBehind { others: LEFT_BEHIND.try_with(|left| left.borrow().len()).unwrap_or(0) }
+        LeftBehind { others: COUNT.get() }
     }
 }
 
 impl Drop for LeftBehind {
     fn drop(&mut self) {
-        let mine = LEFT_BEHIND.try_with(|left| left.borrow_mut().split_off(self.others)).unwrap_or_default();
-        mine.iter().for_each(|task| task.cancel(Some(REASON)));
+        if COUNT.replace(self.others) != self.others {
+            let mine = LEFT_BEHIND.try_with(|left| left.borrow_mut().split_off(self.others));
+            mine.iter().flatten().for_each(|task| task.cancel(Some(REASON)));
+        }
     }
 }
 

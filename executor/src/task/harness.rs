@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use heirloom_context::raw;
 
-use super::cell::{Cell, Header, Outcome, Runnable, Stage, VTable, release};
+use super::cell::{Cell, Header, Outcome, Stage, VTable, release};
 use super::state::{Close, Rest, Seal, Start};
 use super::{Attendant, Schedule, budget, current, page, waker};
 
@@ -31,9 +31,8 @@ impl<F: Future, S: Schedule> Table<F, S> {
             unsafe { finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 0) }
         },
         schedule: |header| {
-            // SAFETY: a live cell of these types; the reference for the runnable was counted. What is shared lives
-            // longer than the call: it is the caller's, or the scheduler keeps it as long as it keeps the task.
-            unsafe { S::schedule(page::shared_of(header), Runnable::from_raw(header)) }
+            // SAFETY: a live cell of these types; the reference for the runnable was counted.
+            unsafe { S::wake(header) }
         },
         free: |header| {
             // SAFETY: the last reference.

@@ -100,6 +100,15 @@ pub(crate) trait Schedule: 'static {
     /// Takes a task that was woken, or spawned.
     fn schedule(shared: &Self::Shared, task: Runnable);
 
+    /// Takes a task that was woken by somebody who keeps nothing: what is shared may go with the task, during the call.
+    ///
+    /// # Safety
+    /// The caller gives up a reference that a transition has counted for a runnable; the task is this scheduler's.
+    unsafe fn wake(task: NonNull<Header>) {
+        // SAFETY: says the caller.
+        unsafe { Self::schedule(page::shared_of(task), Runnable::from_raw(task)) }
+    }
+
     /// Takes a task that was spawned, by somebody who keeps what is shared. If that accepts no more, the task is cancelled.
     fn launch(shared: &Self::Shared, task: Runnable) {
         Self::schedule(shared, task);

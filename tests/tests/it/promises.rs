@@ -532,9 +532,15 @@ fn a_panicking_task_harms_only_its_joiner() {
         idle(runtime);
         assert_eq!(dropped.drops(), 1);
         // A payload that panics in its turn when nobody claims it.
-        let payload = OnDrop::new(|| quiet_panic("in the payload"));
-        runtime.spawn(async move { std::panic::resume_unwind(Box::new(payload)) }).detach();
-        idle(runtime);
+        for already_over in [false, true] {
+            let payload = OnDrop::new(|| quiet_panic("in the payload"));
+            let task = runtime.spawn(async move { std::panic::resume_unwind(Box::new(payload)) });
+            if already_over {
+                idle(runtime);
+            }
+            task.detach();
+            idle(runtime);
+        }
         // A closure on a blocking thread, and a task of a local set.
         let closure = runtime.spawn_blocking(|| quiet_panic(SCRIPTED));
         assert!(runtime.block_on(closure).map(|()| 0).unwrap_err().is_panic());
