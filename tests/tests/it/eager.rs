@@ -19,7 +19,7 @@ use heirloom::{
 };
 use heirloom_tests::{
     Gate, PATIENCE, Probe, SCRIPTED, Step, in_a_worker, in_child, quiet_panic, run, say_as_child,
-    threads_named, watchdog, with_runtime,
+    threads_named, wait_until, watchdog, with_runtime,
 };
 
 const SHORT: Duration = Duration::from_millis(5);
