@@ -115,7 +115,7 @@ async fn measure(name: &'static str, work: impl Future<Output = ()>) -> Measured
 }
 
 #[heirloom::main]
-async fn main() {
+pub(crate) async fn main() {
     // Two at once, on stopwatches of their own.
     let light = spawn(measure("15 ms of work in three portions", leisurely(milliseconds(5))));
     let heavy = spawn(measure("45 ms of work, at the same time", leisurely(milliseconds(15))));

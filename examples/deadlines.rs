@@ -83,7 +83,7 @@ async fn children() {
 }
 
 #[heirloom::main]
-async fn main() {
+pub(crate) async fn main() {
     assert_eq!(report("no limit yet"), None);
 
     let answer = wait_for(

@@ -95,7 +95,7 @@ async fn a_consumer_decides() {
 }
 
 #[heirloom::main]
-async fn main() {
+pub(crate) async fn main() {
     two_tasks().await;
     two_generators().await;
     a_consumer_decides().await;

@@ -82,7 +82,7 @@ fn print(title: &str, journal: &Journal) -> String {
 }
 
 #[heirloom::main]
-async fn main() {
+pub(crate) async fn main() {
     let journal = Journal::default();
 
     REQUEST_ID.set(1);

@@ -18,7 +18,7 @@ async fn greet_twice() -> (String, String) {
 }
 
 #[heirloom::main]
-async fn main() {
+pub(crate) async fn main() {
     println!("nothing set:           {}", greeting());
     assert_eq!(greeting(), "hello, stranger");
 

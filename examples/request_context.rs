@@ -222,7 +222,7 @@ async fn serve() -> Vec<Served> {
     served
 }
 
-fn main() -> std::io::Result<()> {
+pub(crate) fn main() -> std::io::Result<()> {
     let runtime = Runtime::builder().workers(WORKERS).build()?;
     let begun = Instant::now();
     let served = runtime.block_on(serve());

@@ -78,7 +78,7 @@ fn check(written: &[(String, String)]) {
 }
 
 #[heirloom::main]
-async fn main() {
+pub(crate) async fn main() {
     println!("one after the other:");
     let mut written = Vec::new();
     let mut subject = None;

@@ -25,7 +25,7 @@ fn report(call: &str, expected: Option<u32>) {
 }
 
 #[heirloom::main]
-async fn main() {
+pub(crate) async fn main() {
     find_the_answer().await;
     report("find_the_answer().await", Some(42));
 

@@ -18,6 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::eager;
 use crate::join_handle::CancelReason;
 use crate::scheduler::current;
 use crate::scheduler::shared::{Shared, Workers};
@@ -158,6 +159,10 @@ impl Schedule for Blocking {
     type Shared = Shared;
 
     fn schedule(shared: &Shared, task: Runnable) {
+        if task.header().state.is_cancelled() {
+            // Not queued, and not running: it was begun by an eager call that must not run it. It needs no thread to end.
+            return drop(task);
+        }
         // Whoever takes the task may end it, and the runtime, while we are in here.
         let _keep = task.reference();
         shared.blocking.submit(task);
@@ -186,12 +191,13 @@ impl Schedule for Blocking {
 /// A blocking closure as a future.
 pub(crate) struct Call<F> {
     f: Option<F>,
-    shared: Arc<Shared>,
+    /// On whose pool it runs; none if it runs where it was spawned.
+    pool: Option<Arc<Shared>>,
 }
 
 impl<F> Call<F> {
-    pub(crate) fn new(f: F, shared: Arc<Shared>) -> Call<F> {
-        Call { f: Some(f), shared }
+    pub(crate) fn new(f: F, pool: Option<Arc<Shared>>) -> Call<F> {
+        Call { f: Some(f), pool }
     }
 }
 
@@ -201,9 +207,12 @@ impl<F: FnOnce() -> R, R> Future for Call<F> {
     type Output = R;
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
+        if eager::refuses("spawn_blocking") {
+            return Poll::Pending;
+        }
         let f = self.f.take().expect("polled once");
         // What it spawns belongs to the same runtime; it may take its time.
-        let _entered = current::enter_pool(&self.shared);
+        let _entered = self.pool.as_ref().map(current::enter_pool);
         let _unlimited = budget::unlimited();
         Poll::Ready(f())
     }

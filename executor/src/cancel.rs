@@ -19,6 +19,7 @@ use std::task::{Context, Poll};
 use slab::Slab;
 
 use crate::CancelReason;
+use crate::eager;
 use crate::waiters::{KEPT_ROOM, Waiters, wake_all};
 
 /// A request to stop that can be handed around, waited for, and given to parts of the work; a handle, to be cloned.
@@ -315,7 +316,11 @@ impl Future for Cancelled {
         }
         drop(former);
         // Whoever marks the node after the registration wakes.
-        node.reason.get().map_or(Poll::Pending, |reason| Poll::Ready(reason.clone()))
+        let reason = node.reason.get().cloned();
+        if reason.is_none() {
+            eager::suspends("CancelToken::cancelled");
+        }
+        reason.map_or(Poll::Pending, Poll::Ready)
     }
 }
 

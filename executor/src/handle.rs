@@ -9,16 +9,16 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
-use heirloom_context::raw::{self, Execution, Live};
+use heirloom_context::raw::{self, Live};
 
 use crate::blocking::{Blocking, Call};
 use crate::join_handle::{AbortHandle, JoinHandle};
 use crate::parked;
-use crate::runtime::default_runtime;
+use crate::runtime::runtime_outside;
 use crate::scheduler::current;
 use crate::scheduler::shared::{Shared, Workers, launch};
 use crate::stats::{Stats, TaskDump, WorkerStats};
-use crate::task::cell::Parts;
+use crate::task::cell::{Begin, Parts};
 use crate::time;
 
 /// A handle of a [`Runtime`](crate::Runtime): cheap to clone, to be sent about, and to be kept after the runtime is
@@ -34,6 +34,10 @@ use crate::time;
 pub struct Handle {
     shared: Arc<Shared>,
 }
+
+// Whatever panics inside a runtime is caught there; a handle sees no half-done state.
+impl std::panic::UnwindSafe for Handle {}
+impl std::panic::RefUnwindSafe for Handle {}
 
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Handle {
@@ -96,7 +100,8 @@ impl Handle {
         F::Output: Send + 'static,
     {
         let live = Live::new(self.shared.root.clone());
-        let parts = Parts { live, place: Location::caller(), name: None, background: true };
+        let place = Location::caller();
+        let parts = Parts { live, place, name: None, background: true, begin: Begin::Queued };
         let handle = launch::<F, Workers>(&self.shared, future, || parts);
         let abort = handle.abort_handle();
         handle.detach();
@@ -165,7 +170,7 @@ impl Handle {
 /// Calls `f` with the current runtime, else the default one.
 #[inline]
 pub(crate) fn with_current<R>(f: impl FnOnce(&Arc<Shared>) -> R) -> R {
-    current::with_runtime(|shared| f(shared.unwrap_or_else(|| default_runtime().shared())))
+    current::with_runtime(|shared| f(shared.unwrap_or_else(|| runtime_outside().shared())))
 }
 
 /// Spawns a blocking closure on a runtime.
@@ -174,20 +179,19 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    launch::<_, Blocking>(shared, Call::new(f, Arc::clone(shared)), || parts)
+    // One that is run here and now is not on a thread of the pool.
+    let pool = (parts.begin == Begin::Queued).then(|| Arc::clone(shared));
+    launch::<_, Blocking>(shared, Call::new(f, pool), || parts)
 }
 
-/// A task's parts in `context`, with the spawner's deadline.
+/// A task's parts in `context`, with the spawner's deadline. A spawner that runs async code synchronously drives it.
 #[inline]
 pub(crate) fn parts(place: &'static Location<'static>, context: Context) -> Parts {
     let mut live = Live::new(context);
-    live.set_execution(inherited_execution());
-    Parts { live, place, name: None, background: false }
-}
-
-/// The deadline follows ownership, eagerness does not.
-pub(crate) fn inherited_execution() -> Execution {
-    raw::execution().with_eager(false)
+    let execution = raw::execution();
+    live.set_execution(execution);
+    let begin = if execution.eager() { Begin::Driven } else { Begin::Queued };
+    Parts { live, place, name: None, background: false, begin }
 }
 
 impl fmt::Debug for Handle {

@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use crate::eager;
 use crate::task::Id;
 use crate::task::budget;
 use crate::task::cell::{self, Header, Outcome, TaskRef};
@@ -26,11 +27,13 @@ use crate::task::state::{Leave, Wake};
 /// The future of a cancelled task is dropped by the runtime, in the task's context, never inside a `wake`. Cancelling is
 /// a request: dropping the handle does not wait for it. [`abort`](Self::abort), then `.await`, does: the joiner sees
 /// [cancelled](JoinError::is_cancelled) only after the future is dropped. An output that nobody claims is dropped in the
-/// task's context if the handle went first, else where the handle is dropped. (Handles in outputs of handles may form a
-/// chain of any length: beyond a few levels one output is dropped after the other, not inside it.)
+/// task's context if the handle went first, else where the handle is dropped; a panic that nobody claims, quietly. (Handles
+/// in outputs of handles may form a chain of any length: beyond a few levels one output is dropped after the other, not
+/// inside it.)
 ///
 /// # Panics
-/// If it is polled again after it was ready.
+/// If it is polled again after it was ready. [Eagerly](crate::run_eagerly) and on a worker, if the task has not ended: the
+/// worker would wait for what perhaps only it can run.
 ///
 /// # Cancel safety
 /// Dropping a future that awaits `&mut handle` changes nothing.
@@ -58,6 +61,10 @@ unsafe impl<T: Send> Send for JoinHandle<T> {}
 unsafe impl<T: Send> Sync for JoinHandle<T> {}
 
 impl<T> Unpin for JoinHandle<T> {}
+
+// Panics of tasks are caught by whoever runs them; a handle sees no half-done state.
+impl<T> std::panic::UnwindSafe for JoinHandle<T> {}
+impl<T> std::panic::RefUnwindSafe for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
     /// # Safety
@@ -188,9 +195,15 @@ impl<T> Future for JoinHandle<T> {
         assert!(!self.is_taken(), "a `JoinHandle` must not be polled again after it was ready");
         budget::spend(cx, |cx| {
             let header = self.header();
-            // SAFETY: this is the join handle.
-            if !header.state.is_done() && unsafe { header.joiner.register(&header.state, cx.waker()) } {
-                return Poll::Pending;
+            if !header.state.is_done() {
+                if eager::is_eager() {
+                    eager::refuse_to_join();
+                }
+                // SAFETY: this is the join handle.
+                if unsafe { header.joiner.register(&header.state, cx.waker()) } {
+                    eager::suspends("JoinHandle");
+                    return Poll::Pending;
+                }
             }
             Poll::Ready(self.take())
         })

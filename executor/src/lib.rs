@@ -64,8 +64,11 @@ mod bridge;
 mod builder;
 mod cancel;
 pub mod context;
+mod eager;
 mod group;
 mod handle;
+#[cfg(feature = "net")]
+mod io;
 mod join_handle;
 mod local;
 mod parked;
@@ -86,12 +89,17 @@ pub use accompanied::Hooks;
 pub use bridge::hyper;
 pub use builder::{Builder, PanicPolicy};
 pub use cancel::{CancelToken, Cancelled, DropGuard};
+pub use eager::{WouldSuspend, is_eager, run_eagerly, try_run_eagerly};
 pub use group::{GroupError, GroupHandle, Results, TaskGroup};
 pub use handle::Handle;
 pub use heirloom_context::{
     Context, ContextFutureExt, ContextIteratorExt, ContextStreamExt, ContextVar, context_var,
 };
 pub use heirloom_macros::{main, test};
+#[cfg(feature = "net")]
+pub use io::net;
+#[cfg(all(feature = "net", unix))]
+pub use io::signal;
 pub use join_handle::{AbortHandle, CancelReason, JoinError, JoinHandle};
 pub use local::{LocalSet, spawn_local};
 pub use runtime::{Runtime, ShutdownReport};

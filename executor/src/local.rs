@@ -1,6 +1,6 @@
 //! Tasks that stay on their thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::pin;
 use std::ptr::{self, NonNull};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -15,8 +16,9 @@ use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
 
 use crate::handle::parts;
 use crate::join_handle::{CancelReason, JoinHandle};
+use crate::scheduler::inline;
 use crate::task::Schedule;
-use crate::task::cell::{self, Header, Parts, Runnable, Spawned};
+use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
 use crate::task::harness::quietly;
 use crate::task::page::{self, Heap, Owner};
 
@@ -78,9 +80,17 @@ impl Schedule for Local {
     type Shared = Shared;
 
     fn schedule(shared: &Shared, task: Runnable) {
-        // Whoever runs the set may end the task, and the set, while we are in here.
-        let _keep = task.reference();
         Local::launch(shared, task);
+    }
+
+    unsafe fn wake(task: NonNull<Header>) {
+        // SAFETY: says the caller. Whoever runs the set may end the task, and the set, while we are in here; so the task is
+        // kept, and given up when nobody borrows what it keeps.
+        unsafe {
+            let task = Runnable::from_raw(task);
+            let keep = task.reference();
+            Local::launch(page::shared_of(keep.as_raw()), task);
+        }
     }
 
     fn launch(shared: &Shared, task: Runnable) {
@@ -142,6 +152,7 @@ impl LocalSet {
         F: Future + 'static,
     {
         let owner = self.owner.as_ref().expect("taken by the drop only");
+        let begin = parts.begin;
         // SAFETY: a slot of this class, from this set's heap. The set stays on this thread, and runs, cancels and shuts
         // its tasks down here alone. (Other threads may only put runnables into its queue; one that is dropped elsewhere,
         // once the set is dead, belongs to a task that is over.) The join handle is not `Send` unless the output is, and
@@ -150,7 +161,12 @@ impl LocalSet {
             let slot = self.shared.heap.take(owner, cell::class::<F>(), &self.shared);
             cell::spawn::<F, Local>(slot, future, parts)
         };
-        Local::launch(&self.shared, runnable);
+        if begin == Begin::Queued {
+            Local::launch(&self.shared, runnable);
+        } else {
+            let _entered = Entered(CURRENT.replace(self));
+            inline::begin(runnable, begin, |task| Local::launch(&self.shared, task));
+        }
         join
     }
 
@@ -241,7 +257,7 @@ impl LocalSpawn for LocalSet {
 /// [`spawn`](crate::spawn()).
 ///
 /// # Panics
-/// Outside of a local set.
+/// Outside of a local set, unless it is [run eagerly](crate::run_eagerly).
 #[track_caller]
 pub fn spawn_local<F>(future: F) -> JoinHandle<F::Output>
 where
@@ -258,6 +274,33 @@ where
     // SAFETY: set while the set is borrowed by `run_until` further up on this thread.
     match unsafe { CURRENT.get().as_ref() } {
         Some(set) => set.launch(future, parts),
+        None if parts.begin == Begin::Driven => of_call().launch(future, parts),
         None => panic!("`spawn_local` must be called inside `LocalSet::run_until` or `LocalSet::block_on`"),
+    }
+}
+
+thread_local! {
+    /// For what is run eagerly outside of a set. It ends with the call.
+    static OF_CALL: RefCell<Option<Rc<LocalSet>>> = const { RefCell::new(None) };
+    // Without drop glue, so that asking costs nothing.
+    static HAS_SET: Cell<bool> = const { Cell::new(false) };
+}
+
+fn of_call() -> Rc<LocalSet> {
+    HAS_SET.set(true);
+    let known = OF_CALL.try_with(|set| Rc::clone(set.borrow_mut().get_or_insert_default()));
+    // In a thread that is being torn down it ends with the spawn.
+    known.unwrap_or_default()
+}
+
+/// The outermost eager call of this thread, until it is dropped: cancels what has not ended.
+pub(crate) struct EagerCall;
+
+impl Drop for EagerCall {
+    fn drop(&mut self) {
+        if HAS_SET.replace(false) {
+            let set = OF_CALL.try_with(|set| set.borrow_mut().take());
+            drop(set);
+        }
     }
 }

@@ -11,8 +11,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use crossbeam_utils::sync::{Parker, Unparker};
-use heirloom_context::raw::{self, Live};
+use heirloom_context::raw::{self, Execution, Live};
 
+use crate::eager;
 use crate::scheduler::adaptive::Patience;
 use crate::scheduler::budget::SEARCH_SPINS;
 use crate::scheduler::current;
@@ -91,8 +92,17 @@ thread_local! {
     static SPARE: RefCell<Option<Seat>> = const { RefCell::new(None) };
 }
 
-/// Puts the thread's context back.
-struct Outside(Live);
+/// The thread is in a copy of its context until this is dropped.
+pub(crate) struct Outside(Live);
+
+impl Outside {
+    pub(crate) fn enter(execution: Execution) -> Outside {
+        let mut copy = Live::new(heirloom_context::Context::current());
+        copy.set_execution(execution);
+        raw::swap(&mut copy);
+        Outside(copy)
+    }
+}
 
 impl Drop for Outside {
     fn drop(&mut self) {
@@ -100,11 +110,11 @@ impl Drop for Outside {
     }
 }
 
-/// A worker must not wait for what only workers can do.
+/// A worker must not wait for what only workers can do. Under the eager flag it waits for its own calls.
 #[track_caller]
 pub(crate) fn refuse_workers() {
     assert!(
-        !current::is_worker(),
+        !current::is_worker() || eager::is_eager(),
         "`block_on` must not be called from inside a task: it would block the worker that runs all the others. \
          Use `.await` instead, or call it inside `spawn_blocking`"
     );
@@ -117,10 +127,10 @@ pub(crate) fn refuse_workers() {
 #[track_caller]
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
     refuse_workers();
-    let mut copy = Live::new(heirloom_context::Context::current());
-    copy.set_execution(raw::execution());
-    let mut outside = Outside(copy);
-    raw::swap(&mut outside.0);
+    if eager::is_eager() {
+        return eager::run_eagerly(future);
+    }
+    let _outside = Outside::enter(raw::execution());
     let _unlimited = budget::unlimited();
 
     // During thread teardown there is no spare, and no place for one.

@@ -11,14 +11,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Worker as Queue};
 use crossbeam_utils::CachePadded;
-use crossbeam_utils::sync::Parker;
 
 use crate::blocking::Pool;
 use crate::builder::Builder;
+use crate::eager;
 use crate::handle::Handle;
+#[cfg(feature = "net")]
+use crate::io::driver::Slot;
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::scheduler::current;
 use crate::scheduler::idle::Idle;
+use crate::scheduler::parker::Parker;
 use crate::scheduler::shared::{Bell, OUTSIDE, Remote, Shared};
 use crate::scheduler::worker::Worker;
 use crate::task::cell::TaskRef;
@@ -47,6 +50,10 @@ pub struct Runtime {
     handle: Handle,
     threads: Vec<Thread<()>>,
 }
+
+// As for its handle.
+impl std::panic::UnwindSafe for Runtime {}
+impl std::panic::RefUnwindSafe for Runtime {}
 
 impl Runtime {
     /// One with all defaults.
@@ -193,10 +200,18 @@ impl Runtime {
         // S3, S4.
         shared.closed.store(true, SeqCst);
         shared.drain();
-        for remote in &shared.remotes {
-            remote.unparker.unpark();
+        for worker in 0..shared.remotes.len() {
+            shared.unpark(worker);
         }
         shared.timers.close();
+        #[cfg(feature = "net")]
+        {
+            // Pairs with the fence in `Shared::driver`.
+            fence(SeqCst);
+            if let Some(driver) = shared.io.get() {
+                driver.end();
+            }
+        }
         shared.blocking.close(None);
         for thread in self.threads.drain(..) {
             // A task that ends its own runtime must not wait for itself, nor for others who may wait for it.
@@ -221,7 +236,7 @@ fn share(
 ) -> Arc<Shared> {
     let remotes = parts.iter().map(|(queue, parker)| Remote {
         stealer: queue.stealer(),
-        unparker: parker.unparker().clone(),
+        unparker: parker.unparker(),
         counters: CachePadded::default(),
     });
     Arc::new_cyclic(|weak: &std::sync::Weak<Shared>| {
@@ -238,6 +253,8 @@ fn share(
             heaps: (0..parts.len() + OUTSIDE).map(|_| CachePadded::new(Heap::new())).collect(),
             outside: CachePadded::default(),
             timers: Arc::new(Timers::new(parts.len() + 1, Clock::real(), unpark)),
+            #[cfg(feature = "net")]
+            io: Slot::new(),
             blocking: Arc::new(Pool::new(threads, builder.max_blocking_threads, builder.blocking_keep_alive)),
             root: builder.root.clone(),
             ambients: builder.ambients.clone(),
@@ -322,6 +339,18 @@ pub(crate) fn default_runtime() -> &'static Handle {
     DEFAULT.get_or_init(start).handle()
 }
 
+/// The runtime of what is spawned outside of any: the default one. Under the eager flag nothing needs threads.
+pub(crate) fn runtime_outside() -> &'static Handle {
+    if eager::is_eager() { threadless() } else { default_runtime() }
+}
+
+/// Where tasks live that are run eagerly outside of any runtime. It has no threads; what cannot be ended there goes to the
+/// default runtime.
+fn threadless() -> &'static Handle {
+    static THREADLESS: OnceLock<Runtime> = OnceLock::new();
+    THREADLESS.get_or_init(Runtime::without_threads).handle()
+}
+
 /// The timers of the default runtime, for futures outside of any.
 pub(crate) fn default_timers() -> Arc<Timers> {
     Arc::clone(&default_runtime().shared().timers)
@@ -330,10 +359,13 @@ pub(crate) fn default_timers() -> Arc<Timers> {
 impl Runtime {
     /// One that refuses everything.
     fn without_workers() -> Runtime {
-        let threads = Threads { name: String::new(), stack_size: None, on_start: None, on_stop: None };
-        let shared = share(&Builder::new(), threads, &[]);
-        let mut runtime = Runtime { handle: Handle::new(shared), threads: Vec::new() };
+        let mut runtime = Runtime::without_threads();
         runtime.end();
         runtime
+    }
+
+    fn without_threads() -> Runtime {
+        let threads = Threads { name: String::new(), stack_size: None, on_start: None, on_stop: None };
+        Runtime { handle: Handle::new(share(&Builder::new(), threads, &[])), threads: Vec::new() }
     }
 }

@@ -6,9 +6,11 @@ use std::panic::Location;
 
 use heirloom_context::Context;
 
+use crate::eager;
 use crate::handle::{Handle, launch_blocking, parts, with_current};
 use crate::join_handle::{AbortHandle, JoinHandle};
 use crate::parked;
+use crate::runtime::default_runtime;
 use crate::scheduler::shared::launch_here;
 
 /// Runs a future on the calling thread, in a copy of its context, and returns the output.
@@ -91,7 +93,8 @@ where
 /// Spawns a task that belongs to nobody: a connection pool, a keep-alive, a refresher, an accept loop.
 ///
 /// It starts in the runtime's root context, so that it keeps nothing of the request that happened to start it; it has
-/// no deadline; and dropping the answer does nothing.
+/// no deadline; and dropping the answer does nothing. [Eagerly](crate::run_eagerly), too, it is not run here: it goes to the
+/// default runtime.
 ///
 /// ```
 /// use heirloom::context_var;
@@ -110,6 +113,10 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    if eager::is_eager() {
+        // The current one may have nobody else to run it.
+        return default_runtime().spawn_background(future);
+    }
     Handle::current_or_default().spawn_background(future)
 }
 

@@ -18,14 +18,18 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A `SeqCst` fence, where a locked read-modify-write operation stands between it and the stores it orders.
 ///
 /// On x86 that operation is the fence already. Elsewhere, and in models, it is one of its own.
-#[cfg(not(loom))]
 #[inline]
 pub(crate) fn fence_after_locked() {
-    if cfg!(all(any(target_arch = "x86_64", target_arch = "x86"), not(miri))) {
-        atomic::compiler_fence(atomic::Ordering::SeqCst);
+    if cfg!(all(any(target_arch = "x86_64", target_arch = "x86"), not(miri), not(loom))) {
+        std::sync::atomic::compiler_fence(atomic::Ordering::SeqCst);
     } else {
         atomic::fence(atomic::Ordering::SeqCst);
     }
+}
+
+#[cfg(loom)]
+pub(crate) fn fence_after_locked() {
+    atomic::fence(atomic::Ordering::SeqCst);
 }
 
 /// `std`'s cell with loom's way of access.

@@ -83,3 +83,11 @@ pub(crate) fn wake_all(wakers: Vec<Waker>) {
         None => {}
     }
 }
+
+/// Wakes, whatever the waker does.
+pub(crate) fn wake(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        // The panic hook has reported it. The payload's drop may panic in turn, and so on: not with other wakers waiting.
+        std::mem::forget(payload);
+    }
+}

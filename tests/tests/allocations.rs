@@ -5,7 +5,9 @@ use std::alloc::System;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use heirloom::{Context, Runtime, context_var, sleep, spawn, wait_for, yield_now};
+use heirloom::{
+    Context, Runtime, context_var, run_eagerly, sleep, spawn, try_run_eagerly, wait_for, yield_now,
+};
 use heirloom_tests::{PATIENCE, Probe, Step, scaled, watchdog};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -137,6 +139,66 @@ fn tasks_of_every_fate_give_everything_back() {
         }
     });
     assert!(grown.unsigned_abs() < 64 << 10, "{grown} bytes");
+}
+
+#[test]
+fn an_eager_call_allocates_nothing() {
+    async fn leaf() -> u64 {
+        NUMBER.get().unwrap()
+    }
+    async fn branch() -> u64 {
+        leaf().await + leaf().await
+    }
+    async fn root() -> u64 {
+        branch().await + branch().await
+    }
+    /// What it allocates, and by how many bytes it grows, on a new thread each time. Other threads allocate now and
+    /// then, so the least of some tries counts.
+    fn least(before: fn(), work: fn()) -> (usize, isize) {
+        let once = move || {
+            NUMBER.set(7);
+            before();
+            let region = Region::new(ALLOCATOR);
+            work();
+            let change = region.change();
+            let grown = change.bytes_allocated as isize - change.bytes_deallocated as isize;
+            (change.allocations + change.reallocations, grown)
+        };
+        (0..10).map(|_| std::thread::spawn(once).join().unwrap()).min().unwrap()
+    }
+    fn parks() {
+        run_eagerly(std::future::poll_fn(|cx| {
+            drop(cx.waker().clone());
+            std::task::Poll::Ready(())
+        }));
+        assert!(run_eagerly(wait_for(std::future::pending::<()>(), Duration::from_millis(1))).is_err());
+    }
+    fn spawns() {
+        run_eagerly(async {
+            for number in 0..TASKS {
+                assert_eq!(spawn(async move { number }).await.unwrap(), number);
+            }
+        });
+    }
+    let _turn = turn();
+    watchdog(PATIENCE, || {
+        // The very first call of a thread, too.
+        assert_eq!(least(|| (), || assert_eq!(run_eagerly(root()), 28)), (0, 0));
+        let waits = || {
+            run_eagerly(async {
+                sleep(Duration::from_millis(1)).await;
+                yield_now().await;
+                assert!(wait_for(sleep(LONG), Duration::from_millis(1)).await.is_err());
+            });
+            assert_eq!(try_run_eagerly(sleep(LONG)).unwrap_err().leaf(), "sleep");
+        };
+        assert_eq!(least(|| (), waits), (0, 0));
+        // By a foreign leaf, once the thread has something to be parked with.
+        assert_eq!(least(parks, parks), (0, 0));
+        // Children live in pages, which are kept.
+        let (count, grown) = least(spawns, spawns);
+        assert!(count <= 20 && grown.unsigned_abs() < 1 << 10, "{count} allocations, {grown} bytes");
+    });
 }
 
 #[test]

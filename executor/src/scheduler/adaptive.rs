@@ -92,3 +92,34 @@ impl Gain {
         Some((NAP_MIN * 2u32.pow(naps)).min(NAP_MAX))
     }
 }
+
+/// Whether a worker that goes to sleep beside the keeper naps, as its deputy.
+///
+/// A keeper that gets up for an event or a timer, and then polls tasks, leaves nobody to keep the time. Waking another one
+/// each time costs more than the event. Where keepers come and go, one of the others therefore naps, and looks. After a nap
+/// in which none has gone it sleeps on.
+#[derive(Debug, Default)]
+pub(crate) struct Deputy {
+    /// How often keepers had got up when this worker last went to sleep.
+    turns: Cell<usize>,
+    naps: Cell<u32>,
+}
+
+/// The first nap: what is waited for outside is mostly farther away.
+const DUTY_MIN: Duration = Duration::from_millis(1);
+/// Doublings. With the longest nap, a hundred wake-ups per second, only where keepers come and go, and with the first ones:
+/// how long a timer or an event may have to wait behind a long poll while others sleep.
+const DUTY_DOUBLINGS: u32 = 3;
+
+impl Deputy {
+    /// How long to nap, if at all; `turns` is how often keepers have got up.
+    pub(crate) fn nap(&self, turns: usize, keeper: bool) -> Option<Duration> {
+        if self.turns.replace(turns) == turns || keeper {
+            self.naps.set(0);
+            return None;
+        }
+        let naps = self.naps.get();
+        self.naps.set((naps + 1).min(DUTY_DOUBLINGS));
+        Some(DUTY_MIN * 2u32.pow(naps))
+    }
+}

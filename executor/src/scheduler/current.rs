@@ -104,6 +104,11 @@ pub(crate) fn is_inside(runtime: &Arc<Shared>) -> bool {
     }
 }
 
+/// Whether this thread belongs to `runtime`.
+pub(crate) fn is_current(runtime: &Arc<Shared>) -> bool {
+    with_runtime(|current| current.is_some_and(|current| Arc::ptr_eq(current, runtime)))
+}
+
 /// The runtime this thread belongs to, for as long as what entered it is not left; or null.
 #[inline]
 pub(crate) fn runtime() -> *const Arc<Shared> {

@@ -16,6 +16,10 @@ pub(crate) struct Idle {
     list: Mutex<Vec<usize>>,
     /// The parked worker that keeps the time, plus one; zero: nobody does.
     keeper: AtomicUsize,
+    /// One sleeper naps, to look whether there is a keeper.
+    deputy: AtomicBool,
+    /// How often a keeper has got up.
+    turns: AtomicUsize,
 }
 
 impl Idle {
@@ -27,6 +31,8 @@ impl Idle {
             watched: AtomicBool::new(false),
             list: Mutex::new(Vec::with_capacity(workers)),
             keeper: AtomicUsize::new(0),
+            deputy: AtomicBool::new(false),
+            turns: AtomicUsize::new(0),
         }
     }
 
@@ -140,13 +146,31 @@ impl Idle {
 
     /// K3. The keeper is up.
     pub(crate) fn give_up(&self) {
+        // One writer at a time: the keeper.
+        self.turns.store(self.turns.load(Relaxed).wrapping_add(1), Relaxed);
         self.keeper.store(0, SeqCst);
     }
 
     /// K4. A worker that was the keeper is about to poll: whom to unpark, so that there is another.
     #[must_use]
     pub(crate) fn hand_over(&self) -> Option<usize> {
-        if self.keeper.load(SeqCst) == 0 { self.call() } else { None }
+        if self.keeper.load(SeqCst) == 0 && !self.deputy.load(SeqCst) { self.call() } else { None }
+    }
+
+    /// How often a keeper has got up so far.
+    pub(crate) fn turns(&self) -> usize {
+        self.turns.load(Relaxed)
+    }
+
+    /// D1. Makes the caller the deputy, if there is none.
+    pub(crate) fn start_deputy(&self) -> bool {
+        !self.deputy.swap(true, SeqCst)
+    }
+
+    /// D2. The deputy is up.
+    pub(crate) fn end_deputy(&self) {
+        // Before it looks for a keeper. Pairs with the loads in `hand_over`.
+        self.deputy.store(false, SeqCst);
     }
 
     /// Who keeps the time.

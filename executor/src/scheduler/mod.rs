@@ -55,21 +55,28 @@
 //!
 //! # Who keeps the time
 //!
-//! Running workers look at the timers every [`budget::LOOK_AROUND`] polls and whenever they have nothing to do. Of the
-//! parked ones, one is the *keeper*: it sleeps only until the next deadline. It stands at the bottom of the list, so that
-//! it is woken for work only after the others. An earlier deadline unparks it; that handshake is `time::driver`'s.
+//! Running workers look at the timers, and at the [poll](crate::io) if there is one, every [`budget::LOOK_AROUND`] polls and
+//! whenever they have nothing to do. Of the parked ones, one is the *keeper*: it sleeps only until the next deadline, and in
+//! the poll. It stands at the bottom of the list, so that it is woken for work only after the others. An earlier deadline
+//! unparks it; that handshake is `time::driver`'s.
+//!
+//! A keeper that gets up leaves nobody behind. Where that happens again and again, another worker is the *deputy*: it naps,
+//! a millisecond at first, and is the next keeper if there is none when it gets up. So the keeper need not wake anybody.
 //!
 //! ```text
-//!   worker that goes to sleep                     keeper that is up
-//!   ─────────────────────────                     ─────────────────
-//!   K1  be the keeper, if there is none           K3  be the keeper no longer
-//!   W1..W3  into the list                         K4  before the first poll, if there is no keeper:
-//!   K2  not the keeper, and there is none:            take one from the list and unpark it
+//!   worker that goes to sleep                     keeper, or deputy, that is up
+//!   ─────────────────────────                     ─────────────────────────────
+//!   K1  be the keeper, if there is none           D2  be the deputy no longer
+//!   D1  be the deputy, if there is none           K3  be the keeper no longer
+//!         and keepers have come and gone          K4  before the first poll, if there is no keeper
+//!   W1..W3  into the list                               and no deputy:
+//!   K2  not the keeper, and there is none:              take one from the list and unpark it
 //!         do not park
 //! ```
 //!
-//! **While anybody sleeps, a long poll delays no timer.** The list's lock puts W1 and K4 in an order. W1 first: K4 finds
-//! the sleeper, which becomes the keeper. K4 first: K2 sees what K3 has stored.
+//! **While anybody sleeps, a long poll delays no timer and no event** by more than the deputy's nap. The list's lock puts W1
+//! and K4 in an order. W1 first: K4 finds the sleeper, which becomes the keeper. K4 first: K2 sees what K3 has stored. If K4
+//! finds a deputy instead, that one's D2, and with it its K1, K2 or K4, is yet to come.
 //!
 //! # Fairness
 //!
@@ -93,7 +100,9 @@ pub(crate) mod adaptive;
 pub(crate) mod budget;
 pub(crate) mod current;
 pub(crate) mod idle;
+pub(crate) mod inline;
 #[cfg(all(test, loom))]
 mod models;
+pub(crate) mod parker;
 pub(crate) mod shared;
 pub(crate) mod worker;

@@ -17,7 +17,7 @@ use crate::join_handle::{CancelReason, JoinHandle};
 use crate::sync::model::{check, check_without};
 use crate::sync::weakened;
 use crate::task::Schedule;
-use crate::task::cell::{self, Header, Parts, Runnable, Spawned};
+use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
 use crate::task::page::{self, Heap};
 
 /// One queue, and per worker a token that unparks it.
@@ -132,6 +132,49 @@ fn sleep_while_the_keeper_goes() {
     );
 }
 
+/// The keeper is called away to a long poll while its deputy's nap ends: there is another keeper, or the deputy naps on and
+/// will look, or it is called.
+fn keeper_goes_while_the_deputy_gets_up() {
+    let shared = Sleepers::new();
+    assert!(shared.idle.keep(0));
+    assert!(shared.idle.start_deputy());
+    shared.idle.announce(1, false, false);
+    let keeper = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            // K3 and K4.
+            shared.idle.give_up();
+            if let Some(worker) = shared.idle.hand_over() {
+                shared.tokens[worker].store(true, Ordering::Relaxed);
+            }
+        })
+    };
+    // The nap is over, and the worker sleeps on without one.
+    if !weakened("deputy gets up") {
+        shared.idle.end_deputy();
+    }
+    let _ = shared.idle.retract(1);
+    let keeps = shared.idle.keep(1);
+    shared.idle.announce(1, false, keeps);
+    let stays = !keeps && shared.idle.is_unkept();
+    keeper.join().unwrap();
+    assert!(
+        keeps || stays || shared.tokens[1].load(Ordering::Relaxed),
+        "a worker sleeps, and nobody keeps the time"
+    );
+}
+
+#[test]
+fn a_deputy_that_gets_up_is_relied_on_no_more() {
+    check(keeper_goes_while_the_deputy_gets_up);
+}
+
+#[test]
+#[should_panic(expected = "nobody keeps the time")]
+fn twin_whose_deputy_stays_one_is_caught() {
+    check_without("deputy gets up", keeper_goes_while_the_deputy_gets_up);
+}
+
 #[test]
 fn while_anybody_sleeps_somebody_keeps_the_time() {
     check(sleep_while_the_keeper_goes);
@@ -209,6 +252,7 @@ impl Runtime {
             place: std::panic::Location::caller(),
             name: None,
             background: false,
+            begin: Begin::Queued,
         };
         // SAFETY: a slot of this future's class, from this runtime's heap.
         let Spawned { runnable, join } = unsafe {

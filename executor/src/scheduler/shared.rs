@@ -11,21 +11,23 @@ use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Steal, Stealer};
 use crossbeam_utils::CachePadded;
-use crossbeam_utils::sync::Unparker;
 use heirloom_context::{Ambients, Context};
 
-use super::current;
 use super::idle::Idle;
+use super::parker::{Call, Unparker};
 use super::worker::Worker;
+use super::{current, inline};
 use crate::accompanied::{self, Accompanied, Hooks};
 use crate::blocking::Pool;
 use crate::builder::PanicPolicy;
+#[cfg(feature = "net")]
+use crate::io::driver::{Driver, Slot};
 use crate::join_handle::JoinHandle;
-use crate::runtime::default_runtime;
-use crate::task::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
+use crate::runtime::{default_runtime, runtime_outside};
+use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::page::{self, Heap};
 use crate::task::{Schedule, TaskMeta};
-use crate::time::Timers;
+use crate::time::{self, Timers};
 
 /// Of a worker, what others see.
 pub(crate) struct Remote {
@@ -71,6 +73,8 @@ pub(crate) struct Shared {
     /// What other threads than the workers have done.
     pub(crate) outside: CachePadded<Outside>,
     pub(crate) timers: Arc<Timers>,
+    #[cfg(feature = "net")]
+    pub(crate) io: Slot,
     pub(crate) blocking: Arc<Pool>,
     pub(crate) root: Context,
     pub(crate) ambients: Ambients,
@@ -136,22 +140,64 @@ impl Shared {
     /// P3 to P5: there may be work for one more.
     pub(crate) fn notify(&self) {
         if let Some(worker) = self.idle.notify() {
-            self.remotes[worker].unparker.unpark();
+            self.unpark(worker);
         }
     }
 
     /// K4: sees to it that there is another keeper, if anybody sleeps.
     pub(crate) fn hand_over(&self) {
         if let Some(worker) = self.idle.hand_over() {
-            self.remotes[worker].unparker.unpark();
+            self.unpark(worker);
         }
     }
 
     /// Wakes the worker that keeps the time, because there is an earlier deadline.
     pub(crate) fn wake_keeper(&self) {
         if let Some(worker) = self.idle.keeper() {
-            self.remotes[worker].unparker.unpark();
+            self.unpark(worker);
         }
+    }
+
+    /// Gets a worker up, wherever it sleeps.
+    pub(crate) fn unpark(&self, worker: usize) {
+        match self.remotes[worker].unparker.unpark() {
+            Call::Done => {}
+            Call::WakePoll => {
+                #[cfg(feature = "net")]
+                self.io.wake();
+            }
+        }
+    }
+
+    /// The poll, if there is one and it has not ended.
+    #[cfg(feature = "net")]
+    #[inline]
+    pub(crate) fn running_driver(&self) -> Option<&Arc<Driver>> {
+        self.io.get().filter(|driver| !driver.has_ended())
+    }
+
+    #[inline]
+    pub(crate) fn has_driver(&self) -> bool {
+        #[cfg(feature = "net")]
+        return self.running_driver().is_some();
+        #[cfg(not(feature = "net"))]
+        false
+    }
+
+    /// The poll; it begins when it is asked for first.
+    #[cfg(feature = "net")]
+    pub(crate) fn driver(&self) -> std::io::Result<Arc<Driver>> {
+        let driver = self.io.get_or_start(|| {
+            // Pairs with W3: either the keeper sees that there is a poll now, or it is seen here and called.
+            fence(SeqCst);
+            self.wake_keeper();
+        })?;
+        // Pairs with the fence in `Runtime::end`: either it ends what has begun, or the end is seen here.
+        fence(SeqCst);
+        if self.closed.load(Relaxed) {
+            driver.end();
+        }
+        Ok(driver)
     }
 
     /// Whether there is work that a worker could take.
@@ -160,6 +206,9 @@ impl Shared {
     }
 
     pub(crate) fn inject(&self, task: Runnable) {
+        if self.remotes.is_empty() && !self.closed.load(Relaxed) {
+            return adopt(task);
+        }
         // P1.
         self.injector.push(task);
         self.notify();
@@ -327,6 +376,7 @@ where
     // Made first, for it may run users' code; and not before it is needed. Neither it nor the future is moved through a
     // closure: what was written in pieces and is then copied as a whole makes the processor wait.
     let parts = parts();
+    let begin = parts.begin;
     // SAFETY: slots of this class from heaps of this runtime; the future and its output are `Send`.
     let Spawned { runnable, join } = unsafe {
         let slot = current::with_worker(&**shared, |worker| match worker {
@@ -343,8 +393,36 @@ where
         cell::spawn::<F, S>(slot, future, parts)
     };
     spawned(runnable.header());
-    S::launch(shared, runnable);
+    if begin == Begin::Queued {
+        S::launch(shared, runnable);
+    } else {
+        begin_here(shared, runnable, begin, S::launch);
+    }
     join
+}
+
+/// Begins a task on this thread.
+#[cold]
+fn begin_here(shared: &Arc<Shared>, task: Runnable, begin: Begin, launch: fn(&Shared, Runnable)) {
+    // Pairs with the fence in `Runtime::end`: either this task is seen there, or that it is closed here.
+    fence(SeqCst);
+    if shared.closing.load(Relaxed) {
+        return drop(task);
+    }
+    // Its leaves find its runtime's timers, and its own children its workers. The one without threads is nobody's.
+    let elsewhere = !shared.remotes.is_empty() && !current::is_current(shared);
+    let _entered = elsewhere
+        .then(|| (current::enter(shared), time::enter(Arc::clone(&shared.timers), shared.remotes.len())));
+    inline::begin(task, begin, |task| launch(shared, task));
+}
+
+/// Takes a task that was begun where it was spawned, outside of any runtime, and has not ended there.
+#[cold]
+fn adopt(task: Runnable) {
+    // One that is to be cancelled needs no runtime: it is, when this is dropped.
+    if !task.header().state.is_cancelled() {
+        default_runtime().shared().inject(task);
+    }
 }
 
 /// As [`launch`], on the runtime this thread belongs to, else on the default one.
@@ -355,7 +433,7 @@ where
 {
     // SAFETY: current until this function has returned, by whoever called what called it.
     let shared = unsafe { current::runtime().as_ref() };
-    let shared = shared.unwrap_or_else(|| default_runtime().shared());
+    let shared = shared.unwrap_or_else(|| runtime_outside().shared());
     launch::<F, Workers>(shared, future, parts)
 }
 

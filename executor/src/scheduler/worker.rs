@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::fence;
 use std::time::Instant;
+#[cfg(feature = "net")]
+use std::{task::Waker, time::Duration};
 
 use crossbeam_deque::{Steal, Worker as Queue};
-use crossbeam_utils::sync::Parker;
 
-use super::adaptive::{Gain, Patience};
+use super::adaptive::{Deputy, Gain, Patience};
 use super::budget::{LOOK_AROUND, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS};
 use super::current;
+use super::parker::Parker;
 use super::shared::{Counters, Remote, Shared};
+#[cfg(feature = "net")]
+use crate::io::driver;
 use crate::join_handle::CancelReason;
 use crate::sync::fence_after_locked;
 use crate::task::cell::Runnable;
@@ -30,15 +34,21 @@ pub(crate) struct Worker {
     tick: Cell<u32>,
     parker: Parker,
     searching: Cell<bool>,
-    /// It kept the time when it was parked last, and has not polled since.
+    /// It kept the time, or was the deputy, when it was parked last, and has not polled since.
     was_keeper: Cell<bool>,
+    /// It is up because its nap is over.
+    napped: Cell<bool>,
     /// State of a small random number generator: where to begin to steal.
     random: Cell<u64>,
     /// Since when there is nothing to do.
     dry: Cell<Option<Instant>>,
     patience: Patience,
     gain: Gain,
+    deputy: Deputy,
     owner: Owner,
+    /// Whom the poll has found to be woken; kept for its room.
+    #[cfg(feature = "net")]
+    wakers: Cell<Vec<Waker>>,
 }
 
 impl Worker {
@@ -54,11 +64,15 @@ impl Worker {
             parker,
             searching: Cell::new(false),
             was_keeper: Cell::new(false),
+            napped: Cell::new(false),
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ (index as u64 + 1)),
             dry: Cell::new(None),
             patience: Patience::new(),
             gain: Gain::default(),
+            deputy: Deputy::default(),
             owner,
+            #[cfg(feature = "net")]
+            wakers: Cell::default(),
         }
     }
 
@@ -171,6 +185,7 @@ impl Worker {
         self.tick.set(tick);
         if tick.is_multiple_of(LOOK_AROUND) {
             self.shared.timers.fire(self.index);
+            self.poll_io();
             if let Some(task) = self.take_injected() {
                 return Some((task, true));
             }
@@ -227,7 +242,9 @@ impl Worker {
             }
         }
         let limit = self.shared.search.max(self.patience.limit());
-        if limit.is_zero() {
+        // Who hears of events is not to look elsewhere.
+        if limit.is_zero() || self.napped.get() || (self.shared.has_driver() && self.shared.idle.is_unkept())
+        {
             return None;
         }
         let begun = Instant::now();
@@ -306,6 +323,8 @@ impl Worker {
         // K1.
         let keeper = shared.idle.keep(self.index);
         let watch = if keeper { Some(shared.timers.prepare_park()) } else { None };
+        // D1.
+        let duty = self.deputy.nap(shared.idle.turns(), keeper).filter(|_| shared.idle.start_deputy());
         // W1 to W3.
         shared.idle.announce(self.index, self.searching.replace(false), keeper);
         // W4 and K2.
@@ -320,15 +339,17 @@ impl Worker {
                 Some(ParkUntil::Until(deadline, _)) => *deadline,
                 _ => None,
             };
-            let nap = nap.filter(|_| watcher).map(|nap| Instant::now() + nap);
-            match timer.into_iter().chain(nap).min() {
-                Some(deadline) => self.parker.park_deadline(deadline),
-                None => self.parker.park(),
-            }
+            let nap = nap.filter(|_| watcher).into_iter().chain(duty).min().map(|nap| Instant::now() + nap);
+            self.sleep(timer.into_iter().chain(nap).min(), keeper);
             self.gain.woken();
         }
         if watcher {
             shared.idle.end_watch();
+        }
+        if duty.is_some() {
+            // D2.
+            shared.idle.end_deputy();
+            self.was_keeper.set(true);
         }
         if keeper {
             if let Some(ParkUntil::Until(_, watch)) = watch {
@@ -338,10 +359,56 @@ impl Worker {
             shared.idle.give_up();
             self.was_keeper.set(true);
         }
-        self.searching.set(shared.idle.retract(self.index));
+        let called = shared.idle.retract(self.index);
+        self.searching.set(called);
+        self.napped.set(!called && !keeper);
+        self.wake_those_found();
         if stay && !self.searching.get() && self.has_work(steal) {
             // What was seen must be found: search, even if others do.
             self.searching.set(shared.idle.start_search());
+        }
+    }
+
+    /// Parks; the keeper does so in the poll, if there is one.
+    fn sleep(&self, deadline: Option<Instant>, keeper: bool) {
+        #[cfg(feature = "net")]
+        if keeper && let Some(driver) = self.shared.running_driver() {
+            let mut wakers = self.wakers.take();
+            self.parker.poll(|wait| {
+                let limit = if wait {
+                    deadline.map(|at| at.saturating_duration_since(Instant::now()))
+                } else {
+                    Some(Duration::ZERO)
+                };
+                driver.wait(limit, &mut wakers);
+            });
+            self.wakers.set(wakers);
+            return;
+        }
+        let _ = keeper;
+        self.parker.park(deadline);
+    }
+
+    /// Hears of what has happened outside, unless somebody sleeps in the poll.
+    #[inline]
+    fn poll_io(&self) {
+        #[cfg(feature = "net")]
+        if let Some(driver) = self.shared.running_driver() {
+            let mut wakers = self.wakers.take();
+            driver.try_poll(&mut wakers);
+            self.wakers.set(wakers);
+            self.wake_those_found();
+        }
+    }
+
+    /// Wakes whom the poll has found. Not before this worker is up: one of those whom that gets up might be itself.
+    #[inline]
+    fn wake_those_found(&self) {
+        #[cfg(feature = "net")]
+        {
+            let mut wakers = self.wakers.take();
+            driver::wake_all(&mut wakers);
+            self.wakers.set(wakers);
         }
     }
 }

@@ -9,6 +9,9 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::thread;
+
+use heirloom_context::raw;
 
 /// Units per poll. As in tokio: high enough not to be felt, low enough that the others wait for microseconds only.
 const UNITS: u32 = 128;
@@ -39,6 +42,11 @@ pub(crate) fn refill() -> u32 {
 #[inline]
 pub(crate) fn restore(former: u32) {
     LEFT.set(former);
+}
+
+/// No limit until [`restore`] is called with something else.
+pub(crate) fn lift() {
+    LEFT.set(UNLIMITED);
 }
 
 /// No limit until the answer is dropped.
@@ -112,7 +120,8 @@ impl<F: Future> Future for Unconstrained<F> {
 
 /// Lets the other runnable tasks have a turn.
 ///
-/// The task goes behind those that are queued on its worker. Cancel-safe.
+/// The task goes behind those that are queued on its worker. Under the [eager flag](crate::is_eager) it is the operating
+/// system that may let another thread run. Cancel-safe.
 ///
 /// ```
 /// # heirloom::block_on(async {
@@ -136,6 +145,10 @@ impl Future for YieldNow {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if std::mem::replace(&mut self.yielded, true) {
+            return Poll::Ready(());
+        }
+        if raw::execution().eager() {
+            thread::yield_now();
             return Poll::Ready(());
         }
         super::current::wake_later(cx.waker());

@@ -8,7 +8,7 @@ use std::panic::Location;
 
 use heirloom_context::{Context, ContextCell, ContextFutureExt};
 
-use super::cell::Parts;
+use super::cell::{Begin, Parts};
 use crate::handle::{self, Handle};
 use crate::join_handle::JoinHandle;
 use crate::local;
@@ -39,6 +39,7 @@ pub struct Builder {
     name: Option<Cow<'static, str>>,
     start: Start,
     runtime: Option<Handle>,
+    eager: bool,
 }
 
 #[derive(Default)]
@@ -87,6 +88,32 @@ impl Builder {
         self
     }
 
+    /// Polls the task a first time here, before `spawn` returns, in the task's own context. A body that never suspends is
+    /// finished then, and was never queued; one that does goes on like any other.
+    ///
+    /// It saves the queue, and the switch to another thread, where the body mostly has its answer at hand: a cache that is
+    /// asked before the network. In return the spawner waits for that poll.
+    ///
+    /// Tasks that begin one another in their first polls do so a few levels deep; those further in are queued. Other
+    /// tasks are queued or running as they were: nothing is promised about order. A
+    /// [blocking closure](Self::spawn_blocking) takes no notice of it.
+    ///
+    /// ```
+    /// use heirloom::{context_var, task};
+    /// context_var! { static KEY: u32; }
+    ///
+    /// # heirloom::block_on(async {
+    /// KEY.set(7);
+    /// let cached = task::Builder::new().eager(true).spawn(async { KEY.get() });
+    /// assert!(cached.is_finished());
+    /// assert_eq!(cached.await.unwrap(), Some(7));
+    /// # });
+    /// ```
+    pub fn eager(mut self, eager: bool) -> Self {
+        self.eager = eager;
+        self
+    }
+
     #[track_caller]
     fn parts(&mut self) -> (Parts, Option<ContextCell>) {
         let (context, cell) = match std::mem::take(&mut self.start) {
@@ -95,7 +122,11 @@ impl Builder {
             Start::Overlay(over) => (Context::inherited().overlaid(&over), None),
             Start::Cell(cell) => (Context::empty(), Some(cell)),
         };
-        (Parts { name: self.name.take(), ..handle::parts(Location::caller(), context) }, cell)
+        let mut parts = Parts { name: self.name.take(), ..handle::parts(Location::caller(), context) };
+        if self.eager && parts.begin == Begin::Queued {
+            parts.begin = Begin::Polled;
+        }
+        (parts, cell)
     }
 
     fn runtime(&mut self) -> Handle {
@@ -143,6 +174,7 @@ impl Builder {
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
+        self.eager = false;
         let (parts, cell) = self.parts();
         assert!(
             cell.is_none(),

@@ -11,13 +11,13 @@ use std::ptr::NonNull;
 
 use heirloom_context::raw::Live;
 
-use super::Schedule;
 use super::about::About;
 use super::harness;
 use super::id::Id;
 use super::joiner::Joiner;
 use super::page::Class;
 use super::state::{State, Wake};
+use super::{Attendant, Schedule};
 use crate::join_handle::{CancelReason, JoinHandle};
 
 /// What is known of every task.
@@ -38,7 +38,7 @@ pub(crate) struct Header {
 /// Every function takes the header that begins a `Cell` of the types the table was made for.
 pub(crate) struct VTable {
     /// True if the runnable is to be queued again; else its reference is gone.
-    pub(crate) run: unsafe fn(NonNull<Header>) -> bool,
+    pub(crate) run: unsafe fn(NonNull<Header>, Option<&dyn Attendant>) -> bool,
     /// Drops the future, by the thread that has claimed the task.
     pub(crate) cancel: unsafe fn(NonNull<Header>),
     pub(crate) schedule: unsafe fn(NonNull<Header>),
@@ -76,6 +76,18 @@ pub(crate) struct Parts {
     pub(crate) name: Option<Cow<'static, str>>,
     /// It has nothing of its spawner, foreign ambient states included.
     pub(crate) background: bool,
+    pub(crate) begin: Begin,
+}
+
+/// Where a task is polled first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// Wherever its scheduler does it.
+    Queued,
+    /// Where it is spawned, before the spawn returns.
+    Polled,
+    /// There as well, and again and again until it is done: the spawner runs async code synchronously.
+    Driven,
 }
 
 /// The references with which a task begins, besides its own.
@@ -286,9 +298,20 @@ impl Runnable {
     /// belongs behind the others.
     #[must_use]
     pub(crate) fn run(self) -> Option<Runnable> {
+        self.run_with(None)
+    }
+
+    /// The same, but polls the task until it is done or the attendant says no.
+    #[must_use]
+    pub(crate) fn run_attended(self, attendant: &dyn Attendant) -> Option<Runnable> {
+        self.run_with(Some(attendant))
+    }
+
+    #[inline]
+    fn run_with(self, attendant: Option<&dyn Attendant>) -> Option<Runnable> {
         let header = self.into_raw();
         // SAFETY: the table is this cell's; the reference goes along, and comes back if the answer says so.
-        unsafe { (header.as_ref().vtable.run)(header).then(|| Runnable::from_raw(header)) }
+        unsafe { (header.as_ref().vtable.run)(header, attendant).then(|| Runnable::from_raw(header)) }
     }
 }
 

@@ -13,9 +13,9 @@ use std::task::{Context, Poll};
 
 use heirloom_context::raw;
 
-use super::cell::{Cell, Header, Outcome, Runnable, Stage, VTable, release};
+use super::cell::{Cell, Header, Outcome, Stage, VTable, release};
 use super::state::{Close, Rest, Seal, Start};
-use super::{Schedule, current, page, waker};
+use super::{Attendant, Schedule, budget, current, page, waker};
 
 pub(crate) fn vtable<F: Future, S: Schedule>() -> &'static VTable {
     &Table::<F, S>::TABLE
@@ -31,9 +31,8 @@ impl<F: Future, S: Schedule> Table<F, S> {
             unsafe { finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 0) }
         },
         schedule: |header| {
-            // SAFETY: a live cell of these types; the reference for the runnable was counted. What is shared lives
-            // longer than the call: it is the caller's, or the scheduler keeps it as long as it keeps the task.
-            unsafe { S::schedule(page::shared_of(header), Runnable::from_raw(header)) }
+            // SAFETY: a live cell of these types; the reference for the runnable was counted.
+            unsafe { S::wake(header) }
         },
         free: |header| {
             // SAFETY: the last reference.
@@ -50,13 +49,13 @@ impl<F: Future, S: Schedule> Table<F, S> {
 ///
 /// # Safety
 /// The caller gives up a runnable of a cell of these types.
-unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>) -> bool {
+unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>, attendant: Option<&dyn Attendant>) -> bool {
     // SAFETY: the runnable's reference keeps the cell alive; the state gives us the stage.
     unsafe {
         match header.as_ref().state.start() {
             Start::Stale => release(header, 1),
             Start::Cancel => finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1),
-            Start::Poll { detached } => return poll::<F, S>(header, detached),
+            Start::Poll { detached } => return poll::<F, S>(header, detached, attendant),
         }
         false
     }
@@ -88,11 +87,16 @@ impl<T> Unclaimed<T> {
     }
 }
 
-/// Polls the future in its context, once; closes the task if that was the last time. True as for `run`.
+/// Polls the future in its context, once, or as often as an attendant wants; closes the task if that was the last time.
+/// True as for `run`.
 ///
 /// # Safety
 /// As `run`, and the caller has the stage, which is a future.
-unsafe fn poll<F: Future, S: Schedule>(header: NonNull<Header>, detached: bool) -> bool {
+unsafe fn poll<F: Future, S: Schedule>(
+    header: NonNull<Header>,
+    detached: bool,
+    attendant: Option<&dyn Attendant>,
+) -> bool {
     // SAFETY: the caller has the stage, and a reference.
     unsafe {
         let inside = Inside::enter(header);
@@ -103,8 +107,20 @@ unsafe fn poll<F: Future, S: Schedule>(header: NonNull<Header>, detached: bool) 
         let progress = Plain::new(Progress::Polling);
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let waker = waker::borrowed(header);
-            let future = Pin::new_unchecked(&mut *(*stage).future);
-            let Poll::Ready(output) = future.poll(&mut Context::from_waker(&waker)) else { return false };
+            let mut cx = Context::from_waker(&waker);
+            if let Some(attendant) = attendant {
+                cx = Context::from_waker(attendant.waker());
+                // Nobody else has a turn here. Leaving the task restores what was before.
+                budget::lift();
+            }
+            let output = loop {
+                let future = Pin::new_unchecked(&mut *(*stage).future);
+                match (future.poll(&mut cx), attendant) {
+                    (Poll::Ready(output), _) => break output,
+                    (Poll::Pending, Some(attendant)) if attendant.again() => {}
+                    (Poll::Pending, _) => return false,
+                }
+            };
             // The output is written where it stays, piece by piece: what was written in pieces and is then copied as
             // a whole makes the processor wait for the pieces, which cost a tenth of a spawn.
             if std::mem::needs_drop::<F>() {

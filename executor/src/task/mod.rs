@@ -88,6 +88,7 @@ pub use current::{TaskMeta, current};
 pub use id::Id;
 
 use std::ptr::NonNull;
+use std::task::Waker;
 
 use cell::{Header, Runnable};
 
@@ -98,6 +99,15 @@ pub(crate) trait Schedule: 'static {
 
     /// Takes a task that was woken, or spawned.
     fn schedule(shared: &Self::Shared, task: Runnable);
+
+    /// Takes a task that was woken by somebody who keeps nothing: what is shared may go with the task, during the call.
+    ///
+    /// # Safety
+    /// The caller gives up a reference that a transition has counted for a runnable; the task is this scheduler's.
+    unsafe fn wake(task: NonNull<Header>) {
+        // SAFETY: says the caller.
+        unsafe { Self::schedule(page::shared_of(task), Runnable::from_raw(task)) }
+    }
 
     /// Takes a task that was spawned, by somebody who keeps what is shared. If that accepts no more, the task is cancelled.
     fn launch(shared: &Self::Shared, task: Runnable) {
@@ -115,4 +125,13 @@ pub(crate) trait Schedule: 'static {
 
     /// A panic was caught in a task.
     fn panicked(_shared: &Self::Shared) {}
+}
+
+/// Stays with a task while it is polled.
+pub(crate) trait Attendant {
+    /// Whom the future wakes, instead of the task.
+    fn waker(&self) -> &Waker;
+
+    /// Called inside the task when its future was pending: waits until it is to be polled again, or says no.
+    fn again(&self) -> bool;
 }

@@ -13,7 +13,7 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 use super::Schedule;
-use super::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
+use super::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use super::page::{self, Heap};
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::sync::model::{check, check_without};
@@ -56,6 +56,7 @@ impl Queue {
             place: std::panic::Location::caller(),
             name: None,
             background: false,
+            begin: Begin::Queued,
         };
         // SAFETY: a slot of this future's class, from this queue's heap.
         let Spawned { runnable, join } = unsafe {
@@ -279,6 +280,7 @@ fn free_during_orphan() {
             place: std::panic::Location::caller(),
             name: None,
             background: false,
+            begin: Begin::Queued,
         };
         // SAFETY: a slot of this future's class, from this queue's heap, whose owner this is.
         unsafe {

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
-use super::cell::{self, Header, TaskRef};
+use super::cell::{self, Header, Outcome, TaskRef};
 use super::harness::discard;
 
 /// How many outputs are dropped inside one another's destructors. What is further in waits until the innermost of these
@@ -30,6 +30,22 @@ thread_local! {
     static LATER: RefCell<Vec<Later>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Drops an output where it is. A destructor's panic goes on, but that of a panic's payload: whoever lets go of a task
+/// has not asked for it, and could not tell it from the task's own.
+///
+/// # Safety
+/// The output is there, is a `T`, and is the caller's.
+unsafe fn drop_in_place<T>(task: NonNull<Header>) {
+    // SAFETY: says the caller; the payload is read once, and not dropped besides.
+    unsafe {
+        let output = cell::output_of::<T>(task);
+        match &*output {
+            Outcome::Panicked(payload) => discard(std::ptr::read(payload)),
+            _ => output.drop_in_place(),
+        }
+    }
+}
+
 /// Drops the output of a finished task, whose handle goes, and gives the reference up.
 ///
 /// # Safety
@@ -42,7 +58,7 @@ pub(crate) unsafe fn drop_output<T>(task: TaskRef) {
         }
     }
     // SAFETY: says the caller.
-    let mut this = Later(task, |task| unsafe { cell::output_of::<T>(task).drop_in_place() });
+    let mut this = Later(task, |task| unsafe { drop_in_place::<T>(task) });
     let nesting = NESTING.get();
     if nesting > NESTED {
         // During thread teardown there may be no list: then they are nested all the same.

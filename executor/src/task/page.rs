@@ -50,6 +50,8 @@ use crate::sync::{Mutex, lock, weakened};
 ///
 /// 64 KiB hold 500 small tasks, so that what a page costs is not felt, and are little enough for one of each size.
 const PAGE: usize = 64 * 1024;
+/// What of it is used. The rest is for the words in which an allocator keeps its books, or every second page would be left out.
+const ROOM: usize = PAGE - 64;
 /// Sizes up to here differ by [`STEP`], those above are powers of two.
 const FINE: usize = 1024;
 const STEP: usize = 16;
@@ -97,17 +99,18 @@ impl Class {
     const fn regular(index: usize, size: usize) -> Class {
         assert!(index < CLASSES);
         let first = if size.is_power_of_two() && size > HEAD { size } else { HEAD };
-        let Ok(page) = Layout::from_size_align(PAGE, PAGE) else { unreachable!() };
+        let Ok(page) = Layout::from_size_align(ROOM, PAGE) else { unreachable!() };
         Class { index, size, first, page }
     }
 
     const fn capacity(&self) -> usize {
-        if self.index == HUGE { 1 } else { (PAGE - self.first) / self.size }
+        if self.index == HUGE { 1 } else { (ROOM - self.first) / self.size }
     }
 }
 
-/// Every task in a page of its own, so that memory checkers see what is used after it was freed.
-const ALONE: bool = cfg!(any(miri, loom, heirloom_lone_tasks));
+/// Every task in a page of its own, so that memory checkers see what is used after it was freed. Miri is told to do without
+/// when it is to look at the pages themselves.
+const ALONE: bool = cfg!(any(all(miri, not(heirloom_paged_tasks)), loom, heirloom_lone_tasks));
 
 /// What stands at the beginning of a page, rounded up.
 const HEAD: usize = size_of::<Page>().next_multiple_of(64);
@@ -287,6 +290,8 @@ impl Heap {
         // SAFETY: as in `take`.
         unsafe {
             if class.index == HUGE {
+                // A2. Such a page goes as soon as it is home, and this is the last occasion before a further one comes.
+                self.take_home(owner);
                 let page = self.add_page(class, shared);
                 owner.empty.set(owner.empty.get() + 1);
                 return owner.touch(page);
@@ -426,38 +431,40 @@ impl Heap {
         }
     }
 
-    /// R1 and R2.
+    /// R1 and R2. The heap is no reference, for it may end with the slot: no argument may outlive what it points to.
     ///
     /// # Safety
     /// The task is gone, its slot in this heap, whose pages hold a `T`.
-    unsafe fn free_from_afar<T>(&self, task: NonNull<Header>) {
-        let mut keep: Option<Arc<T>> = None;
-        let mut head = self.stack.0.load(Relaxed);
-        loop {
-            let mark = head.addr() & ORPHANED;
-            // SAFETY: the slot is ours until it is pushed; it keeps its page, and the page what is shared.
-            unsafe {
+    unsafe fn free_from_afar<T>(heap: *const Heap, task: NonNull<Header>) {
+        // SAFETY: the slot is ours until it is pushed; it keeps its page, and the page what is shared, the heap included.
+        unsafe {
+            let stack = &raw const (*heap).stack.0;
+            let mut keep: Option<Arc<T>> = None;
+            let mut head = (*stack).load(Relaxed);
+            loop {
+                let mark = head.addr() & ORPHANED;
                 if mark != 0 && keep.is_none() {
                     let shared: *const T = page_of(task).as_ref().shared.cast();
                     Arc::increment_strong_count(shared);
                     keep = Some(Arc::from_raw(shared));
                 }
                 *next_free(task) = head.map_addr(|address| address & !ORPHANED);
+                let new = task.as_ptr().map_addr(|address| address | mark);
+                // Pairs with the exchange in `take_home`, and with that in `fetch_or_mark`.
+                match (*stack).compare_exchange_weak(head, new, AcqRel, Relaxed) {
+                    Ok(_) => break,
+                    Err(changed) => head = changed,
+                }
             }
-            let new = task.as_ptr().map_addr(|address| address | mark);
-            // Pairs with the exchange in `take_home`, and with that in `fetch_or_mark`.
-            match self.stack.0.compare_exchange_weak(head, new, AcqRel, Relaxed) {
-                Ok(_) => break,
-                Err(changed) => head = changed,
+            // If there was no mark, nothing of the heap is touched from here on: the slot may have been the last.
+            if let Some(keep) = keep
+                && !weakened("orphan look")
+            {
+                // Whoever holds the lock is the owner of what is orphaned.
+                (*heap).settle(&lock(&(*heap).owner));
+                // The last of a runtime that is gone takes its hooks and its root context along, wherever this is.
+                quietly(|| drop(keep));
             }
-        }
-        // If there was no mark, nothing of the heap is touched from here on: the slot may have been the last.
-        if let Some(keep) = keep
-            && !weakened("orphan look")
-        {
-            // SAFETY: `keep` keeps the heap; whoever holds the lock is the owner of what is orphaned.
-            unsafe { self.settle(&lock(&self.owner)) };
-            drop(keep);
         }
     }
 
@@ -499,7 +506,7 @@ pub(crate) unsafe fn free<T>(task: NonNull<Header>, mine: Option<(&Heap, &Owner)
         let heap = page_of(task).as_ref().heap;
         match mine {
             Some((own, owner)) if ptr::eq(own, heap) => own.put(owner, task),
-            _ => (*heap).free_from_afar::<T>(task),
+            _ => Heap::free_from_afar::<T>(heap, task),
         }
     }
 }

@@ -303,6 +303,11 @@ impl State {
         self.0.load(Acquire) & DONE != 0
     }
 
+    /// Whether its end was asked for.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.load(Relaxed) & CANCELLED != 0
+    }
+
     /// A further reference.
     #[inline]
     pub(crate) fn retain(&self) {
@@ -346,10 +351,33 @@ impl State {
     pub(crate) fn phase(&self) -> &'static str {
         let word = self.0.load(Relaxed);
         match word {
-            _ if word & SEALED != 0 => "done",
+            // Who has no handle is not sealed.
+            _ if word & (SEALED | DONE) != 0 => "done",
             _ if word & RUNNING != 0 => "running",
             _ if word & SCHEDULED != 0 => "scheduled",
             _ => "idle",
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_is_done_at_the_end_with_a_handle_and_without() {
+        for detach in [false, true] {
+            let state = State::vacant();
+            state.publish();
+            assert_eq!(state.phase(), "scheduled");
+            assert_eq!(state.start(), Start::Poll { detached: false });
+            assert_eq!(state.phase(), "running");
+            if detach {
+                assert_eq!(state.leave(true), Leave::Gone(Wake::Nothing));
+            }
+            assert_eq!(state.seal(), if detach { Seal::Unclaimed } else { Seal::Claimed });
+            assert_eq!(state.close(1), if detach { Close::Free } else { Close::Nothing });
+            assert_eq!(state.phase(), "done", "detached: {detach}");
         }
     }
 }

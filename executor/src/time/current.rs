@@ -44,7 +44,7 @@ pub(super) fn current() -> Current {
 }
 
 /// The present, by the clock of the current timers, else by the machine's.
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     let now = |current: &RefCell<Current>| current.borrow().as_ref().map(|(timers, _)| timers.clock().now());
     CURRENT.try_with(now).unwrap_or(None).unwrap_or_else(Instant::now)
 }

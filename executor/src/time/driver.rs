@@ -58,7 +58,6 @@
 //! woken. The shard's tick is written under the lock, so that the last to write has seen everything.
 #![forbid(unsafe_code)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -67,7 +66,8 @@ use crossbeam_utils::CachePadded;
 use super::clock::{Clock, NEVER};
 use super::wheel::{Key, Progress, Wheel};
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
-use crate::sync::{Mutex, MutexGuard, lock, weakened};
+use crate::sync::{Mutex, MutexGuard, fence_after_locked, lock, weakened};
+use crate::waiters::wake;
 
 /// See the table above. No deadline is earlier.
 const AWAKE: u64 = 0;
@@ -244,8 +244,8 @@ impl Timers {
     /// Gets a worker up if the one that has the watch sleeps beyond `tick`.
     fn call_watch(&self, tick: u64) {
         if !weakened("fence of the inserter") {
-            // Pairs with the fence in `prepare_park`: it sees the tick, or this sees its sleep.
-            fence(Ordering::SeqCst);
+            // Pairs with the fence in `prepare_park`: it sees the tick, or this sees its sleep. The lock's release is locked.
+            fence_after_locked();
         }
         // Acquire: pairs with the release in `take_watch`, so that `unpark` finds the worker announced.
         let mut until = self.sleeping_until.load(Ordering::Acquire);
@@ -383,14 +383,6 @@ impl std::fmt::Debug for Timers {
             .field("shards", &self.shards.len())
             .field("next", &self.next_deadline())
             .finish_non_exhaustive()
-    }
-}
-
-/// Wakes, whatever the waker does.
-fn wake(waker: Waker) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        // The panic hook has reported it. The payload's drop may panic in turn, and so on: not with other wakers waiting.
-        std::mem::forget(payload);
     }
 }
 

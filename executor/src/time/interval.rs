@@ -143,7 +143,7 @@ impl Interval {
 
     fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         let Some(due) = self.sleep.deadline() else { return Poll::Pending };
-        ready!(Pin::new(&mut self.sleep).poll(cx));
+        ready!(self.sleep.poll_leaf("interval", cx));
         let next = match self.missed {
             MissedTicks::Burst => after(due, self.period),
             MissedTicks::Skip => next_multiple(due, self.period, now()),

@@ -38,8 +38,8 @@ pub use interval::{Interval, MissedTicks, interval, interval_at};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use wait_for::{Elapsed, WaitFor, wait_for, wait_until};
 
-pub(crate) use clock::Clock;
-pub(crate) use current::enter;
+pub(crate) use clock::{Clock, earlier};
+pub(crate) use current::{enter, now};
 pub(crate) use driver::{ParkUntil, Timers};
 
 #[cfg(all(test, not(loom)))]

@@ -6,11 +6,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::clock::after;
+use super::clock::{after, earlier};
 use super::current::{current, now};
 use super::driver::{TimerKey, TimerState, Timers};
+use crate::eager::{self, NotReady};
 use crate::runtime::default_timers;
 use crate::task::budget;
 
@@ -127,7 +129,34 @@ impl Sleep {
         this.state = State::Idle;
     }
 
-    /// What `poll` does, whatever is left of the budget.
+    /// What `poll` does, by the name of what it is part of.
+    pub(super) fn poll_leaf(&mut self, leaf: &'static str, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(if eager::is_eager() { self.poll_eagerly(leaf, cx) } else { self.poll_elapsed(cx) });
+        budget::consume(cx)
+    }
+
+    /// Blocks the thread.
+    #[cold]
+    fn poll_eagerly(&mut self, leaf: &'static str, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if matches!(self.state, State::Elapsed) || self.deadline.is_some_and(|deadline| now() >= deadline)
+            {
+                self.state = State::Elapsed;
+                return Poll::Ready(());
+            }
+            match eager::not_ready(cx, leaf) {
+                NotReady::Suspend => return self.poll_elapsed(cx),
+                NotReady::Pending => return Poll::Pending,
+                NotReady::Block(until) => {
+                    let until = earlier(self.deadline, until);
+                    let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(now()));
+                    thread::sleep(left);
+                }
+            }
+        }
+    }
+
+    /// Whatever is left of the budget, and whether or not leaves are to block.
     pub(super) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
         let elapsed = match &self.state {
@@ -164,8 +193,7 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.get_mut().poll_elapsed(cx));
-        budget::consume(cx)
+        self.get_mut().poll_leaf("sleep", cx)
     }
 }
 

@@ -20,6 +20,7 @@ use pin_project_lite::pin_project;
 use super::clock::{after, earlier};
 use super::current::now;
 use super::sleep::Sleep;
+use crate::eager;
 
 /// Waits for `future`, but no longer than `limit`, counted from the first poll.
 ///
@@ -104,12 +105,40 @@ impl<F: Future> Future for WaitFor<F> {
         if let Some(limit) = this.limit.take() {
             *this.sleep = Sleep::new(after(now(), limit));
         }
+        if eager::is_eager() {
+            return poll_eagerly(this.future, this.sleep, cx);
+        }
         if let Poll::Ready(output) = within(this.sleep.deadline(), || this.future.poll(cx)) {
             return Poll::Ready(Ok(output));
         }
         // Not a leaf that is waited for: what the operand has left of the budget does not matter.
         this.sleep.poll_elapsed(cx).map(|()| Err(Elapsed(())))
     }
+}
+
+/// What `poll` does where leaves block. Nobody needs a timer if it is the driver of the call who waits.
+#[cold]
+fn poll_eagerly<F: Future>(
+    future: Pin<&mut F>,
+    sleep: &mut Sleep,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, Elapsed>> {
+    // An outer limit that stands around the whole call can end it only here.
+    let end = earlier(sleep.deadline(), eager::unenforced());
+    let limited = eager::limited();
+    let polled = within(end, || future.poll(cx));
+    drop(limited);
+    if let Poll::Ready(output) = polled {
+        return Poll::Ready(Ok(output));
+    }
+    let Some(end) = end else { return Poll::Pending };
+    if end <= now() {
+        return Poll::Ready(Err(Elapsed(())));
+    }
+    if eager::wake_at(cx, end) {
+        return Poll::Pending;
+    }
+    sleep.poll_elapsed(cx).map(|()| Err(Elapsed(())))
 }
 
 /// Calls `f` with the earlier of the current deadline and `own` as the current one.

@@ -1,14 +1,16 @@
 //! Runtimes, sets and handles that are in each other's way.
 
-use std::future::pending;
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::future::{Future, pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use heirloom::{LocalSet, sleep, spawn};
-use heirloom_tests::{PATIENCE, Probe, Step, runtime, watchdog};
+use heirloom::{Hooks, LocalSet, Runtime, sleep, spawn};
+use heirloom_tests::{PATIENCE, Probe, Step, quiet_panic, runtime, watchdog};
 
 #[test]
 fn a_long_poll_after_a_timer_does_not_delay_the_next_timer() {
@@ -156,5 +158,90 @@ fn a_waker_that_panics_when_dropped_does_not_lose_a_cancellation() {
         }
         runtime.wait_until_idle();
         assert_eq!(runtime.stats().tasks, 0);
+    });
+}
+
+/// Hooks whose destructor panics.
+struct Unhooked;
+
+impl Hooks for Unhooked {}
+
+impl Drop for Unhooked {
+    fn drop(&mut self) {
+        quiet_panic("hooks that panic when they go");
+    }
+}
+
+/// A runtime without threads any more, kept by one task that is kept by a waker.
+fn kept_by_a_waker() -> Waker {
+    let runtime = Runtime::builder().workers(1).hooks(Arc::new(Unhooked)).build().unwrap();
+    let place = Arc::new(Mutex::new(None));
+    let waker = Arc::clone(&place);
+    let waiting = poll_fn(move |cx| {
+        *waker.lock().unwrap() = Some(cx.waker().clone());
+        Poll::<()>::Pending
+    });
+    runtime.spawn(waiting).detach();
+    runtime.wait_until_idle();
+    drop(runtime);
+    let waker = place.lock().unwrap().take();
+    waker.unwrap()
+}
+
+#[test]
+fn what_a_runtime_leaves_behind_may_panic_in_a_wakers_drop() {
+    watchdog(PATIENCE, || {
+        let waker = kept_by_a_waker();
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(waker))).is_ok());
+    });
+}
+
+#[test]
+fn what_a_runtime_leaves_behind_harms_no_worker_of_another() {
+    watchdog(PATIENCE, || {
+        let runtime = runtime(1);
+        let (release, released) = futures::channel::oneshot::channel::<()>();
+        let mut joined = runtime.spawn(released);
+        // The last that is left of the other runtime goes when this one's worker tells the joiner.
+        let waker = kept_by_a_waker();
+        let polled = std::pin::Pin::new(&mut joined).poll(&mut std::task::Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        drop(waker);
+        release.send(()).unwrap();
+        // From here, not from the worker: the lone worker must still be there to take it.
+        assert_eq!(runtime.block_on(runtime.spawn(async { 1 })).unwrap(), 1);
+        assert!(runtime.block_on(joined).unwrap().is_ok());
+    });
+}
+
+thread_local! {
+    static SET: RefCell<Option<LocalSet>> = const { RefCell::new(None) };
+}
+
+/// Drops this thread's set.
+struct DropsTheSet;
+
+impl Wake for DropsTheSet {
+    fn wake(self: Arc<Self>) {
+        drop(SET.take());
+    }
+}
+
+#[test]
+fn a_set_may_be_dropped_by_the_waker_that_one_of_its_tasks_wakes() {
+    watchdog(PATIENCE, || {
+        let set = LocalSet::new();
+        let (probe, watch) = Probe::new([Step::Wait]);
+        let handle = set.spawn_local(probe);
+        {
+            let mut run = std::pin::pin!(set.run_until(pending::<()>()));
+            let waker = Waker::from(Arc::new(DropsTheSet));
+            assert!(run.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        }
+        SET.set(Some(set));
+        handle.detach();
+        watch.wake();
+        assert!(SET.take().is_none(), "nobody was woken");
+        watch.assert_counts(1, 1);
     });
 }

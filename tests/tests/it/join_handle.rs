@@ -274,6 +274,21 @@ fn a_panicking_output_is_its_owners_business() {
     });
 }
 
+/// Else it would depend on who comes first, the end of the task or of its handle, whether the caller of `detach` is harmed.
+#[test]
+fn a_payload_that_panics_when_dropped_harms_nobody_who_lets_go_of_the_task() {
+    with_runtime(1, |runtime| {
+        for detach in [false, true] {
+            let payload = OnDrop::new(|| quiet_panic("in the payload"));
+            let handle = runtime.spawn(async move { std::panic::resume_unwind(Box::new(payload)) });
+            idle(runtime);
+            assert!(handle.is_finished());
+            let let_go = || if detach { handle.detach() } else { drop::<JoinHandle<()>>(handle) };
+            assert!(std::panic::catch_unwind(let_go).is_ok(), "detach: {detach}");
+        }
+    });
+}
+
 /// When the task is aborted, what is done with its handle, and in which order.
 #[test]
 fn abort_and_drop_agree_in_every_order() {

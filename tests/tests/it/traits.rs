@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
 use futures::task::{LocalSpawn, LocalSpawnExt, Spawn, SpawnExt};
@@ -49,6 +50,14 @@ fn handles_are_sent_and_shared_as_their_outputs_allow() {
     assert!(has!(JoinHandle<Neither>: Unpin) && has!(JoinHandle<std::marker::PhantomPinned>: Unpin));
     assert!(has!(Shield<u32>: Send) && !has!(Shield<Neither>: Send));
     assert!(has!(AbortHandle: Send) && has!(AbortHandle: Sync) && has!(AbortHandle: Clone));
+}
+
+#[test]
+fn handles_and_runtimes_pass_a_catch_of_panics() {
+    assert!(has!(JoinHandle<SendOnly>: UnwindSafe) && has!(JoinHandle<SendOnly>: RefUnwindSafe));
+    assert!(has!(AbortHandle: UnwindSafe) && has!(AbortHandle: RefUnwindSafe));
+    assert!(has!(Handle: UnwindSafe) && has!(Handle: RefUnwindSafe));
+    assert!(has!(Runtime: UnwindSafe) && has!(Runtime: RefUnwindSafe));
 }
 
 #[test]

@@ -1,0 +1,150 @@
+//! What all streams of bytes have in common.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::task::{Context, Poll};
+
+/// A stream of bytes in both directions. Sealed: implemented by [`TcpStream`](super::TcpStream) and
+/// [`UnixStream`](super::UnixStream), for their halves.
+pub trait Duplex: fmt::Debug {
+    #[doc(hidden)]
+    fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    #[doc(hidden)]
+    fn poll_read_vectored(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>>;
+
+    #[doc(hidden)]
+    fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>>;
+
+    #[doc(hidden)]
+    fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+
+    #[doc(hidden)]
+    fn close_write(&self) -> io::Result<()>;
+}
+
+/// The I/O traits for a type with a field or function that leads to a `Duplex`.
+macro_rules! reads {
+    ([$($generics:tt)*] $type:ty, $this:ident => $stream:expr) => {
+        impl $($generics)* futures_io::AsyncRead for $type {
+            fn poll_read(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &mut [u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                let $this = self.get_mut();
+                crate::io::net::duplex::Duplex::poll_read($stream, cx, buf)
+            }
+
+            fn poll_read_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                let $this = self.get_mut();
+                crate::io::net::duplex::Duplex::poll_read_vectored($stream, cx, bufs)
+            }
+        }
+    };
+}
+
+/// The same for writing. What is written is with the system at once, so that there is nothing to flush.
+macro_rules! writes {
+    ([$($generics:tt)*] $type:ty, $this:ident => $stream:expr) => {
+        impl $($generics)* futures_io::AsyncWrite for $type {
+            fn poll_write(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                let $this = self.get_mut();
+                crate::io::net::duplex::Duplex::poll_write($stream, cx, buf)
+            }
+
+            fn poll_write_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                let $this = self.get_mut();
+                crate::io::net::duplex::Duplex::poll_write_vectored($stream, cx, bufs)
+            }
+
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::task::Poll::Ready(Ok(()))
+            }
+
+            fn poll_close(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                let $this = self.get_mut();
+                std::task::Poll::Ready(crate::io::net::duplex::Duplex::close_write($stream))
+            }
+        }
+    };
+}
+
+/// What a type with a field `io`, the registration of a stream of mio's, does as a stream.
+macro_rules! duplex {
+    ($type:ident) => {
+        impl crate::io::net::duplex::Duplex for $type {
+            fn poll_read(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                buf: &mut [u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.io.poll_transfer(cx, Direction::Read, buf.len(), |mut source| source.read(buf))
+            }
+
+            fn poll_read_vectored(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                bufs: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                let wanted = bufs.iter().map(|buf| buf.len()).sum();
+                self.io.poll_transfer(cx, Direction::Read, wanted, |mut source| source.read_vectored(bufs))
+            }
+
+            fn poll_write(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                buf: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.io.poll_transfer(cx, Direction::Write, buf.len(), |mut source| source.write(buf))
+            }
+
+            fn poll_write_vectored(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                let wanted = bufs.iter().map(|buf| buf.len()).sum();
+                self.io.poll_transfer(cx, Direction::Write, wanted, |mut source| source.write_vectored(bufs))
+            }
+
+            fn close_write(&self) -> std::io::Result<()> {
+                match self.shutdown(std::net::Shutdown::Write) {
+                    // The connection is gone altogether.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotConnected => Ok(()),
+                    result => result,
+                }
+            }
+        }
+
+        crate::io::net::duplex::reads!([] $type, this => &*this);
+        crate::io::net::duplex::writes!([] $type, this => &*this);
+        crate::io::net::duplex::reads!([] &$type, this => *this);
+        crate::io::net::duplex::writes!([] &$type, this => *this);
+    };
+}
+
+pub(super) use {duplex, reads, writes};

@@ -1,0 +1,59 @@
+//! Connections as they come.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+
+use super::TcpStream;
+
+type Accepting<'a, S> = Pin<Box<dyn Future<Output = io::Result<S>> + Send + Sync + 'a>>;
+
+/// What a listener does once per connection.
+pub(super) trait Accept<S>: Send + Sync {
+    fn next(&self) -> Accepting<'_, S>;
+}
+
+/// The connections of a listener, as a stream that never ends; made by
+/// [`TcpListener::incoming`](super::TcpListener::incoming) and
+/// [`UnixListener::incoming`](super::UnixListener::incoming).
+///
+/// An item is an error where `accept` returns one; the stream goes on after it.
+#[must_use = "streams do nothing unless they are polled"]
+pub struct Incoming<'a, S = TcpStream> {
+    listener: &'a dyn Accept<S>,
+    /// Kept while it is pending: it is a waiter of its own, so that several streams may share a listener.
+    accepting: Option<Accepting<'a, S>>,
+}
+
+impl<'a, S> Incoming<'a, S> {
+    pub(super) fn new(listener: &'a dyn Accept<S>) -> Self {
+        Incoming { listener, accepting: None }
+    }
+}
+
+impl<S> Stream for Incoming<'_, S> {
+    type Item = io::Result<S>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<S>>> {
+        let this = self.get_mut();
+        let accepting = this.accepting.get_or_insert_with(|| this.listener.next());
+        let result = ready!(accepting.as_mut().poll(cx));
+        this.accepting = None;
+        Poll::Ready(Some(result))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (usize::MAX, None)
+    }
+}
+
+impl<S> fmt::Debug for Incoming<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").finish_non_exhaustive()
+    }
+}

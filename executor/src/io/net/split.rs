@@ -1,0 +1,156 @@
+//! The two halves of a stream, borrowed or owned.
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use super::TcpStream;
+use super::duplex::{Duplex, reads, writes};
+
+/// The half of a stream that reads, borrowed; made by [`TcpStream::split`] and
+/// [`UnixStream::split`](super::UnixStream::split).
+///
+/// What the whole stream can do through a reference, such as `peek` and `readable`, is reached by
+/// [`as_ref`](AsRef::as_ref).
+#[derive(Debug)]
+pub struct ReadHalf<'a, S = TcpStream>(pub(super) &'a S);
+
+/// The half of a stream that writes, borrowed; made like [`ReadHalf`].
+///
+/// Dropping it does nothing. Closing it, by [`AsyncWrite::poll_close`](futures_io::AsyncWrite::poll_close), ends the
+/// writing direction: the peer reads to an end.
+#[derive(Debug)]
+pub struct WriteHalf<'a, S = TcpStream>(pub(super) &'a S);
+
+reads!([<S: Duplex>] ReadHalf<'_, S>, this => this.0);
+writes!([<S: Duplex>] WriteHalf<'_, S>, this => this.0);
+
+impl<S> AsRef<S> for ReadHalf<'_, S> {
+    fn as_ref(&self) -> &S {
+        self.0
+    }
+}
+
+impl<S> AsRef<S> for WriteHalf<'_, S> {
+    fn as_ref(&self) -> &S {
+        self.0
+    }
+}
+
+/// The half of a stream that reads, to be given to a task of its own; made by [`TcpStream::into_split`] and
+/// [`UnixStream::into_split`](super::UnixStream::into_split).
+///
+/// Dropping it does nothing by itself: the peer can go on writing until both halves are gone. What the whole stream can
+/// do through a reference is reached by [`as_ref`](AsRef::as_ref).
+#[derive(Debug)]
+pub struct OwnedReadHalf<S = TcpStream> {
+    stream: Arc<S>,
+}
+
+/// The half of a stream that writes, to be given to a task of its own; made like [`OwnedReadHalf`].
+///
+/// **Dropping it shuts down the writing direction**: the peer reads to an end, while what it sends still arrives at the
+/// other half. [`forget`](OwnedWriteHalf::forget) drops it without doing so.
+pub struct OwnedWriteHalf<S: Duplex = TcpStream> {
+    stream: Arc<S>,
+    shuts_down: bool,
+}
+
+pub(super) fn owned<S: Duplex>(stream: S) -> (OwnedReadHalf<S>, OwnedWriteHalf<S>) {
+    let stream = Arc::new(stream);
+    (OwnedReadHalf { stream: Arc::clone(&stream) }, OwnedWriteHalf { stream, shuts_down: true })
+}
+
+reads!([<S: Duplex>] OwnedReadHalf<S>, this => &*this.stream);
+writes!([<S: Duplex>] OwnedWriteHalf<S>, this => &*this.stream);
+
+impl<S: Duplex> OwnedReadHalf<S> {
+    /// Puts the stream together again. Nothing is shut down by it.
+    ///
+    /// # Errors
+    /// [`ReuniteError`] with both halves, if they are not of one stream.
+    ///
+    /// ```
+    /// use heirloom::net::{TcpListener, TcpStream};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// heirloom::block_on(async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    ///     let stream = TcpStream::connect(listener.local_addr()?).await?;
+    ///     let local = stream.local_addr()?;
+    ///     let (read, write) = stream.into_split();
+    ///     let stream = read.reunite(write).unwrap();
+    ///     assert_eq!(stream.local_addr()?, local);
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    pub fn reunite(self, mut write: OwnedWriteHalf<S>) -> Result<S, ReuniteError<S>> {
+        if !Arc::ptr_eq(&self.stream, &write.stream) {
+            return Err(ReuniteError(self, write));
+        }
+        write.shuts_down = false;
+        drop(write);
+        Ok(Arc::into_inner(self.stream).expect("the two halves are all that hold the stream"))
+    }
+}
+
+impl<S: Duplex> OwnedWriteHalf<S> {
+    /// Puts the stream together again; see [`OwnedReadHalf::reunite`].
+    ///
+    /// # Errors
+    /// [`ReuniteError`] with both halves, if they are not of one stream.
+    pub fn reunite(self, read: OwnedReadHalf<S>) -> Result<S, ReuniteError<S>> {
+        read.reunite(self)
+    }
+
+    /// Drops the half and leaves the writing direction open, until the other half is gone too.
+    pub fn forget(mut self) {
+        self.shuts_down = false;
+    }
+}
+
+impl<S: Duplex> Drop for OwnedWriteHalf<S> {
+    fn drop(&mut self) {
+        if self.shuts_down {
+            // There is nobody to tell, and nothing to be done about it.
+            let _ = self.stream.close_write();
+        }
+    }
+}
+
+impl<S> AsRef<S> for OwnedReadHalf<S> {
+    fn as_ref(&self) -> &S {
+        &self.stream
+    }
+}
+
+impl<S: Duplex> AsRef<S> for OwnedWriteHalf<S> {
+    fn as_ref(&self) -> &S {
+        &self.stream
+    }
+}
+
+impl<S: Duplex> fmt::Debug for OwnedWriteHalf<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedWriteHalf").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// Two halves that are not of one stream, given back by [`OwnedReadHalf::reunite`].
+#[derive(Debug)]
+pub struct ReuniteError<S: Duplex = TcpStream>(
+    /// The half that reads.
+    pub OwnedReadHalf<S>,
+    /// The half that writes.
+    pub OwnedWriteHalf<S>,
+);
+
+impl<S: Duplex> fmt::Display for ReuniteError<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the two halves are not of one stream")
+    }
+}
+
+impl<S: Duplex> Error for ReuniteError<S> {}

@@ -1,0 +1,259 @@
+//! Unix domain sockets.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+
+use mio::net as mio;
+
+use super::duplex::duplex;
+use super::incoming::{Accept, Incoming};
+use super::platform::{convert_std, descriptors};
+use super::shortage::Shortage;
+use super::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+use crate::io::registration::{Direction, Registration};
+
+/// A socket that accepts connections at a path. Unix only.
+///
+/// Any number of tasks may accept from one listener at a time. The path stays when the listener is dropped, and nobody can
+/// bind to it until somebody removes it.
+///
+/// ```
+/// use futures::{AsyncReadExt, AsyncWriteExt};
+/// use heirloom::net::{UnixListener, UnixStream};
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let path = std::env::temp_dir().join(format!("heirloom-doc-{}", std::process::id()));
+/// heirloom::block_on(async {
+///     let listener = UnixListener::bind(&path)?;
+///     let mut client = UnixStream::connect(&path).await?;
+///     let (mut server, _) = listener.accept().await?;
+///     std::fs::remove_file(&path)?;
+///
+///     server.write_all(b"hello").await?;
+///     drop(server);
+///     let mut text = String::new();
+///     client.read_to_string(&mut text).await?;
+///     assert_eq!(text, "hello");
+///     Ok(())
+/// })
+/// # }
+/// ```
+pub struct UnixListener {
+    io: Registration<mio::UnixListener>,
+    shortage: Shortage,
+}
+
+impl UnixListener {
+    /// Binds to a path that must not exist, and listens.
+    ///
+    /// # Errors
+    /// Those of the system, such as [`AddrInUse`](io::ErrorKind::AddrInUse) if the path exists.
+    pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
+        UnixListener::new(mio::UnixListener::bind(path)?)
+    }
+
+    fn new(listener: mio::UnixListener) -> io::Result<UnixListener> {
+        Ok(UnixListener { io: Registration::new(listener)?, shortage: Shortage::default() })
+    }
+
+    /// Waits for a connection, and returns it and the peer's address, which is usually unnamed.
+    ///
+    /// # Errors
+    /// As [`TcpListener::accept`](super::TcpListener::accept).
+    ///
+    /// # Cancel safety
+    /// A connection that is not returned is not lost: the next call returns it.
+    pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
+        self.shortage.over().await;
+        let accepted = self.io.io(Direction::Read, |listener| listener.accept()).await;
+        let (stream, peer) = self.shortage.noted(accepted)?;
+        Ok((UnixStream::new(stream)?, peer))
+    }
+
+    /// The connections, as a stream: [`accept`](UnixListener::accept) again and again, without the addresses.
+    ///
+    /// # Cancel safety
+    /// Dropped between two items, the stream takes no connection with it.
+    pub fn incoming(&self) -> Incoming<'_, UnixStream> {
+        Incoming::new(self)
+    }
+
+    /// The address the listener is bound to.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.get().local_addr()
+    }
+}
+
+impl Accept<UnixStream> for UnixListener {
+    fn next(&self) -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send + Sync + '_>> {
+        Box::pin(async { self.accept().await.map(|(stream, _)| stream) })
+    }
+}
+
+impl fmt::Debug for UnixListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.io.get().fmt(f)
+    }
+}
+
+convert_std!(UnixListener, std::os::unix::net::UnixListener, mio::UnixListener);
+descriptors!(UnixListener);
+
+/// A connection between processes of one machine, or within one. Unix only.
+///
+/// It reads, writes, closes and splits as a [`TcpStream`](super::TcpStream) does, and is cancel-safe in the same places.
+///
+/// ```
+/// use futures::{AsyncReadExt, AsyncWriteExt};
+/// use heirloom::net::UnixStream;
+///
+/// # fn main() -> std::io::Result<()> {
+/// heirloom::block_on(async {
+///     let (mut here, mut there) = UnixStream::pair()?;
+///     here.write_all(b"ping").await?;
+///     let mut buffer = [0; 4];
+///     there.read_exact(&mut buffer).await?;
+///     assert_eq!(&buffer, b"ping");
+///     Ok(())
+/// })
+/// # }
+/// ```
+pub struct UnixStream {
+    io: Registration<mio::UnixStream>,
+}
+
+impl UnixStream {
+    /// Connects to a path.
+    ///
+    /// # Errors
+    /// Those of the system: [`NotFound`](io::ErrorKind::NotFound), [`ConnectionRefused`](io::ErrorKind::ConnectionRefused)
+    /// if nobody listens there any more, and [`WouldBlock`](io::ErrorKind::WouldBlock) if the listener's queue is full:
+    /// Linux does not tell when that changes, so there is nothing to wait for but time.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up and closes its socket.
+    pub async fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
+        let stream = UnixStream::new(mio::UnixStream::connect(path)?)?;
+        let connected = |stream: &mio::UnixStream| match stream.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(()),
+        };
+        stream.io.io(Direction::Write, connected).await?;
+        Ok(stream)
+    }
+
+    /// Two streams that are connected to each other.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
+        let (one, other) = mio::UnixStream::pair()?;
+        Ok((UnixStream::new(one)?, UnixStream::new(other)?))
+    }
+
+    fn new(stream: mio::UnixStream) -> io::Result<UnixStream> {
+        Ok(UnixStream { io: Registration::new(stream)? })
+    }
+
+    /// The peer's address, which is unnamed for one that was not bound.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.io.get().peer_addr()
+    }
+
+    /// The address of this end, which is unnamed if it was not bound.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.get().local_addr()
+    }
+
+    /// Waits until there is something to read; may be wrong, as
+    /// [`TcpStream::readable`](super::TcpStream::readable).
+    ///
+    /// # Errors
+    /// If the stream's runtime has ended.
+    ///
+    /// # Cancel safety
+    /// Takes nothing.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.io.ready(Direction::Read).await
+    }
+
+    /// Waits until something may be written; may be wrong, as [`readable`](UnixStream::readable).
+    ///
+    /// # Errors
+    /// If the stream's runtime has ended.
+    ///
+    /// # Cancel safety
+    /// Writes nothing.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.io.ready(Direction::Write).await
+    }
+
+    /// Reads what is there now. Returns how much, 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing, as far as is known: wait by
+    /// [`readable`](UnixStream::readable) first. Else those of the system.
+    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.io.try_io(Direction::Read, |mut stream| stream.read(buf))
+    }
+
+    /// Writes as much as there is room for now. Returns how much that was.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room, as far as is known: wait by
+    /// [`writable`](UnixStream::writable) first. Else those of the system.
+    pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        self.io.try_io(Direction::Write, |mut stream| stream.write(buf))
+    }
+
+    /// Ends one direction or both, for every handle of the connection.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.io.get().shutdown(how)
+    }
+
+    /// The error that the system keeps for this socket (`SO_ERROR`), which is cleared by it.
+    ///
+    /// # Errors
+    /// Those of asking.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.io.get().take_error()
+    }
+
+    /// Both directions, to be used in one task at the same time. Costs nothing. With `futures::AsyncReadExt` in scope write
+    /// `UnixStream::split(&mut stream)`, as for [`TcpStream::split`](super::TcpStream::split).
+    pub fn split(&mut self) -> (ReadHalf<'_, UnixStream>, WriteHalf<'_, UnixStream>) {
+        (ReadHalf(self), WriteHalf(self))
+    }
+
+    /// Both directions, each to be used by a task of its own. Dropping the half that writes shuts down writing.
+    pub fn into_split(self) -> (OwnedReadHalf<UnixStream>, OwnedWriteHalf<UnixStream>) {
+        split::owned(self)
+    }
+}
+
+impl fmt::Debug for UnixStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.io.get().fmt(f)
+    }
+}
+
+duplex!(UnixStream);
+convert_std!(UnixStream, std::os::unix::net::UnixStream, mio::UnixStream);
+descriptors!(UnixStream);

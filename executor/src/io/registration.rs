@@ -1,0 +1,244 @@
+//! A socket and its source: operations that wait.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use mio::event::Source;
+
+use super::driver::Driver;
+use super::eager::{Blocks, look};
+pub(crate) use super::readiness::Direction;
+use super::readiness::{Place, Readiness, Seen};
+use crate::eager;
+use crate::handle::Handle;
+use crate::task::budget;
+
+/// A source of events in the poll of a runtime, until it is dropped.
+pub(crate) struct Registration<S: Source> {
+    /// `None`: taken out.
+    source: Option<S>,
+    place: usize,
+    readiness: Arc<Readiness>,
+    driver: Arc<Driver>,
+}
+
+impl<S: Source> Registration<S> {
+    /// With the runtime this thread belongs to, else with the default one.
+    pub(crate) fn new(mut source: S) -> io::Result<Registration<S>> {
+        let driver = Handle::current_or_default().shared().driver()?;
+        let (place, readiness) = driver.add(&mut source)?;
+        Ok(Registration { source: Some(source), place, readiness, driver })
+    }
+
+    pub(crate) fn get(&self) -> &S {
+        self.source.as_ref().expect("it is there until it is dropped")
+    }
+
+    /// The source, out of the poll.
+    pub(crate) fn into_inner(mut self) -> io::Result<S> {
+        let mut source = self.source.take().expect("it is there until it is dropped");
+        self.driver.deregister(self.place, &mut source)?;
+        Ok(source)
+    }
+}
+
+/// Operations, which block the thread instead of waiting if the [flag](crate::is_eager) says so.
+impl<S: Blocks> Registration<S> {
+    /// Does `operation` as soon as it does not block. Of those who call this, the last one per direction is woken. `leaf` is
+    /// what the user has called.
+    pub(crate) fn poll_io<R>(
+        &self,
+        cx: &mut Context<'_>,
+        leaf: &'static str,
+        direction: Direction,
+        mut operation: impl FnMut(&S) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        if eager::is_eager()
+            && let Some(result) = self.poll_eagerly(cx, leaf, direction, &mut operation)
+        {
+            return result;
+        }
+        budget::spend(cx, |cx| {
+            self.attempt(direction, operation, || self.readiness.poll(direction, cx.waker()))
+        })
+    }
+
+    /// The same for reading and writing, which move so many of `wanted` bytes: if it were fewer, there is nothing left, or
+    /// no room, and trying again would only find that out. (An edge comes for whatever comes later.)
+    pub(crate) fn poll_transfer(
+        &self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        wanted: usize,
+        mut operation: impl FnMut(&S) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if eager::is_eager()
+            && let Some(result) = self.poll_eagerly(cx, S::leaf(direction), direction, &mut operation)
+        {
+            return result;
+        }
+        budget::spend(cx, |cx| {
+            loop {
+                let seen = ready!(self.readiness.poll(direction, cx.waker()));
+                let result = match self.attempt_once(direction, seen, &mut operation) {
+                    Some(result) => result,
+                    None => continue,
+                };
+                if TELLS_OF_EVERY_CHANGE && matches!(result, Ok(moved) if 0 < moved && moved < wanted) {
+                    self.readiness.exhausted(direction, seen);
+                }
+                return Poll::Ready(result);
+            }
+        })
+    }
+
+    /// Does `operation` as soon as it does not block. Any number of tasks may wait at once; dropped, it leaves nothing behind.
+    pub(crate) async fn io<R>(
+        &self,
+        direction: Direction,
+        operation: impl FnMut(&S) -> io::Result<R>,
+    ) -> io::Result<R> {
+        self.io_named(S::leaf(direction), direction, operation).await
+    }
+
+    /// The same by the name of what the user has called.
+    pub(crate) async fn io_named<R>(
+        &self,
+        leaf: &'static str,
+        direction: Direction,
+        mut operation: impl FnMut(&S) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let mut waiter = Waiter { readiness: &self.readiness, place: Place::default() };
+        poll_fn(|cx| {
+            if eager::is_eager()
+                && let Some(result) = self.poll_eagerly(cx, leaf, direction, &mut operation)
+            {
+                return result;
+            }
+            budget::spend(cx, |cx| self.attempt(direction, &mut operation, || waiter.poll(direction, cx)))
+        })
+        .await
+    }
+
+    /// Does `operation` if it is not known to block.
+    pub(crate) fn try_io<R>(
+        &self,
+        direction: Direction,
+        mut operation: impl FnMut(&S) -> io::Result<R>,
+    ) -> io::Result<R> {
+        if eager::is_eager() {
+            // Nobody may have been there to hear of anything.
+            return operation(self.get());
+        }
+        let seen = self.readiness.look(direction).ok_or(io::ErrorKind::WouldBlock)?;
+        self.attempt_once(direction, seen, &mut operation).unwrap_or(Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    /// Waits until `direction` is not known to block.
+    pub(crate) async fn ready(&self, direction: Direction) -> io::Result<()> {
+        let mut waiter = Waiter { readiness: &self.readiness, place: Place::default() };
+        poll_fn(|cx| {
+            if eager::is_eager()
+                && let Some(result) = self
+                    .poll_eagerly(cx, S::leaf(direction), direction, &mut |source| look(source, direction))
+            {
+                return result;
+            }
+            budget::spend(cx, |cx| {
+                let seen = ready!(waiter.poll(direction, cx));
+                Poll::Ready(if seen.has_ended() { Err(ended()) } else { Ok(()) })
+            })
+        })
+        .await
+    }
+
+    fn attempt<R>(
+        &self,
+        direction: Direction,
+        mut operation: impl FnMut(&S) -> io::Result<R>,
+        mut wait: impl FnMut() -> Poll<Seen>,
+    ) -> Poll<io::Result<R>> {
+        loop {
+            let seen = ready!(wait());
+            if let Some(result) = self.attempt_once(direction, seen, &mut operation) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    /// `None`: it would block, and that is known now.
+    fn attempt_once<R>(
+        &self,
+        direction: Direction,
+        seen: Seen,
+        operation: &mut impl FnMut(&S) -> io::Result<R>,
+    ) -> Option<io::Result<R>> {
+        if seen.has_ended() {
+            return Some(Err(ended()));
+        }
+        loop {
+            match operation(self.get()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readiness.would_block(direction, seen);
+                    return None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return Some(result),
+            }
+        }
+    }
+}
+
+/// Whether the system tells of every change since the last event, also if there was something left. Not so where the poll is
+/// made of something else (wepoll, `poll(2)`).
+const TELLS_OF_EVERY_CHANGE: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "macos",
+    target_os = "ios",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+));
+
+fn ended() -> io::Error {
+    io::Error::other("the runtime that this socket was made on has ended")
+}
+
+impl<S: Source> Drop for Registration<S> {
+    fn drop(&mut self) {
+        if let Some(mut source) = self.source.take() {
+            // A descriptor that is closed leaves the poll in any case.
+            let _ = self.driver.deregister(self.place, &mut source);
+        }
+    }
+}
+
+impl<S: Source + fmt::Debug> fmt::Debug for Registration<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+/// One of many who wait.
+struct Waiter<'a> {
+    readiness: &'a Readiness,
+    place: Place,
+}
+
+impl Waiter<'_> {
+    fn poll(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<Seen> {
+        self.readiness.poll_shared(direction, cx.waker(), &mut self.place)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.readiness.forget(&mut self.place);
+    }
+}

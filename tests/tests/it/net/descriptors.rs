@@ -1,0 +1,149 @@
+//! A process that has run out of descriptors.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use heirloom::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
+use heirloom::{signal, spawn};
+use heirloom_tests::{in_child_with_limit, run, say_as_child, wait_until};
+
+use super::listener;
+
+/// Too many open files.
+const EMFILE: i32 = 24;
+
+/// Files until there are no more.
+fn use_up() -> Vec<File> {
+    let mut files = Vec::new();
+    loop {
+        match File::open("/dev/null") {
+            Ok(file) => files.push(file),
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(EMFILE));
+                return files;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_listener_without_descriptors_says_so_and_serves_on_when_there_are_some() {
+    let test = "net::descriptors::a_listener_without_descriptors_says_so_and_serves_on_when_there_are_some";
+    if !in_child_with_limit(test, "-n 64", 2).is_here() {
+        return;
+    }
+    run(2, || async {
+        let listener = listener().await;
+        let address = listener.local_addr().unwrap();
+        // In the listener's queue before the shortage.
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let files = use_up();
+        let begin = Instant::now();
+        let failures = Arc::new(AtomicUsize::new(0));
+        let server = spawn({
+            let failures = failures.clone();
+            async move {
+                // What every accept loop does: note the error and go on.
+                let mut incoming = listener.incoming();
+                let mut served = 0;
+                while served < 3 {
+                    match incoming.next().await.unwrap() {
+                        Ok(mut stream) => {
+                            stream.write_all(b"served").await.unwrap();
+                            served += 1;
+                        }
+                        Err(error) => {
+                            assert_eq!(error.raw_os_error(), Some(EMFILE));
+                            failures.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                }
+            }
+        });
+        assert!(wait_until(|| failures.load(Ordering::SeqCst) >= 4));
+        // The first comes at once, the others a tenth of a second apart.
+        let (most, failed) = (begin.elapsed().as_millis() / 100 + 2, failures.load(Ordering::SeqCst));
+        assert!(failed as u128 <= most, "{failed} errors, at most {most} expected");
+        drop(files);
+        for client in &mut clients {
+            let mut text = [0; 6];
+            client.read_exact(&mut text).await.unwrap();
+            assert_eq!(&text, b"served");
+        }
+        server.await.unwrap();
+    });
+    say_as_child();
+}
+
+#[test]
+fn nothing_panics_without_descriptors_and_everything_works_afterwards() {
+    let test = "net::descriptors::nothing_panics_without_descriptors_and_everything_works_afterwards";
+    if !in_child_with_limit(test, "-n 64", 2).is_here() {
+        return;
+    }
+    fn refused<T>(result: io::Result<T>) {
+        match result {
+            Ok(_) => panic!("it was not refused"),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(EMFILE), "{error}"),
+        }
+    }
+    run(2, || async {
+        let listener = listener().await;
+        let address = listener.local_addr().unwrap();
+        let files = use_up();
+        for _ in 0..3 {
+            refused(TcpListener::bind("127.0.0.1:0").await);
+            refused(TcpStream::connect(address).await);
+            refused(UdpSocket::bind("127.0.0.1:0").await);
+            refused(UnixStream::pair());
+            refused(UnixStream::connect("/nobody").await);
+            refused(UnixListener::bind("/nobody"));
+            refused(signal::terminate().await);
+        }
+        // One less than a pair of sockets needs.
+        let mut files = files;
+        files.pop();
+        refused(UnixStream::pair());
+        drop(files);
+        let (client, server) = futures::future::join(TcpStream::connect(address), listener.accept()).await;
+        let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(server.read(&mut [0; 4]).await.unwrap(), 1);
+        UnixStream::pair().unwrap();
+    });
+    say_as_child();
+}
+
+/// Another runtime needs descriptors of its own.
+#[test]
+fn a_runtime_that_cannot_have_its_descriptors_is_an_error() {
+    let test = "net::descriptors::a_runtime_that_cannot_have_its_descriptors_is_an_error";
+    if !in_child_with_limit(test, "-n 64", 2).is_here() {
+        return;
+    }
+    heirloom_tests::watchdog(heirloom_tests::PATIENCE, || {
+        for missing in 0..8 {
+            let mut files = use_up();
+            files.truncate(files.len() - missing);
+            // What it needs is its own business, and that it says so.
+            match heirloom::Runtime::builder().workers(1).build() {
+                Ok(runtime) => assert_eq!(runtime.block_on(runtime.spawn(async { 7 })).unwrap(), 7),
+                Err(error) => assert_eq!(error.raw_os_error(), Some(EMFILE), "{error}"),
+            }
+        }
+        let runtime = heirloom::Runtime::builder().workers(1).build().unwrap();
+        runtime.block_on(async {
+            let (mut here, mut there) = UnixStream::pair().unwrap();
+            here.write_all(b"x").await.unwrap();
+            assert_eq!(there.read(&mut [0; 4]).await.unwrap(), 1);
+        });
+    });
+    say_as_child();
+}
