@@ -257,6 +257,12 @@ impl<T> Sender<T> {
     pub fn sender_count(&self) -> usize {
         self.inner.sender_count()
     }
+
+    /// How many receivers there are.
+    pub fn receiver_count(&self) -> usize {
+        // Beside theirs there is that of `Last`, which goes with the last of them.
+        self.inner.receiver_count().saturating_sub(1)
+    }
 }
 
 impl<T> Clone for Sender<T> {
@@ -378,6 +384,11 @@ impl<T> Receiver<T> {
     /// How many messages there is room for; `None` if it has no bound.
     pub fn capacity(&self) -> Option<usize> {
         self.inner.capacity()
+    }
+
+    /// How many senders there are.
+    pub fn sender_count(&self) -> usize {
+        self.inner.sender_count()
     }
 
     /// How many receivers there are.

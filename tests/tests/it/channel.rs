@@ -274,14 +274,17 @@ fn closing_wakes_everyone_who_waits() {
 fn ends_are_counted_and_a_clone_keeps_the_channel_open() {
     let (sender, receiver) = bounded::<u64>(2);
     let (other_sender, other_receiver) = (sender.clone(), receiver.clone());
-    assert_eq!((sender.sender_count(), receiver.receiver_count()), (2, 2));
+    assert_eq!((sender.sender_count(), sender.receiver_count()), (2, 2));
+    assert_eq!((receiver.sender_count(), receiver.receiver_count()), (2, 2));
     assert_eq!((sender.capacity(), receiver.capacity()), (Some(2), Some(2)));
     assert_eq!(unbounded::<u64>().0.capacity(), None);
     drop((sender, receiver));
+    assert_eq!((other_receiver.sender_count(), other_sender.receiver_count()), (1, 1));
     assert!(!other_sender.is_closed() && other_sender.is_empty() && other_receiver.is_empty());
     other_sender.try_send(1).unwrap();
     assert_eq!((other_sender.len(), other_receiver.len()), (1, 1));
     drop(other_receiver);
+    assert_eq!(other_sender.receiver_count(), 0);
     assert!(other_sender.is_closed() && other_sender.is_empty());
 }
 
