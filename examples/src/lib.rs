@@ -12,3 +12,4 @@
 //! | `busy_time` | how long a part of a program computes, whatever else runs meanwhile |
 //! | `worker_pool` | jobs that arrive with their submitter's context, and a log that only links to it |
 //! | `rate_limiter` | a limit per tenant that never asks whose a request is |
+//! | `service` | a web service, axum over hyper on our sockets, whose handlers know the request without being told |
