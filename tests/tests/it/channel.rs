@@ -12,7 +12,10 @@ use futures::{FutureExt, StreamExt};
 use heirloom::context::channel::{
     self, Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, unbounded,
 };
-use heirloom::{Context, ContextFutureExt, context_var, deadline, spawn, spawn_in, task, wait_until};
+use heirloom::{
+    Context, ContextFutureExt, context_var, deadline, run_eagerly, spawn, spawn_in, task, try_run_eagerly,
+    wait_until,
+};
 use heirloom_tests::{
     CountingWaker, Fault, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, in_a_worker, poll_with, run, scaled,
     watchdog,
@@ -469,6 +472,27 @@ fn a_task_that_waits_at_a_channel_is_dropped_with_its_runtime() {
     });
     assert_eq!(ends.try_send(1), Err(TrySendError::Closed(1)));
     drop(receiver);
+}
+
+#[test]
+fn under_the_eager_flag_a_wait_blocks_and_one_that_must_not_names_the_channel() {
+    watchdog(PATIENCE, || {
+        let (sender, receiver) = bounded(1);
+        let thread = std::thread::spawn(move || marked(7).run(|| run_eagerly(sender.send("from a thread"))));
+        let (message, context) = run_eagerly(receiver.recv()).unwrap();
+        assert_eq!((message, context.get(&MARK)), ("from a thread", Some(7)));
+        thread.join().unwrap().unwrap();
+
+        let (sender, mut receiver) = bounded(1);
+        let refused = try_run_eagerly(receiver.recv()).err().unwrap();
+        assert!(refused.to_string().contains("channel::Receiver::recv"), "{refused}");
+        let refused = try_run_eagerly(receiver.next()).err().unwrap();
+        assert!(refused.to_string().contains("channel::Receiver"), "{refused}");
+        assert_eq!(try_run_eagerly(sender.send(1)).unwrap(), Ok(()));
+        let refused = try_run_eagerly(sender.send(2)).err().unwrap();
+        assert!(refused.to_string().contains("channel::Sender::send"), "{refused}");
+        assert_eq!(try_run_eagerly(receiver.recv()).unwrap().unwrap().0, 1);
+    });
 }
 
 #[test]
