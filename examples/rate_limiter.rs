@@ -99,7 +99,7 @@ async fn request(limiter: Limiter) -> Grant {
 }
 
 #[heirloom::main]
-async fn main() {
+pub(crate) async fn main() {
     let begun = Instant::now();
     let limiter = Limiter::new();
     let mut requests: Vec<JoinHandle<Grant>> = Vec::new();

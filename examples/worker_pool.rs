@@ -108,7 +108,7 @@ async fn request(id: usize, jobs: Sender<Job>, events: Sender<&'static str>) -> 
 }
 
 #[heirloom::main]
-async fn main() {
+pub(crate) async fn main() {
     let (jobs, queue) = channel::bounded(16);
     let (events, audit) = channel::unbounded();
     let (tell, told) = oneshot::channel();

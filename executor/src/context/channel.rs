@@ -66,6 +66,7 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use heirloom_context::Context;
 
+use crate::eager;
 use crate::task::budget;
 
 /// A channel with room for `capacity` messages; who sends into a full one waits.
@@ -111,6 +112,21 @@ type Ends<T> = (async_channel::Sender<Envelope<T>>, async_channel::Receiver<Enve
 fn ends<T>((sender, receiver): Ends<T>) -> (Sender<T>, Receiver<T>) {
     let last = Arc::new(Last { receiver: receiver.clone() });
     (Sender { inner: sender }, Receiver { inner: Box::pin(receiver), last })
+}
+
+/// What all waits here do: consume the budget, and tell who drives the thread if somebody else has to wake them.
+fn leaf<T>(
+    name: &'static str,
+    cx: &mut task::Context<'_>,
+    ready: impl FnOnce(&mut task::Context<'_>) -> Poll<T>,
+) -> Poll<T> {
+    budget::spend(cx, |cx| {
+        let result = ready(cx);
+        if result.is_pending() {
+            eager::suspends(name);
+        }
+        result
+    })
 }
 
 /// A message on its way.
@@ -257,6 +273,12 @@ impl<T> Sender<T> {
     pub fn sender_count(&self) -> usize {
         self.inner.sender_count()
     }
+
+    /// How many receivers there are.
+    pub fn receiver_count(&self) -> usize {
+        // Beside theirs there is that of `Last`, which goes with the last of them.
+        self.inner.receiver_count().saturating_sub(1)
+    }
 }
 
 impl<T> Clone for Sender<T> {
@@ -380,6 +402,11 @@ impl<T> Receiver<T> {
         self.inner.capacity()
     }
 
+    /// How many senders there are.
+    pub fn sender_count(&self) -> usize {
+        self.inner.sender_count()
+    }
+
     /// How many receivers there are.
     pub fn receiver_count(&self) -> usize {
         Arc::strong_count(&self.last)
@@ -402,7 +429,8 @@ impl<T> Stream for Receiver<T> {
     type Item = (T, Context);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
-        budget::spend(cx, |cx| self.inner.as_mut().poll_next(cx)).map(|received| received.map(Envelope::open))
+        leaf("channel::Receiver", cx, |cx| self.inner.as_mut().poll_next(cx))
+            .map(|received| received.map(Envelope::open))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -431,7 +459,7 @@ impl<T> Future for Send<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let inner = self.project().inner;
-        budget::spend(cx, |cx| inner.poll(cx))
+        leaf("channel::Sender::send", cx, |cx| inner.poll(cx))
             .map(|sent| sent.map_err(|SendError(envelope)| SendError(envelope.message())))
     }
 }
@@ -456,7 +484,7 @@ impl<T> Future for Recv<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let inner = self.project().inner;
-        budget::spend(cx, |cx| inner.poll(cx)).map(|received| received.map(Envelope::open))
+        leaf("channel::Receiver::recv", cx, |cx| inner.poll(cx)).map(|received| received.map(Envelope::open))
     }
 }
 

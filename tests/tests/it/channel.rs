@@ -12,7 +12,10 @@ use futures::{FutureExt, StreamExt};
 use heirloom::context::channel::{
     self, Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, unbounded,
 };
-use heirloom::{Context, ContextFutureExt, context_var, deadline, spawn, spawn_in, task, wait_until};
+use heirloom::{
+    Context, ContextFutureExt, context_var, deadline, run_eagerly, spawn, spawn_in, task, try_run_eagerly,
+    wait_until,
+};
 use heirloom_tests::{
     CountingWaker, Fault, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, in_a_worker, poll_with, run, scaled,
     watchdog,
@@ -274,14 +277,17 @@ fn closing_wakes_everyone_who_waits() {
 fn ends_are_counted_and_a_clone_keeps_the_channel_open() {
     let (sender, receiver) = bounded::<u64>(2);
     let (other_sender, other_receiver) = (sender.clone(), receiver.clone());
-    assert_eq!((sender.sender_count(), receiver.receiver_count()), (2, 2));
+    assert_eq!((sender.sender_count(), sender.receiver_count()), (2, 2));
+    assert_eq!((receiver.sender_count(), receiver.receiver_count()), (2, 2));
     assert_eq!((sender.capacity(), receiver.capacity()), (Some(2), Some(2)));
     assert_eq!(unbounded::<u64>().0.capacity(), None);
     drop((sender, receiver));
+    assert_eq!((other_receiver.sender_count(), other_sender.receiver_count()), (1, 1));
     assert!(!other_sender.is_closed() && other_sender.is_empty() && other_receiver.is_empty());
     other_sender.try_send(1).unwrap();
     assert_eq!((other_sender.len(), other_receiver.len()), (1, 1));
     drop(other_receiver);
+    assert_eq!(other_sender.receiver_count(), 0);
     assert!(other_sender.is_closed() && other_sender.is_empty());
 }
 
@@ -466,6 +472,27 @@ fn a_task_that_waits_at_a_channel_is_dropped_with_its_runtime() {
     });
     assert_eq!(ends.try_send(1), Err(TrySendError::Closed(1)));
     drop(receiver);
+}
+
+#[test]
+fn under_the_eager_flag_a_wait_blocks_and_one_that_must_not_names_the_channel() {
+    watchdog(PATIENCE, || {
+        let (sender, receiver) = bounded(1);
+        let thread = std::thread::spawn(move || marked(7).run(|| run_eagerly(sender.send("from a thread"))));
+        let (message, context) = run_eagerly(receiver.recv()).unwrap();
+        assert_eq!((message, context.get(&MARK)), ("from a thread", Some(7)));
+        thread.join().unwrap().unwrap();
+
+        let (sender, mut receiver) = bounded(1);
+        let refused = try_run_eagerly(receiver.recv()).err().unwrap();
+        assert!(refused.to_string().contains("channel::Receiver::recv"), "{refused}");
+        let refused = try_run_eagerly(receiver.next()).err().unwrap();
+        assert!(refused.to_string().contains("channel::Receiver"), "{refused}");
+        assert_eq!(try_run_eagerly(sender.send(1)).unwrap(), Ok(()));
+        let refused = try_run_eagerly(sender.send(2)).err().unwrap();
+        assert!(refused.to_string().contains("channel::Sender::send"), "{refused}");
+        assert_eq!(try_run_eagerly(receiver.recv()).unwrap().unwrap().0, 1);
+    });
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod promises;
 mod queues;
 mod races;
 mod requests;
+mod service;
 mod shutdown;
 mod soak;
 mod teardown;
