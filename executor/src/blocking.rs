@@ -23,6 +23,7 @@ use crate::join_handle::CancelReason;
 use crate::scheduler::current;
 use crate::scheduler::shared::{Shared, Workers};
 use crate::task::cell::{Header, Runnable};
+use crate::task::page;
 use crate::task::{Schedule, budget};
 use crate::threads::Threads;
 
@@ -159,13 +160,21 @@ impl Schedule for Blocking {
     type Shared = Shared;
 
     fn schedule(shared: &Shared, task: Runnable) {
-        if task.header().state.is_cancelled() {
-            // Not queued, and not running: it was begun by an eager call that must not run it. It needs no thread to end.
-            return drop(task);
-        }
-        // Whoever takes the task may end it, and the runtime, while we are in here.
-        let _keep = task.reference();
         shared.blocking.submit(task);
+    }
+
+    unsafe fn wake(task: NonNull<Header>) {
+        // SAFETY: says the caller. Whoever takes the task may end it, and the runtime, while we are in here; so it is kept,
+        // and given up when nobody borrows what it keeps.
+        unsafe {
+            let task = Runnable::from_raw(task);
+            if task.header().state.is_cancelled() {
+                // Not queued, and not running: it was begun by an eager call that must not run it. It needs no thread to end.
+                return drop(task);
+            }
+            let keep = task.reference();
+            Blocking::schedule(page::shared_of(keep.as_raw()), task);
+        }
     }
 
     fn launch(shared: &Shared, task: Runnable) {

@@ -270,12 +270,25 @@ impl Schedule for Workers {
     fn schedule(shared: &Shared, task: Runnable) {
         current::with_worker(shared, |worker| match worker {
             Some(worker) => worker.push_next(task),
-            None => {
-                // Whoever takes the task from the injector may end it, and the runtime, while we are in here.
-                let _keep = task.reference();
-                shared.inject(task);
-            }
+            None => shared.inject(task),
         });
+    }
+
+    unsafe fn wake(task: NonNull<Header>) {
+        // SAFETY: says the caller. A worker keeps what is shared. Else whoever takes the task from the injector may end it, and
+        // the runtime, while we are in here; so the task is kept, and given up when nobody borrows what it keeps.
+        unsafe {
+            let shared: *const Shared = page::shared_of(task);
+            let task = Runnable::from_raw(task);
+            current::with_worker(shared, |worker| match worker {
+                Some(worker) => worker.push_next(task),
+                None => {
+                    let keep = task.reference();
+                    (*shared).inject(task);
+                    drop(keep);
+                }
+            });
+        }
     }
 
     #[inline]

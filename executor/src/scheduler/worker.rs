@@ -158,6 +158,10 @@ impl Worker {
         for task in self.shared.heaps[self.index].each() {
             task.shut_down(CancelReason::Shutdown);
         }
+        // And whom destructors have woken meanwhile: what is in the queue keeps the runtime, and with it the queue.
+        while let Some(task) = self.next.take().or_else(|| self.queue.pop()) {
+            drop(task);
+        }
     }
 
     fn poll(&self, task: Runnable, popped: bool) {

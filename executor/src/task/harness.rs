@@ -230,8 +230,12 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside,
         }
         // From here on the shared part may be gone, unless it is the caller's.
         S::ending(page::shared_of(header));
-        if task.state.close(references) == Close::Free {
-            (task.vtable.free)(header);
+        loop {
+            match task.state.close(references, joiner.is_some()) {
+                Close::TakeWaker => joiner = Some(task.joiner.take()),
+                Close::Free => break (task.vtable.free)(header),
+                Close::Nothing => break,
+            }
         }
         if let Some(joiner) = joiner {
             // By a waker of ours nothing foreign is run.

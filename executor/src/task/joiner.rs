@@ -8,8 +8,8 @@ use crate::sync::UnsafeCell;
 
 /// The waker of whoever awaits the join handle, if the state word says so.
 ///
-/// Until it is offered it is the handle's; from there on it is lent to the closer, who takes it when it has set SEALED.
-/// Before that the handle can withdraw it. No lock: the word decides whose it is.
+/// Until it is offered it is the handle's; from there on it is lent to the closer, who takes it when it sets SEALED, or at
+/// the latest before it sets DONE. Before SEALED the handle can withdraw it. No lock: the word decides whose it is.
 pub(crate) struct Joiner(UnsafeCell<MaybeUninit<Waker>>);
 
 // SAFETY: wakers are; whose this one is says the state word.
@@ -39,7 +39,13 @@ impl Joiner {
             // SAFETY: says the caller.
             _former = unsafe { self.withdraw(state) };
             if _former.is_none() {
-                return Joiner::late(state, waker);
+                // The closer has another one, or is about to take it. It cannot be exchanged, so the joiner looks again
+                // until the task is done: it has come with two wakers while a context's values were dropped.
+                if state.is_done() {
+                    return false;
+                }
+                waker.wake_by_ref();
+                return true;
             }
         }
         // SAFETY: none is offered, so the place is the handle's.
@@ -49,17 +55,7 @@ impl Joiner {
         }
         // SAFETY: written above, and still the handle's.
         _former = Some(unsafe { self.take() });
-        Joiner::late(state, waker)
-    }
-
-    /// The task is sealed. Until it is done nothing can be left with it, and that is a moment: the joiner looks again.
-    #[cold]
-    fn late(state: &State, waker: &Waker) -> bool {
-        if state.is_done() {
-            return false;
-        }
-        waker.wake_by_ref();
-        true
+        false
     }
 
     /// Takes an offered waker back; none if the task is sealed: then it is the closer's.

@@ -54,9 +54,9 @@
 //! * The **stage** and the **live context**: whoever has set RUNNING (2 or 8), until 4. After 4 the output is the join
 //!   handle's if there was one at 4; else it is gone. The context goes between 4 and 5: who sees DONE sees it gone.
 //! * The **joiner's waker**: the handle's, but while WAKER is set (10 to 11). If SEALED comes while it is set, it is the
-//!   closer's. The handle offers, and learns by the same change of the word whether it came too late; the closer sets
-//!   SEALED, and learns by the same change whether there is a waker. One of the two sees the other. A handle that comes
-//!   between SEALED and DONE wakes itself, to look again.
+//!   closer's; so it is if it is offered between SEALED and DONE. The handle offers, and learns by the same change of the word
+//!   whether it came too late, after DONE; the closer sets SEALED, then DONE, and learns by the same changes whether there is
+//!   a waker. One of the two sees the other.
 //! * The **reason** of a cancellation: written once, before CANCELLED is set; read by whoever acts on CANCELLED.
 //! * **Everything**, by whoever has the last reference; none is made of a task that is done but from another.
 //!

@@ -220,6 +220,12 @@ fn twin_whose_offer_does_not_look_for_the_end_is_caught() {
 }
 
 #[test]
+#[should_panic(expected = "the joiner was not told")]
+fn twin_that_closes_without_a_look_for_an_offer_is_caught() {
+    check_without("late offer", join_during_end);
+}
+
+#[test]
 #[should_panic]
 fn twin_whose_offer_publishes_nothing_is_caught() {
     check_without("offer order", join_during_end);

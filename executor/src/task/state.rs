@@ -86,6 +86,8 @@ pub(crate) enum Close {
     Nothing,
     /// Free the cell: its references were the last.
     Free,
+    /// Nothing has changed: take the waker that the join handle has offered meanwhile, then try again.
+    TakeWaker,
 }
 
 /// What the join handle must do when it goes.
@@ -206,11 +208,15 @@ impl State {
         }
     }
 
-    /// Step 5. The context is gone. Gives the task's own reference up, and `others` besides.
+    /// Step 5. The context is gone. Gives the task's own reference up, and `others` besides. `taken`: the closer has the
+    /// join handle's waker.
     #[inline]
-    pub(crate) fn close(&self, others: usize) -> Close {
+    pub(crate) fn close(&self, others: usize, taken: bool) -> Close {
         self.update(|word| {
             debug_assert!(word & RUNNING != 0);
+            if !taken && word & WAKER != 0 && !weakened("late offer") {
+                return (None, Close::TakeWaker);
+            }
             let next = (word & !RUNNING | DONE) - (others + 1) * REFERENCE;
             (Some(next), if next < REFERENCE { Close::Free } else { Close::Nothing })
         })
@@ -266,15 +272,15 @@ impl State {
         })
     }
 
-    /// Step 10. The join handle's waker was written. False if the task is sealed: then the waker is still the handle's.
+    /// Step 10. The join handle's waker was written. False if the task is done: then the waker is still the handle's.
     #[inline]
     pub(crate) fn offer_waker(&self) -> bool {
         if weakened("offer order") {
-            return self.0.fetch_or(WAKER, Relaxed) & (SEALED | DONE) == 0;
+            return self.0.fetch_or(WAKER, Relaxed) & DONE == 0;
         }
         self.update(|word| {
             debug_assert!(word & (JOIN | WAKER) == JOIN);
-            if word & (SEALED | DONE) != 0 && !weakened("offer look") {
+            if word & DONE != 0 && !weakened("offer look") {
                 (None, false)
             } else {
                 (Some(word | WAKER), true)
@@ -376,7 +382,7 @@ mod tests {
                 assert_eq!(state.leave(true), Leave::Gone(Wake::Nothing));
             }
             assert_eq!(state.seal(), if detach { Seal::Unclaimed } else { Seal::Claimed });
-            assert_eq!(state.close(1), if detach { Close::Free } else { Close::Nothing });
+            assert_eq!(state.close(1, false), if detach { Close::Free } else { Close::Nothing });
             assert_eq!(state.phase(), "done", "detached: {detach}");
         }
     }

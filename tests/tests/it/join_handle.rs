@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use heirloom::{AbortHandle, CancelReason, JoinHandle, Runtime, shield, sleep, spawn, task, yield_now};
+use heirloom::{
+    AbortHandle, CancelReason, JoinHandle, Runtime, context_var, shield, sleep, spawn, task, yield_now,
+};
 use heirloom_tests::{
     Counted, CountingWaker, Fault, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle,
-    in_a_worker, occupy, poll_once, poll_with, quiet_panic, runtime, scaled, watchdog, with_runtime,
+    in_a_worker, occupy, poll_once, poll_with, quiet_panic, runtime, scaled, wait_until, watchdog,
+    with_runtime,
 };
 
 #[test]
@@ -552,5 +555,33 @@ fn the_first_reason_stays_also_if_it_is_none() {
         assert_eq!(reason(none_first), Some(CancelReason::Aborted));
         assert_eq!(reason(reason_first), Some(CancelReason::from("in time")));
         assert_eq!(reason(named), Some(CancelReason::Aborted));
+    });
+}
+
+context_var! { static CLOSER: Arc<OnDrop>; }
+
+#[test]
+fn a_joiner_that_comes_while_the_context_goes_is_told_once() {
+    with_runtime(1, |runtime| {
+        let (dropping, held) = (Gate::new(), Gate::new());
+        let (tell, wait) = (dropping.clone(), held.clone());
+        let mut handle = runtime.spawn(async move {
+            CLOSER.set(Arc::new(OnDrop::new(move || {
+                tell.open();
+                wait.wait();
+            })));
+            7
+        });
+        dropping.wait();
+        // The future is gone, and its context is going.
+        let (waker, counts) = CountingWaker::create(Fault::None);
+        assert!(poll_with(&mut handle, &waker).is_pending());
+        assert!(poll_with(&mut handle, &waker).is_pending());
+        assert_eq!(counts.wakes(), 0, "there is nothing to look at yet");
+        held.open();
+        assert!(wait_until(|| counts.wakes() == 1));
+        assert!(matches!(poll_with(&mut handle, &waker), Poll::Ready(Ok(7))));
+        drop(waker);
+        assert!(wait_until(|| counts.is_gone()), "a waker is kept");
     });
 }
