@@ -1,0 +1,55 @@
+//! Runs all the other programs of this folder, in reading order, each under a heading.
+
+mod busy_time;
+mod deadlines;
+mod decimal;
+mod driver;
+mod groups;
+mod hello;
+mod rate_limiter;
+mod request_context;
+#[path = "service/main.rs"]
+mod service;
+mod telnet_apps;
+mod translations;
+mod wait_for;
+mod web_of_tasks;
+mod worker_pool;
+
+use std::error::Error;
+
+type End = Result<(), Box<dyn Error>>;
+type Story = (&'static str, fn() -> End);
+
+/// In reading order.
+const STORIES: &[Story] = &[
+    ("hello", || done(hello::main)),
+    ("wait_for", || done(wait_for::main)),
+    ("request_context", || request_context::main().map_err(Into::into)),
+    ("translations", || done(translations::main)),
+    ("decimal", || done(decimal::main)),
+    ("telnet_apps", || done(telnet_apps::main)),
+    ("busy_time", || done(busy_time::main)),
+    ("groups", || done(groups::main)),
+    ("deadlines", || done(deadlines::main)),
+    ("web_of_tasks", || done(web_of_tasks::main)),
+    ("worker_pool", || done(worker_pool::main)),
+    ("rate_limiter", || done(rate_limiter::main)),
+    ("driver", driver::main),
+    ("service", || service::main().map_err(Into::into)),
+];
+
+fn done(story: fn()) -> End {
+    story();
+    Ok(())
+}
+
+fn main() -> End {
+    for (number, (name, run)) in STORIES.iter().enumerate() {
+        let heading = format!("{} of {}: {name}", number + 1, STORIES.len());
+        println!("{}{heading}\n{}\n", if number == 0 { "" } else { "\n\n" }, "=".repeat(heading.len()));
+        run()?;
+    }
+    println!("\n\nall {} programs have run, and checked what they claim", STORIES.len());
+    Ok(())
+}
