@@ -14,9 +14,13 @@ mod unix;
 
 use std::io;
 use std::task::Poll;
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use heirloom::net::{TcpListener, TcpStream};
+#[cfg(target_os = "linux")]
+use heirloom::wait_for;
 
 /// A listener at a free port.
 async fn listener() -> TcpListener {
@@ -36,6 +40,23 @@ async fn pair() -> (TcpStream, TcpStream) {
 async fn half_std() -> (TcpStream, std::net::TcpStream) {
     let (here, there) = pair().await;
     (here, there.try_into().expect("a socket of the standard library"))
+}
+
+/// A listener whose queue is full, so that the system neither accepts nor refuses another connection; and the queue.
+#[cfg(target_os = "linux")]
+async fn full_listener() -> (std::net::TcpListener, Vec<TcpStream>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let mut queued = Vec::new();
+    // How many fit is the system's business.
+    loop {
+        assert!(queued.len() < 64, "the queue is never full");
+        match wait_for(TcpStream::connect(address), Duration::from_millis(300)).await {
+            Ok(stream) => queued.push(stream.unwrap()),
+            Err(_elapsed) => return (listener, queued),
+        }
+    }
 }
 
 /// Reads so many bytes and writes them back, until there are no more.

@@ -45,7 +45,7 @@ impl UdpSocket {
     /// Binds to the first of the addresses that will have it. Port 0 asks the system for a free one.
     ///
     /// # Errors
-    /// Those of [`lookup`](super::lookup), else the last attempt's.
+    /// Those of [`lookup`], else the last attempt's.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<UdpSocket> {
         first(addr, async |address| UdpSocket::new(mio::UdpSocket::bind(address)?)).await
     }
@@ -58,7 +58,7 @@ impl UdpSocket {
     /// elsewhere are not received. Nothing is sent by it.
     ///
     /// # Errors
-    /// Those of [`lookup`](super::lookup), else the last attempt's.
+    /// Those of [`lookup`], else the last attempt's.
     ///
     /// ```
     /// # use heirloom::net::UdpSocket;
@@ -99,7 +99,7 @@ impl UdpSocket {
     /// Sends a datagram to the first of the addresses, once there is room for it. Returns how many bytes that were: all.
     ///
     /// # Errors
-    /// Those of [`lookup`](super::lookup), and of the system: it may say here that an earlier datagram was refused.
+    /// Those of [`lookup`], and of the system: it may say here that an earlier datagram was refused.
     pub async fn send_to(&self, buf: &[u8], target: impl ToSocketAddrs) -> io::Result<usize> {
         let Some(target) = lookup(target).await?.next() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no address to send to"));

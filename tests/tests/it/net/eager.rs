@@ -161,6 +161,23 @@ fn a_call_that_refuses_to_wait_names_the_socket() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_connection_attempt_blocks_until_there_is_an_answer() {
+    run(1, || async {
+        let (listener, _queued) = super::full_listener().await;
+        let address = listener.local_addr().unwrap();
+        let refused = try_run_eagerly(TcpStream::connect(address)).unwrap_err();
+        assert_eq!(refused.leaf(), "TcpStream::connect");
+        let limit = Duration::from_millis(20);
+        assert!(run_eagerly(wait_for(TcpStream::connect(address), limit)).is_err());
+        // When there is room again the system repeats what it has sent.
+        let accepting = std::thread::spawn(move || listener.accept().map(|_| listener));
+        run_eagerly(TcpStream::connect(address)).unwrap();
+        drop(accepting.join().unwrap());
+    });
+}
+
+#[test]
 fn names_are_looked_up_on_the_calling_thread() {
     watchdog(PATIENCE, || {
         let found = run_eagerly(lookup("localhost:1")).unwrap();

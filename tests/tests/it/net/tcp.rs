@@ -2,13 +2,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
 use heirloom::net::{TcpListener, TcpStream};
-use heirloom::{spawn, wait_for};
+use heirloom::spawn;
 use heirloom_tests::{run, scaled};
 
+#[cfg(target_os = "linux")]
+use super::full_listener;
 use super::{echo, half_std, listener, pair, pattern};
 
 /// An address at which nobody listens.
@@ -64,23 +65,12 @@ fn addresses_are_tried_in_turn() {
     });
 }
 
-/// The listener's queue is full, so that the system neither accepts nor refuses.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_connection_attempt_ends_with_its_limit_and_is_made_again() {
     run(1, || async {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (listener, _queued) = full_listener().await;
         let address = listener.local_addr().unwrap();
-        rustix::net::listen(&listener, 0).unwrap();
-        let mut queued = Vec::new();
-        // How many fit is the system's business.
-        loop {
-            assert!(queued.len() < 64, "the queue is never full");
-            match wait_for(TcpStream::connect(address), Duration::from_millis(300)).await {
-                Ok(stream) => queued.push(stream.unwrap()),
-                Err(_elapsed) => break,
-            }
-        }
         // When there is room again the system repeats what it has sent.
         let attempt = spawn(TcpStream::connect(address));
         listener.accept().unwrap();
