@@ -6,11 +6,15 @@ mod decimal;
 mod driver;
 mod groups;
 mod hello;
+mod rate_limiter;
 mod request_context;
+#[path = "service/main.rs"]
+mod service;
 mod telnet_apps;
 mod translations;
 mod wait_for;
 mod web_of_tasks;
+mod worker_pool;
 
 use std::error::Error;
 
@@ -29,7 +33,10 @@ const STORIES: &[Story] = &[
     ("groups", || done(groups::main)),
     ("deadlines", || done(deadlines::main)),
     ("web_of_tasks", || done(web_of_tasks::main)),
+    ("worker_pool", || done(worker_pool::main)),
+    ("rate_limiter", || done(rate_limiter::main)),
     ("driver", driver::main),
+    ("service", || service::main().map_err(Into::into)),
 ];
 
 fn done(story: fn()) -> End {

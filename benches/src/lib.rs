@@ -4,6 +4,7 @@
 //! ratio between neighbours in time; [`stats`] condenses the rounds, [`goal`] judges ratios, [`report`] prints and
 //! saves them, [`cli`] holds the options all programs share. None of these knows what is measured. [`context`] holds
 //! the questions about contexts; the peers (opentelemetry, tokio's task locals, persistent maps) appear there only.
+//! [`net`] asks about sockets, with the client in a process of its own.
 //! [`load`] is another program altogether: whole scenarios on whole executors, with latencies.
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ pub mod executor;
 pub mod goal;
 pub mod harness;
 pub mod load;
+pub mod net;
 pub mod peers;
 pub mod report;
 pub mod stats;

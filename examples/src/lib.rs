@@ -13,4 +13,7 @@
 //! | `groups` | work that is spread over tasks and joined again, also when a part of it fails |
 //! | `deadlines` | a time budget that shrinks down a tree of calls |
 //! | `web_of_tasks` | a crawl: groups that grow, limits per branch, a context per page, and a report |
+//! | `worker_pool` | jobs that arrive with their submitter's context, and a log that only links to it |
+//! | `rate_limiter` | a limit per tenant that never asks whose a request is |
 //! | `driver` | one set of async functions with a synchronous and an asynchronous front end |
+//! | `service` | a web service, axum over hyper on our sockets, whose handlers know the request without being told |

@@ -68,8 +68,10 @@
 
 mod accompanied;
 mod blocking;
+mod bridge;
 mod builder;
 mod cancel;
+pub mod context;
 mod eager;
 mod group;
 mod handle;
@@ -89,12 +91,10 @@ mod threads;
 pub mod time;
 mod waiters;
 
-/// Context variables, snapshots, and futures with a context of their own: the crate `heirloom-context`.
-pub mod context {
-    pub use heirloom_context::*;
-}
-
 pub use accompanied::Hooks;
+#[cfg(feature = "hyper")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
+pub use bridge::hyper;
 pub use builder::{Builder, PanicPolicy};
 pub use cancel::{CancelToken, Cancelled, DropGuard};
 pub use eager::{WouldSuspend, is_eager, run_eagerly, try_run_eagerly};

@@ -5,6 +5,7 @@
 //! [`Countdown`], or until a runtime is idle. Whatever might hang runs under the [`watchdog()`].
 #![forbid(unsafe_code)]
 
+mod duplex;
 mod gate;
 mod ledger;
 mod probe;
@@ -14,6 +15,7 @@ mod scale;
 mod waker;
 mod watchdog;
 
+pub use duplex::{End, duplex};
 pub use gate::{Countdown, Gate};
 pub use ledger::{Counted, Ledger, Log, OnDrop};
 pub use probe::{MARK, Probe, SCRIPTED, Step, Watch};

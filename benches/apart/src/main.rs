@@ -7,7 +7,7 @@ mod nexosim;
 use std::process::ExitCode;
 
 use heirloom_benches::executor::cli::{self, Options};
-use heirloom_benches::executor::plan::WORKERS;
+use heirloom_benches::executor::plan::{Plan, WORKERS};
 use heirloom_benches::executor::{self, row};
 use heirloom_benches::peers::smol;
 
@@ -18,5 +18,6 @@ fn main() -> ExitCode {
     }
     let mut contenders = executor::contenders();
     contenders.extend([row::without_timers::<forte::Forte>(), nexosim::contender()]);
-    cli::run(&Options::parse(), row::ROWS, contenders)
+    let about = "Measures Heirloom beside other executors, round by round, and its goals.";
+    cli::run(&Options::parse("executors", about, Plan::FULL), row::ROWS, contenders)
 }

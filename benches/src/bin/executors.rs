@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use heirloom_benches::executor::cli::{self, Options};
-use heirloom_benches::executor::plan::WORKERS;
+use heirloom_benches::executor::plan::{Plan, WORKERS};
 use heirloom_benches::executor::{self, row};
 use heirloom_benches::peers::smol;
 
@@ -13,5 +13,6 @@ fn main() -> ExitCode {
         eprintln!("cannot start anew with the environment that smol needs: {error}");
         return ExitCode::from(1);
     }
-    cli::run(&Options::parse(), row::ROWS, executor::contenders())
+    let about = "Measures Heirloom beside other executors, round by round, and its goals.";
+    cli::run(&Options::parse("executors", about, Plan::FULL), row::ROWS, executor::contenders())
 }

@@ -1,4 +1,4 @@
-//! The command line of the program `executors`, and the run it leads to.
+//! The command line of the programs `executors` and `net`, and the run it leads to.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -26,13 +26,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the command line. A bad one is explained on standard error, and the process ends with code 2.
-    pub fn parse() -> Options {
-        Options::from_matches(&command().get_matches())
+    /// Reads the command line of the program of this name, which is about this and measures so if it is not told
+    /// otherwise. A bad one is explained on standard error, and the process ends with code 2.
+    pub fn parse(name: &'static str, about: &'static str, full: Plan) -> Options {
+        Options::from_matches(&command(name, about, full).get_matches(), full)
     }
 
-    fn from_matches(matches: &ArgMatches) -> Options {
-        let mut plan = if matches.get_flag("smoke") { Plan::SMOKE } else { Plan::FULL };
+    fn from_matches(matches: &ArgMatches, full: Plan) -> Options {
+        let mut plan = if matches.get_flag("smoke") { Plan::SMOKE } else { full };
         if let Some(&rounds) = matches.get_one::<u64>("rounds") {
             plan.rounds = rounds as usize;
         }
@@ -56,23 +57,26 @@ impl Options {
     }
 }
 
-fn command() -> Command {
+fn command(name: &'static str, about: &'static str, full: Plan) -> Command {
     let flag = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
     };
-    let number = |name: &'static str, help: &'static str| {
+    let number = |name: &'static str, help: String| {
         Arg::new(name)
             .long(name)
             .help(help)
             .value_name("N")
             .value_parser(value_parser!(u64).range(1..=10_000))
     };
-    Command::new("executors")
-        .about("Measures Heirloom beside other executors, round by round, and its goals.")
+    Command::new(name)
+        .about(about)
         .arg(Arg::new("row").value_name("ROW").num_args(0..).help("Rows to run [default: all]"))
         .arg(flag("list", "Name the rows and what they ask, and the peers; run nothing"))
-        .arg(number("rounds", "Samples per peer [default: 9]"))
-        .arg(number("sample-ms", "Milliseconds one sample should take at least [default: 40]"))
+        .arg(number("rounds", format!("Samples per peer [default: {}]", full.rounds)))
+        .arg(number(
+            "sample-ms",
+            format!("Milliseconds one sample should take at least [default: {}]", full.sample.as_millis()),
+        ))
         .arg(flag("smoke", "One round of small samples: does it run? The numbers mean nothing"))
         .arg(
             Arg::new("only")
@@ -186,8 +190,9 @@ mod tests {
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Options, clap::Error> {
-        let matches = command().try_get_matches_from([&["executors"], args].concat())?;
-        Ok(Options::from_matches(&matches))
+        let matches =
+            command("executors", "", Plan::FULL).try_get_matches_from([&["executors"], args].concat())?;
+        Ok(Options::from_matches(&matches, Plan::FULL))
     }
 
     #[test]

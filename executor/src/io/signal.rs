@@ -1,9 +1,9 @@
 //! Signals, as futures. Unix only.
 //!
 //! Asking for a signal takes its default action away, **for the rest of the process**: after the first [`ctrl_c`] the
-//! interrupt key no longer ends the program, and after the first [`terminate`] `kill` does not, also when every future is gone.
-//! (Giving the action back would undo what others have installed meanwhile.) So who asks has to see to it that the
-//! program ends. Handlers that were installed before are still called; those of this crate do nothing but tell
+//! interrupt key no longer ends the program, and after the first [`terminate`] `kill` does not, also when every future is
+//! gone. (Giving the action back would undo what others have installed meanwhile.) So who asks has to see to it that
+//! the program ends. Handlers that were installed before are still called; those of this crate do nothing but tell
 //! who waits.
 //!
 //! ```no_run

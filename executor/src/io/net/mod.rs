@@ -37,8 +37,8 @@
 //! # }
 //! ```
 //!
-//! Under the [eager flag](crate::is_eager) a socket blocks the thread where it would wait, until the ambient deadline at most.
-//! It needs no runtime for that, nor one that has not ended.
+//! Under the [eager flag](crate::is_eager) a socket blocks the thread where it would wait, until the ambient deadline at
+//! most, also if its runtime has ended.
 //!
 //! # Limits of time
 //!

@@ -3,8 +3,8 @@
 //! A connection that cannot be taken stays in the queue, and the listener stays ready: whoever logs the error and accepts
 //! again, as an accept loop does, would be told the same at once, for as long as the shortage lasts. So a listener
 //! remembers that it has just reported one, and its next attempt waits a little. Nothing is lost: the queue is the
-//! system's, and an event that comes meanwhile stays noted in the registration. The same goes for a listener whose runtime has
-//! ended, which will never be told anything else.
+//! system's, and an event that comes meanwhile stays noted in the registration. The same goes for a listener whose
+//! runtime has ended, which will never be told anything else.
 #![forbid(unsafe_code)]
 
 use std::io;

@@ -395,8 +395,8 @@ impl TcpStream {
 
     /// Both directions, to be used in one task at the same time. Costs nothing.
     ///
-    /// With `futures::AsyncReadExt` in scope, `stream.split()` is that trait's, which takes the stream and puts a lock around it:
-    /// write `TcpStream::split(&mut stream)`.
+    /// With `futures::AsyncReadExt` in scope, `stream.split()` is that trait's, which takes the stream and puts a lock around
+    /// it: write `TcpStream::split(&mut stream)`.
     ///
     /// ```
     /// use futures::{AsyncReadExt, AsyncWriteExt, future};

@@ -9,7 +9,7 @@ use std::time::Instant;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use heirloom::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 use heirloom::{signal, spawn};
-use heirloom_tests::{in_child_with_limit, run, say_as_child, wait_until};
+use heirloom_tests::{in_child, in_child_with_limit, run, say_as_child, wait_until};
 
 use super::listener;
 
@@ -145,5 +145,32 @@ fn a_runtime_that_cannot_have_its_descriptors_is_an_error() {
             assert_eq!(there.read(&mut [0; 4]).await.unwrap(), 1);
         });
     });
+    say_as_child();
+}
+
+#[test]
+fn children_inherit_no_descriptors() {
+    if !in_child("net::descriptors::children_inherit_no_descriptors", false).is_here() {
+        return;
+    }
+    if cfg!(target_os = "linux") {
+        run(1, || async {
+            let listener = listener().await;
+            let connection = super::pair().await;
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let (unix, _signal) = (UnixStream::pair().unwrap(), signal::terminate());
+            let list = |folder: &str| {
+                let output = std::process::Command::new("ls").args(["-l", folder]).output().unwrap();
+                assert!(output.status.success(), "{output:?}");
+                String::from_utf8_lossy(&output.stdout).into_owned()
+            };
+            // Of this process first, to see that it can be seen.
+            let mine = list(&format!("/proc/{}/fd", std::process::id()));
+            assert!(mine.contains("socket:") && mine.contains("[eventpoll]"), "{mine}");
+            let its = list("/proc/self/fd");
+            assert!(!its.contains("socket:") && !its.contains("anon_inode"), "{its}");
+            drop((listener, connection, socket, unix));
+        });
+    }
     say_as_child();
 }

@@ -6,12 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as Poller, Waker};
+use std::time::{Duration, Instant};
 
 use futures::io::{AsyncRead, AsyncWrite};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use heirloom::net::{TcpStream, UdpSocket, UnixStream};
-use heirloom::{spawn, yield_now};
-use heirloom_tests::{CountingWaker, Fault, MARK, in_a_worker, poll_with, run, scaled, wait_until};
+use heirloom::{Runtime, sleep, spawn, yield_now};
+use heirloom_tests::{
+    CountingWaker, Fault, MARK, PATIENCE, cpu_time, idle, in_a_worker, naps, poll_with, run, scaled,
+    threads_named, wait_until, watchdog,
+};
 
 use super::{half_std, pair, ready};
 
@@ -331,6 +335,56 @@ fn a_task_that_waited_for_a_socket_is_in_its_own_context() {
         for task in tasks {
             task.await.unwrap();
         }
+    });
+}
+
+#[test]
+fn a_worker_that_sleeps_among_sockets_is_woken_by_tasks_and_by_earlier_timers() {
+    run(1, || async {
+        let (here, mut there) = half_std().await;
+        let socket = spawn(async move { here.peek(&mut [0; 4]).await });
+        let far = spawn(sleep(Duration::from_secs(3_600)));
+        for round in 0..scaled(100) {
+            let before = Instant::now();
+            spawn(async {}).await.unwrap();
+            spawn(sleep(Duration::from_millis(1))).await.unwrap();
+            assert!(before.elapsed() < Duration::from_secs(10), "round {round}");
+        }
+        assert!(!socket.is_finished());
+        there.write_all(b"x").unwrap();
+        assert_eq!(socket.await.unwrap().unwrap(), 1);
+        drop(far);
+    });
+}
+
+/// Those that are ready and unused included.
+#[test]
+fn idle_sockets_use_no_cpu() {
+    const NAME: &str = "idle-net";
+    watchdog(PATIENCE, || {
+        let runtime = Runtime::builder().workers(2).thread_name(NAME).build().unwrap();
+        let (here, mut there) = runtime.block_on(half_std());
+        let listener = runtime.block_on(super::listener());
+        let _queued = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let waits = runtime.spawn({
+            let (here, _far) = runtime.block_on(async { UnixStream::pair().unwrap() });
+            async move {
+                let _far = _far;
+                (&here).read(&mut [0; 4]).await
+            }
+        });
+        there.write_all(b"nobody reads this").unwrap();
+        idle(&runtime);
+        // Those who search give up by themselves, soon.
+        std::thread::sleep(Duration::from_millis(50));
+        let (Some(before), Some(naps_before)) = (cpu_time(NAME), naps(NAME)) else { return };
+        assert!(threads_named(NAME).unwrap_or(0) >= 2, "the workers are to be found by their name");
+        std::thread::sleep(Duration::from_secs(1));
+        let used = cpu_time(NAME).expect("as before").saturating_sub(before);
+        assert!(used <= Duration::from_millis(20), "{used:?} in a second");
+        let woken = naps(NAME).expect("as before") - naps_before;
+        assert!(woken <= 2, "threads that had nothing to do got up {woken} times in a second");
+        drop((waits, here));
     });
 }
 

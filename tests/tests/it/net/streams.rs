@@ -6,7 +6,11 @@ use std::task::Context as Poller;
 
 use futures::io::{AsyncRead, AsyncWrite};
 use futures::{AsyncReadExt, AsyncWriteExt, future};
-use heirloom::net::{OwnedReadHalf, OwnedWriteHalf, TcpStream, UnixStream};
+use heirloom::net::{
+    OwnedReadHalf, OwnedWriteHalf, ReuniteError, TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream,
+    lookup,
+};
+use heirloom::signal::Signal;
 use heirloom::spawn;
 use heirloom_tests::{CountingWaker, Fault, run, scaled};
 
@@ -104,9 +108,9 @@ fn halves_of_one_stream_can_be_put_together_and_no_others() {
         let ((read, write), (far_read, far_write)) = (here.into_split(), there.into_split());
         let error = read.reunite(far_write).unwrap_err();
         assert_eq!(error.to_string(), "the two halves are not of one stream");
-        let heirloom::net::ReuniteError(read, far_write) = error;
+        let ReuniteError(read, far_write) = error;
         let error = write.reunite(far_read).unwrap_err();
-        let heirloom::net::ReuniteError(far_read, write) = error;
+        let ReuniteError(far_read, write) = error;
 
         let mut here: TcpStream = read.reunite(write).unwrap();
         let mut there: TcpStream = far_write.reunite(far_read).unwrap();
@@ -123,17 +127,27 @@ fn halves_of_one_stream_can_be_put_together_and_no_others() {
 }
 
 #[test]
-fn halves_can_be_named_and_sent() {
-    fn sent<T: Send + Sync + 'static>(_: &T) {}
+fn sockets_their_halves_and_what_they_do_may_go_to_other_threads() {
+    fn everywhere<T: Send + Sync + Unpin + 'static>() {}
+    fn sent<T: Send>(_: T) {}
+    everywhere::<(TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, Signal)>();
+    everywhere::<(OwnedReadHalf, OwnedWriteHalf, ReuniteError)>();
+    everywhere::<(OwnedReadHalf<UnixStream>, OwnedWriteHalf<UnixStream>)>();
     run(1, || async {
-        let (here, _there) = pair().await;
-        let (read, write): (OwnedReadHalf, OwnedWriteHalf) = here.into_split();
-        sent(&read);
-        sent(&write);
-        let (here, _there) = UnixStream::pair().unwrap();
-        let (read, write): (OwnedReadHalf<UnixStream>, OwnedWriteHalf<UnixStream>) = here.into_split();
-        sent(&read);
-        sent(&write);
+        let (mut here, _there) = pair().await;
+        sent(TcpStream::connect("localhost:1"));
+        sent(TcpListener::bind(("localhost".to_string(), 1)));
+        sent(here.peek(&mut [0]));
+        sent(here.readable());
+        sent(TcpStream::split(&mut here));
+        let listener = super::listener().await;
+        sent(listener.accept());
+        sent(listener.incoming());
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        sent(socket.send_to(b"x", "localhost:1"));
+        sent(socket.recv_from(&mut [0]));
+        sent(UnixStream::connect("/nobody"));
+        sent(lookup("localhost:1"));
     });
 }
 

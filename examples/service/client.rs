@@ -1,0 +1,125 @@
+//! A client that drives the service and believes nothing: every answer must name the request it is for, and no other.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use axum::http::{Request, StatusCode, header};
+use heirloom::hyper::HyperIo;
+use heirloom::net::TcpStream;
+use heirloom::{JoinHandle, spawn, spawn_background};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+
+use super::request::{DEADLINE_HEADER, ID_HEADER, TENANT_HEADER};
+
+const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
+/// Every so many requests one has less time than it needs.
+const HURRY_EVERY: u64 = 50;
+/// The places that an order's answer names.
+const PLACES: [&str; 5] =
+    ["five-calls-deep", "task-of-a-task", "task-of-a-task", "task-of-a-task", "blocking-pool"];
+
+/// What one or several clients have seen.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) orders: usize,
+    pub(crate) out_of_time: usize,
+    pub(crate) looks: usize,
+    pub(crate) violations: usize,
+    /// Requests without an answer: sent while the server closed the connection.
+    pub(crate) turned_away: usize,
+    pub(crate) latencies: Vec<Duration>,
+}
+
+impl Seen {
+    pub(crate) fn add(&mut self, other: Seen) {
+        self.orders += other.orders;
+        self.out_of_time += other.out_of_time;
+        self.looks += other.looks;
+        self.violations += other.violations;
+        self.turned_away += other.turned_away;
+        self.latencies.extend(other.latencies);
+    }
+
+    /// The latency that so many of a thousand requests did not exceed.
+    pub(crate) fn percentile(&mut self, per_mille: usize) -> Duration {
+        self.latencies.sort_unstable();
+        let place = (self.latencies.len() * per_mille / 1_000).min(self.latencies.len().saturating_sub(1));
+        self.latencies.get(place).copied().unwrap_or_default()
+    }
+
+    /// Each line names the place, the request, the tenant, and no more time than was given.
+    fn check_order(&mut self, answer: &str, id: &str, tenant: &str, limit: u64) {
+        let lines: Vec<&str> = answer.lines().collect();
+        let right = lines.iter().zip(PLACES).filter(|(line, place)| {
+            let left = line.strip_prefix(&format!("{place} {id} {tenant} "));
+            left.and_then(|left| left.parse().ok()).is_some_and(|left: u64| left <= limit)
+        });
+        self.violations += PLACES.len().max(lines.len()) - right.count();
+        self.looks += lines.len();
+        self.orders += 1;
+    }
+}
+
+/// Opens a connection that is kept alive.
+pub(crate) async fn connect(server: SocketAddr) -> std::io::Result<SendRequest<Empty<Bytes>>> {
+    let socket = TcpStream::connect(server).await?;
+    socket.set_nodelay(true)?;
+    let (sender, connection) = handshake(HyperIo::new(socket)).await.map_err(std::io::Error::other)?;
+    spawn_background(connection);
+    Ok(sender)
+}
+
+pub(crate) type Answer = hyper::Result<(StatusCode, String)>;
+
+/// Asks for a path and waits for the whole answer.
+pub(crate) async fn ask(
+    sender: &mut SendRequest<Empty<Bytes>>,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
+    let mut request = Request::get(path).header(header::HOST, "service");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    sender.ready().await?;
+    let response = sender.send_request(request.body(Empty::new()).expect("a valid request")).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// Sends one request after the other until the server closes the connection.
+async fn drive(server: SocketAddr, client: u64) -> std::io::Result<Seen> {
+    let mut sender = connect(server).await?;
+    let mut seen = Seen::default();
+    for number in 0.. {
+        let id = format!("c{client}-{number}");
+        let tenant = TENANTS[((client + number) % 3) as usize];
+        let hurry = number % HURRY_EVERY == HURRY_EVERY - 1;
+        let path = if hurry { "/slow/60000".to_string() } else { format!("/orders/{number}") };
+        let limit = if hurry { 5 } else { 20_000 };
+        let begun = Instant::now();
+        let text = limit.to_string();
+        let headers = [(ID_HEADER, id.as_str()), (TENANT_HEADER, tenant), (DEADLINE_HEADER, text.as_str())];
+        match ask(&mut sender, &path, &headers).await {
+            Ok((StatusCode::OK, answer)) if !hurry => seen.check_order(&answer, &id, tenant, limit),
+            Ok((StatusCode::GATEWAY_TIMEOUT, _)) if hurry => seen.out_of_time += 1,
+            Ok((status, answer)) => panic!("{path}: {status}: {answer}"),
+            Err(_) => {
+                seen.turned_away += 1;
+                break;
+            }
+        }
+        if !hurry {
+            seen.latencies.push(begun.elapsed());
+        }
+    }
+    Ok(seen)
+}
+
+/// So many clients, each in a task.
+pub(crate) fn start(server: SocketAddr, clients: u64) -> Vec<JoinHandle<std::io::Result<Seen>>> {
+    (0..clients).map(|client| spawn(drive(server, client))).collect()
+}

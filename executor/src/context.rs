@@ -1,0 +1,9 @@
+//! Context variables, snapshots, and futures with a context of their own: the crate `heirloom-context`, and what of it
+//! needs the executor.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "channel")]
+#[cfg_attr(docsrs, doc(cfg(feature = "channel")))]
+pub mod channel;
+
+pub use heirloom_context::*;

@@ -1,0 +1,421 @@
+//! The bundled service, served in this process: requests keep apart, a drain keeps its word, and clients that misbehave
+//! harm nobody but themselves. Its files are those of the example.
+
+#[path = "../../../examples/service/app.rs"]
+mod app;
+#[allow(dead_code)]
+#[path = "../../../examples/service/client.rs"]
+mod client;
+#[allow(dead_code)]
+#[path = "../../../examples/service/log.rs"]
+mod log;
+#[path = "../../../examples/service/request.rs"]
+mod request;
+#[path = "../../../examples/service/server.rs"]
+mod server;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use futures::{AsyncReadExt, AsyncWriteExt};
+use heirloom::net::{TcpListener, TcpStream};
+use heirloom::{CancelToken, JoinHandle, sleep, spawn};
+use heirloom_tests::{Gate, Log, OnDrop, in_a_worker, in_child, in_child_with_limit, say_as_child, scaled};
+
+use app::App;
+use client::{Seen, ask, connect};
+use log::{Kept, OUTPUT, Output};
+use request::{DEADLINE_HEADER, ID_HEADER, REQUEST, RequestLayer, TENANT_HEADER};
+use server::{Limits, Served, serve};
+
+/// A server that runs.
+struct Running {
+    address: SocketAddr,
+    stop: CancelToken,
+    lines: Arc<Kept>,
+    serving: JoinHandle<Served>,
+}
+
+const PATIENT: Limits = Limits { head: Duration::from_secs(3_600), drain: Duration::from_secs(3_600) };
+
+impl Running {
+    async fn start(app: Router, limits: Limits) -> Running {
+        let lines = Arc::new(Kept::default());
+        let _output = OUTPUT.bind(Output::Memory(lines.clone()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancelToken::new());
+        let serving = spawn(serve(listener, app, limits, stop.clone()));
+        Running { address, stop, lines, serving }
+    }
+
+    /// Tells it to stop, and waits until nobody can come any more.
+    async fn stop(&self) {
+        self.stop.cancel("the end of the test");
+        self.said("event=draining").await;
+    }
+
+    async fn end(self) -> Served {
+        self.stop.cancel("the end of the test");
+        self.serving.await.unwrap()
+    }
+
+    /// Waits until a line of the log contains this.
+    async fn said(&self, part: &str) -> String {
+        loop {
+            if let Some(line) = self.lines.with(part).pop() {
+                return line;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Fails unless a client that comes now is served as it should be.
+    async fn serves_others(&self) {
+        let mut sender = connect(self.address).await.unwrap();
+        let answer = ask(&mut sender, "/healthz", &[]).await.unwrap();
+        assert_eq!(answer, (StatusCode::OK, "ok\n".to_string()));
+    }
+}
+
+/// An application with a request that waits at a gate, notes who it is when it is dropped, and says when it has begun.
+struct Held {
+    begun: Gate,
+    gate: Gate,
+    dropped: Log<Option<String>>,
+}
+
+impl Held {
+    fn new() -> (Held, Router) {
+        let held = Held { begun: Gate::new(), gate: Gate::new(), dropped: Log::new() };
+        let (begun, gate, dropped) = (held.begun.clone(), held.gate.clone(), held.dropped.clone());
+        let wait = move || {
+            let (begun, gate, dropped) = (begun.clone(), gate.clone(), dropped.clone());
+            async move {
+                let _note = OnDrop::new(move || dropped.push(REQUEST.get()));
+                begun.open();
+                gate.opened().await;
+                "waited"
+            }
+        };
+        let router = Router::new().route("/wait", get(wait)).route("/healthz", get(async || "ok\n"));
+        (held, router.layer(RequestLayer))
+    }
+
+    async fn dropped(&self) -> Option<String> {
+        while self.dropped.is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        self.dropped.take().pop().unwrap()
+    }
+}
+
+#[test]
+fn requests_of_many_connections_see_only_their_own_context() {
+    const CLIENTS: u64 = 16;
+    const LINES: usize = scaled(2_000);
+    in_a_worker(4, async {
+        let app = App::new();
+        let counts = app.counts.clone();
+        let server = Running::start(app.router(), PATIENT).await;
+        let clients = client::start(server.address, CLIENTS);
+        while server.lines.count() < LINES {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let served = server.end().await;
+        let mut seen = Seen::default();
+        for client in clients {
+            seen.add(client.await.unwrap().unwrap());
+        }
+        assert_eq!((served.accepted, served.cut), (CLIENTS as usize, 0));
+        assert!(seen.orders + seen.out_of_time >= LINES);
+        assert_eq!(seen.violations, 0);
+        assert_eq!(seen.looks, 5 * seen.orders);
+        while counts.jobs.load(Ordering::SeqCst) < seen.orders {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(counts.violations.load(Ordering::SeqCst), 0);
+        assert_eq!(counts.audited.load(Ordering::SeqCst), seen.orders, "what was begun was answered");
+    });
+}
+
+#[test]
+fn a_line_of_the_log_says_for_whom_it_is_and_nobody_can_forge_one() {
+    in_a_worker(2, async {
+        let server = Running::start(App::new().router(), PATIENT).await;
+        let mut sender = connect(server.address).await.unwrap();
+        let headers = [(ID_HEADER, "r\" tenant=\"root"), (TENANT_HEADER, "acme")];
+        let (_, answer) = ask(&mut sender, "/orders/1", &headers).await.unwrap();
+        assert!(answer.starts_with("five-calls-deep r\" tenant=\"root acme "), "{answer}");
+        let line = server.said("event=served").await;
+        assert!(line.contains(r#" request="r\" tenant=\"root" tenant="acme" status="200""#), "{line}");
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_request_out_of_time_is_answered_so_and_its_work_is_dropped() {
+    in_a_worker(2, async {
+        let (held, app) = Held::new();
+        let server = Running::start(app, PATIENT).await;
+        let mut sender = connect(server.address).await.unwrap();
+        let headers = [(ID_HEADER, "hurried"), (DEADLINE_HEADER, "5")];
+        let (status, _) = ask(&mut sender, "/wait", &headers).await.unwrap();
+        assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(held.dropped().await.as_deref(), Some("hurried"));
+        let (status, _) = ask(&mut sender, "/healthz", &[]).await.unwrap();
+        assert_eq!(status, StatusCode::OK, "the connection goes on");
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_drain_lets_what_has_begun_come_to_its_end_and_nobody_in() {
+    in_a_worker(2, async {
+        let (held, app) = Held::new();
+        let server = Running::start(app, PATIENT).await;
+        let address = server.address;
+        let idle = connect(address).await.unwrap();
+        let request = spawn(async move {
+            let mut sender = connect(address).await?;
+            ask(&mut sender, "/wait", &[]).await.map_err(std::io::Error::other)
+        });
+        held.begun.opened().await;
+        server.stop().await;
+        assert!(connect(address).await.is_err(), "a new client is refused");
+        held.gate.open();
+        assert_eq!(request.await.unwrap().unwrap(), (StatusCode::OK, "waited".to_string()));
+        let served = server.end().await;
+        assert_eq!((served.accepted, served.cut), (2, 0));
+        drop(idle);
+    });
+}
+
+#[test]
+fn a_drain_ends_at_its_limit_and_drops_what_is_left_in_its_context() {
+    in_a_worker(2, async {
+        let (held, app) = Held::new();
+        let limits = Limits { drain: Duration::from_millis(20), ..PATIENT };
+        let server = Running::start(app, limits).await;
+        let address = server.address;
+        let request = spawn(async move {
+            let mut sender = connect(address).await.unwrap();
+            ask(&mut sender, "/wait", &[(ID_HEADER, "endless")]).await
+        });
+        held.begun.opened().await;
+        server.stop().await;
+        let served = server.end().await;
+        assert_eq!(served.cut, 1);
+        assert_eq!(held.dropped().await.as_deref(), Some("endless"));
+        assert!(request.await.unwrap().is_err());
+    });
+}
+
+#[test]
+fn clients_that_never_end_their_head_are_cut_off_and_hold_up_nobody() {
+    const SLOW: usize = 50;
+    in_a_worker(2, async {
+        let limits = Limits { head: Duration::from_secs(1), ..PATIENT };
+        let server = Running::start(App::new().router(), limits).await;
+        let mut slow = Vec::new();
+        for _ in 0..SLOW {
+            let mut socket = TcpStream::connect(server.address).await.unwrap();
+            socket.write_all(b"GET /orders/1 HTTP/1.1\r\nx-slow: ").await.unwrap();
+            slow.push(socket);
+        }
+        server.serves_others().await;
+        for mut socket in slow {
+            let mut answer = Vec::new();
+            // Ended, in order or not.
+            let _ = socket.read_to_end(&mut answer).await;
+            assert!(!answer.starts_with(b"HTTP/1.1 200"));
+        }
+        server.serves_others().await;
+        assert!(server.said("event=connection broke").await.contains("timeout"));
+        let served = server.end().await;
+        assert!(served.broken >= SLOW, "{served:?}");
+    });
+}
+
+#[test]
+fn a_reset_in_the_middle_of_a_body_is_noted_in_its_context() {
+    in_a_worker(2, async {
+        let server = Running::start(App::new().router(), PATIENT).await;
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        let head = b"POST /upload HTTP/1.1\r\nhost: a\r\nx-request-id: broken-off\r\n\
+            content-length: 100000\r\nexpect: 100-continue\r\n\r\nbegun";
+        socket.write_all(head).await.unwrap();
+        // The interim answer stays unread: to close a socket with unread bytes is to reset the connection.
+        socket.readable().await.unwrap();
+        drop(socket);
+        let line = server.said("event=upload broke off").await;
+        assert!(line.contains(r#"request="broken-off""#) && line.contains(r#"after="5""#), "{line}");
+        server.serves_others().await;
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_client_that_closes_its_half_before_the_answer_has_left() {
+    in_a_worker(2, async {
+        let (held, app) = Held::new();
+        let server = Running::start(app, PATIENT).await;
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        socket.write_all(b"GET /wait HTTP/1.1\r\nhost: a\r\nx-request-id: half\r\n\r\n").await.unwrap();
+        held.begun.opened().await;
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(held.dropped().await.as_deref(), Some("half"));
+        let mut answer = Vec::new();
+        let _ = socket.read_to_end(&mut answer).await;
+        assert!(answer.is_empty());
+        server.serves_others().await;
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_client_that_reads_nothing_holds_up_nobody() {
+    in_a_worker(2, async {
+        const LARGE: usize = 32 << 20; // more than the system keeps for a connection
+        let large = get(async || vec![b'x'; LARGE]);
+        let app = Router::new().route("/large", large).route("/healthz", get(async || "ok\n"));
+        let limits = Limits { drain: Duration::from_millis(20), ..PATIENT };
+        let server = Running::start(app.layer(RequestLayer), limits).await;
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        socket.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        socket.readable().await.unwrap();
+        server.serves_others().await;
+        server.stop().await;
+        assert_eq!(server.end().await.cut, 1);
+        drop(socket);
+    });
+}
+
+#[test]
+fn what_is_not_http_is_told_so() {
+    in_a_worker(1, async {
+        let server = Running::start(App::new().router(), PATIENT).await;
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        socket.write_all(b"\x16\x03\x01 hello?\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        let _ = socket.read_to_string(&mut answer).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        server.said("event=connection broke").await;
+        server.serves_others().await;
+        assert_eq!(server.end().await.broken, 1);
+    });
+}
+
+/// How many descriptors this process may have.
+fn descriptor_limit() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    line.split_whitespace().nth(3).unwrap().parse().unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn ten_thousand_idle_connections_do_not_keep_the_others_from_being_served() {
+    // Both ends are in this process. Who may not have so many descriptors tries with what there is.
+    let test = "service::ten_thousand_idle_connections_do_not_keep_the_others_from_being_served";
+    if !in_child_with_limit(test, "-n 20500 2>/dev/null || ulimit -n $(ulimit -Hn)", 2).is_here() {
+        return;
+    }
+    let connections = ((descriptor_limit() - 300) / 2).min(10_000);
+    in_a_worker(2, async move {
+        let server = Running::start(App::new().router(), PATIENT).await;
+        let mut idle = Vec::new();
+        for _ in 0..connections {
+            idle.push(TcpStream::connect(server.address).await.unwrap());
+        }
+        let mut sender = connect(server.address).await.unwrap();
+        for number in 0..50 {
+            let (status, _) = ask(&mut sender, &format!("/orders/{number}"), &[]).await.unwrap();
+            assert_eq!(status, StatusCode::OK);
+        }
+        // Those that wake up are served too.
+        for socket in idle.iter_mut().step_by(connections / 100) {
+            socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            let mut answer = [0; 15];
+            socket.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        }
+        let served = server.end().await;
+        assert_eq!((served.accepted, served.not_accepted, served.cut), (connections + 1, 0, 0));
+    });
+    say_as_child();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_descriptors_for_new_connections_the_others_are_served_and_the_new_ones_later() {
+    let test =
+        "service::without_descriptors_for_new_connections_the_others_are_served_and_the_new_ones_later";
+    if !in_child_with_limit(test, "-n 200", 2).is_here() {
+        return;
+    }
+    in_a_worker(2, async {
+        let server = Running::start(App::new().router(), PATIENT).await;
+        let mut known = connect(server.address).await.unwrap();
+        assert!(ask(&mut known, "/healthz", &[]).await.is_ok());
+        let mut files = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            files.push(file);
+        }
+        files.pop(); // for the client's end; there is none for the server's
+        let address = server.address;
+        let newcomer = spawn(async move {
+            let mut sender = connect(address).await.unwrap();
+            ask(&mut sender, "/healthz", &[]).await
+        });
+        let line = server.said("event=not accepted").await;
+        assert!(line.contains("error="), "{line}");
+        for number in 0..20 {
+            let (status, _) = ask(&mut known, &format!("/orders/{number}"), &[]).await.unwrap();
+            assert_eq!(status, StatusCode::OK);
+        }
+        assert!(!newcomer.is_finished());
+        drop(files);
+        assert_eq!(newcomer.await.unwrap().unwrap().0, StatusCode::OK);
+        let served = server.end().await;
+        assert!(served.not_accepted >= 1);
+        assert_eq!((served.accepted, served.broken), (2, 0));
+    });
+    say_as_child();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_signal_drains_the_server() {
+    let test = "service::a_signal_drains_the_server";
+    if !in_child(test, false).is_here() {
+        return;
+    }
+    in_a_worker(2, async {
+        let (held, app) = Held::new();
+        let server = Running::start(app, PATIENT).await;
+        let (address, stop) = (server.address, server.stop.clone());
+        let signal = heirloom::signal::terminate();
+        let waiting = spawn(async move {
+            signal.await.unwrap();
+            stop.cancel("a signal");
+        });
+        let request = spawn(async move {
+            let mut sender = connect(address).await.unwrap();
+            ask(&mut sender, "/wait", &[]).await
+        });
+        held.begun.opened().await;
+        let kill = ["-TERM", &std::process::id().to_string()].map(str::to_owned);
+        assert!(std::process::Command::new("kill").args(kill).status().unwrap().success());
+        waiting.await.unwrap();
+        server.said("event=draining").await;
+        held.gate.open();
+        assert_eq!(request.await.unwrap().unwrap().0, StatusCode::OK);
+        assert_eq!(server.serving.await.unwrap().cut, 0);
+    });
+    say_as_child();
+}
