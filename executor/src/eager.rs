@@ -40,6 +40,8 @@
 mod frame;
 mod run;
 mod signal;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 pub(crate) use frame::{
     Frame, NotReady, leave_behind, limited, not_ready, refuse_to_join, refuses, suspends, unenforced, wake_at,

@@ -26,6 +26,14 @@
 //! awaited, or wrapped in [`wait_for`], is part of the task that awaits it. See [`context`] for all that can be done
 //! with variables and contexts.
 //!
+//! # Async code, run synchronously
+//!
+//! [`run_eagerly`] runs async functions on the calling thread, without a runtime: the leaf operations of this crate block
+//! where they would suspend, and [`spawn`](spawn()) runs its task there and then. So one set of async functions serves a
+//! synchronous front end and an asynchronous one. [`try_run_eagerly`] does so only as far as nothing would wait, and says what
+//! would; authors of leaf futures ask [`is_eager`]. With [`task::Builder::eager`] a single task is polled once where it is
+//! spawned.
+//!
 //! # What is promised
 //!
 //! Each of these has a test of its name.

@@ -82,7 +82,7 @@ pub(crate) enum NotReady {
 ///
 /// One load and a branch without the flag. The instants are those of `time::now`.
 ///
-/// ```ignore
+/// ```text
 /// loop {
 ///     if let Some(result) = self.try_now() {
 ///         return Poll::Ready(result);

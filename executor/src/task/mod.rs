@@ -45,6 +45,9 @@
 //!   9 leave: the handle goes. 10 offer, 11 withdraw: the handle's waker is lent to 5, and taken back.
 //! ```
 //!
+//! Steps 2 to 5 are mostly a worker's; of a task that begins where it is spawned they are its spawner's (`scheduler/inline.rs`).
+//! An *attendant* may poll it again and again between 2 and 4: the future then wakes the attendant, not the task.
+//!
 //! Each step is a method of `State`, which says what its caller owes: 1 `publish`, 2 `start`, 3 `rest`, 4 `seal`, 5 `close`,
 //! 6 `wake` (by reference) and `wake_owned`, 7 `cancel`, 8 `claim`, 9 `leave`, 10 `offer_waker`, 11 `withdraw_waker`. Where a
 //! step gives a reference up, or turns it into a runnable's, it does so in the same change of the word.

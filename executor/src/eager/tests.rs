@@ -1,0 +1,147 @@
+//! The seam, and the signal, by themselves.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use heirloom_context::raw::{self, Execution};
+
+use super::frame::{Driver, Frame};
+use super::{NotReady, Signal, limited, not_ready, suspends, wake_at};
+use crate::{run_eagerly, try_run_eagerly, wait_for};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Inside a driver's call of its own, with the flag, and this deadline around it.
+fn inside<R>(
+    driver: Driver,
+    deadline: Option<Instant>,
+    f: impl FnOnce(&Frame, &Signal, &mut Context<'_>) -> R,
+) -> R {
+    struct Restore(Execution);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            raw::set_execution(self.0);
+        }
+    }
+    let _restore = Restore(raw::set_execution(Execution::NONE.with_deadline(deadline).with_eager(true)));
+    let frame = Frame::call(driver);
+    let signal = Signal::new();
+    signal.with_waker(|cx| f(&frame, &signal, cx))
+}
+
+#[test]
+fn without_the_flag_every_leaf_suspends() {
+    let mut cx = Context::from_waker(Waker::noop());
+    assert_eq!(not_ready(&cx, "leaf"), NotReady::Suspend);
+    suspends("leaf");
+    // Also in a call, in a task that is not part of it.
+    inside(Driver::Waits, None, |_, _, _| {
+        let eager = raw::set_execution(Execution::NONE);
+        assert_eq!(not_ready(&cx, "leaf"), NotReady::Suspend);
+        raw::set_execution(eager);
+    });
+    assert!(pin!(crate::sleep(HOUR)).poll(&mut cx).is_pending());
+}
+
+#[test]
+fn a_leaf_blocks_until_the_ambient_deadline_and_is_pending_then() {
+    let (past, future) = (Instant::now(), Instant::now() + HOUR);
+    inside(Driver::Waits, None, |_, _, cx| assert_eq!(not_ready(cx, "leaf"), NotReady::Block(None)));
+    inside(Driver::Waits, Some(future), |_, _, cx| {
+        assert!(matches!(not_ready(cx, "leaf"), NotReady::Block(Some(until)) if until == future));
+    });
+    inside(Driver::Waits, Some(past), |_, _, cx| {
+        assert_eq!(not_ready(cx, "leaf"), NotReady::Pending);
+        // Behind somebody who waits in his own way it must see to its wake-up.
+        assert_eq!(not_ready(&Context::from_waker(Waker::noop()), "leaf"), NotReady::Suspend);
+    });
+    // With nobody who drives, too.
+    inside(Driver::Nobody, Some(future), |_, _, cx| {
+        assert!(matches!(not_ready(cx, "leaf"), NotReady::Block(Some(_))));
+    });
+    inside(Driver::Nobody, Some(past), |_, _, cx| assert_eq!(not_ready(cx, "leaf"), NotReady::Suspend));
+}
+
+#[test]
+fn an_overdue_call_blocks_for_as_long_as_it_must_but_not_within_a_limit() {
+    inside(Driver::Waits, Some(Instant::now()), |frame, signal, cx| {
+        assert_eq!(not_ready(cx, "leaf"), NotReady::Pending);
+        assert!(frame.wait(signal), "to be polled again at once");
+        assert_eq!(not_ready(cx, "leaf"), NotReady::Block(None));
+        let limited = limited();
+        assert_eq!(not_ready(cx, "leaf"), NotReady::Pending);
+        assert!(!frame.wait(signal), "somebody further up ends it");
+        drop(limited);
+        assert_eq!(not_ready(cx, "leaf"), NotReady::Block(None));
+    });
+}
+
+#[test]
+fn a_call_that_refuses_blocks_nobody_and_remembers_the_first_name() {
+    inside(Driver::Refuses, None, |frame, signal, cx| {
+        assert_eq!(not_ready(cx, "first"), NotReady::Pending);
+        suspends("second");
+        assert!(!frame.wait(signal));
+        assert_eq!((frame.leaf(), frame.is_doomed()), (Some("first"), false));
+    });
+    // What is over in time has not suspended.
+    inside(Driver::Refuses, Some(Instant::now()), |frame, _, cx| {
+        assert_eq!(not_ready(cx, "leaf"), NotReady::Pending);
+        assert_eq!(frame.leaf(), None);
+    });
+    assert_eq!(
+        try_run_eagerly(wait_for(crate::sleep(HOUR), Duration::ZERO)).map(|end| end.is_err()),
+        Ok(true)
+    );
+}
+
+#[test]
+fn a_driver_waits_for_the_earliest_note() {
+    inside(Driver::Waits, Some(Instant::now() + HOUR), |frame, signal, cx| {
+        let soon = Instant::now() + Duration::from_millis(5);
+        assert!(wake_at(cx, soon + HOUR) && wake_at(cx, soon) && wake_at(cx, soon + HOUR));
+        assert!(!wake_at(&Context::from_waker(Waker::noop()), soon), "nobody would poll it");
+        assert!(frame.wait(signal));
+        assert!(Instant::now() >= soon);
+    });
+}
+
+#[test]
+fn a_signal_keeps_a_wake_up_until_it_is_waited_for() {
+    let signal = Signal::new();
+    signal.with_waker(|cx| cx.waker().wake_by_ref());
+    signal.wait(None);
+    let clone = signal.with_waker(|cx| cx.waker().clone());
+    clone.wake_by_ref();
+    clone.wake_by_ref();
+    signal.wait(None);
+    // Both are one wake-up: the next wait ends by its limit.
+    let until = Instant::now() + Duration::from_millis(5);
+    signal.wait(Some(until));
+    assert!(Instant::now() >= until);
+    let thread = std::thread::spawn(move || clone.wake());
+    signal.wait(None);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_bell_is_used_again_unless_somebody_keeps_it() {
+    let data = |keep: bool| {
+        let waker = run_eagerly(std::future::poll_fn(|cx| Poll::Ready(keep.then(|| cx.waker().clone()))));
+        let mut seen = None;
+        run_eagerly(std::future::poll_fn(|cx| {
+            seen = Some(cx.waker().clone().data().addr());
+            Poll::Ready(())
+        }));
+        (waker, seen)
+    };
+    let (_, first) = data(false);
+    assert_eq!(data(false).1, first);
+    // The kept one rings in vain: it is another call's no more.
+    let (kept, other) = data(true);
+    let kept = kept.expect("it was kept");
+    assert_eq!(kept.data().addr(), first.expect("there was one"));
+    assert_ne!(other, first);
+    kept.wake();
+}
