@@ -27,11 +27,6 @@ pub(crate) fn fence_after_locked() {
     }
 }
 
-#[cfg(loom)]
-pub(crate) fn fence_after_locked() {
-    atomic::fence(atomic::Ordering::SeqCst);
-}
-
 /// `std`'s cell with loom's way of access.
 #[cfg(not(loom))]
 #[derive(Debug)]
