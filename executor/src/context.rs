@@ -2,7 +2,7 @@
 //! needs the executor.
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "channel")]
+#[cfg(all(feature = "channel", not(loom)))]
 #[cfg_attr(docsrs, doc(cfg(feature = "channel")))]
 pub mod channel;
 
