@@ -107,20 +107,17 @@ unsafe fn poll<F: Future, S: Schedule>(
         let progress = Plain::new(Progress::Polling);
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let waker = waker::borrowed(header);
-            let mut cx = Context::from_waker(&waker);
-            if let Some(attendant) = attendant {
-                cx = Context::from_waker(attendant.waker());
-                // Nobody else has a turn here. Leaving the task restores what was before.
+            // Nobody else has a turn where an attendant is. Leaving the task restores the budget that was before.
+            let waker = attendant.map_or(&*waker, |attendant| {
                 budget::lift();
+                attendant.waker()
+            });
+            let mut cx = Context::from_waker(waker);
+            let mut polled = Pin::new_unchecked(&mut *(*stage).future).poll(&mut cx);
+            while polled.is_pending() && attendant.is_some_and(Attendant::again) {
+                polled = Pin::new_unchecked(&mut *(*stage).future).poll(&mut cx);
             }
-            let output = loop {
-                let future = Pin::new_unchecked(&mut *(*stage).future);
-                match (future.poll(&mut cx), attendant) {
-                    (Poll::Ready(output), _) => break output,
-                    (Poll::Pending, Some(attendant)) if attendant.again() => {}
-                    (Poll::Pending, _) => return false,
-                }
-            };
+            let Poll::Ready(output) = polled else { return false };
             // The output is written where it stays, piece by piece: what was written in pieces and is then copied as
             // a whole makes the processor wait for the pieces, which cost a tenth of a spawn.
             if std::mem::needs_drop::<F>() {
