@@ -119,9 +119,10 @@ impl Driver {
     }
 
     /// Waits for events, or until `limit` has passed, or somebody [wakes](Self::wake) it. Who is to be woken is added to
-    /// `wakers`.
-    pub(crate) fn wait(&self, limit: Option<Duration>, wakers: &mut Vec<Waker>) {
-        self.poll(lock(&self.turn), limit, wakers);
+    /// `wakers`. `limit` is asked as soon as nobody else can poll: who wakes it from then on wakes this one.
+    pub(crate) fn wait(&self, limit: impl FnOnce() -> Option<Duration>, wakers: &mut Vec<Waker>) {
+        let turn = lock(&self.turn);
+        self.poll(turn, limit(), wakers);
     }
 
     /// Events that are there, unless somebody is at it.
@@ -181,7 +182,7 @@ impl Driver {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn len(&self) -> usize {
         lock(&self.sources).slab.len()
     }

@@ -16,6 +16,9 @@
 //! the poll. Workers that are busy poll without waiting every so many polls of tasks, unless somebody is in the poll
 //! already. So an event makes its task runnable on the thread that hears of it.
 //!
+//! Whoever polls takes away what was to wake another that polls. So the one that sleeps says that it does only when it has
+//! the poll to itself; `scheduler::parker` has the states, and `scheduler::models` tries every interleaving.
+//!
 //! # No event is lost
 //!
 //! Sources are registered for both directions, once, and are told of *changes* (edge-triggered). What a source is ready for

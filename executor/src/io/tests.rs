@@ -239,6 +239,26 @@ fn whoever_waits_when_the_runtime_ends_is_told() {
     assert!(error.to_string().contains("ended"));
 }
 
+/// The end wakes the worker that is about to sleep in the poll, while another, which has just heard of the last events,
+/// polls too.
+#[test]
+fn a_busy_runtime_ends() {
+    for _ in 0..1000 {
+        let runtime = runtime(2);
+        let ends: Vec<UnixStream> = runtime.block_on(async {
+            let ends = (0..32).map(|_| {
+                let (end, other) = UnixStream::pair().unwrap();
+                let socket = Registration::new(other).unwrap();
+                spawn(async move { while read(&socket).await.is_ok() {} }).detach();
+                end
+            });
+            ends.collect()
+        });
+        drop(ends);
+        drop(runtime);
+    }
+}
+
 #[test]
 fn thousands_of_sources() {
     let runtime = runtime(2);

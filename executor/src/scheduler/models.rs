@@ -13,6 +13,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::thread;
 
 use super::idle::Idle;
+use super::parker::{Call, State};
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::sync::model::{check, check_without};
 use crate::sync::weakened;
@@ -162,6 +163,56 @@ fn keeper_goes_while_the_deputy_gets_up() {
         keeps || stays || shared.tokens[1].load(Ordering::Relaxed),
         "a worker sleeps, and nobody keeps the time"
     );
+}
+
+/// A worker lies down in the poll while another polls without waiting, and somebody calls: it does not sleep, or the call is
+/// there for it.
+fn call_while_another_polls() {
+    struct Poll {
+        turn: Mutex<()>,
+        /// The event that wakes whoever polls.
+        woken: AtomicBool,
+    }
+    let poll = Arc::new(Poll { turn: Mutex::new(()), woken: AtomicBool::new(false) });
+    let sleeper = Arc::new(State::new());
+    let busy = {
+        let poll = Arc::clone(&poll);
+        thread::spawn(move || {
+            if let Ok(_turn) = poll.turn.try_lock() {
+                poll.woken.swap(false, Ordering::AcqRel);
+            }
+        })
+    };
+    let caller = {
+        let (poll, sleeper) = (Arc::clone(&poll), Arc::clone(&sleeper));
+        thread::spawn(move || {
+            if sleeper.call() == Call::WakePoll {
+                poll.woken.store(true, Ordering::Release);
+            }
+        })
+    };
+    let too_early = weakened("lie down with the poll in hand").then(|| sleeper.lie_down_in_poll());
+    let turn = poll.turn.lock().unwrap();
+    let waits = too_early.unwrap_or_else(|| sleeper.lie_down_in_poll());
+    caller.join().unwrap();
+    assert!(
+        !waits || poll.woken.swap(false, Ordering::AcqRel),
+        "a worker that was called sleeps in the poll"
+    );
+    drop(turn);
+    sleeper.get_up();
+    busy.join().unwrap();
+}
+
+#[test]
+fn nobody_takes_the_call_of_a_worker_in_the_poll() {
+    check(call_while_another_polls);
+}
+
+#[test]
+#[should_panic(expected = "a worker that was called sleeps")]
+fn twin_that_lies_down_before_it_has_the_poll_is_caught() {
+    check_without("lie down with the poll in hand", call_while_another_polls);
 }
 
 #[test]

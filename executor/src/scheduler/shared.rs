@@ -161,7 +161,7 @@ impl Shared {
     /// Gets a worker up, wherever it sleeps.
     pub(crate) fn unpark(&self, worker: usize) {
         match self.remotes[worker].unparker.unpark() {
-            Call::Done => {}
+            Call::Done | Call::Unpark => {}
             Call::WakePoll => {
                 #[cfg(feature = "net")]
                 self.io.wake();

@@ -378,11 +378,10 @@ impl Worker {
         #[cfg(feature = "net")]
         if keeper && let Some(driver) = self.shared.running_driver() {
             let mut wakers = self.wakers.take();
-            self.parker.poll(|wait| {
-                let limit = if wait {
-                    deadline.map(|at| at.saturating_duration_since(Instant::now()))
-                } else {
-                    Some(Duration::ZERO)
+            self.parker.poll(|state| {
+                let limit = || match state.lie_down_in_poll() {
+                    true => deadline.map(|at| at.saturating_duration_since(Instant::now())),
+                    false => Some(Duration::ZERO),
                 };
                 driver.wait(limit, &mut wakers);
             });
