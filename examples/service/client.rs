@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use axum::http::{Request, StatusCode, header};
-use heirloom::hyper::HyperIo;
 use heirloom::net::TcpStream;
 use heirloom::{JoinHandle, spawn, spawn_background};
 use http_body_util::{BodyExt, Empty};
@@ -66,7 +65,7 @@ impl Seen {
 pub(crate) async fn connect(server: SocketAddr) -> std::io::Result<SendRequest<Empty<Bytes>>> {
     let socket = TcpStream::connect(server).await?;
     socket.set_nodelay(true)?;
-    let (sender, connection) = handshake(HyperIo::new(socket)).await.map_err(std::io::Error::other)?;
+    let (sender, connection) = handshake(socket).await.map_err(std::io::Error::other)?;
     spawn_background(connection);
     Ok(sender)
 }

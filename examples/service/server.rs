@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use heirloom::context::channel::{self, Sender};
-use heirloom::hyper::{HyperIo, HyperTimer};
+use heirloom::hyper::HyperTimer;
 use heirloom::net::{TcpListener, TcpStream};
 use heirloom::{CancelToken, Context, ContextFutureExt, spawn_background, wait_for};
 use hyper::server::conn::http1;
@@ -119,7 +119,7 @@ impl Connection {
         let mut http1 = http1::Builder::new();
         http1.timer(HyperTimer).header_read_timeout(self.limits.head);
         let service = TowerToHyperService::new(self.app.clone());
-        let mut connection = pin!(http1.serve_connection(HyperIo::new(socket), service));
+        let mut connection = pin!(http1.serve_connection(socket, service));
         if let Some(result) = self.stop.run_until_cancelled(connection.as_mut()).await {
             return result;
         }

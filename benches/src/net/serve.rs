@@ -81,9 +81,8 @@ impl<const BOUND: usize> Sockets for Heirloom<BOUND> {
             stream.set_nodelay(true)?;
             self.detach(async move {
                 let http1 = http1::Builder::new();
-                let io = HyperIo::new(stream);
                 let _ = if BOUND == 0 {
-                    http1.serve_connection(io, service_fn(hello)).await
+                    http1.serve_connection(stream, service_fn(hello)).await
                 } else {
                     let service = |request| {
                         let answer = async move {
@@ -92,7 +91,7 @@ impl<const BOUND: usize> Sockets for Heirloom<BOUND> {
                         };
                         answer.in_context(next_request())
                     };
-                    http1.serve_connection(io, service_fn(service)).await
+                    http1.serve_connection(stream, service_fn(service)).await
                 };
             });
         }

@@ -1,8 +1,9 @@
 //! hyper 1 on this executor: what it spawns with, what it sleeps with, and what it reads from and writes to.
 //!
-//! hyper is asked for an [executor](HyperExecutor), a [timer](HyperTimer) and [I/O](HyperIo) where it needs them, and
-//! everything that stands on hyper (hyper-util, axum, tonic's server) runs unchanged. It brings tokio as a dependency for its
-//! channels; no tokio runtime is needed, and none is started.
+//! hyper is asked for an [executor](HyperExecutor), a [timer](HyperTimer) and I/O where it needs them: our sockets as they
+//! are, anything else with the traits of `futures` in a [`HyperIo`]. So everything that stands on hyper (hyper-util, axum,
+//! tonic's server) runs unchanged. It brings tokio as a dependency for its channels; no tokio runtime is needed, and none is
+//! started.
 //!
 //! # Where the context goes
 //!
@@ -36,6 +37,9 @@
 //!
 //! A client's pool outlives the requests that open its connections. Therefore [`HyperExecutor`] spawns in the
 //! runtime's root context, without a deadline: no connection holds the values of the request that happened to open it.
+
+#[cfg(feature = "net")]
+mod sockets;
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -132,6 +136,8 @@ impl Timer for HyperTimer {
 
 pin_project_lite::pin_project! {
     /// Lets hyper read from and write to anything that implements the traits of `futures`, and the other way round.
+    ///
+    /// [`TcpStream`](crate::net::TcpStream) and [`UnixStream`](crate::net::UnixStream) do without it.
     ///
     /// Bytes go straight into hyper's buffers and come straight from them; parts of a response are written together
     /// ([vectored](AsyncWrite::poll_write_vectored)). Where the inner writer does not do that well, as TLS streams do not,

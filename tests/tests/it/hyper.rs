@@ -114,6 +114,37 @@ fn requests_of_one_connection_each_see_only_their_own_context_and_nothing_is_hel
     assert_eq!(ledger.made(), REQUESTS as usize);
 }
 
+/// Our sockets are hyper's I/O as they are: requests and answers longer than any buffer, both ways over one connection.
+#[cfg(not(miri))]
+#[test]
+fn sockets_need_nothing_in_between() {
+    use heirloom::net::{TcpListener, TcpStream};
+    in_a_worker(2, async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = spawn(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            let echo = service_fn(async |request: Request<Incoming>| {
+                let body = request.into_body().collect().await?.to_bytes();
+                hyper::Result::Ok(Response::new(Full::new(body)))
+            });
+            server::conn::http1::Builder::new().serve_connection(socket, echo).await.unwrap();
+        });
+        let socket = TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) = client::conn::http1::handshake(socket).await.unwrap();
+        let client = spawn(connection);
+        for length in [0, 1, 8_192, 1_000_000] {
+            let sent: Bytes = (0..length).map(|index| (index % 251) as u8).collect();
+            let request = Request::post("/").body(Full::new(sent.clone())).unwrap();
+            let answer = sender.send_request(request).await.unwrap();
+            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), sent, "{length} bytes");
+        }
+        drop(sender);
+        client.await.unwrap().unwrap();
+        server.await.unwrap();
+    });
+}
+
 #[test]
 fn what_a_plain_handler_sets_is_seen_by_the_next_request_of_its_connection() {
     in_a_worker(1, async {

@@ -11,6 +11,15 @@ pub trait Duplex: fmt::Debug {
     #[doc(hidden)]
     fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
 
+    /// Reads into room that is not initialised: the first bytes are then, as many as it says.
+    #[cfg(all(unix, feature = "hyper"))]
+    #[doc(hidden)]
+    fn poll_read_uninit(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [std::mem::MaybeUninit<u8>],
+    ) -> Poll<io::Result<usize>>;
+
     #[doc(hidden)]
     fn poll_read_vectored(
         &self,
@@ -103,6 +112,18 @@ macro_rules! duplex {
                 buf: &mut [u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 self.io.poll_transfer(cx, Direction::Read, buf.len(), |mut source| source.read(buf))
+            }
+
+            #[cfg(all(unix, feature = "hyper"))]
+            fn poll_read_uninit(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                buf: &mut [std::mem::MaybeUninit<u8>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.io.poll_transfer(cx, Direction::Read, buf.len(), |source| {
+                    let (read, _) = rustix::io::read(source, &mut *buf)?;
+                    Ok(read.len())
+                })
             }
 
             fn poll_read_vectored(

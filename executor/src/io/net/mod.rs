@@ -46,7 +46,7 @@
 //! half-way ("cancel safety").
 
 mod addr;
-mod duplex;
+pub(crate) mod duplex;
 mod incoming;
 mod platform;
 mod shortage;
