@@ -113,8 +113,13 @@ pub fn swap(live: &mut Live) {
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Execution(u64);
 
-/// The lowest bit; above it the deadline, in nanoseconds since [`epoch`] plus one, zero for none.
+/// Whether leaf operations are to block.
 const EAGER: u64 = 1;
+/// Whether there is a limit that has not begun.
+const LIMIT: u64 = 1 << 1;
+const FLAGS: u32 = 2;
+/// Above the flags: the deadline, in nanoseconds since [`epoch`] plus one, zero for none; or the limit, in nanoseconds.
+const MOST: u64 = u64::MAX >> FLAGS;
 
 /// Instants are counted from far before the first use, so that past ones have a place too.
 fn epoch() -> Instant {
@@ -123,7 +128,7 @@ fn epoch() -> Instant {
     *EPOCH.get_or_init(|| {
         let now = Instant::now();
         // Some platforms cannot tell of instants before their start.
-        [100 * YEAR, YEAR, 24 * 60 * 60, 60]
+        [40 * YEAR, YEAR, 24 * 60 * 60, 60]
             .into_iter()
             .find_map(|seconds| now.checked_sub(Duration::from_secs(seconds)))
             .unwrap_or(now)
@@ -134,21 +139,40 @@ impl Execution {
     /// No deadline, not eager.
     pub const NONE: Execution = Execution(0);
 
-    /// When the current time budget ends.
+    /// When the current time budget ends. `None` also while it has not [begun](Self::limit).
     pub fn deadline(self) -> Option<Instant> {
-        let nanoseconds = (self.0 >> 1).checked_sub(1)?;
+        if self.0 & LIMIT != 0 {
+            return None;
+        }
+        let nanoseconds = (self.0 >> FLAGS).checked_sub(1)?;
         Some(epoch() + Duration::from_nanos(nanoseconds))
     }
 
-    /// With another deadline. Instants more than a century away, either way, are taken for about that; in between
-    /// nothing is rounded.
+    /// With another deadline, also in place of a [limit](Self::with_limit). Instants more than a century ahead, or forty
+    /// years back, are taken for about that; in between nothing is rounded.
     #[must_use]
     pub fn with_deadline(self, deadline: Option<Instant>) -> Self {
         let word = deadline.map_or(0, |instant| {
             let nanoseconds = instant.saturating_duration_since(epoch()).as_nanos();
-            u64::try_from(nanoseconds).unwrap_or(u64::MAX).min((1 << 62) + (1 << 61)) + 1
+            u64::try_from(nanoseconds).unwrap_or(u64::MAX).min(MOST - 1) + 1
         });
-        Execution(word << 1 | self.0 & EAGER)
+        Execution(word << FLAGS | self.0 & EAGER)
+    }
+
+    /// With a time budget in place of a deadline, which begins when somebody first asks for it, who then puts the deadline
+    /// in its place. So a budget that nobody asks for costs no look at a clock. `None` for one of more than a century.
+    #[inline]
+    #[must_use]
+    pub fn with_limit(self, limit: Duration) -> Option<Self> {
+        const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        const _: () = assert!(CENTURY.as_nanos() <= MOST as u128);
+        (limit <= CENTURY).then_some(Execution((limit.as_nanos() as u64) << FLAGS | LIMIT | self.0 & EAGER))
+    }
+
+    /// The time budget that has not begun.
+    #[inline]
+    pub fn limit(self) -> Option<Duration> {
+        (self.0 & LIMIT != 0).then(|| Duration::from_nanos(self.0 >> FLAGS))
     }
 
     /// Whether leaf operations are to block instead of suspending.
@@ -165,7 +189,11 @@ impl Execution {
 
 impl fmt::Debug for Execution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Execution").field("deadline", &self.deadline()).field("eager", &self.eager()).finish()
+        f.debug_struct("Execution")
+            .field("deadline", &self.deadline())
+            .field("limit", &self.limit())
+            .field("eager", &self.eager())
+            .finish()
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
-use heirloom_context::raw::{self, Live};
+use heirloom_context::raw::Live;
 
 use crate::blocking::{Blocking, Call};
 use crate::join_handle::{AbortHandle, JoinHandle};
@@ -188,7 +188,7 @@ where
 #[inline]
 pub(crate) fn parts(place: &'static Location<'static>, context: Context) -> Parts {
     let mut live = Live::new(context);
-    let execution = raw::execution();
+    let execution = time::execution();
     live.set_execution(execution);
     let begin = if execution.eager() { Begin::Driven } else { Begin::Queued };
     Parts { live, place, name: None, background: false, begin }

@@ -18,6 +18,7 @@ use crate::scheduler::adaptive::Patience;
 use crate::scheduler::budget::SEARCH_SPINS;
 use crate::scheduler::current;
 use crate::task::budget;
+use crate::time;
 
 /// Wakes a thread that waits in [`run`]. With a parker of our own: the thread's may be anybody's.
 struct Thread {
@@ -130,7 +131,7 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
     if eager::is_eager() {
         return eager::run_eagerly(future);
     }
-    let _outside = Outside::enter(raw::execution());
+    let _outside = Outside::enter(time::execution());
     let _unlimited = budget::unlimited();
 
     // During thread teardown there is no spare, and no place for one.

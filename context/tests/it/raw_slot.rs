@@ -329,3 +329,30 @@ fn the_parts_of_an_execution_state_do_not_disturb_each_other() {
         assert_eq!(Execution::NONE.with_deadline(Some(past)).deadline(), Some(past));
     }
 }
+
+#[test]
+fn a_limit_stands_in_the_place_of_a_deadline_until_it_begins() {
+    let soon = Instant::now() + Duration::from_secs(3600);
+    let limit = Duration::from_nanos(1_234_567_891);
+    let limited = Execution::NONE.with_eager(true).with_deadline(Some(soon)).with_limit(limit).unwrap();
+    assert_eq!((limited.limit(), limited.deadline(), limited.eager()), (Some(limit), None, true));
+    let begun = limited.with_deadline(Some(soon));
+    assert_eq!((begun.limit(), begun.deadline(), begun.eager()), (None, Some(soon), true));
+    assert_eq!(limited.with_eager(false).limit(), Some(limit));
+
+    const YEAR: u64 = 365 * 24 * 60 * 60;
+    let possible = |seconds| Execution::NONE.with_limit(Duration::from_secs(seconds)).map(Execution::limit);
+    assert_eq!(possible(100 * YEAR), Some(Some(Duration::from_secs(100 * YEAR))));
+    assert_eq!(possible(100 * YEAR + 1), None);
+    assert_eq!(Execution::NONE.with_limit(Duration::MAX), None);
+    assert_eq!(Execution::NONE.with_limit(Duration::ZERO).unwrap().limit(), Some(Duration::ZERO));
+}
+
+#[test]
+fn a_deadline_a_century_ahead_is_not_rounded() {
+    let ahead = Instant::now() + Duration::from_secs(100 * 365 * 24 * 60 * 60) + Duration::from_nanos(1);
+    let beyond = ahead + Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    assert_eq!(Execution::NONE.with_deadline(Some(ahead)).deadline(), Some(ahead));
+    let capped = Execution::NONE.with_deadline(Some(beyond)).deadline().unwrap();
+    assert!(ahead < capped && capped < beyond);
+}

@@ -13,7 +13,7 @@ use super::signal::{self, Signal};
 use crate::CancelReason;
 use crate::scheduler::current;
 use crate::task::cell::TaskRef;
-use crate::time::{earlier, now};
+use crate::time::{deadline, earlier, now};
 
 /// Who polls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +96,7 @@ pub(crate) enum NotReady {
 /// ```
 #[inline]
 pub(crate) fn not_ready(cx: &Context<'_>, leaf: &'static str) -> NotReady {
-    let execution = raw::execution();
-    if execution.eager() { decide(execution.deadline(), cx, leaf) } else { NotReady::Suspend }
+    if raw::execution().eager() { decide(deadline(), cx, leaf) } else { NotReady::Suspend }
 }
 
 #[cold]
@@ -146,7 +145,7 @@ fn note(leaf: &'static str) {
 #[cold]
 pub(crate) fn refuse_to_join() {
     let waits = HERE.get().driver != Driver::Refuses;
-    let in_time = raw::execution().deadline().is_none_or(|deadline| deadline > now());
+    let in_time = deadline().is_none_or(|deadline| deadline > now());
     assert!(
         !(waits && in_time && current::is_worker()),
         "a task that is queued or running elsewhere must not be joined inside `run_eagerly` on a worker: the worker \
@@ -158,7 +157,7 @@ pub(crate) fn refuse_to_join() {
 /// stands around the whole call, where nobody can end anything.
 pub(crate) fn unenforced() -> Option<Instant> {
     let here = HERE.get();
-    raw::execution().deadline().filter(|_| here.driver != Driver::Nobody && !here.limited)
+    deadline().filter(|_| here.driver != Driver::Nobody && !here.limited)
 }
 
 /// For a `wait_for`, under the flag: until the answer is dropped, what is polled has somebody who ends it in time.
@@ -283,7 +282,7 @@ impl Frame {
             return false;
         }
         let mut until = wake_at;
-        if let Some(deadline) = raw::execution().deadline()
+        if let Some(deadline) = deadline()
             && (here.limited || !here.overdue)
         {
             if deadline <= now() {

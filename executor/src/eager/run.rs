@@ -7,13 +7,12 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
 
-use heirloom_context::raw;
-
 use super::frame::{Driver, Frame, LeftBehind};
 use super::signal::Signal;
 use crate::local::EagerCall;
 use crate::parked::Outside;
 use crate::task::budget;
+use crate::time;
 
 /// Runs async code synchronously: on this thread, to its end, without any runtime.
 ///
@@ -120,7 +119,7 @@ pub fn try_run_eagerly<F: Future>(future: F) -> Result<F::Output, WouldSuspend> 
 }
 
 fn run<F: Future>(future: F, driver: Driver) -> Result<F::Output, WouldSuspend> {
-    let _outside = Outside::enter(raw::execution().with_eager(true));
+    let _outside = Outside::enter(time::execution().with_eager(true));
     let _unlimited = budget::unlimited();
     let call = Frame::call(driver);
     let _set = call.is_outermost().then_some(EagerCall);

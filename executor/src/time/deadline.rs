@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use heirloom_context::raw;
+use heirloom_context::raw::{self, Execution};
 
+use super::clock::after;
 use super::current::now;
 
 /// When the time of the running code ends: the earliest limit of all [`wait_for`](super::wait_for())s around it. `None`
@@ -34,7 +35,24 @@ use super::current::now;
 #[inline]
 #[must_use]
 pub fn deadline() -> Option<Instant> {
-    raw::execution().deadline()
+    execution().deadline()
+}
+
+/// The execution state, with a deadline if there is a limit: who asks first begins it.
+#[inline]
+pub(crate) fn execution() -> Execution {
+    let execution = raw::execution();
+    match execution.limit() {
+        None => execution,
+        Some(limit) => begin(execution, limit),
+    }
+}
+
+#[cold]
+fn begin(execution: Execution, limit: Duration) -> Execution {
+    let begun = execution.with_deadline(after(now(), limit));
+    raw::set_execution(begun);
+    begun
 }
 
 /// How much is left until the [`deadline`], zero if it has passed; `None` without one.

@@ -33,6 +33,7 @@ mod sleep;
 mod wait_for;
 mod wheel;
 
+pub(crate) use deadline::execution;
 pub use deadline::{deadline, remaining};
 pub use interval::{Interval, MissedTicks, interval, interval_at};
 pub use sleep::{Sleep, sleep, sleep_until};

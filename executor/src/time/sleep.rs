@@ -156,6 +156,14 @@ impl Sleep {
         }
     }
 
+    /// The first poll of one whose instant was ahead just now, so that there is no need to look at the clock again.
+    pub(super) fn begin<R>(&mut self, cx: &mut Context<'_>) -> Poll<R> {
+        if let Some(deadline) = self.deadline {
+            self.state = register(deadline, cx);
+        }
+        Poll::Pending
+    }
+
     /// Whatever is left of the budget, and whether or not leaves are to block.
     pub(super) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };

@@ -291,6 +291,69 @@ fn nested_limits_and_what_the_operand_sees() {
     assert_eq!((deadline(), remaining()), (None, None));
 }
 
+/// Two polls, the first of which lasts 3 ms and does `first` in between; the operand is ready with what that was at the
+/// second.
+fn slow_at_first<R>(rig: &Rig, first: impl Fn() -> R) -> impl Future<Output = (R, Option<Instant>)> {
+    let mut seen = None;
+    poll_fn(move |_| match seen.take() {
+        Some(seen) => Poll::Ready((seen, deadline())),
+        None => {
+            rig.clock.advance(MS);
+            seen = Some(first());
+            rig.clock.advance(2 * MS);
+            Poll::Pending
+        }
+    })
+}
+
+#[test]
+fn a_limit_begins_when_it_is_asked_for_and_else_after_the_first_poll() {
+    let rig = Rig::new();
+    let origin = rig.now();
+    let at = |milliseconds| Some(origin + milliseconds * MS);
+    let start = |milliseconds| rig.clock.set(milliseconds * MS);
+
+    // Nobody asks.
+    let mut waiting = pin!(wait_for(slow_at_first(&rig, || ()), 10 * MS));
+    assert!(rig.poll(waiting.as_mut()).is_pending());
+    assert_eq!(rig.timers.next_deadline(), at(13));
+    assert_eq!(rig.poll(waiting), Poll::Ready(Ok(((), at(13)))));
+
+    // The operand asks, and whoever asks later gets the same answer.
+    start(20);
+    let asks = slow_at_first(&rig, || (deadline(), remaining()));
+    let mut waiting = pin!(wait_for(asks, 10 * MS));
+    assert!(rig.poll(waiting.as_mut()).is_pending());
+    assert_eq!(rig.poll(waiting), Poll::Ready(Ok(((at(31), Some(10 * MS)), at(31)))));
+
+    // An inner limit has to be compared with it.
+    start(40);
+    let inner = slow_at_first(&rig, || drop(rig.poll(pin!(wait_for(ready(()), MS)))));
+    let mut waiting = pin!(wait_for(inner, 10 * MS));
+    assert!(rig.poll(waiting.as_mut()).is_pending());
+    assert_eq!(rig.poll(waiting), Poll::Ready(Ok(((), at(51)))));
+
+    // Time may be up when the first poll is over.
+    start(60);
+    let timers = rig.timers.len();
+    let mut waiting = pin!(wait_for(slow_at_first(&rig, deadline), 2 * MS));
+    assert!(matches!(rig.poll(waiting.as_mut()), Poll::Ready(Err(_))));
+    assert_eq!((deadline(), rig.timers.len()), (None, timers), "it has left something");
+}
+
+#[test]
+fn a_deadline_that_is_cleared_in_the_first_poll_does_not_unbind_the_wait() {
+    let rig = Rig::new();
+    let clears = poll_fn(|_| {
+        raw::set_execution(raw::execution().with_deadline(None));
+        Poll::<()>::Pending
+    });
+    let mut waiting = pin!(wait_for(clears, 10 * MS));
+    assert!(rig.poll(waiting.as_mut()).is_pending());
+    rig.pass(10 * MS);
+    assert!(rig.poll(waiting).is_ready());
+}
+
 #[test]
 fn an_outer_deadline_does_not_end_an_inner_wait() {
     let rig = Rig::new();

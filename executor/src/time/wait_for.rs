@@ -4,6 +4,10 @@
 //! [execution state](heirloom_context::raw::Execution). That is all the two have to do with each other: an outer deadline
 //! that passes cuts nothing in here, and need not, because the `wait_for` it comes from is polled by the same task,
 //! is woken by its own timer, and drops what it holds.
+//!
+//! A look at the clock costs more than all the rest of a `wait_for` around a future that is ready. So around the first poll,
+//! unless there is an outer deadline to compare with, the execution state has not a deadline but the limit. Whoever asks for
+//! the deadline there, or copies it for a task, begins the limit; if nobody does, the end of the poll begins it.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -19,10 +23,12 @@ use pin_project_lite::pin_project;
 
 use super::clock::{after, earlier};
 use super::current::now;
+use super::deadline::execution;
 use super::sleep::Sleep;
 use crate::eager;
 
-/// Waits for `future`, but no longer than `limit`, counted from the first poll.
+/// Waits for `future`, but no longer than `limit`, counted from the first poll: from its end, or from when something in it
+/// first needs the [`deadline`](super::deadline()), so that what is ready at once costs no look at the clock.
 ///
 /// The future is polled in the same task: nothing is spawned or allocated, and the context is shared. It is polled at
 /// least once, and if it is ready its output is returned, whatever the time; a timer is taken only once it is
@@ -91,7 +97,7 @@ pin_project! {
     pub struct WaitFor<F> {
         #[pin]
         future: F,
-        // Taken by the first poll, when `sleep` gets its deadline.
+        // Taken when the limit begins, at the first poll, when `sleep` gets its deadline.
         limit: Option<Duration>,
         sleep: Sleep,
     }
@@ -103,6 +109,18 @@ impl<F: Future> Future for WaitFor<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Some(limit) = this.limit.take() {
+            if let Some(unbegun) = unbegun(limit) {
+                let (polled, left) = with(unbegun, || this.future.poll(cx));
+                if let Poll::Ready(output) = polled {
+                    return Poll::Ready(Ok(output));
+                }
+                let now = now();
+                // Somebody has begun it, or this does.
+                let end = left.deadline().or_else(|| after(now, limit));
+                *this.sleep = Sleep::new(end);
+                let is_over = end.is_some_and(|end| end <= now);
+                return if is_over { Poll::Ready(Err(Elapsed(()))) } else { this.sleep.begin(cx) };
+            }
             *this.sleep = Sleep::new(after(now(), limit));
         }
         if eager::is_eager() {
@@ -141,18 +159,29 @@ fn poll_eagerly<F: Future>(
     sleep.poll_elapsed(cx).map(|()| Err(Elapsed(())))
 }
 
+/// The execution state with a limit that has not begun, where nothing has to be compared with it.
+#[inline]
+fn unbegun(limit: Duration) -> Option<Execution> {
+    Some(raw::execution()).filter(|outer| *outer == Execution::NONE)?.with_limit(limit)
+}
+
 /// Calls `f` with the earlier of the current deadline and `own` as the current one.
 fn within<R>(own: Option<Instant>, f: impl FnOnce() -> R) -> R {
+    let outer = execution();
+    with(outer.with_deadline(earlier(outer.deadline(), own)), f).0
+}
+
+/// Calls `f` with the execution state, and says what it has become.
+#[inline]
+fn with<R>(state: Execution, f: impl FnOnce() -> R) -> (R, Execution) {
     struct Restore(Execution);
     impl Drop for Restore {
         fn drop(&mut self) {
             raw::set_execution(self.0);
         }
     }
-    let outer = raw::execution();
-    let _restore = Restore(outer);
-    raw::set_execution(outer.with_deadline(earlier(outer.deadline(), own)));
-    f()
+    let _restore = Restore(raw::set_execution(state));
+    (f(), raw::execution())
 }
 
 /// Time was up before the future of a [`wait_for`] was ready.
