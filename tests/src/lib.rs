@@ -26,4 +26,4 @@ pub use process::{
 pub use runtimes::{Occupied, idle, in_a_worker, occupy, run, runtime, shut_down, with_runtime};
 pub use scale::scaled;
 pub use waker::{CountingWaker, Fault, poll_once, poll_with};
-pub use watchdog::{PATIENCE, quiet_panic, watchdog};
+pub use watchdog::{PATIENCE, outside, quiet_panic, watchdog};

@@ -37,6 +37,12 @@ pub fn watchdog<R: Send + 'static>(seconds: u64, body: impl FnOnce() -> R + Send
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
+/// An ordinary test's [`watchdog`]; its thread belongs to no runtime.
+#[track_caller]
+pub fn outside<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
+    watchdog(PATIENCE, body)
+}
+
 /// Panics without calling the panic hook, so that a wanted panic prints nothing.
 pub fn quiet_panic(message: &'static str) -> ! {
     resume_unwind(Box::new(message))

@@ -152,7 +152,7 @@ pin_project_lite::pin_project! {
     ///
     /// # async fn handle(_: hyper::Request<hyper::body::Incoming>)
     /// #     -> Result<hyper::Response<http_body_util::Empty<hyper::body::Bytes>>, std::convert::Infallible> {
-    /// #     unimplemented!()
+    /// #     Ok(hyper::Response::new(http_body_util::Empty::new()))
     /// # }
     /// async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin) -> hyper::Result<()> {
     ///     hyper::server::conn::http1::Builder::new()
@@ -212,31 +212,54 @@ impl<T: AsyncRead> Read for HyperIo<T> {
     }
 }
 
-impl<T: AsyncWrite> Write for HyperIo<T> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.project().inner.poll_write(cx, buf)
-    }
+/// hyper's trait for writing, for what leads to a writer with the traits of `futures`.
+macro_rules! write_through {
+    ([$($generics:tt)*] $type:ty, $this:ident => $writer:expr) => {
+        impl $($generics)* hyper::rt::Write for $type {
+            fn poll_write(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                let $this = self;
+                futures_io::AsyncWrite::poll_write($writer, cx, buf)
+            }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_flush(cx)
-    }
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                let $this = self;
+                futures_io::AsyncWrite::poll_flush($writer, cx)
+            }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_close(cx)
-    }
+            fn poll_shutdown(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                let $this = self;
+                futures_io::AsyncWrite::poll_close($writer, cx)
+            }
 
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.project().inner.poll_write_vectored(cx, bufs)
-    }
+            fn poll_write_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                let $this = self;
+                futures_io::AsyncWrite::poll_write_vectored($writer, cx, bufs)
+            }
+        }
+    };
 }
+#[cfg(feature = "net")]
+use write_through;
+
+write_through!([<T: AsyncWrite>] HyperIo<T>, this => this.project().inner);
 
 impl<T: Read> AsyncRead for HyperIo<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {

@@ -328,7 +328,7 @@ fn a_limit_begins_when_it_is_asked_for_and_else_after_the_first_poll() {
 
     // An inner limit has to be compared with it.
     start(40);
-    let inner = slow_at_first(&rig, || drop(rig.poll(pin!(wait_for(ready(()), MS)))));
+    let inner = slow_at_first(&rig, || assert!(rig.poll(pin!(wait_for(ready(()), MS))).is_ready()));
     let mut waiting = pin!(wait_for(inner, 10 * MS));
     assert!(rig.poll(waiting.as_mut()).is_pending());
     assert_eq!(rig.poll(waiting), Poll::Ready(Ok(((), at(51)))));

@@ -18,8 +18,8 @@ use heirloom::{
     task, try_run_eagerly, wait_for, yield_now,
 };
 use heirloom_tests::{
-    Gate, PATIENCE, Probe, SCRIPTED, Step, in_a_worker, in_child, quiet_panic, run, say_as_child,
-    threads_named, wait_until, watchdog, with_runtime,
+    Gate, Probe, SCRIPTED, Step, in_a_worker, in_child, outside, quiet_panic, run, say_as_child,
+    threads_named, wait_until, with_runtime,
 };
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -28,12 +28,6 @@ const LONG: Duration = Duration::from_secs(3_600);
 context_var! {
     static LEVEL: u32;
     static SECRET: u32, inherit = Never;
-}
-
-/// Under the watchdog, on a thread of its own that belongs to no runtime.
-#[track_caller]
-fn outside<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
-    watchdog(PATIENCE, body)
 }
 
 // ---- the call ----

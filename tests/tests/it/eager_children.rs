@@ -15,7 +15,7 @@ use heirloom::{
     spawn_local, task, try_run_eagerly, wait_for, wait_until, yield_now,
 };
 use heirloom_tests::{
-    Gate, PATIENCE, Probe, SCRIPTED, Step, in_a_worker, occupy, quiet_panic, run, watchdog, with_runtime,
+    Gate, Probe, SCRIPTED, Step, in_a_worker, occupy, outside, quiet_panic, run, with_runtime,
 };
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -24,12 +24,6 @@ const LONG: Duration = Duration::from_secs(3_600);
 context_var! {
     static LEVEL: u32;
     static SECRET: u32, inherit = Never;
-}
-
-/// Under the watchdog, on a thread of its own that belongs to no runtime.
-#[track_caller]
-fn outside<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
-    watchdog(PATIENCE, body)
 }
 
 // ---- deadlines ----

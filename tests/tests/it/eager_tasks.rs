@@ -12,7 +12,7 @@ use heirloom::{
     spawn, task, wait_for, yield_now,
 };
 use heirloom_tests::{
-    Gate, Log, MARK, Probe, SCRIPTED, Step, in_a_worker, occupy, quiet_panic, run, runtime, scaled, watchdog,
+    Gate, Log, MARK, Probe, SCRIPTED, Step, in_a_worker, occupy, outside, quiet_panic, run, runtime, scaled,
     with_runtime,
 };
 
@@ -179,7 +179,7 @@ fn a_child_that_suspended_can_be_cancelled() {
 
 #[test]
 fn on_a_runtime_that_is_gone_it_is_not_polled() {
-    watchdog(heirloom_tests::PATIENCE, || {
+    outside(|| {
         let handle = runtime(1).handle().clone();
         let (probe, watch) = Probe::new([]);
         let child = eager().on(&handle).spawn(probe);
@@ -191,7 +191,7 @@ fn on_a_runtime_that_is_gone_it_is_not_polled() {
 
 #[test]
 fn a_runtime_that_ends_takes_along_what_has_suspended() {
-    watchdog(heirloom_tests::PATIENCE, || {
+    outside(|| {
         let runtime = runtime(1);
         let (probe, watch) = Probe::new([Step::Wait]);
         let child = eager().name("waits").on(runtime.handle()).spawn(probe);
@@ -307,7 +307,7 @@ impl Hooks for Counts {
 
 #[test]
 fn hooks_see_an_inline_poll_as_any_other() {
-    watchdog(heirloom_tests::PATIENCE, || {
+    outside(|| {
         let counts = Arc::new(Counts::default());
         let runtime = Runtime::builder().workers(1).hooks(counts.clone()).build().unwrap();
         let given = || Context::empty().with(&LEVEL, 4);

@@ -3,13 +3,13 @@
 //! hyper hands out room that is not initialised. The traits of `futures` have no use for that, so [`HyperIo`](super::HyperIo)
 //! has to fill it before each read: 8 KiB and more, a twentieth of the time that a small request takes.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures_io::AsyncWrite;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBufCursor};
 
+use super::write_through;
 use crate::io::net::TcpStream;
 #[cfg(unix)]
 use crate::io::net::UnixStream;
@@ -42,32 +42,7 @@ macro_rules! socket {
             }
         }
 
-        /// As [`HyperIo`](crate::hyper::HyperIo) around it.
-        impl Write for $type {
-            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-                AsyncWrite::poll_write(self, cx, buf)
-            }
-
-            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                AsyncWrite::poll_flush(self, cx)
-            }
-
-            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                AsyncWrite::poll_close(self, cx)
-            }
-
-            fn is_write_vectored(&self) -> bool {
-                true
-            }
-
-            fn poll_write_vectored(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bufs: &[IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                AsyncWrite::poll_write_vectored(self, cx, bufs)
-            }
-        }
+        write_through!([] $type, this => this);
     };
 }
 socket!(TcpStream);
