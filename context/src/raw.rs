@@ -198,6 +198,28 @@ impl fmt::Debug for Execution {
 }
 
 /// The execution state of the call that is running on this thread.
+///
+/// Who reads the deadline there, or hands the state to another task, first begins a [limit](Execution::limit) that has not
+/// begun; else there are as many beginnings as readers:
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use heirloom_context::raw::{self, Execution};
+///
+/// fn begun() -> Execution {
+///     let mut execution = raw::execution();
+///     if let Some(limit) = execution.limit() {
+///         execution = execution.with_deadline(Instant::now().checked_add(limit));
+///         raw::set_execution(execution);
+///     }
+///     execution
+/// }
+///
+/// raw::set_execution(Execution::NONE.with_limit(Duration::from_secs(1)).unwrap());
+/// let deadline = begun().deadline();
+/// assert!(deadline.is_some());
+/// assert_eq!(begun().deadline(), deadline);
+/// ```
 #[inline]
 pub fn execution() -> Execution {
     Execution(current::execution())

@@ -68,7 +68,9 @@ impl<S: Blocks> Registration<S> {
     }
 
     /// The same for reading and writing, which move so many of `wanted` bytes: if it were fewer, there is nothing left, or
-    /// no room, and trying again would only find that out. (An edge comes for whatever comes later.)
+    /// no room, and trying again would only find that out. (An edge comes for whatever comes later.) Not so where reading stops for
+    /// another reason: before TCP's urgent byte, and behind a message that carries descriptors. What follows is read when
+    /// the other side sends more, or closes; nothing here sends either.
     pub(crate) fn poll_transfer(
         &self,
         cx: &mut Context<'_>,

@@ -81,9 +81,9 @@
 //! # Fairness
 //!
 //! With finitely many tasks, each of which is polled for a bounded time, every runnable task is polled within a bounded
-//! time: queues are served in order; the next slot goes first only [`budget::NEXT_SLOT_STREAK`] times in a row; the
-//! injector and the timers are looked at every [`budget::LOOK_AROUND`] polls. A task in the next slot of a worker waits
-//! for the end of the poll in progress: nobody steals it.
+//! time: queues are served in order; the next slot goes first only [`budget::NEXT_SLOT_STREAK`] times in a row, and what is
+//! passed over goes to the end of the queue; the injector and the timers are looked at every [`budget::LOOK_AROUND`] polls.
+//! So a poll begins with an empty next slot. A task that it wakes last waits there for its end: nobody steals it.
 //!
 //! # Shutdown
 //!

@@ -122,6 +122,14 @@ impl Worker {
         }
     }
 
+    /// Another task is polled before the one in the next slot: from the queue others can take that.
+    #[inline]
+    fn show_next(&self) {
+        if let Some(passed_over) = self.next.take() {
+            self.push_back(passed_over);
+        }
+    }
+
     fn is_next_empty(&self) -> bool {
         let next = self.next.take();
         let empty = next.is_none();
@@ -191,6 +199,7 @@ impl Worker {
             self.shared.timers.fire(self.index);
             self.poll_io();
             if let Some(task) = self.take_injected() {
+                self.show_next();
                 return Some((task, true));
             }
         }
@@ -202,6 +211,7 @@ impl Worker {
         }
         self.streak.set(0);
         if let Some(task) = self.queue.pop() {
+            self.show_next();
             return Some((task, true));
         }
         if let Some(task) = self.next.take() {

@@ -355,6 +355,22 @@ fn a_deadline_that_is_cleared_in_the_first_poll_does_not_unbind_the_wait() {
 }
 
 #[test]
+fn a_limit_survives_a_panic_in_the_first_poll() {
+    let rig = Rig::new();
+    let mut polls = 0;
+    let panics_once = poll_fn(move |_| {
+        polls += 1;
+        assert!(polls > 1, "on purpose");
+        Poll::<()>::Pending
+    });
+    let mut waiting = pin!(wait_for(panics_once, 10 * MS));
+    assert!(catch_unwind(AssertUnwindSafe(|| rig.poll(waiting.as_mut()))).is_err());
+    assert!(rig.poll(waiting.as_mut()).is_pending());
+    rig.pass(10 * MS);
+    assert!(matches!(rig.poll(waiting), Poll::Ready(Err(_))));
+}
+
+#[test]
 fn an_outer_deadline_does_not_end_an_inner_wait() {
     let rig = Rig::new();
     let before = raw::set_execution(raw::Execution::NONE.with_deadline(Some(rig.now())));

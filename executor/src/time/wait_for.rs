@@ -108,9 +108,11 @@ impl<F: Future> Future for WaitFor<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Some(limit) = this.limit.take() {
+        if let Some(limit) = *this.limit {
             if let Some(unbegun) = unbegun(limit) {
+                // If this panics, the limit has not begun.
                 let (polled, left) = with(unbegun, || this.future.poll(cx));
+                *this.limit = None;
                 if let Poll::Ready(output) = polled {
                     return Poll::Ready(Ok(output));
                 }
@@ -121,6 +123,7 @@ impl<F: Future> Future for WaitFor<F> {
                 let is_over = end.is_some_and(|end| end <= now);
                 return if is_over { Poll::Ready(Err(Elapsed(()))) } else { this.sleep.begin(cx) };
             }
+            *this.limit = None;
             *this.sleep = Sleep::new(after(now(), limit));
         }
         if eager::is_eager() {

@@ -383,7 +383,11 @@ fn a_token_is_waited_for() {
         });
         assert_eq!(run_eagerly(token.run_until_cancelled(probe)), None);
         assert_eq!(run_eagerly(token.cancelled()), CancelReason::from("enough"));
-        thread.join().unwrap().assert_counts(2, 1);
+        let watch = thread.join().unwrap();
+        // It may have been told in the middle of the first poll.
+        let polls = watch.polls();
+        assert!((1..=2).contains(&polls), "{polls}");
+        watch.assert_counts(polls, 1);
     });
 }
 

@@ -240,6 +240,50 @@ fn an_injected_task_runs_while_every_worker_feeds_itself() {
     });
 }
 
+/// A task that is passed over in favour of one that blocks the worker can be had by others.
+#[test]
+fn a_task_that_is_passed_over_does_not_wait_for_a_long_poll() {
+    /// So many tasks, each of which begins the next, and then the gate.
+    fn chain(length: usize, gate: Gate) {
+        spawn(async move {
+            match length.checked_sub(1) {
+                Some(rest) => chain(rest, gate),
+                None => gate.open(),
+            }
+        })
+        .detach();
+    }
+    for length in 0..10 {
+        with_runtime(2, move |runtime| {
+            let (begun, gate) = (Gate::new(), Gate::new());
+            // Nobody else takes the long poll, nor sleeps when it begins.
+            let (held, released) = (Gate::new(), begun.clone());
+            let other = runtime.spawn({
+                let held = held.clone();
+                async move {
+                    held.open();
+                    released.wait();
+                }
+            });
+            held.wait();
+            let first = runtime.spawn(async move {
+                let end = gate.clone();
+                spawn(async move {
+                    begun.open();
+                    end.wait();
+                })
+                .detach();
+                chain(length, gate);
+            });
+            runtime.block_on(async {
+                first.await.unwrap();
+                other.await.unwrap();
+            });
+            runtime.wait_until_idle();
+        });
+    }
+}
+
 #[test]
 fn a_storm_of_spawns_from_one_task_is_finished_to_the_last() {
     for workers in [1, 3] {

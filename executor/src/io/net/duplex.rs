@@ -37,6 +37,14 @@ pub trait Duplex: fmt::Debug {
     fn close_write(&self) -> io::Result<()>;
 }
 
+/// How many bytes of so many buffers the system moves in one call, at least, unless there is nothing left or no room: it takes
+/// no more than that many buffers.
+pub(super) fn at_once<B: std::ops::Deref<Target = [u8]>>(bufs: &[B]) -> usize {
+    // POSIX grants 16; the systems on which it matters take 1,024, and so does the standard library.
+    const BUFFERS: usize = 16;
+    bufs.iter().take(BUFFERS).map(|buf| buf.len()).sum()
+}
+
 /// The I/O traits for a type with a field or function that leads to a `Duplex`.
 macro_rules! reads {
     ([$($generics:tt)*] $type:ty, $this:ident => $stream:expr) => {
@@ -121,8 +129,8 @@ macro_rules! duplex {
                 buf: &mut [std::mem::MaybeUninit<u8>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 self.io.poll_transfer(cx, Direction::Read, buf.len(), |source| {
-                    let (read, _) = rustix::io::read(source, &mut *buf)?;
-                    Ok(read.len())
+                    // By mio, which may have to ask for the next event.
+                    source.try_io(|| Ok(rustix::io::read(source, &mut *buf)?.0.len()))
                 })
             }
 
@@ -131,7 +139,7 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 bufs: &mut [std::io::IoSliceMut<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                let wanted = bufs.iter().map(|buf| buf.len()).sum();
+                let wanted = crate::io::net::duplex::at_once(bufs);
                 self.io.poll_transfer(cx, Direction::Read, wanted, |mut source| source.read_vectored(bufs))
             }
 
@@ -148,7 +156,7 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                let wanted = bufs.iter().map(|buf| buf.len()).sum();
+                let wanted = crate::io::net::duplex::at_once(bufs);
                 self.io.poll_transfer(cx, Direction::Write, wanted, |mut source| source.write_vectored(bufs))
             }
 

@@ -162,6 +162,29 @@ async fn several_buffers(mut write: impl AsyncWrite + Unpin, mut read: impl Asyn
     assert_eq!((&first, &third[..9]), (b"oneth", &b"reetwelve"[..]));
 }
 
+/// More buffers than the system takes at once: that it has not taken them all does not mean that there is no room, or nothing
+/// left. Nobody does anything meanwhile that would be an event.
+#[test]
+fn more_buffers_than_the_system_takes_need_no_event_in_between() {
+    run(1, || async {
+        const BYTES: usize = 5_000;
+        let (here, there) = pair().await;
+        let sent: Vec<u8> = (0..BYTES).map(|index| index as u8).collect();
+        let mut written = 0;
+        while written < BYTES {
+            let buffers: Vec<_> = sent[written..].chunks(1).map(IoSlice::new).collect();
+            written += (&here).write_vectored(&buffers).await.unwrap();
+        }
+        let mut received = vec![0; BYTES];
+        let mut read = 0;
+        while read < BYTES {
+            let mut buffers: Vec<_> = received[read..].chunks_mut(1).map(IoSliceMut::new).collect();
+            read += (&there).read_vectored(&mut buffers).await.unwrap();
+        }
+        assert_eq!(received, sent);
+    });
+}
+
 #[test]
 fn several_buffers_are_read_and_written_in_one_call() {
     run(1, || async {
