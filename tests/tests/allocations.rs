@@ -195,9 +195,10 @@ fn an_eager_call_allocates_nothing() {
         assert_eq!(least(|| (), waits), (0, 0));
         // By a foreign leaf, once the thread has something to be parked with.
         assert_eq!(least(parks, parks), (0, 0));
-        // Children live in pages, which are kept.
+        // Children live in pages, which are kept; unless a sanitizer has each live in a page of its own.
         let (count, grown) = least(spawns, spawns);
-        assert!(count <= 20 && grown.unsigned_abs() < 1 << 10, "{count} allocations, {grown} bytes");
+        let pages = if cfg!(heirloom_lone_tasks) { TASKS } else { 0 };
+        assert!(count <= pages + 20 && grown.unsigned_abs() < 1 << 10, "{count} allocations, {grown} bytes");
     });
 }
 
