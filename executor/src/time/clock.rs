@@ -14,6 +14,9 @@ pub(crate) const NEVER: u64 = u64::MAX;
 
 const NANOSECONDS_PER_TICK: u32 = 1_000_000;
 
+/// The length of a tick.
+pub(super) const TICK: Duration = Duration::from_nanos(NANOSECONDS_PER_TICK as u64);
+
 /// Where a runtime gets its time from.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {

@@ -10,10 +10,10 @@
 //! # Promises
 //!
 //! * Never early. Deadlines are rounded up to whole milliseconds.
-//! * Any duration and any instant will do: what has passed is ready at once, what is beyond an [`Instant`](std::time::Instant)
-//!   is pending for ever. Nothing panics but an interval without a period.
-//! * A timer that is dropped costs nothing afterwards: no entry, no wake-up. One whose wait is over at its first poll never
-//!   had an entry.
+//! * Any duration and any instant will do: no time, and an instant that has passed, is ready at once; what is beyond an
+//!   [`Instant`](std::time::Instant) is pending for ever. Nothing panics but an interval without a period.
+//! * A timer that is dropped costs nothing afterwards: no entry, no wake-up. One whose instant had passed when it was made
+//!   never had an entry.
 //! * No thread of its own: idle workers sleep until the next timer.
 //!
 //! # Under another executor

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::clock::{after, earlier};
+use super::clock::{TICK, after, earlier};
 use super::current::{current, now};
 use super::driver::{TimerKey, TimerState, Timers};
 use crate::eager::{self, NotReady};
@@ -21,7 +21,8 @@ use crate::task::budget;
 /// Never early; late by up to a millisecond, by which timers are rounded up, and by what the machine is late. With
 /// [`Duration::MAX`], or anything else that leads beyond what an [`Instant`] can tell, it waits for ever and takes no
 /// timer. With [`Duration::ZERO`] it is ready at its first poll: to let others run, use
-/// [`yield_now`](crate::yield_now).
+/// [`yield_now`](crate::yield_now). A millisecond or more is taken to lie ahead when it is first polled, without another look
+/// at the clock: if that poll comes late, it may be pending once, for a moment.
 ///
 /// # Cancel safety
 ///
@@ -39,7 +40,8 @@ use crate::task::budget;
 /// });
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep::new(after(now(), duration))
+    let deadline = after(now(), duration);
+    if duration < TICK { Sleep::new(deadline) } else { Sleep::ahead(deadline) }
 }
 
 /// Waits until `at`; what has passed is ready at its first poll. Otherwise like [`sleep`].
@@ -74,6 +76,8 @@ pub struct Sleep {
 enum State {
     /// Without a timer.
     Idle,
+    /// The same, and its instant was ahead a short while ago. A look at the clock costs as much as a timer.
+    Ahead,
     Waiting(Registration),
     Elapsed,
 }
@@ -93,6 +97,11 @@ impl Drop for Registration {
 impl Sleep {
     pub(super) fn new(deadline: Option<Instant>) -> Self {
         Sleep { deadline, state: State::Idle }
+    }
+
+    /// One whose instant is ahead.
+    pub(super) fn ahead(deadline: Option<Instant>) -> Self {
+        Sleep { deadline, state: State::Ahead }
     }
 
     /// The instant it waits for; `None` if it waits for ever.
@@ -156,20 +165,13 @@ impl Sleep {
         }
     }
 
-    /// The first poll of one whose instant was ahead just now, so that there is no need to look at the clock again.
-    pub(super) fn begin<R>(&mut self, cx: &mut Context<'_>) -> Poll<R> {
-        if let Some(deadline) = self.deadline {
-            self.state = register(deadline, cx);
-        }
-        Poll::Pending
-    }
-
     /// Whatever is left of the budget, and whether or not leaves are to block.
     pub(super) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
         let elapsed = match &self.state {
             State::Elapsed => return Poll::Ready(()),
             State::Idle => now() >= deadline,
+            State::Ahead => false,
             State::Waiting(Registration { timers, key }) => {
                 // Its timers may be late, and need not be bothered then.
                 timers.clock().now() >= deadline

@@ -146,6 +146,25 @@ fn a_sleep_has_one_timer_from_its_first_pending_poll_to_its_drop() {
 }
 
 #[test]
+fn a_first_poll_that_comes_late_is_made_up_for_at_once() {
+    let rig = Rig::new();
+    let mut late = pin!(sleep(5 * MS));
+    let (mut at, mut short) = (pin!(sleep_until(rig.now() + 5 * MS)), pin!(sleep(MS / 2)));
+    rig.pass(10 * MS);
+    assert!(rig.poll(late.as_mut()).is_pending());
+    assert_eq!((rig.timers.fire(0), rig.woken.get()), (1, 1), "it is due");
+    assert!(rig.poll(late).is_ready());
+    assert!(
+        rig.poll(at.as_mut()).is_ready() && rig.poll(short.as_mut()).is_ready(),
+        "these look at the clock"
+    );
+    // So does one that is given an instant.
+    let mut reset = pin!(sleep(5 * MS));
+    reset.as_mut().reset(rig.now());
+    assert!(rig.poll(reset).is_ready());
+}
+
+#[test]
 fn the_latest_waker_is_woken() {
     let rig = Rig::new();
     let mut sleep = pin!(sleep(MS));

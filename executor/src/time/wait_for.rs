@@ -119,9 +119,9 @@ impl<F: Future> Future for WaitFor<F> {
                 let now = now();
                 // Somebody has begun it, or this does.
                 let end = left.deadline().or_else(|| after(now, limit));
-                *this.sleep = Sleep::new(end);
                 let is_over = end.is_some_and(|end| end <= now);
-                return if is_over { Poll::Ready(Err(Elapsed(()))) } else { this.sleep.begin(cx) };
+                *this.sleep = if is_over { Sleep::new(end) } else { Sleep::ahead(end) };
+                return this.sleep.poll_elapsed(cx).map(|()| Err(Elapsed(())));
             }
             *this.limit = None;
             *this.sleep = Sleep::new(after(now(), limit));

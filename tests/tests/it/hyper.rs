@@ -124,7 +124,7 @@ fn sockets_need_nothing_in_between() {
         let address = listener.local_addr().unwrap();
         let server = spawn(async move {
             let (socket, _) = listener.accept().await.unwrap();
-            let echo = service_fn(async |request: Request<Incoming>| {
+            let echo = service_fn(|request: Request<Incoming>| async {
                 let body = request.into_body().collect().await?.to_bytes();
                 hyper::Result::Ok(Response::new(Full::new(body)))
             });
