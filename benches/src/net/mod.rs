@@ -84,9 +84,10 @@ where
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = serve(peer, listener);
         peer.detach(async move {
-            // An error would leave the client without an answer, and the sample without an end.
+            // An error would leave the client without an answer, and the sample without an end. Not so the one that the end
+            // of the runtime is, hence the order.
             let serving = pin!(async { serving.await.expect("the server accepts") });
-            select(serving, stopped).await;
+            select(stopped, serving).await;
         });
         let mut client = Client::start(address, connections, protocol);
         let mut used = Duration::ZERO;
