@@ -1,6 +1,7 @@
 //! The seam, and the signal, by themselves.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use heirloom_context::raw::{self, Execution};
 
 use super::frame::{Driver, Frame};
 use super::{NotReady, Signal, limited, not_ready, suspends, wake_at};
-use crate::{run_eagerly, try_run_eagerly, wait_for};
+use crate::{run_eagerly, time, try_run_eagerly, wait_for};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -41,6 +42,9 @@ fn without_the_flag_every_leaf_suspends() {
         assert_eq!(not_ready(&cx, "leaf"), NotReady::Suspend);
         raw::set_execution(eager);
     });
+    // With timers at hand, so that no default runtime is started.
+    let timers = Arc::new(time::Timers::new(1, time::Clock::real(), Box::new(|| ())));
+    let _entered = time::enter(timers, 0);
     assert!(pin!(crate::sleep(HOUR)).poll(&mut cx).is_pending());
 }
 
