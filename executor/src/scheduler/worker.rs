@@ -122,12 +122,15 @@ impl Worker {
         }
     }
 
-    /// Another task is polled before the one in the next slot: from the queue others can take that.
+    /// Another task is polled before the one in the next slot: from the queue others can take that. Whether there was one.
     #[inline]
-    fn show_next(&self) {
-        if let Some(passed_over) = self.next.take() {
-            self.push_back(passed_over);
+    fn show_next(&self) -> bool {
+        let passed_over = self.next.take();
+        let shown = passed_over.is_some();
+        if let Some(task) = passed_over {
+            self.push_back(task);
         }
+        shown
     }
 
     fn is_next_empty(&self) -> bool {
@@ -190,8 +193,8 @@ impl Worker {
         }
     }
 
-    /// The next task to be polled, from where this worker is or from elsewhere; and whether it comes from a queue, that is
-    /// by a locked operation.
+    /// The next task to be polled, from where this worker is or from elsewhere; and whether it was popped from a queue, that
+    /// is by a locked operation, and nothing was pushed since: then that stands for the fence of P0.
     fn find(&self) -> Option<(Runnable, bool)> {
         let tick = self.tick.get().wrapping_add(1);
         self.tick.set(tick);
@@ -199,8 +202,7 @@ impl Worker {
             self.shared.timers.fire(self.index);
             self.poll_io();
             if let Some(task) = self.take_injected() {
-                self.show_next();
-                return Some((task, true));
+                return Some((task, !self.show_next()));
             }
         }
         if (self.streak.get() < NEXT_SLOT_STREAK || self.queue.is_empty())
@@ -211,8 +213,7 @@ impl Worker {
         }
         self.streak.set(0);
         if let Some(task) = self.queue.pop() {
-            self.show_next();
-            return Some((task, true));
+            return Some((task, !self.show_next()));
         }
         if let Some(task) = self.next.take() {
             return Some((task, false));
