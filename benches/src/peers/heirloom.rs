@@ -106,11 +106,7 @@ impl<const BOUND: usize> Timers for Heirloom<BOUND> {
     }
 
     #[inline]
-    fn timeout<F: Future<Output: Send> + Send>(
-        limit: Duration,
-        f: F,
-    ) -> impl Future<Output = Option<F::Output>> + Send {
-        let limited = heirloom::wait_for(f, limit);
-        async move { limited.await.ok() }
+    async fn timeout<F: Future<Output: Send> + Send>(limit: Duration, f: F) -> Option<F::Output> {
+        heirloom::wait_for(f, limit).await.ok()
     }
 }

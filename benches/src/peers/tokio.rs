@@ -74,11 +74,7 @@ impl<const IO: bool> Timers for Tokio<IO> {
     }
 
     #[inline]
-    fn timeout<F: Future<Output: Send> + Send>(
-        limit: Duration,
-        f: F,
-    ) -> impl Future<Output = Option<F::Output>> + Send {
-        let limited = ::tokio::time::timeout(limit, f);
-        async move { limited.await.ok() }
+    async fn timeout<F: Future<Output: Send> + Send>(limit: Duration, f: F) -> Option<F::Output> {
+        ::tokio::time::timeout(limit, f).await.ok()
     }
 }
