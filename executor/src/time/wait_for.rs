@@ -106,35 +106,54 @@ pin_project! {
 impl<F: Future> Future for WaitFor<F> {
     type Output = Result<F::Output, Elapsed>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Some(limit) = *this.limit {
             if let Some(unbegun) = unbegun(limit) {
                 // If this panics, the limit has not begun.
                 let (polled, left) = with(unbegun, || this.future.poll(cx));
-                *this.limit = None;
                 if let Poll::Ready(output) = polled {
                     return Poll::Ready(Ok(output));
                 }
-                let now = now();
-                // Somebody has begun it, or this does.
-                let end = left.deadline().or_else(|| after(now, limit));
-                let is_over = end.is_some_and(|end| end <= now);
-                *this.sleep = if is_over { Sleep::new(end) } else { Sleep::ahead(end) };
-                return this.sleep.poll_elapsed(cx).map(|()| Err(Elapsed(())));
+                *this.limit = None;
+                return begin(limit, left, this.sleep, cx).map(Err);
             }
             *this.limit = None;
             *this.sleep = Sleep::new(after(now(), limit));
         }
-        if eager::is_eager() {
-            return poll_eagerly(this.future, this.sleep, cx);
-        }
-        if let Poll::Ready(output) = within(this.sleep.deadline(), || this.future.poll(cx)) {
-            return Poll::Ready(Ok(output));
-        }
-        // Not a leaf that is waited for: what the operand has left of the budget does not matter.
-        this.sleep.poll_elapsed(cx).map(|()| Err(Elapsed(())))
+        poll_begun(this.future, this.sleep, cx)
     }
+}
+
+/// Takes a timer after a first poll, around which the limit had not begun. `left` is what that has left.
+///
+/// Out of line, like [`poll_begun`], so that the rest is small enough to become part of the caller.
+#[inline(never)]
+fn begin(limit: Duration, left: Execution, sleep: &mut Sleep, cx: &mut Context<'_>) -> Poll<Elapsed> {
+    let now = now();
+    // Somebody has begun it, or this does.
+    let end = left.deadline().or_else(|| after(now, limit));
+    let is_over = end.is_some_and(|end| end <= now);
+    *sleep = if is_over { Sleep::new(end) } else { Sleep::ahead(end) };
+    sleep.poll_elapsed(cx).map(|()| Elapsed(()))
+}
+
+/// What `poll` does when the limit has begun.
+#[inline(never)]
+fn poll_begun<F: Future>(
+    future: Pin<&mut F>,
+    sleep: &mut Sleep,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, Elapsed>> {
+    if eager::is_eager() {
+        return poll_eagerly(future, sleep, cx);
+    }
+    if let Poll::Ready(output) = within(sleep.deadline(), || future.poll(cx)) {
+        return Poll::Ready(Ok(output));
+    }
+    // Not a leaf that is waited for: what the operand has left of the budget does not matter.
+    sleep.poll_elapsed(cx).map(|()| Err(Elapsed(())))
 }
 
 /// What `poll` does where leaves block. Nobody needs a timer if it is the driver of the call who waits.
