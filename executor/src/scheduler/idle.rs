@@ -3,7 +3,7 @@
 
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, fence};
-use crate::sync::{Mutex, lock, weakened};
+use crate::sync::{Mutex, fence_after_locked, lock, weakened};
 
 #[derive(Debug)]
 pub(crate) struct Idle {
@@ -54,6 +54,19 @@ impl Idle {
     #[inline]
     pub(crate) fn is_somebody_free(&self) -> bool {
         self.sleepers.load(Relaxed) > 0 && self.searching.load(Relaxed) == 0 && !self.watched.load(Relaxed)
+    }
+
+    /// The same before a poll, of what the worker has queued before: not too early, for whoever has missed that is seen.
+    /// `locked`: a locked operation came after what was queued.
+    #[inline]
+    pub(crate) fn glance(&self, locked: bool) -> bool {
+        // Pairs with W3.
+        if locked {
+            fence_after_locked();
+        } else if !weakened("glance fence") {
+            fence(SeqCst);
+        }
+        self.is_somebody_free()
     }
 
     /// Makes the caller the watcher, if there is none.

@@ -73,6 +73,24 @@ fn push_during_park() {
     assert!(stays || shared.tokens[0].load(Ordering::Relaxed), "a worker sleeps although there is work");
 }
 
+/// One worker parks while another, which has queued something for itself, begins a poll.
+fn poll_during_park() {
+    let shared = Sleepers::new();
+    let busy = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            shared.queue.store(1, Ordering::Relaxed);
+            // P0.
+            if shared.idle.glance(false) {
+                shared.notify();
+            }
+        })
+    };
+    let stays = shared.park(0, false);
+    busy.join().unwrap();
+    assert!(stays || shared.tokens[0].load(Ordering::Relaxed), "a worker sleeps although there is work");
+}
+
 /// The only searcher gives up while somebody relies on it.
 fn push_during_search() {
     let shared = Sleepers::new();
@@ -240,6 +258,17 @@ fn twin_that_does_not_look_for_a_keeper_is_caught() {
 #[test]
 fn a_push_is_seen_by_the_worker_that_parks() {
     check(push_during_park);
+}
+
+#[test]
+fn a_long_poll_keeps_nothing_from_a_worker_that_parks() {
+    check(poll_during_park);
+}
+
+#[test]
+#[should_panic(expected = "a worker sleeps")]
+fn twin_without_the_fence_before_a_poll_is_caught() {
+    check_without("glance fence", poll_during_park);
 }
 
 #[test]

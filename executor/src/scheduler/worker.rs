@@ -2,8 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::sync::atomic::fence;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Instant;
 #[cfg(feature = "net")]
 use std::{task::Waker, time::Duration};
@@ -18,7 +17,6 @@ use super::shared::{Counters, Remote, Shared};
 #[cfg(feature = "net")]
 use crate::io::driver;
 use crate::join_handle::CancelReason;
-use crate::sync::fence_after_locked;
 use crate::task::cell::Runnable;
 use crate::task::page::{Heap, Owner};
 use crate::time::{self, ParkUntil};
@@ -108,16 +106,7 @@ impl Worker {
     /// P0 before a poll, that may be a long one: somebody may sleep who has missed what is queued here.
     #[inline]
     fn offer(&self, popped: bool) {
-        if self.queue.is_empty() {
-            return;
-        }
-        // Pairs with W3.
-        if popped {
-            fence_after_locked()
-        } else {
-            fence(SeqCst)
-        }
-        if self.shared.idle.is_somebody_free() {
+        if !self.queue.is_empty() && self.shared.idle.glance(popped) {
             self.shared.notify();
         }
     }

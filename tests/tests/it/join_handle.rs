@@ -577,9 +577,11 @@ fn a_joiner_that_comes_while_the_context_goes_is_told_once() {
         let (waker, counts) = CountingWaker::create(Fault::None);
         assert!(poll_with(&mut handle, &waker).is_pending());
         assert!(poll_with(&mut handle, &waker).is_pending());
-        assert_eq!(counts.wakes(), 0, "there is nothing to look at yet");
+        // One that does not know its own copy again, which is up to the compiler, is told to look again.
+        let looked = counts.wakes();
+        assert!(looked == 0 || !waker.clone().will_wake(&waker), "there is nothing to look at yet");
         held.open();
-        assert!(wait_until(|| counts.wakes() == 1));
+        assert!(wait_until(|| counts.wakes() == looked + 1));
         assert!(matches!(poll_with(&mut handle, &waker), Poll::Ready(Ok(7))));
         drop(waker);
         assert!(wait_until(|| counts.is_gone()), "a waker is kept");
