@@ -4,34 +4,59 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
+#[cfg(unix)]
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use mio::event::Source;
+#[cfg(unix)]
+use mio::unix::SourceFd;
 
 use super::driver::Driver;
+#[cfg(unix)]
+use super::eager::Descriptor;
 use super::eager::{Blocks, look};
 pub(crate) use super::readiness::Direction;
 use super::readiness::{Place, Readiness, Seen};
 use crate::eager;
 use crate::handle::Handle;
+use crate::runtime::default_runtime;
 use crate::task::budget;
 
 /// A source of events in the poll of a runtime, until it is dropped.
-pub(crate) struct Registration<S: Source> {
+pub(crate) struct Registration<S: Blocks> {
     /// `None`: taken out.
     source: Option<S>,
+    /// Not set yet where an eager call has made it outside of any runtime: then it is when somebody waits without the flag.
+    home: OnceLock<Home>,
+}
+
+/// The place of a source in a poll.
+struct Home {
     place: usize,
     readiness: Arc<Readiness>,
     driver: Arc<Driver>,
+    /// It was registered by its descriptor.
+    late: bool,
 }
 
-impl<S: Source> Registration<S> {
-    /// With the runtime this thread belongs to, else with the default one.
-    pub(crate) fn new(mut source: S) -> io::Result<Registration<S>> {
-        let driver = Handle::current_or_default().shared().driver()?;
-        let (place, readiness) = driver.add(&mut source)?;
-        Ok(Registration { source: Some(source), place, readiness, driver })
+impl<S: Blocks> Registration<S> {
+    /// With the runtime this thread belongs to, else with the default one. An eager call outside of any needs none, and starts none.
+    pub(crate) fn new(source: S) -> io::Result<Registration<S>> {
+        let mut new = Registration { source: Some(source), home: OnceLock::new() };
+        let handle = Handle::current_or_default();
+        let shared = if !handle.shared().is_threadless() {
+            handle.shared()
+        } else if TELLS_OF_EVERY_CHANGE {
+            return Ok(new);
+        } else {
+            default_runtime().shared()
+        };
+        let driver = shared.driver()?;
+        let source = new.source.as_mut().expect("it was put there");
+        let (place, readiness) = driver.add(source)?;
+        let _ = new.home.set(Home { place, readiness, driver, late: false });
+        Ok(new)
     }
 
     pub(crate) fn get(&self) -> &S {
@@ -41,8 +66,40 @@ impl<S: Source> Registration<S> {
     /// The source, out of the poll.
     pub(crate) fn into_inner(mut self) -> io::Result<S> {
         let mut source = self.source.take().expect("it is there until it is dropped");
-        self.driver.deregister(self.place, &mut source)?;
+        self.deregister(&mut source)?;
         Ok(source)
+    }
+
+    fn deregister(&mut self, source: &mut S) -> io::Result<()> {
+        let Some(Home { place, driver, late, .. }) = self.home.take() else { return Ok(()) };
+        if late {
+            by_descriptor(source, |source| driver.deregister(place, source))
+        } else {
+            driver.deregister(place, source)
+        }
+    }
+
+    /// Its readiness, in the poll of a runtime.
+    #[inline]
+    fn readiness(&self) -> io::Result<&Readiness> {
+        match self.home.get() {
+            Some(home) => Ok(&home.readiness),
+            None => self.settle(),
+        }
+    }
+
+    /// Whoever waits first is in a runtime, or is driven by nobody but needs somebody who polls.
+    #[cold]
+    fn settle(&self) -> io::Result<&Readiness> {
+        static SETTLING: Mutex<()> = Mutex::new(());
+        let settling = SETTLING.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.home.get().is_none() {
+            let driver = Handle::current_or_default().shared().driver()?;
+            let (place, readiness) = by_descriptor(self.get(), |source| driver.add(source))?;
+            let _ = self.home.set(Home { place, readiness, driver, late: true });
+        }
+        drop(settling);
+        Ok(&self.home.get().expect("set above").readiness)
     }
 }
 
@@ -62,8 +119,9 @@ impl<S: Blocks> Registration<S> {
         {
             return result;
         }
+        let readiness = self.readiness()?;
         budget::spend(cx, |cx| {
-            self.attempt(direction, operation, || self.readiness.poll(direction, cx.waker()))
+            self.attempt(readiness, direction, operation, || readiness.poll(direction, cx.waker()))
         })
     }
 
@@ -83,15 +141,16 @@ impl<S: Blocks> Registration<S> {
         {
             return result;
         }
+        let readiness = self.readiness()?;
         budget::spend(cx, |cx| {
             loop {
-                let seen = ready!(self.readiness.poll(direction, cx.waker()));
-                let result = match self.attempt_once(direction, seen, &mut operation) {
+                let seen = ready!(readiness.poll(direction, cx.waker()));
+                let result = match self.attempt_once(readiness, direction, seen, &mut operation) {
                     Some(result) => result,
                     None => continue,
                 };
                 if TELLS_OF_EVERY_CHANGE && matches!(result, Ok(moved) if 0 < moved && moved < wanted) {
-                    self.readiness.exhausted(direction, seen);
+                    readiness.exhausted(direction, seen);
                 }
                 return Poll::Ready(result);
             }
@@ -114,14 +173,17 @@ impl<S: Blocks> Registration<S> {
         direction: Direction,
         mut operation: impl FnMut(&S) -> io::Result<R>,
     ) -> io::Result<R> {
-        let mut waiter = Waiter { readiness: &self.readiness, place: Place::default() };
+        let mut waiter = Waiter { home: &self.home, place: Place::default() };
         poll_fn(|cx| {
             if eager::is_eager()
                 && let Some(result) = self.poll_eagerly(cx, leaf, direction, &mut operation)
             {
                 return result;
             }
-            budget::spend(cx, |cx| self.attempt(direction, &mut operation, || waiter.poll(direction, cx)))
+            let readiness = self.readiness()?;
+            budget::spend(cx, |cx| {
+                self.attempt(readiness, direction, &mut operation, || waiter.poll(readiness, direction, cx))
+            })
         })
         .await
     }
@@ -136,13 +198,15 @@ impl<S: Blocks> Registration<S> {
             // Nobody may have been there to hear of anything.
             return operation(self.get());
         }
-        let seen = self.readiness.look(direction).ok_or(io::ErrorKind::WouldBlock)?;
-        self.attempt_once(direction, seen, &mut operation).unwrap_or(Err(io::ErrorKind::WouldBlock.into()))
+        let readiness = self.readiness()?;
+        let seen = readiness.look(direction).ok_or(io::ErrorKind::WouldBlock)?;
+        self.attempt_once(readiness, direction, seen, &mut operation)
+            .unwrap_or(Err(io::ErrorKind::WouldBlock.into()))
     }
 
     /// Waits until `direction` is not known to block.
     pub(crate) async fn ready(&self, direction: Direction) -> io::Result<()> {
-        let mut waiter = Waiter { readiness: &self.readiness, place: Place::default() };
+        let mut waiter = Waiter { home: &self.home, place: Place::default() };
         poll_fn(|cx| {
             if eager::is_eager()
                 && let Some(result) = self
@@ -150,8 +214,9 @@ impl<S: Blocks> Registration<S> {
             {
                 return result;
             }
+            let readiness = self.readiness()?;
             budget::spend(cx, |cx| {
-                let seen = ready!(waiter.poll(direction, cx));
+                let seen = ready!(waiter.poll(readiness, direction, cx));
                 Poll::Ready(if seen.has_ended() { Err(ended()) } else { Ok(()) })
             })
         })
@@ -160,13 +225,14 @@ impl<S: Blocks> Registration<S> {
 
     fn attempt<R>(
         &self,
+        readiness: &Readiness,
         direction: Direction,
         mut operation: impl FnMut(&S) -> io::Result<R>,
         mut wait: impl FnMut() -> Poll<Seen>,
     ) -> Poll<io::Result<R>> {
         loop {
             let seen = ready!(wait());
-            if let Some(result) = self.attempt_once(direction, seen, &mut operation) {
+            if let Some(result) = self.attempt_once(readiness, direction, seen, &mut operation) {
                 return Poll::Ready(result);
             }
         }
@@ -175,6 +241,7 @@ impl<S: Blocks> Registration<S> {
     /// `None`: it would block, and that is known now.
     fn attempt_once<R>(
         &self,
+        readiness: &Readiness,
         direction: Direction,
         seen: Seen,
         operation: &mut impl FnMut(&S) -> io::Result<R>,
@@ -185,7 +252,7 @@ impl<S: Blocks> Registration<S> {
         loop {
             match operation(self.get()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readiness.would_block(direction, seen);
+                    readiness.would_block(direction, seen);
                     return None;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -212,16 +279,28 @@ fn ended() -> io::Error {
     io::Error::other("the runtime that this socket was made on has ended")
 }
 
-impl<S: Source> Drop for Registration<S> {
+/// Calls `f` with a source that is nothing but the descriptor: it is registered without being touched.
+#[cfg(unix)]
+fn by_descriptor<R>(source: &impl Descriptor, f: impl FnOnce(&mut SourceFd<'_>) -> R) -> R {
+    f(&mut SourceFd(&source.as_fd().as_raw_fd()))
+}
+
+/// Nothing is registered late here: see [`TELLS_OF_EVERY_CHANGE`].
+#[cfg(not(unix))]
+fn by_descriptor<S: Blocks, R>(_: &S, _: impl FnOnce(&mut S) -> R) -> R {
+    unreachable!("sources are registered when they are made")
+}
+
+impl<S: Blocks> Drop for Registration<S> {
     fn drop(&mut self) {
         if let Some(mut source) = self.source.take() {
             // A descriptor that is closed leaves the poll in any case.
-            let _ = self.driver.deregister(self.place, &mut source);
+            let _ = self.deregister(&mut source);
         }
     }
 }
 
-impl<S: Source + fmt::Debug> fmt::Debug for Registration<S> {
+impl<S: Blocks + fmt::Debug> fmt::Debug for Registration<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.source.fmt(f)
     }
@@ -229,18 +308,20 @@ impl<S: Source + fmt::Debug> fmt::Debug for Registration<S> {
 
 /// One of many who wait.
 struct Waiter<'a> {
-    readiness: &'a Readiness,
+    home: &'a OnceLock<Home>,
     place: Place,
 }
 
 impl Waiter<'_> {
-    fn poll(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<Seen> {
-        self.readiness.poll_shared(direction, cx.waker(), &mut self.place)
+    fn poll(&mut self, readiness: &Readiness, direction: Direction, cx: &Context<'_>) -> Poll<Seen> {
+        readiness.poll_shared(direction, cx.waker(), &mut self.place)
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.readiness.forget(&mut self.place);
+        if let Some(home) = self.home.get() {
+            home.readiness.forget(&mut self.place);
+        }
     }
 }

@@ -200,13 +200,18 @@ impl Shared {
         Ok(driver)
     }
 
+    /// Whether it is that of tasks that are run eagerly outside of any runtime: nobody polls here.
+    pub(crate) fn is_threadless(&self) -> bool {
+        self.remotes.is_empty() && !self.closed.load(Relaxed)
+    }
+
     /// Whether there is work that a worker could take.
     pub(crate) fn has_work(&self) -> bool {
         !self.injector.is_empty() || self.remotes.iter().any(|remote| !remote.stealer.is_empty())
     }
 
     pub(crate) fn inject(&self, task: Runnable) {
-        if self.remotes.is_empty() && !self.closed.load(Relaxed) {
+        if self.is_threadless() {
             return adopt(task);
         }
         // P1.

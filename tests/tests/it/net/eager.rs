@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use heirloom::net::{TcpListener, TcpStream, UdpSocket, UnixStream, lookup};
-use heirloom::{WouldSuspend, run_eagerly, signal, spawn, try_run_eagerly, wait_for};
+use heirloom::{WouldSuspend, run_eagerly, signal, spawn, spawn_background, try_run_eagerly, wait_for};
 use heirloom_tests::{MARK, PATIENCE, in_a_worker, run, runtime, scaled, watchdog};
 
 use super::{half_std, listener, pair};
@@ -225,5 +225,53 @@ fn signals_block_too() {
         assert_eq!(try_run_eagerly(&mut terminate).unwrap_err().leaf(), "terminate");
         super::signals::send(rustix::process::Signal::TERM);
         run_eagerly(&mut terminate).unwrap();
+    });
+}
+
+#[test]
+fn a_socket_made_by_a_call_outside_of_a_runtime_can_be_awaited() {
+    watchdog(PATIENCE, || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let connect = || {
+            let stream = run_eagerly(TcpStream::connect(listener.local_addr().unwrap())).unwrap();
+            (stream, listener.accept().unwrap().0)
+        };
+        // By the default runtime, by another one, by nobody.
+        let (mut here, mut there) = connect();
+        heirloom::block_on(async {
+            let mut byte = [0];
+            assert!(wait_for(here.read(&mut byte), Duration::from_millis(1)).await.is_err());
+            there.write_all(b"x").unwrap();
+            assert_eq!(here.read(&mut byte).await.unwrap(), 1);
+        });
+        // And again by a call, which finds it in a poll now.
+        there.write_all(b"y").unwrap();
+        assert_eq!(run_eagerly(here.read(&mut [0])).unwrap(), 1);
+        drop(here);
+        assert_eq!(there.read(&mut [0]).unwrap(), 0);
+        let (mut here, mut there) = connect();
+        let home = runtime(1);
+        let reader = home.spawn(async move { here.read(&mut [0]).await });
+        there.write_all(b"z").unwrap();
+        assert_eq!(home.block_on(reader).unwrap().unwrap(), 1);
+        drop(std::net::TcpStream::try_from(connect().0).unwrap());
+    });
+}
+
+#[test]
+fn a_listener_made_by_a_call_outside_of_a_runtime_serves_in_the_background() {
+    watchdog(PATIENCE, || {
+        let got = run_eagerly(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let address = listener.local_addr()?;
+            spawn_background(async move {
+                let (mut stream, _) = listener.accept().await?;
+                let mut text = Vec::new();
+                stream.read_to_end(&mut text).await?;
+                stream.write_all(&text).await
+            });
+            client(address).await
+        });
+        assert_eq!(got.unwrap(), b"there and back");
     });
 }
