@@ -21,6 +21,7 @@ use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
 use crate::task::harness::quietly;
 use crate::task::page::{self, Heap, Owner};
+use crate::waiters::Waiters;
 
 /// Polls in a row before the others on the thread get a turn.
 ///
@@ -61,7 +62,7 @@ struct Shared {
 struct Queue {
     tasks: VecDeque<Runnable>,
     /// Whoever runs the set; all of them, if several do.
-    wakers: Vec<Waker>,
+    runners: Waiters,
     /// The set is gone, and all its tasks are over.
     dead: bool,
 }
@@ -101,7 +102,7 @@ impl Schedule for Local {
             return drop(task);
         }
         queue.tasks.push_back(task);
-        let wakers = std::mem::take(&mut queue.wakers);
+        let wakers = queue.runners.take();
         drop(queue);
         // One that panics must not keep the others, nor harm whoever wakes the task.
         wakers.into_iter().for_each(|waker| quietly(|| waker.wake()));
@@ -176,12 +177,13 @@ impl LocalSet {
     /// Cancel-safe: tasks stay in the set.
     pub async fn run_until<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
+        let mut runner = Runner { shared: &self.shared, key: None };
         poll_fn(|cx| {
             let _entered = Entered(CURRENT.replace(self));
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(output);
             }
-            self.poll_tasks(cx);
+            self.poll_tasks(&mut runner, cx);
             Poll::Pending
         })
         .await
@@ -196,16 +198,9 @@ impl LocalSet {
         crate::block_on(self.run_until(future))
     }
 
-    fn poll_tasks(&self, cx: &mut Context<'_>) {
+    fn poll_tasks(&self, runner: &mut Runner<'_>, cx: &mut Context<'_>) {
         // First the waker, then the tasks: whoever pushes one that is not seen finds the waker.
-        let waker = cx.waker().clone();
-        {
-            let mut queue = self.shared.lock();
-            // Comparing runs no code of the waker's.
-            if !queue.wakers.iter().any(|known| known.will_wake(&waker)) {
-                queue.wakers.push(waker);
-            }
-        }
+        runner.register(cx.waker());
         for _ in 0..BATCH {
             let Some(task) = self.shared.lock().tasks.pop_front() else { return };
             if let Some(again) = task.run() {
@@ -214,6 +209,33 @@ impl LocalSet {
         }
         // There may be more; the others have a turn first.
         cx.waker().wake_by_ref();
+    }
+}
+
+/// One who runs a set, until it is dropped.
+struct Runner<'a> {
+    shared: &'a Shared,
+    key: Option<usize>,
+}
+
+impl Runner<'_> {
+    fn register(&mut self, waker: &Waker) {
+        // Comparing runs no code of the waker's.
+        if self.shared.lock().runners.has(self.key, waker) {
+            return;
+        }
+        let waker = waker.clone();
+        let former = self.shared.lock().runners.register(&mut self.key, waker);
+        drop(former);
+    }
+}
+
+impl Drop for Runner<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            let waker = self.shared.lock().runners.remove(key);
+            drop(waker);
+        }
     }
 }
 
@@ -233,7 +255,7 @@ impl Drop for LocalSet {
         unsafe { self.shared.heap.orphan(self.owner.take()) }
         let mut queue = self.shared.lock();
         queue.dead = true;
-        let rest = (std::mem::take(&mut queue.tasks), std::mem::take(&mut queue.wakers));
+        let rest = (std::mem::take(&mut queue.tasks), queue.runners.take());
         drop(queue);
         drop(rest);
     }

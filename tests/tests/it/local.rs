@@ -313,3 +313,27 @@ fn a_runners_waker_that_panics_harms_neither_the_waker_nor_another_runner() {
         assert!(poll_with(&mut two, &good).is_ready());
     });
 }
+
+#[test]
+fn a_runner_that_has_gone_leaves_no_waker_behind() {
+    watchdog(PATIENCE, || {
+        let set = LocalSet::new();
+        let (waker, counts) = CountingWaker::create(Fault::None);
+        for _ in 0..3 {
+            let mut runner = Box::pin(set.run_until(std::future::pending::<()>()));
+            assert!(poll_with(&mut runner, &waker).is_pending());
+        }
+        // Two by the same task: one goes, the other is woken all the same.
+        let (mut one, mut two) = (
+            Box::pin(set.run_until(std::future::pending::<()>())),
+            Box::pin(set.run_until(std::future::pending::<()>())),
+        );
+        assert!(poll_with(&mut one, &waker).is_pending());
+        assert!(poll_with(&mut two, &waker).is_pending());
+        drop(one);
+        set.spawn_local(async {}).detach();
+        assert_eq!(counts.wakes(), 1);
+        drop((two, waker));
+        assert!(counts.is_gone(), "a waker is kept");
+    });
+}
