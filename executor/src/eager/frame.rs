@@ -105,7 +105,10 @@ fn decide(deadline: Option<Instant>, cx: &Context<'_>, leaf: &'static str) -> No
     let until = deadline.filter(|_| here.limited || !here.overdue);
     let may_block = until.is_none_or(|until| until > now());
     match here.driver {
-        Driver::Waits | Driver::Nobody if may_block => return NotReady::Block(until),
+        Driver::Waits | Driver::Nobody if may_block => {
+            current::about_to_block();
+            return NotReady::Block(until);
+        }
         Driver::Refuses if may_block => note(leaf),
         _ => {}
     }
@@ -291,6 +294,7 @@ impl Frame {
             }
             until = earlier(until, Some(deadline));
         }
+        current::about_to_block();
         signal.wait(until);
         true
     }

@@ -56,6 +56,9 @@ use crate::time;
 ///   [`spawn_background`](crate::spawn_background);
 /// * a branch of `join!` or `select!` that blocks, in a `sleep` or on a socket, until another branch does something.
 ///
+/// On a worker, what has been spawned and woken there is shown to its siblings before the thread is blocked. A runtime with one
+/// worker has none: there, whatever must run on it for the call to go on never does.
+///
 /// Recursion takes the stack that plain functions would take.
 ///
 /// # Panics

@@ -20,8 +20,8 @@ thread_local! {
 #[derive(Clone, Copy)]
 enum Owner {
     User,
-    /// A worker, of whatever runtime.
-    Worker,
+    /// A worker, of whatever runtime; it is there for as long as what is entered is not left.
+    Worker(*const Worker),
     /// A thread of a runtime's blocking pool.
     Pool(*const Shared),
 }
@@ -64,7 +64,7 @@ pub(crate) fn enter_worker(worker: &Worker) -> Entered<'_> {
     Entered {
         runtime: RUNTIME.replace(&raw const worker.shared),
         worker: WORKER.replace(worker),
-        owner: OWNER.replace(Owner::Worker),
+        owner: OWNER.replace(Owner::Worker(worker)),
         of: std::marker::PhantomData,
     }
 }
@@ -92,14 +92,23 @@ pub(crate) fn thread_number() -> usize {
 
 /// Whether this thread is a worker, of whatever runtime.
 pub(crate) fn is_worker() -> bool {
-    matches!(OWNER.get(), Owner::Worker)
+    matches!(OWNER.get(), Owner::Worker(_))
+}
+
+/// This thread is about to be blocked by what it polls: if it is a worker, the others get what only it could run.
+#[cold]
+pub(crate) fn about_to_block() {
+    if let Owner::Worker(worker) = OWNER.get() {
+        // SAFETY: set for as long as an `Entered` borrows the worker, on this thread.
+        unsafe { &*worker }.show_all();
+    }
 }
 
 /// Whether this thread is a worker, or runs a blocking closure of `runtime`: it must not wait for that runtime's rest.
 pub(crate) fn is_inside(runtime: &Arc<Shared>) -> bool {
     match OWNER.get() {
         Owner::User => false,
-        Owner::Worker => true,
+        Owner::Worker(_) => true,
         Owner::Pool(of) => ptr::eq(of, Arc::as_ptr(runtime)),
     }
 }

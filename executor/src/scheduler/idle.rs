@@ -69,13 +69,18 @@ impl Idle {
         self.is_somebody_free()
     }
 
-    /// Makes the caller the watcher, if there is none.
+    /// N1. Makes the caller, which has [announced](Self::announce) itself, the watcher, if there is none.
     pub(crate) fn start_watch(&self) -> bool {
         !self.watched.swap(true, Relaxed)
     }
 
+    /// N2. The watcher is up. After this it must look at every queue.
     pub(crate) fn end_watch(&self) {
         self.watched.store(false, Relaxed);
+        // Pairs with W3 of whoever relied on the watch, and with the fence in `glance`.
+        if !weakened("watch fence") {
+            fence(SeqCst);
+        }
     }
 
     /// P4, whether somebody searches or not.

@@ -53,6 +53,18 @@
 //! none when there is nothing to steal. Work from outside (the injector) and timers wake the watcher like anybody. So a
 //! burst of empty tasks is not shared, and what is queued behind a long poll waits for a nap's end at most.
 //!
+//! ```text
+//!   worker in doubt that rests                 watcher whose nap is over
+//!   ──────────────────────────                 ─────────────────────────
+//!   W1..W3  into the list                      N2  watch no more; fence(SeqCst)
+//!   N1  watch, if nobody does                  look at every queue; work: F1, F2
+//!   W4  look at the injector alone; park
+//! ```
+//!
+//! A worker in doubt parks although there is something to steal, which it leaves to the watcher. So it must not find one (N1)
+//! whose look is over: if N1 finds a watcher, W3 comes before N2's fence, and the watcher's F2 counts on that worker no
+//! more. A glance that is spared because somebody watches is before N2's fence as well.
+//!
 //! # Who keeps the time
 //!
 //! Running workers look at the timers, and at the [poll](crate::io) if there is one, every [`budget::LOOK_AROUND`] polls and
@@ -83,7 +95,8 @@
 //! With finitely many tasks, each of which is polled for a bounded time, every runnable task is polled within a bounded
 //! time: queues are served in order; the next slot goes first only [`budget::NEXT_SLOT_STREAK`] times in a row, and what is
 //! passed over goes to the end of the queue; the injector and the timers are looked at every [`budget::LOOK_AROUND`] polls.
-//! So a poll begins with an empty next slot. A task that it wakes last waits there for its end: nobody steals it.
+//! So a poll begins with an empty next slot. A task that it wakes last waits there for its end: nobody steals it, unless the
+//! poll is [about to block](current::about_to_block) and says so.
 //!
 //! # Shutdown
 //!

@@ -25,15 +25,19 @@ use crate::task::page::{self, Heap};
 struct Sleepers {
     idle: Idle,
     queue: AtomicUsize,
-    tokens: [AtomicBool; 2],
+    tokens: [AtomicBool; 3],
 }
 
 impl Sleepers {
     fn new() -> Arc<Sleepers> {
+        Sleepers::of(2)
+    }
+
+    fn of(workers: usize) -> Arc<Sleepers> {
         Arc::new(Sleepers {
-            idle: Idle::new(2),
+            idle: Idle::new(workers),
             queue: AtomicUsize::new(0),
-            tokens: [AtomicBool::new(false), AtomicBool::new(false)],
+            tokens: [(); 3].map(|()| AtomicBool::new(false)),
         })
     }
 
@@ -122,6 +126,62 @@ fn push_while_the_searcher_succeeds() {
     }
     pusher.join().unwrap();
     assert!(shared.tokens[1].load(Ordering::Relaxed), "a worker sleeps although there is work");
+}
+
+/// A worker in doubt rests while the watcher's nap ends, who takes one of two tasks: the other one is watched, or somebody is
+/// called. Both wait behind a long poll of a third worker.
+fn rest_in_doubt_while_the_watch_ends() {
+    let shared = Sleepers::of(4);
+    shared.queue.store(2, Ordering::Relaxed);
+    assert!(shared.idle.start_search());
+    shared.idle.announce(1, false, false);
+    assert!(shared.idle.start_watch());
+    let watcher = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            // N2.
+            shared.idle.end_watch();
+            let searching = shared.idle.retract(1) || shared.idle.start_search();
+            assert!(shared.take());
+            // F1 and F2.
+            if searching && shared.idle.end_search() && shared.queue.load(Ordering::Relaxed) != 0 {
+                shared.notify();
+            }
+        })
+    };
+    let too_early = weakened("watch after W3").then(|| shared.idle.start_watch());
+    shared.idle.announce(0, true, false);
+    // N1.
+    let watches = too_early.unwrap_or_else(|| shared.idle.start_watch());
+    watcher.join().unwrap();
+    assert!(
+        watches || shared.tokens[0].load(Ordering::Relaxed),
+        "a worker sleeps although there is work, and nobody watches"
+    );
+}
+
+/// A worker has queued something for itself, and leaves it to the watcher, whose nap ends: one of the two sees it.
+fn glance_while_the_watch_ends() {
+    let shared = Sleepers::of(3);
+    shared.idle.announce(0, false, false);
+    shared.idle.announce(1, false, false);
+    assert!(shared.idle.start_watch());
+    let busy = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            shared.queue.store(1, Ordering::Relaxed);
+            // P0.
+            if shared.idle.glance(false) {
+                shared.notify();
+            }
+        })
+    };
+    // N2.
+    shared.idle.end_watch();
+    let seen = shared.queue.load(Ordering::Relaxed) != 0;
+    busy.join().unwrap();
+    let called = shared.tokens.iter().any(|token| token.load(Ordering::Relaxed));
+    assert!(seen || called, "a worker sleeps although there is work");
 }
 
 /// The keeper is called away to a long poll while another worker goes to sleep: that one keeps the time, or is called,
@@ -231,6 +291,28 @@ fn nobody_takes_the_call_of_a_worker_in_the_poll() {
 #[should_panic(expected = "a worker that was called sleeps")]
 fn twin_that_lies_down_before_it_has_the_poll_is_caught() {
     check_without("lie down with the poll in hand", call_while_another_polls);
+}
+
+#[test]
+fn a_worker_in_doubt_relies_on_no_watcher_that_has_looked() {
+    check(rest_in_doubt_while_the_watch_ends);
+}
+
+#[test]
+#[should_panic(expected = "nobody watches")]
+fn twin_that_watches_before_it_is_listed_is_caught() {
+    check_without("watch after W3", rest_in_doubt_while_the_watch_ends);
+}
+
+#[test]
+fn what_is_left_to_the_watcher_is_seen_by_it() {
+    check(glance_while_the_watch_ends);
+}
+
+#[test]
+#[should_panic(expected = "a worker sleeps")]
+fn twin_whose_watcher_has_no_fence_is_caught() {
+    check_without("watch fence", glance_while_the_watch_ends);
 }
 
 #[test]

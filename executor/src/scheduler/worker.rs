@@ -122,6 +122,12 @@ impl Worker {
         shown
     }
 
+    /// In the middle of a poll that is about to block: whatever waits here can be taken by others.
+    pub(super) fn show_all(&self) {
+        self.show_next();
+        self.offer(false);
+    }
+
     fn is_next_empty(&self) -> bool {
         let next = self.next.take();
         let empty = next.is_none();
@@ -197,7 +203,7 @@ impl Worker {
         if (self.streak.get() < NEXT_SLOT_STREAK || self.queue.is_empty())
             && let Some(task) = self.next.take()
         {
-            self.streak.set(self.streak.get() + 1);
+            self.streak.set(self.streak.get().saturating_add(1));
             return Some((task, false));
         }
         self.streak.set(0);
@@ -322,7 +328,6 @@ impl Worker {
         }
         // There is something to steal, but it is not worth it: one naps, all others sleep.
         let nap = self.gain.nap().filter(|_| shared.has_work());
-        let watcher = nap.is_some() && shared.idle.start_watch();
         let steal = nap.is_none();
         // K1.
         let keeper = shared.idle.keep(self.index);
@@ -331,6 +336,8 @@ impl Worker {
         let duty = self.deputy.nap(shared.idle.turns(), keeper).filter(|_| shared.idle.start_deputy());
         // W1 to W3.
         shared.idle.announce(self.index, self.searching.replace(false), keeper);
+        // N1.
+        let watcher = !steal && shared.idle.start_watch();
         // W4 and K2.
         let stay = matches!(watch, Some(ParkUntil::Due))
             || self.has_work(steal)
@@ -348,6 +355,7 @@ impl Worker {
             self.gain.woken();
         }
         if watcher {
+            // N2.
             shared.idle.end_watch();
         }
         if duty.is_some() {

@@ -459,3 +459,35 @@ fn eager_calls_run_beside_busy_workers() {
         occupied.release();
     });
 }
+
+// ---- a worker that is blocked ----
+
+/// What the worker alone could take is shown to its sibling before it is blocked: it may be what the call waits for.
+#[test]
+fn a_call_that_blocks_a_worker_keeps_no_task_from_the_others() {
+    in_a_worker(2, async {
+        let (tell, told) = oneshot::channel();
+        spawn(async move { tell.send(7) }).detach();
+        assert_eq!(run_eagerly(told), Ok(7));
+
+        let (probe, watch) = Probe::returning((), [Step::Wait]);
+        let (tell, told) = oneshot::channel();
+        spawn(async move {
+            probe.await;
+            tell.send(8)
+        })
+        .detach();
+        while watch.polls() == 0 {
+            yield_now().await;
+        }
+        watch.wake();
+        assert_eq!(run_eagerly(told), Ok(8));
+
+        let task = spawn(async {});
+        run_eagerly(async {
+            while !task.is_finished() {
+                sleep(SHORT).await;
+            }
+        });
+    });
+}
