@@ -11,7 +11,7 @@ use crate::layer::Surroundings;
 use crate::var::ContextVar;
 use crate::with_context::WithContext;
 
-pub use crate::join::{Either, join, join_all, select};
+pub use crate::join::{Either, JoinAll, join, join_all, select};
 #[doc(hidden)]
 pub use crate::join::{join3, join4, join5, join6, join7, join8};
 

@@ -4,6 +4,7 @@
 //! after their next poll. That is what "awaiting shares" means, and rarely what is meant by branches.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,7 +109,7 @@ join_functions! {
     join8(a: A, b: B, c: C, d: D, e: E, f: F, g: G, h: H);
 }
 
-/// Awaits two to eight futures together, each [isolated](crate::ContextFutureExt::isolated), polled in the order
+/// Awaits one to eight futures together, each [isolated](crate::ContextFutureExt::isolated), polled in the order
 /// written; the value is the tuple of their outputs.
 ///
 /// ```
@@ -124,6 +125,9 @@ join_functions! {
 /// ```
 #[macro_export]
 macro_rules! join {
+    ($a:expr $(,)?) => {
+        ($crate::ContextFutureExt::isolated($a).await,)
+    };
     ($a:expr, $b:expr $(,)?) => {
         $crate::future::join($a, $b).await
     };
@@ -186,41 +190,62 @@ pub async fn select<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Ou
 /// assert!(!TENANT.is_set());
 /// # });
 /// ```
-pub fn join_all<I>(futures: I) -> impl Future<Output = Vec<<I::Item as Future>::Output>> + use<I>
+pub fn join_all<I>(futures: I) -> JoinAll<I::Item>
 where
     I: IntoIterator,
     I::Item: Future,
 {
-    // At the call, not at the first poll: an iterator that makes its futures may look at the context.
-    let branches: Vec<_> = futures.into_iter().map(|future| Box::pin(Branch::new(future))).collect();
-    join_branches(branches)
-}
-
-async fn join_branches<F: Future>(branches: Vec<Pin<Box<Branch<F>>>>) -> Vec<F::Output> {
     let caller = Arc::new(Caller::default());
-    let mut branches: Vec<_> = branches
+    // At the call, not at the first poll: an iterator that makes its futures may look at the context.
+    let branches: Vec<_> = futures
         .into_iter()
-        .map(|branch| {
+        .map(|future| {
             let bell = Arc::new(Bell { rung: AtomicBool::new(true), caller: Arc::clone(&caller) });
-            (Waker::from(Arc::clone(&bell)), bell, branch)
+            (Waker::from(Arc::clone(&bell)), bell, Box::pin(Branch::new(future)))
         })
         .collect();
-    let mut left = branches.len();
-    poll_fn(|cx| {
+    JoinAll { left: branches.len(), branches, caller }
+}
+
+/// A branch, what it wakes, and whether it has.
+type Belled<F> = (Waker, Arc<Bell>, Pin<Box<Branch<F>>>);
+
+/// Waits for many futures; made by [`join_all`]. It has a name of its own, and not the iterator's type in it, so that it may
+/// be awaited in a spawned task also if the iterator borrows.
+#[must_use = "futures do nothing unless they are polled"]
+pub struct JoinAll<F: Future> {
+    caller: Arc<Caller>,
+    branches: Vec<Belled<F>>,
+    left: usize,
+}
+
+impl<F: Future> Future for JoinAll<F> {
+    type Output = Vec<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<F::Output>> {
+        let JoinAll { caller, branches, left } = &mut *self;
         // First the new waker, then the bells: whoever rings after its bell was looked at finds the waker.
         caller.register(cx.waker());
-        for (waker, bell, branch) in &mut branches {
+        for (waker, bell, branch) in &mut *branches {
             // Pairs with the release in `ring`: what the waker did before is seen by the poll.
             if bell.rung.swap(false, Ordering::Acquire)
                 && branch.as_mut().poll_running(&mut Context::from_waker(waker)) == Some(true)
             {
-                left -= 1;
+                *left -= 1;
             }
         }
-        if left == 0 { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    branches.iter_mut().map(|(_, _, branch)| branch.as_mut().take()).collect()
+        if *left != 0 {
+            return Poll::Pending;
+        }
+        let mut branches = std::mem::take(branches);
+        Poll::Ready(branches.iter_mut().map(|(_, _, branch)| branch.as_mut().take()).collect())
+    }
+}
+
+impl<F: Future> fmt::Debug for JoinAll<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinAll").field("left", &self.left).finish_non_exhaustive()
+    }
 }
 
 /// Whoever awaits a `join_all`.

@@ -27,6 +27,10 @@ pub struct Token<T> {
     guard: Option<GuardKey>,
 }
 
+// The previous value is given back or dropped, never looked at.
+impl<T> std::panic::UnwindSafe for Token<T> {}
+impl<T> std::panic::RefUnwindSafe for Token<T> {}
+
 /// A token without what it has to give.
 pub(crate) struct Parts<T> {
     id: Id,

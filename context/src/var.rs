@@ -362,7 +362,8 @@ impl<T: Send + Sync + 'static> fmt::Debug for ContextVar<T> {
 ///     pub static PRECISION: u32 = 28;
 ///     /// A policy: `Always`, `Never` or `Derive(function)`.
 ///     static TRANSACTION: u64, inherit = Never;
-///     /// All options, in any order. `debug = Debug` uses the type's own implementation; a function works as well.
+///     /// All options, in any order. `debug = Debug` uses the type's own implementation; a function works as
+///     /// well, also for a type that has none.
 ///     static SPAN: Span, inherit = Derive(Span::child), on_change = mirror, debug = Debug;
 /// }
 ///
@@ -427,9 +428,14 @@ macro_rules! __var_option {
         $options.on_change = ::core::option::Option::Some($value)
     };
     ($options:ident, $type:ty, debug, $value:expr) => {{
-        #[allow(non_upper_case_globals, dead_code)]
-        const Debug: fn(&$type, &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result =
-            <$type as ::core::fmt::Debug>::fmt;
+        // Asks for the type's implementation only where it is named.
+        #[allow(non_snake_case, dead_code)]
+        fn Debug<T: ::core::fmt::Debug>(
+            value: &T,
+            f: &mut ::core::fmt::Formatter<'_>,
+        ) -> ::core::fmt::Result {
+            ::core::fmt::Debug::fmt(value, f)
+        }
         $options.debug = ::core::option::Option::Some($value)
     }};
 }

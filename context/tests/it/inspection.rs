@@ -25,6 +25,7 @@ context_var! {
     static POINT: Point, debug = Debug;
     static WORD: String, debug = shout;
     static PLAIN: u32;
+    static VEILED: Secret, debug = |_, f| f.write_str("veiled");
     static DEFAULTED: u32 = 3, debug = Debug;
 }
 
@@ -197,4 +198,13 @@ fn the_fields_of_a_point_are_read() {
     let context = Context::empty().with(&POINT, Point { x: 3, y: 4 });
     let point = context.get(&POINT).unwrap();
     assert_eq!((point.x, point.y), (3, 4));
+}
+
+#[test]
+fn a_type_without_debug_may_be_shown_by_a_closure() {
+    on_a_fresh_thread(|| {
+        VEILED.set(Secret("veil"));
+        let shown = format!("{:?}", Context::current());
+        assert!(shown.contains("veiled") && !shown.contains("veil\""), "{shown}");
+    });
 }

@@ -315,3 +315,30 @@ fn the_macro_joins_more_than_two() {
         });
     });
 }
+
+/// As `spawn` asks for it.
+fn sendable<F: Future + Send + 'static>(future: F) -> F {
+    future
+}
+
+#[test]
+fn a_task_may_join_what_borrows_from_it() {
+    async fn length(text: &str) -> usize {
+        yield_once().await;
+        text.len()
+    }
+    let joined = sendable(async {
+        let texts = [String::from("one"), String::from("three")];
+        let by_function = join_all(texts.iter().map(|text| length(text))).await;
+        let by_block = join_all(texts.iter().map(async |text| text.len())).await;
+        (by_function, by_block)
+    });
+    assert_eq!(block_on(joined), (vec![3, 5], vec![3, 5]));
+    assert_eq!(block_on(async { heirloom_context::join!(keeps_one()) }), (Some(2),));
+}
+
+async fn keeps_one() -> Option<u32> {
+    LEVEL.set(2);
+    yield_once().await;
+    LEVEL.get()
+}
