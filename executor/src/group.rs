@@ -35,6 +35,7 @@ mod tests;
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -63,40 +64,6 @@ use crate::{AbortHandle, CancelReason, JoinError};
 /// Dropping a group, or the future of `scope` or `join`, cancels the children **without waiting for them**, since a drop
 /// cannot wait: they end soon after, each in its own context. So does a limit around a group, when its time is up. Where
 /// the end matters, let the group return: abort what takes too long, or fail.
-///
-/// # Errors with a lifetime
-///
-/// Inside a task, a scope whose error type has a lifetime in it does not compile, not even if that is `'static`:
-/// *"implementation of `AsyncFnOnce` is not general enough"*. That is a limitation of the compiler, which forgets lifetimes
-/// when it checks that the task's future is `Send` ([rust-lang/rust#110338]). It takes every type without a lifetime,
-/// so give the error a type of its own, or do without the scope:
-///
-/// ```
-/// use heirloom::{TaskGroup, spawn};
-///
-/// #[derive(Debug)]
-/// struct Refused(&'static str); // where `&'static str` would not compile
-///
-/// # heirloom::block_on(async {
-/// let scoped = spawn(async {
-///     TaskGroup::<Refused>::scope(async |group| {
-///         group.spawn(async { Err(Refused("no such host")) });
-///         Ok(())
-///     })
-///     .await
-/// });
-/// assert!(scoped.await.unwrap().is_err());
-///
-/// let unscoped = spawn(async {
-///     let group = TaskGroup::<&'static str>::new();
-///     group.spawn(async { Err("no such host") });
-///     group.join().await
-/// });
-/// assert!(unscoped.await.unwrap().is_err());
-/// # });
-/// ```
-///
-/// [rust-lang/rust#110338]: https://github.com/rust-lang/rust/issues/110338
 ///
 /// # Examples
 ///
@@ -137,12 +104,14 @@ use crate::{AbortHandle, CancelReason, JoinError};
 #[must_use = "dropping a group cancels its tasks"]
 pub struct TaskGroup<E, T = ()> {
     shared: Arc<Shared<E, T>>,
+    /// Else somebody else does, in whose scope this is.
+    ends_it: bool,
 }
 
 impl<E, T> TaskGroup<E, T> {
     /// An empty group.
     pub fn new() -> Self {
-        TaskGroup { shared: Shared::new() }
+        TaskGroup { shared: Shared::new(), ends_it: true }
     }
 
     /// Runs `body` with a new group, waits for all children, and returns what the body did. The body's results that it
@@ -171,15 +140,17 @@ impl<E, T> TaskGroup<E, T> {
     /// assert!(matches!(outcome, Err(GroupError::Failed(reason)) if reason == "changed my mind"));
     /// # });
     /// ```
-    pub async fn scope<R>(
-        body: impl AsyncFnOnce(&TaskGroup<E, T>) -> Result<R, E>,
-    ) -> Result<R, GroupError<E>> {
+    pub async fn scope<R, F>(body: impl FnOnce(GroupScope<E, T>) -> F) -> Result<R, GroupError<E>>
+    where
+        F: Future<Output = Result<R, E>>,
+    {
         let group = TaskGroup::new();
         let shared = &*group.shared;
+        let scope = GroupScope { group: TaskGroup { shared: Arc::clone(&group.shared), ends_it: false } };
         let mut waiter = shared.waiter();
         let mut panicked = None;
         let ended = {
-            let mut body = pin!(Some(body(&group)));
+            let mut body = pin!(Some(body(scope)));
             let ended = poll_fn(|cx| {
                 shared.drive(&mut waiter, cx);
                 if shared.has_stopped() {
@@ -389,13 +360,61 @@ impl<E, T> Default for TaskGroup<E, T> {
 
 impl<E, T> Drop for TaskGroup<E, T> {
     fn drop(&mut self) {
-        self.shared.close();
+        if self.ends_it {
+            self.shared.close();
+        }
     }
 }
 
 impl<E, T> fmt::Debug for TaskGroup<E, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shared.debug("TaskGroup", f)
+    }
+}
+
+/// The group of a [`TaskGroup::scope`], for its body: all that a group can do, but to be joined, which the scope does.
+///
+/// Its own, rather than borrowed: a closure that takes a reference of any lifetime is one of whose future the compiler cannot
+/// tell that it is `Send` if there is a lifetime in the group's types ([rust-lang/rust#110338]), be it that of a
+/// `Box<dyn Error>`.
+///
+/// Where it is kept longer than the scope, it is like a [`GroupHandle`]: what is spawned is cancelled at once.
+///
+/// [rust-lang/rust#110338]: https://github.com/rust-lang/rust/issues/110338
+///
+/// ```
+/// use std::error::Error;
+/// use heirloom::{GroupScope, TaskGroup, spawn};
+///
+/// type Anything = Box<dyn Error + Send + Sync>;
+///
+/// fn fan_out(group: &TaskGroup<Anything>) {
+///     group.spawn(async { Ok("42".parse().map(|_: u32| ())?) });
+/// }
+///
+/// # heirloom::block_on(async {
+/// let task = spawn(TaskGroup::<Anything>::scope(async |group: GroupScope<_, _>| {
+///     fan_out(&group);
+///     Ok(())
+/// }));
+/// assert!(task.await.unwrap().is_ok());
+/// # });
+/// ```
+pub struct GroupScope<E, T = ()> {
+    group: TaskGroup<E, T>,
+}
+
+impl<E, T> Deref for GroupScope<E, T> {
+    type Target = TaskGroup<E, T>;
+
+    fn deref(&self) -> &TaskGroup<E, T> {
+        &self.group
+    }
+}
+
+impl<E, T> fmt::Debug for GroupScope<E, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.group.shared.debug("GroupScope", f)
     }
 }
 

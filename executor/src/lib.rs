@@ -58,8 +58,8 @@
 //!
 //! # What cannot happen here, and what can
 //!
-//! A task that was woken waits for the end of the poll that its worker has begun, even if other workers are idle: a poll
-//! that blocks delays it. Use [`spawn_blocking`] for what blocks.
+//! The task that was woken or spawned last waits for the end of the poll that its worker has begun, even if other workers are
+//! idle: a poll that blocks delays it. Use [`spawn_blocking`] for what blocks.
 //!
 //! Forking the process is not supported while a runtime exists, except to call `exec`: the child has none of the
 //! threads.
@@ -98,7 +98,7 @@ pub use bridge::hyper;
 pub use builder::{Builder, PanicPolicy};
 pub use cancel::{CancelToken, Cancelled, DropGuard};
 pub use eager::{WouldSuspend, is_eager, run_eagerly, try_run_eagerly};
-pub use group::{GroupError, GroupHandle, Results, TaskGroup};
+pub use group::{GroupError, GroupHandle, GroupScope, Results, TaskGroup};
 pub use handle::Handle;
 pub use heirloom_context::{
     Context, ContextFutureExt, ContextIteratorExt, ContextStreamExt, ContextVar, context_var,

@@ -457,3 +457,56 @@ fn a_scope_waits_for_its_children_also_when_a_destructor_panics() {
         assert_eq!((error.panic_message(), ended.load(Ordering::SeqCst)), (Some(SCRIPTED), 2));
     });
 }
+
+#[test]
+fn a_scope_in_a_task_may_have_types_with_lifetimes() {
+    type Anything = Box<dyn std::error::Error + Send + Sync>;
+    in_a_worker(2, async {
+        let failed = spawn(async {
+            TaskGroup::<Anything>::scope(async |group| {
+                group.spawn(async { Ok("x".parse().map(|_: u32| ())?) });
+                Ok(())
+            })
+            .await
+        });
+        assert!(matches!(failed.await.unwrap(), Err(GroupError::Failed(_))));
+        let text = String::from("three");
+        let lengths = spawn(async move {
+            let texts = [&text[..], "four"];
+            TaskGroup::<&'static str, Box<dyn Fn() -> usize + Send>>::scope(async |group| {
+                for text in &texts {
+                    let length = text.len();
+                    group.spawn(async move { Ok(Box::new(move || length) as _) });
+                }
+                let mut sum = 0;
+                while let Some(length) = group.next().await {
+                    sum += length();
+                }
+                Ok(sum)
+            })
+            .await
+        });
+        assert_eq!(lengths.await.unwrap().unwrap(), 9);
+    });
+}
+
+#[test]
+fn what_is_kept_of_a_scope_spawns_nothing_more() {
+    in_a_worker(1, async {
+        let kept = TaskGroup::<()>::scope(async |group| {
+            group.spawn(async { Ok(()) });
+            Ok(group)
+        });
+        let kept = kept.await.unwrap();
+        let (probe, watch) = Probe::new([Step::Wait]);
+        let child = kept.spawn(async move {
+            probe.await;
+            Ok(())
+        });
+        while !child.is_finished() {
+            yield_now().await;
+        }
+        watch.assert_counts(0, 1);
+        assert_eq!(kept.next().await, None);
+    });
+}
