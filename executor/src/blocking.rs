@@ -146,6 +146,11 @@ impl Pool {
         state.queue.is_empty() && state.idle == state.threads && state.called == 0
     }
 
+    /// Most threads.
+    pub(crate) fn cap(&self) -> usize {
+        self.cap
+    }
+
     /// Threads, and closures that wait for one.
     pub(crate) fn load(&self) -> (usize, usize) {
         let state = self.lock();

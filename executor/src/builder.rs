@@ -172,20 +172,33 @@ impl Builder {
         let wrong = |message| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         match workers {
             0 => wrong("a runtime needs at least one worker; leave `workers` out for one per processor"),
-            1..=32_768 => Ok(workers),
+            1..=MOST_WORKERS => Ok(workers),
             _ => wrong("a runtime has at most 32,768 workers"),
         }
     }
 }
 
 fn default_workers() -> io::Result<usize> {
-    match std::env::var("HEIRLOOM_WORKERS") {
-        Ok(text) => text.trim().parse().map_err(|_| {
-            let message = format!("HEIRLOOM_WORKERS must be a number of workers, not `{text}`");
-            io::Error::new(io::ErrorKind::InvalidInput, message)
-        }),
-        Err(_) => Ok(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
+    workers_by(&std::env::var("HEIRLOOM_WORKERS").unwrap_or_default())
+}
+
+/// As `HEIRLOOM_WORKERS` says; empty, it says nothing.
+fn workers_by(text: &str) -> io::Result<usize> {
+    if text.trim().is_empty() {
+        return Ok(processors());
     }
+    text.trim().parse().ok().filter(|workers| (1..=MOST_WORKERS).contains(workers)).ok_or_else(|| {
+        let message =
+            format!("HEIRLOOM_WORKERS must be a number of workers, 1 to {MOST_WORKERS}, not `{text}`");
+        io::Error::new(io::ErrorKind::InvalidInput, message)
+    })
+}
+
+const MOST_WORKERS: usize = 32_768;
+
+/// The processors that this process may use.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 impl fmt::Debug for Builder {
@@ -197,5 +210,23 @@ impl fmt::Debug for Builder {
             .field("max_blocking_threads", &self.max_blocking_threads)
             .field("on_panic", &self.on_panic)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_that_says_nothing_or_nonsense_is_told_apart() {
+        for nothing in ["", "  "] {
+            assert_eq!(workers_by(nothing).unwrap(), processors());
+        }
+        assert_eq!(workers_by(" 3 ").unwrap(), 3);
+        for nonsense in ["0", "-1", "abc", "1.5", "32769"] {
+            let error = workers_by(nonsense).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().starts_with("HEIRLOOM_WORKERS must be a number of workers"), "{error}");
+        }
     }
 }

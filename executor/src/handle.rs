@@ -6,6 +6,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
@@ -14,7 +15,7 @@ use heirloom_context::raw::Live;
 use crate::blocking::{Blocking, Call};
 use crate::join_handle::{AbortHandle, JoinHandle};
 use crate::parked;
-use crate::runtime::runtime_outside;
+use crate::runtime::{ShutdownReport, runtime_outside, shut_down};
 use crate::scheduler::current;
 use crate::scheduler::shared::{Shared, Workers, launch};
 use crate::stats::{Stats, TaskDump, WorkerStats};
@@ -118,6 +119,31 @@ impl Handle {
         launch_blocking(&self.shared, f, parts(Location::caller(), Context::inherited()))
     }
 
+    /// Ends the runtime: nothing further is accepted; for as long as `limit` the tasks that there are may finish; what is
+    /// still alive then is cancelled, and reported. Of a runtime that has ended, nothing is.
+    ///
+    /// The limit bounds the waiting for tasks to finish and for blocking closures. It does not bound a poll: one that is
+    /// in progress when everything is cancelled is waited for, however long it takes, since no thread can be ended from
+    /// outside. So a task that blocks its worker holds the shutdown up, and so does a destructor that blocks. Whoever
+    /// must not wait for that calls this on a thread of its own, or puts what blocks where it belongs, into
+    /// [`spawn_blocking`](crate::spawn_blocking()).
+    ///
+    /// Called by a task, of whatever runtime, or by a blocking closure of this one, it gives nobody time to finish, for it
+    /// would wait for itself, or for others who may wait for it; called by a task it does not wait for polls either.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = heirloom::Runtime::new()?;
+    /// let handle = runtime.handle().clone();
+    /// assert!(handle.shutdown(Duration::from_secs(1)).is_clean());
+    /// assert!(runtime.block_on(handle.spawn(async {})).unwrap_err().is_cancelled());
+    /// # Ok(()) }
+    /// ```
+    pub fn shutdown(&self, limit: Duration) -> ShutdownReport {
+        shut_down(&self.shared, limit)
+    }
+
     /// What the runtime is doing.
     ///
     /// ```
@@ -141,6 +167,7 @@ impl Handle {
             timers: shared.timers.len(),
             injected: shared.injector.len(),
             blocking_threads,
+            max_blocking_threads: shared.blocking.cap(),
             blocking_queued,
             workers: shared.remotes.iter().map(worker).collect(),
         }

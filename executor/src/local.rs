@@ -16,7 +16,8 @@ use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
 
 use crate::handle::parts;
 use crate::join_handle::{CancelReason, JoinHandle};
-use crate::scheduler::inline;
+use crate::scheduler::shared::Workers;
+use crate::scheduler::{current, inline};
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
 use crate::task::harness::quietly;
@@ -33,6 +34,13 @@ const BATCH: usize = 61;
 ///
 /// The rules are those of other tasks: [`spawn_local`](Self::spawn_local) inherits, dropping a handle cancels. Dropping
 /// the set cancels all its tasks, here and now.
+///
+/// The tasks are the set's: no runtime counts them in its [`stats`](crate::Runtime::stats), lists them, or ends them. But what a
+/// runtime does around its own tasks ([ambient states](crate::Builder::ambient), [hooks](crate::Builder::hooks),
+/// the [panic policy](crate::Builder::on_panic)) it does around those that are spawned, and run, in its `block_on` or in a
+/// task of it.
+///
+/// A set is no future: it is run by [`run_until`](Self::run_until) or [`block_on`](Self::block_on).
 ///
 /// ```
 /// use std::rc::Rc;
@@ -52,6 +60,10 @@ pub struct LocalSet {
     /// Its tasks are this thread's.
     not_send: PhantomData<*const ()>,
 }
+
+// Whatever panics inside a set is caught there; it sees no half-done state.
+impl std::panic::UnwindSafe for LocalSet {}
+impl std::panic::RefUnwindSafe for LocalSet {}
 
 struct Shared {
     queue: Mutex<Queue>,
@@ -108,6 +120,15 @@ impl Schedule for Local {
         wakers.into_iter().for_each(|waker| quietly(|| waker.wake()));
     }
 
+    /// The policy is that of the runtime in which the set is run.
+    fn panicked(_: &Shared) {
+        current::with_runtime(|runtime| {
+            if let Some(runtime) = runtime {
+                Workers::panicked(runtime);
+            }
+        });
+    }
+
     unsafe fn free(task: NonNull<Header>) {
         // SAFETY: says the caller. The set is current while it is borrowed by `run_until` further up on this thread.
         unsafe {
@@ -152,6 +173,16 @@ impl LocalSet {
     where
         F: Future + 'static,
     {
+        let runtime = current::with_runtime(|runtime| runtime.filter(|it| it.accompanies()).cloned());
+        let Some(runtime) = runtime else { return self.begin(future, parts, |_| {}) };
+        let (accompanied, spawned) = runtime.accompany(future, &parts);
+        self.begin(accompanied, parts, spawned)
+    }
+
+    fn begin<F>(&self, future: F, parts: Parts, spawned: impl FnOnce(&Header)) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+    {
         let owner = self.owner.as_ref().expect("taken by the drop only");
         let begin = parts.begin;
         // SAFETY: a slot of this class, from this set's heap. The set stays on this thread, and runs, cancels and shuts
@@ -162,6 +193,7 @@ impl LocalSet {
             let slot = self.shared.heap.take(owner, cell::class::<F>(), &self.shared);
             cell::spawn::<F, Local>(slot, future, parts)
         };
+        spawned(runnable.header());
         if begin == Begin::Queued {
             Local::launch(&self.shared, runnable);
         } else {

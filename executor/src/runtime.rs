@@ -5,20 +5,22 @@ use std::future::Future;
 use std::io;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle as Thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Worker as Queue};
 use crossbeam_utils::CachePadded;
+use futures_task::{FutureObj, Spawn, SpawnError};
+use heirloom_context::Context;
 
 use crate::blocking::Pool;
-use crate::builder::Builder;
+use crate::builder::{Builder, processors};
 use crate::eager;
 use crate::handle::Handle;
 #[cfg(feature = "net")]
 use crate::io::driver::Slot;
-use crate::join_handle::{CancelReason, JoinHandle};
+use crate::join_handle::{AbortHandle, CancelReason, JoinHandle};
 use crate::scheduler::current;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::parker::Parker;
@@ -48,7 +50,6 @@ use crate::time::{Clock, Timers};
 /// ```
 pub struct Runtime {
     handle: Handle,
-    threads: Vec<Thread<()>>,
 }
 
 // As for its handle.
@@ -79,13 +80,13 @@ impl Runtime {
         };
         let parts: Vec<_> = (0..count).map(|_| (Queue::new_fifo(), Parker::new())).collect();
         let shared = share(&builder, threads.clone(), &parts);
-        let mut runtime =
-            Runtime { handle: Handle::new(Arc::clone(&shared)), threads: Vec::with_capacity(count) };
+        let runtime = Runtime { handle: Handle::new(Arc::clone(&shared)) };
         for (index, (queue, parker)) in parts.into_iter().enumerate() {
             let worker_shared = Arc::clone(&shared);
             // An error drops `runtime`, which stops the threads that were started.
             let body = move || Worker::new(index, worker_shared, queue, parker).run();
-            runtime.threads.push(threads.start(&format!("worker-{index}"), body)?);
+            let thread = threads.start(&format!("worker-{index}"), body)?;
+            threads_of(&shared).push(thread);
         }
         Ok(runtime)
     }
@@ -112,6 +113,26 @@ impl Runtime {
         F::Output: Send + 'static,
     {
         self.handle.spawn(future)
+    }
+
+    /// Spawns a task on this runtime in an explicit context; see [`spawn_in`](crate::spawn_in).
+    #[track_caller]
+    pub fn spawn_in<F>(&self, context: Context, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle.spawn_in(context, future)
+    }
+
+    /// Spawns a task on this runtime that belongs to nobody; see [`spawn_background`](crate::spawn_background).
+    #[track_caller]
+    pub fn spawn_background<F>(&self, future: F) -> AbortHandle
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle.spawn_background(future)
     }
 
     /// Runs a blocking closure on this runtime's pool; see [`spawn_blocking`](crate::spawn_blocking).
@@ -143,17 +164,7 @@ impl Runtime {
         self.handle.wait_until_idle();
     }
 
-    /// Ends the runtime: nothing further is accepted; for as long as `limit` the tasks that there are may finish; what is
-    /// still alive then is cancelled, and reported.
-    ///
-    /// The limit bounds the waiting for tasks to finish and for blocking closures. It does not bound a poll: one that is
-    /// in progress when everything is cancelled is waited for, however long it takes, since no thread can be ended from
-    /// outside. So a task that blocks its worker holds the shutdown up, and so does a destructor that blocks. Whoever
-    /// must not wait for that calls this on a thread of its own, or puts what blocks where it belongs, into
-    /// [`spawn_blocking`](crate::spawn_blocking()).
-    ///
-    /// Called by a task, of whatever runtime, or by a blocking closure of this one, it gives nobody time to finish, for it
-    /// would wait for itself, or for others who may wait for it; called by a task it does not wait for polls either.
+    /// Ends the runtime; see [`Handle::shutdown`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -164,69 +175,77 @@ impl Runtime {
     /// assert_eq!(report.cancelled().len(), 1);
     /// # Ok(()) }
     /// ```
-    pub fn shutdown(mut self, limit: Duration) -> ShutdownReport {
-        let shared = Arc::clone(self.handle.shared());
-        // S1.
-        shared.closing.store(true, SeqCst);
-        let deadline = Instant::now().checked_add(limit);
-        let mut rested = false;
-        // A task or closure that waits for the rest waits for itself.
-        let inside = current::is_inside(&shared);
-        if !inside {
-            rested = shared.bell.wait(deadline, || shared.task_count() == 0);
-        }
-        let alive = if rested { Vec::new() } else { shared.tasks() };
-        self.end();
-        shared.blocking.close(if inside { None } else { deadline });
-        let (cancelled, still_running): (Vec<_>, Vec<_>) =
-            alive.into_iter().partition(|task| task.header().state.is_done());
-        ShutdownReport { cancelled: names(&cancelled), still_running: names(&still_running) }
+    pub fn shutdown(self, limit: Duration) -> ShutdownReport {
+        self.handle.shutdown(limit)
     }
+}
 
-    /// S1 to S4.
-    fn end(&mut self) {
-        let shared = Arc::clone(self.handle.shared());
-        shared.closing.store(true, SeqCst);
-        let own = current::is_worker();
-        // S2. What destructors spawn is refused, like everything that is spawned from now on.
-        {
-            let _entered = current::enter(&shared);
-            // Pairs with the fence in `launch`, by threads outside.
-            fence(SeqCst);
-            for task in shared.tasks() {
-                task.shut_down(CancelReason::Shutdown);
-            }
-        }
-        // S3, S4.
-        shared.closed.store(true, SeqCst);
-        shared.drain();
-        for worker in 0..shared.remotes.len() {
-            shared.unpark(worker);
-        }
-        shared.timers.close();
-        #[cfg(feature = "net")]
-        {
-            // Pairs with the fence in `Shared::driver`.
-            fence(SeqCst);
-            if let Some(driver) = shared.io.get() {
-                driver.end();
-            }
-        }
-        shared.blocking.close(None);
-        for thread in self.threads.drain(..) {
-            // A task that ends its own runtime must not wait for itself, nor for others who may wait for it.
-            if !own {
-                // A worker catches everything; a panic would be a bug that was reported by the panic hook.
-                let _ = thread.join();
-            }
-        }
-        // What workers that had polls in progress have woken meanwhile.
-        shared.drain();
-        for heap in &shared.heaps[shared.remotes.len()..] {
-            // SAFETY: nobody owns it but whoever has its lock, and `shared` keeps it.
-            unsafe { heap.orphan(None) }
+/// What [`Handle::shutdown`] does.
+pub(crate) fn shut_down(shared: &Arc<Shared>, limit: Duration) -> ShutdownReport {
+    // S1.
+    shared.closing.store(true, SeqCst);
+    let deadline = Instant::now().checked_add(limit);
+    let mut rested = false;
+    // A task or closure that waits for the rest waits for itself.
+    let inside = current::is_inside(shared);
+    if !inside {
+        rested = shared.bell.wait(deadline, || shared.task_count() == 0);
+    }
+    let alive = if rested { Vec::new() } else { shared.tasks() };
+    end(shared);
+    shared.blocking.close(if inside { None } else { deadline });
+    let (cancelled, still_running): (Vec<_>, Vec<_>) =
+        alive.into_iter().partition(|task| task.header().state.is_done());
+    ShutdownReport { cancelled: names(&cancelled), still_running: names(&still_running) }
+}
+
+/// S1 to S4. Again, it does nothing but wait for the workers.
+fn end(shared: &Arc<Shared>) {
+    shared.closing.store(true, SeqCst);
+    let own = current::is_worker();
+    // S2. What destructors spawn is refused, like everything that is spawned from now on.
+    {
+        let _entered = current::enter(shared);
+        // Pairs with the fence in `launch`, by threads outside.
+        fence(SeqCst);
+        for task in shared.tasks() {
+            task.shut_down(CancelReason::Shutdown);
         }
     }
+    // S3, S4.
+    shared.closed.store(true, SeqCst);
+    shared.drain();
+    for worker in 0..shared.remotes.len() {
+        shared.unpark(worker);
+    }
+    shared.timers.close();
+    #[cfg(feature = "net")]
+    {
+        // Pairs with the fence in `Shared::driver`.
+        fence(SeqCst);
+        if let Some(driver) = shared.io.get() {
+            driver.end();
+        }
+    }
+    shared.blocking.close(None);
+    // A task that ends its own runtime must not wait for itself, nor for others who may wait for it.
+    if !own {
+        // Under the lock, so that of several who end it all wait.
+        for thread in threads_of(shared).drain(..) {
+            // A worker catches everything; a panic would be a bug that was reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+    // What workers that had polls in progress have woken meanwhile.
+    shared.drain();
+    for heap in &shared.heaps[shared.remotes.len()..] {
+        // SAFETY: nobody owns it but whoever has its lock, and `shared` keeps it.
+        unsafe { heap.orphan(None) }
+    }
+}
+
+fn threads_of(shared: &Shared) -> MutexGuard<'_, Vec<Thread<()>>> {
+    shared.threads.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn share(
@@ -263,6 +282,7 @@ fn share(
             search: builder.search,
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            threads: Mutex::default(),
             bell: Bell::default(),
         }
     })
@@ -278,7 +298,18 @@ fn names(tasks: &[TaskRef]) -> Vec<String> {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        self.end();
+        end(self.handle.shared());
+    }
+}
+
+/// For generic code, as its [handle](Handle) does it.
+impl Spawn for Runtime {
+    fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), SpawnError> {
+        self.handle.spawn_obj(future)
+    }
+
+    fn status(&self) -> Result<(), SpawnError> {
+        self.handle.status()
     }
 }
 
@@ -323,7 +354,10 @@ pub(crate) fn default_runtime() -> &'static Handle {
         // spawned on it resolves as cancelled.
         let mut builder = Builder::new();
         loop {
-            let workers = builder.worker_count().unwrap_or(1);
+            let workers = builder.worker_count().unwrap_or_else(|error| {
+                eprintln!("heirloom: the default runtime has a worker per processor: {error}");
+                processors()
+            });
             match builder.clone().workers(workers).build() {
                 Ok(runtime) => return runtime,
                 Err(_) if workers > 1 => builder = builder.workers(workers / 2),
@@ -359,13 +393,13 @@ pub(crate) fn default_timers() -> Arc<Timers> {
 impl Runtime {
     /// One that refuses everything.
     fn without_workers() -> Runtime {
-        let mut runtime = Runtime::without_threads();
-        runtime.end();
+        let runtime = Runtime::without_threads();
+        end(runtime.handle.shared());
         runtime
     }
 
     fn without_threads() -> Runtime {
         let threads = Threads { name: String::new(), stack_size: None, on_start: None, on_stop: None };
-        Runtime { handle: Handle::new(share(&Builder::new(), threads, &[])), threads: Vec::new() }
+        Runtime { handle: Handle::new(share(&Builder::new(), threads, &[])) }
     }
 }

@@ -18,6 +18,8 @@ pub struct Stats {
     pub injected: usize,
     /// Threads of the blocking pool.
     pub blocking_threads: usize,
+    /// Most threads of the blocking pool; see [`Builder::max_blocking_threads`](crate::Builder::max_blocking_threads).
+    pub max_blocking_threads: usize,
     /// Blocking closures that wait for a thread.
     pub blocking_queued: usize,
     /// Of each worker.

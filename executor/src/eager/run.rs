@@ -56,6 +56,10 @@ use crate::time;
 ///   [`spawn_background`](crate::spawn_background);
 /// * a branch of `join!` or `select!` that blocks, in a `sleep` or on a socket, until another branch does something.
 ///
+/// A child that is run here cannot be ended from elsewhere before it is woken: not by aborting its group, nor by the end of
+/// its runtime, which waits for it as for any poll. A limit ends it in time, if it stands around the spawn *and* the await
+/// (`wait_for(async { spawn(f).await }, d)`): in `wait_for(spawn(f), d)` the child has ended before the limit begins.
+///
 /// On a worker, what has been spawned and woken there is shown to its siblings before the thread is blocked. A runtime with one
 /// worker has none: there, whatever must run on it for the call to go on never does.
 ///

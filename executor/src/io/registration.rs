@@ -136,6 +136,10 @@ impl<S: Blocks> Registration<S> {
         wanted: usize,
         mut operation: impl FnMut(&S) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        if wanted == 0 {
+            // There is nothing to wait for.
+            return Poll::Ready(Ok(0));
+        }
         if eager::is_eager()
             && let Some(result) = self.poll_eagerly(cx, S::leaf(direction), direction, &mut operation)
         {

@@ -86,6 +86,8 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     /// S3, S4: no further work.
     pub(crate) closed: AtomicBool,
+    /// The workers, for whoever ends the runtime.
+    pub(crate) threads: StdMutex<Vec<std::thread::JoinHandle<()>>>,
     /// Where `wait_until_idle` and `shutdown` wait.
     pub(crate) bell: Bell,
 }
@@ -198,6 +200,30 @@ impl Shared {
             driver.end();
         }
         Ok(driver)
+    }
+
+    /// Whether its tasks are [accompanied](Self::accompany).
+    #[inline]
+    pub(crate) fn accompanies(&self) -> bool {
+        !self.ambients.is_empty() || self.hooks.is_some()
+    }
+
+    /// A future with what goes along with it; and what is to be called when it is a task.
+    pub(crate) fn accompany<F>(
+        &self,
+        future: F,
+        parts: &Parts,
+    ) -> (Accompanied<F>, impl FnOnce(&Header) + use<F>) {
+        let Shared { ambients, hooks, .. } = self;
+        let captured = if parts.background { Ambients::new().capture() } else { ambients.capture() };
+        let watch = hooks.clone().map(|hooks| (hooks, parts.live.snapshot()));
+        let spawned = |task: &Header| {
+            if let Some((hooks, context)) = watch {
+                let task = TaskMeta::of(task);
+                accompanied::call(|| hooks.on_spawn(&task, &context));
+            }
+        };
+        (Accompanied::new(future, captured, hooks.clone()), spawned)
     }
 
     /// Whether it is that of tasks that are run eagerly outside of any runtime: nobody polls here.
@@ -350,8 +376,7 @@ where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
 {
-    let Shared { ambients, hooks, .. } = &**shared;
-    if ambients.is_empty() && hooks.is_none() {
+    if !shared.accompanies() {
         return begin::<F, S>(shared, future, parts, |_| {});
     }
     launch_accompanied::<F, S>(shared, future, parts())
@@ -363,21 +388,8 @@ where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
 {
-    let Shared { ambients, hooks, .. } = &**shared;
-    let context = parts.live.snapshot();
-    let captured = if parts.background { Ambients::new().capture() } else { ambients.capture() };
-    let accompanied = Accompanied::new(future, captured, hooks.clone());
-    begin::<_, S>(
-        shared,
-        accompanied,
-        || parts,
-        |task| {
-            if let Some(hooks) = hooks {
-                let task = TaskMeta::of(task);
-                accompanied::call(|| hooks.on_spawn(&task, &context));
-            }
-        },
-    )
+    let (accompanied, spawned) = shared.accompany(future, &parts);
+    begin::<_, S>(shared, accompanied, || parts, spawned)
 }
 
 #[inline]

@@ -114,7 +114,11 @@ unsafe fn poll<F: Future, S: Schedule>(
             });
             let mut cx = Context::from_waker(waker);
             let mut polled = Pin::new_unchecked(&mut *(*stage).future).poll(&mut cx);
-            while polled.is_pending() && attendant.is_some_and(Attendant::again) {
+            // Nobody wakes an attendant for it, but what was cancelled while he waited is not polled again.
+            while polled.is_pending()
+                && attendant.is_some_and(Attendant::again)
+                && !header.as_ref().state.is_cancelled()
+            {
                 polled = Pin::new_unchecked(&mut *(*stage).future).poll(&mut cx);
             }
             let Poll::Ready(output) = polled else { return false };

@@ -73,6 +73,10 @@ pub struct Sleep {
     state: State,
 }
 
+// Whatever panics is a waker, under no lock; a sleep sees no half-done state.
+impl std::panic::UnwindSafe for Sleep {}
+impl std::panic::RefUnwindSafe for Sleep {}
+
 enum State {
     /// Without a timer.
     Idle,

@@ -60,7 +60,7 @@ fn closures_run_at_once_up_to_the_cap_and_wait_beyond() {
             })
             .collect();
         let stats = runtime.stats();
-        assert_eq!((stats.blocking_threads, stats.blocking_queued), (3, 50));
+        assert_eq!((stats.blocking_threads, stats.max_blocking_threads, stats.blocking_queued), (3, 3, 50));
         gate.open();
         for closure in first.into_iter().chain(rest) {
             runtime.block_on(closure).unwrap();

@@ -367,3 +367,32 @@ fn a_background_task_has_nothing_of_a_foreign_ambient_state() {
         FOREIGN.set(0);
     });
 }
+
+#[test]
+fn ambient_states_and_hooks_go_with_local_tasks_too() {
+    #[derive(Default)]
+    struct Spawns(AtomicUsize, AtomicUsize);
+    impl Hooks for Spawns {
+        fn on_spawn(&self, _: &TaskMeta, _: &Context) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+        fn on_done(&self, _: &TaskMeta, _: &Context) {
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    watchdog(PATIENCE, || {
+        let hooks = Arc::new(Spawns::default());
+        let foreign = Arc::new(Foreign { log: Log::new() });
+        let runtime = Runtime::builder().workers(1).ambient(foreign).hooks(hooks.clone()).build().unwrap();
+        let set = heirloom::LocalSet::new();
+        FOREIGN.set(5);
+        let seen = runtime.block_on(set.run_until(async {
+            let child = heirloom::spawn_local(async { FOREIGN.get() });
+            FOREIGN.set(6);
+            child.await.unwrap()
+        }));
+        assert_eq!(seen, 5);
+        assert_eq!((hooks.0.load(Ordering::SeqCst), hooks.1.load(Ordering::SeqCst)), (1, 1));
+        FOREIGN.set(0);
+    });
+}

@@ -491,3 +491,20 @@ fn a_call_that_blocks_a_worker_keeps_no_task_from_the_others() {
         });
     });
 }
+
+#[test]
+fn a_child_whose_runtime_ends_meanwhile_is_polled_no_more() {
+    with_runtime(1, |runtime| {
+        let handle = runtime.handle().clone();
+        let (probe, watch) = Probe::new([Step::Wait, Step::Wait]);
+        let caller = std::thread::spawn(move || run_eagerly(async move { handle.spawn(probe).await }));
+        while watch.polls() == 0 {
+            std::thread::yield_now();
+        }
+        let report = runtime.handle().shutdown(Duration::ZERO);
+        assert_eq!(report.still_running().len(), 1, "{report:?}");
+        watch.wake();
+        assert_eq!(caller.join().unwrap().unwrap_err().reason(), Some(&CancelReason::Shutdown));
+        watch.assert_counts(1, 1);
+    });
+}

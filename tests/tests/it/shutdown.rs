@@ -545,3 +545,34 @@ fn a_runtime_that_its_own_closure_shuts_down_does_not_wait_for_itself() {
         assert_eq!((report.cancelled().len(), report.still_running().len()), (0, 1), "{report:?}");
     });
 }
+
+#[test]
+fn a_handle_ends_a_runtime_that_others_keep() {
+    watchdog(PATIENCE, || {
+        let runtime = Arc::new(runtime(2));
+        let ledger = Ledger::new();
+        let value = ledger.counted(1);
+        let named = task::Builder::new().name("forever").on(runtime.handle()).spawn(async move {
+            let _value = value;
+            std::future::pending::<()>().await
+        });
+        // Several at once: all of them return when it is over.
+        let enders: Vec<_> = (0..3)
+            .map(|_| {
+                let (handle, ledger) = (runtime.handle().clone(), ledger.clone());
+                std::thread::spawn(move || {
+                    let report = handle.shutdown(Duration::from_millis(1));
+                    assert_eq!(ledger.alive(), 0);
+                    report
+                })
+            })
+            .collect();
+        for ender in enders {
+            let report = ender.join().unwrap();
+            assert!(report.is_clean() || report.cancelled() == ["forever"], "{report:?}");
+        }
+        assert_eq!(runtime.block_on(named).unwrap_err().reason(), Some(&CancelReason::Shutdown));
+        assert!(runtime.block_on(runtime.spawn(async {})).unwrap_err().is_cancelled());
+        assert!(runtime.handle().shutdown(LONG).is_clean(), "again there is nothing to end");
+    });
+}

@@ -269,6 +269,9 @@ impl TcpStream {
     /// # }
     /// ```
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
         self.io.io_named("TcpStream::peek", Direction::Read, |stream| stream.peek(buf)).await
     }
 

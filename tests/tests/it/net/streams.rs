@@ -237,3 +237,19 @@ fn a_full_stream_waits_until_somebody_reads() {
         assert!(count.unwrap() > 0);
     });
 }
+
+#[test]
+fn nothing_is_read_at_once_into_no_room() {
+    run(1, || async {
+        let (mut here, mut there) = pair().await;
+        assert_eq!(here.read(&mut []).await.unwrap(), 0);
+        assert_eq!(
+            here.read_vectored(&mut [IoSliceMut::new(&mut []), IoSliceMut::new(&mut [])]).await.unwrap(),
+            0
+        );
+        assert_eq!(here.peek(&mut []).await.unwrap(), 0);
+        assert_eq!(here.write(&[]).await.unwrap(), 0);
+        there.write_all(b"x").await.unwrap();
+        assert_eq!(here.read(&mut [0; 4]).await.unwrap(), 1);
+    });
+}
