@@ -3,7 +3,8 @@
 //! A closure is a task like any other, whose future returns at its first poll; it is scheduled here instead of on the
 //! workers. The pool grows when a closure arrives and nobody is free, up to its cap, and shrinks when threads have
 //! had nothing to do for a while. Closures wait in a queue that is as long as it must be: see
-//! [`Stats::blocking_queued`](crate::Stats::blocking_queued).
+//! [`Stats::blocking_queued`](crate::Stats::blocking_queued). Those that were cancelled there are taken out when the queue has
+//! doubled, and dropped by the workers, so that a pool that is stuck does not gather what nobody waits for.
 //!
 //! If the operating system refuses a thread, the closure waits for the others; if there are none, it is cancelled with
 //! [`NoThread`](crate::CancelReason::NoThread). Nothing panics, and no handle is left without an answer.
@@ -38,6 +39,8 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Runnable>,
+    /// How long the queue may get before it is looked through for what was cancelled.
+    sweep_at: usize,
     /// Started and not ended.
     threads: usize,
     /// Waiting for work, those that were told of some included.
@@ -45,6 +48,23 @@ struct State {
     /// Told of work they have not taken yet.
     called: usize,
     closed: bool,
+}
+
+/// The shortest queue that is worth looking through.
+const SWEEP_MIN: usize = 64;
+
+impl State {
+    /// Takes out what was cancelled, if the queue is twice as long as what was left the last time.
+    fn sweep(&mut self) -> VecDeque<Runnable> {
+        if self.queue.len() < self.sweep_at.max(SWEEP_MIN) {
+            return VecDeque::new();
+        }
+        let queue = std::mem::take(&mut self.queue);
+        let (cancelled, rest) = queue.into_iter().partition(|task| task.header().state.is_cancelled());
+        self.queue = rest;
+        self.sweep_at = 2 * self.queue.len();
+        cancelled
+    }
 }
 
 impl Pool {
@@ -57,21 +77,26 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn submit(self: &Arc<Self>, task: Runnable) {
+    /// What it returns was cancelled, and is somebody else's to drop.
+    #[must_use]
+    fn submit(self: &Arc<Self>, task: Runnable) -> VecDeque<Runnable> {
         let mut state = self.lock();
         if state.closed {
             drop(state);
             // Dropped, it is cancelled.
-            return drop(task);
+            drop(task);
+            return VecDeque::new();
         }
         state.queue.push_back(task);
+        let cancelled = state.sweep();
         if state.idle > state.called {
             state.called += 1;
             drop(state);
-            return self.work.notify_one();
+            self.work.notify_one();
+            return cancelled;
         }
         if state.threads == self.cap {
-            return;
+            return cancelled;
         }
         state.threads += 1;
         drop(state);
@@ -87,6 +112,7 @@ impl Pool {
                 drop(task);
             }
         }
+        cancelled
     }
 
     /// What each thread does.
@@ -165,7 +191,10 @@ impl Schedule for Blocking {
     type Shared = Shared;
 
     fn schedule(shared: &Shared, task: Runnable) {
-        shared.blocking.submit(task);
+        for cancelled in shared.blocking.submit(task) {
+            // A worker takes it for one of its own, and drops it in its context.
+            shared.inject(cancelled);
+        }
     }
 
     unsafe fn wake(task: NonNull<Header>) {
@@ -185,7 +214,7 @@ impl Schedule for Blocking {
     fn launch(shared: &Shared, task: Runnable) {
         // Pairs with the fence in `Runtime::end`: either this task is seen there, or that it is closed here.
         fence(SeqCst);
-        if shared.closing.load(Relaxed) { drop(task) } else { shared.blocking.submit(task) }
+        if shared.closing.load(Relaxed) { drop(task) } else { Blocking::schedule(shared, task) }
     }
 
     unsafe fn free(task: NonNull<Header>) {

@@ -122,8 +122,8 @@ where
 
 /// Runs a closure that blocks on a pool of threads for such. It inherits like a task.
 ///
-/// The pool grows up to its cap; beyond that closures wait. Dropping the handle cancels a closure that has not begun; one
-/// that has runs on. If there is no thread and none can be started, it is cancelled with
+/// The pool grows up to its cap; beyond that closures wait. Dropping the handle cancels a closure that has not begun, which then
+/// goes when its turn comes, or earlier if many wait; one that has begun runs on. If there is no thread and none can be started, it is cancelled with
 /// [`NoThread`](crate::CancelReason::NoThread).
 ///
 /// ```

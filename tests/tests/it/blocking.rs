@@ -9,7 +9,7 @@ use std::time::Duration;
 use heirloom::{CancelReason, Runtime, spawn, spawn_blocking, task};
 use heirloom_tests::{
     Countdown, Gate, Ledger, MARK, OnDrop, PATIENCE, SCRIPTED, idle, in_a_worker, in_child_with_limit,
-    quiet_panic, say_as_child, scaled, watchdog, with_runtime,
+    quiet_panic, say_as_child, scaled, wait_until, watchdog, with_runtime,
 };
 
 /// A runtime with one worker and so many blocking threads.
@@ -310,5 +310,29 @@ fn threads_report_their_start_and_their_end() {
         drop(runtime);
         assert!(heirloom_tests::wait_until(|| stopped.load(Ordering::SeqCst) == 3));
         assert_eq!(started.load(Ordering::SeqCst), 3);
+    });
+}
+
+#[test]
+fn a_stuck_pool_does_not_gather_what_was_cancelled() {
+    watchdog(PATIENCE, || {
+        let runtime = capped(1);
+        let gate = Gate::new();
+        let stuck = {
+            let gate = gate.clone();
+            runtime.spawn_blocking(move || gate.wait())
+        };
+        let ledger = Ledger::new();
+        let wanted = runtime.spawn_blocking(|| 7);
+        for number in 0..10_000 {
+            let value = ledger.counted(number);
+            drop(runtime.spawn_blocking(move || drop(value)));
+        }
+        assert!(runtime.stats().blocking_queued <= 200, "{:?}", runtime.stats());
+        assert!(wait_until(|| ledger.alive() <= 200), "{} closures are kept", ledger.alive());
+        gate.open();
+        assert_eq!(runtime.block_on(async { (stuck.await.unwrap(), wanted.await.unwrap()).1 }), 7);
+        drop(runtime);
+        assert_eq!(ledger.alive(), 0);
     });
 }
