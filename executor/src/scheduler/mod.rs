@@ -42,7 +42,8 @@
 //! P2 costs as much as a push, and is needed only if somebody sleeps. A worker that pushes to its own queue therefore only
 //! glances (P0): is anybody asleep, nobody searching, nobody watching? Only then P1 to P5. The glance may be too early.
 //! So the worker glances again before each poll, when a fence (or a locked operation) lies between it and what was pushed
-//! before: either it sees the sleeper, or that one's W4 sees the push. **A poll that takes long therefore keeps nothing
+//! before (and when it has woken many at once, for events or timers, which it glances at together): either it sees the sleeper,
+//! or that one's W4 sees the push. **A poll that takes long therefore keeps nothing
 //! from a sleeper** that was there, or was about to be, when it began; what it pushes itself is glanced at once, and if
 //! that was too early, found by whoever is next to search.
 //!

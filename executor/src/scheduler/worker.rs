@@ -32,6 +32,8 @@ pub(crate) struct Worker {
     tick: Cell<u32>,
     parker: Parker,
     searching: Cell<bool>,
+    /// It is waking many at once: what it queues is offered when all of it is there.
+    waking_many: Cell<bool>,
     /// It kept the time, or was the deputy, when it was parked last, and has not polled since.
     was_keeper: Cell<bool>,
     /// It is up because its nap is over.
@@ -61,6 +63,7 @@ impl Worker {
             tick: Cell::new(0),
             parker,
             searching: Cell::new(false),
+            waking_many: Cell::new(false),
             was_keeper: Cell::new(false),
             napped: Cell::new(false),
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ (index as u64 + 1)),
@@ -98,7 +101,8 @@ impl Worker {
         let alone = self.queue.is_empty();
         self.queue.push(task);
         // P0.
-        if self.shared.idle.is_somebody_free() && (!alone || !self.is_next_empty()) {
+        if !self.waking_many.get() && self.shared.idle.is_somebody_free() && (!alone || !self.is_next_empty())
+        {
             self.shared.notify();
         }
     }
@@ -109,6 +113,27 @@ impl Worker {
         if !self.queue.is_empty() && self.shared.idle.glance(popped) {
             self.shared.notify();
         }
+    }
+
+    /// Wakes many, and offers them when they are all there. Otherwise a sibling that is called for the first may be done with
+    /// it, and asleep again, before the third is queued, and so on: with 64 connections and a processor short, that was one
+    /// call in eight requests, and is one in a thousand.
+    fn wake_many<R>(&self, wake: impl FnOnce() -> R) -> R {
+        // Both ways of waking pass no panic on.
+        self.waking_many.set(true);
+        let result = wake();
+        self.waking_many.set(false);
+        self.offer(false);
+        result
+    }
+
+    /// Wakes what is due.
+    #[inline]
+    fn fire(&self) -> usize {
+        if !self.shared.timers.any() {
+            return 0;
+        }
+        self.wake_many(|| self.shared.timers.fire(self.index))
     }
 
     /// Another task is polled before the one in the next slot: from the queue others can take that. Whether there was one.
@@ -194,7 +219,7 @@ impl Worker {
         let tick = self.tick.get().wrapping_add(1);
         self.tick.set(tick);
         if tick.is_multiple_of(LOOK_AROUND) {
-            self.shared.timers.fire(self.index);
+            self.fire();
             self.poll_io();
             if let Some(task) = self.take_injected() {
                 return Some((task, !self.show_next()));
@@ -267,7 +292,7 @@ impl Worker {
             {
                 return Some(task);
             }
-            if self.shared.timers.fire(self.index) != 0
+            if self.fire() != 0
                 && let Some(task) = self.next.take()
             {
                 return Some(task);
@@ -323,7 +348,7 @@ impl Worker {
     /// Parks, unless there is something to do after all.
     fn rest(&self) {
         let shared = &*self.shared;
-        if shared.timers.fire(self.index) != 0 {
+        if self.fire() != 0 {
             return;
         }
         // There is something to steal, but it is not worth it: one naps, all others sleep.
@@ -418,7 +443,9 @@ impl Worker {
         #[cfg(feature = "net")]
         {
             let mut wakers = self.wakers.take();
-            driver::wake_all(&mut wakers);
+            if !wakers.is_empty() {
+                self.wake_many(|| driver::wake_all(&mut wakers));
+            }
             self.wakers.set(wakers);
         }
     }

@@ -273,13 +273,18 @@ impl Timers {
         self.shards.iter().map(|shard| lock(&shard.state).wheel.len()).sum()
     }
 
+    /// Whether there are timers. Without one no clock is read.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.earliest() != NEVER
+    }
+
     /// Wakes what is due, and says how many that were. `own` is the shard of the worker that calls; a foreign
     /// one is left to whoever holds it.
     ///
     /// Returns after a bounded number of wakers; what is left is still due for [`prepare_park`](Self::prepare_park).
     pub(crate) fn fire(&self, own: usize) -> usize {
-        // Without a timer no clock is read.
-        if self.earliest() == NEVER {
+        if !self.any() {
             return 0;
         }
         let now = self.clock.tick();
