@@ -32,6 +32,7 @@ mod shared;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -485,6 +486,41 @@ pub enum GroupError<E> {
     Panicked(JoinError),
     /// The runtime has cancelled a child, or could not run it.
     Cancelled(CancelReason),
+}
+
+impl<E> GroupError<E> {
+    /// As an error of any kind. For `?` where the group's own errors are of any kind, too, and so are none themselves
+    /// (`Box<dyn Error>`, `String`).
+    ///
+    /// ```
+    /// use std::error::Error;
+    /// use heirloom::{GroupError, TaskGroup};
+    ///
+    /// type Anything = Box<dyn Error + Send + Sync>;
+    ///
+    /// async fn fetch_all() -> Result<(), Anything> {
+    ///     TaskGroup::<Anything>::scope(async |group| {
+    ///         group.spawn(async { Ok("x".parse().map(|_: u32| ())?) });
+    ///         Ok(())
+    ///     })
+    ///     .await
+    ///     .map_err(GroupError::into_error)
+    /// }
+    ///
+    /// let error = heirloom::block_on(fetch_all()).unwrap_err();
+    /// assert!(error.is::<std::num::ParseIntError>());
+    /// ```
+    #[must_use]
+    pub fn into_error(self) -> Box<dyn Error + Send + Sync>
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        match self {
+            GroupError::Failed(error) => error.into(),
+            GroupError::Panicked(error) => error.into(),
+            GroupError::Cancelled(reason) => GroupError::<Infallible>::Cancelled(reason).into(),
+        }
+    }
 }
 
 impl<E: fmt::Display> fmt::Display for GroupError<E> {
