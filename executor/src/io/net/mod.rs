@@ -13,7 +13,9 @@
 //! # Which runtime
 //!
 //! A socket belongs to the runtime of the thread that makes it: inside tasks, blocking closures and a runtime's
-//! `block_on` that one, elsewhere the default one, which starts then. Its workers learn when it is ready. It may be *used*
+//! `block_on` that one, elsewhere the default one, which starts then. (One that a call of [`run_eagerly`](crate::run_eagerly)
+//! makes outside of any starts none: it belongs to the runtime of whoever first awaits it without the flag, on Windows to the
+//! default one.) Its workers learn when it is ready. It may be *used*
 //! anywhere: in tasks of other runtimes, on plain threads under [`block_on`](crate::block_on), under foreign
 //! executors. When its runtime ends, whoever waits for it is woken, and everything that would wait returns an error of kind
 //! [`Other`](std::io::ErrorKind::Other) that says so; the socket itself is still open, and can be handed over by
