@@ -235,11 +235,11 @@ fn note(readiness: &Readiness, change: Change) {
     wake_all(&mut wakers);
 }
 
-/// Wakes, whatever the wakers do.
-pub(crate) fn wake_all(wakers: &mut Vec<Waker>) {
-    for waker in wakers.drain(..) {
-        wake(waker);
-    }
+/// Wakes, whatever the wakers do, and says how many that were.
+pub(crate) fn wake_all(wakers: &mut Vec<Waker>) -> usize {
+    let count = wakers.len();
+    wakers.drain(..).for_each(wake);
+    count
 }
 
 impl std::fmt::Debug for Driver {

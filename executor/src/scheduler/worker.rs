@@ -118,13 +118,16 @@ impl Worker {
     /// Wakes many, and offers them when they are all there. Otherwise a sibling that is called for the first may be done with
     /// it, and asleep again, before the third is queued, and so on: with 64 connections and a processor short, that was one
     /// call in eight requests, and is one in a thousand.
-    fn wake_many<R>(&self, wake: impl FnOnce() -> R) -> R {
+    fn wake_many(&self, wake: impl FnOnce() -> usize) -> usize {
         // Both ways of waking pass no panic on.
         self.waking_many.set(true);
-        let result = wake();
+        let woken = wake();
         self.waking_many.set(false);
-        self.offer(false);
-        result
+        // As in `push_back`, a lone task is this worker's next.
+        if woken != 0 && (self.queue.len() > 1 || !self.is_next_empty()) {
+            self.offer(false);
+        }
+        woken
     }
 
     /// Wakes what is due.
