@@ -33,7 +33,7 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::block::Head;
+use crate::block::{Head, Home};
 use crate::frame::Frame;
 use crate::reaper;
 use crate::storage::{self, Bindings, Entry, Found, Id, Lookup};
@@ -225,6 +225,30 @@ unsafe fn lookup<'a>(word: Word, id: Id) -> Option<Found<'a>> {
     }
 }
 
+/// The same, quicker if the variable stands at home in the current table, or nowhere: that is, nearly always.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn glance(word: Word, id: Id) -> Option<NonNull<Header>> {
+    // SAFETY: alive, says the caller.
+    let home = unsafe { own_head(word).map(|head| storage::home(head, id)) };
+    match home {
+        Some(Home::Bound(value)) => Some(value),
+        Some(Home::Nowhere) | None if !word.is_layer() => None,
+        // SAFETY: as above.
+        _ => unsafe { look(word, id) },
+    }
+}
+
+/// # Safety
+/// As above.
+#[inline(never)]
+unsafe fn look(word: Word, id: Id) -> Option<NonNull<Header>> {
+    // SAFETY: says the caller.
+    unsafe { lookup(word, id) }.map(Found::as_ptr)
+}
+
 /// The same for a layer that does not have it.
 ///
 /// # Safety
@@ -362,9 +386,16 @@ impl Drop for Unpin<'_> {
     fn drop(&mut self) {
         self.slot.pins.set(self.pin.older);
         if self.pin.counted.get() {
-            // SAFETY: `count_pins` took this count.
-            drop(unsafe { Value::from_raw(self.pin.value) });
+            self.pin.give_back();
         }
+    }
+}
+
+impl Pin {
+    #[cold]
+    fn give_back(&self) {
+        // SAFETY: `settle_now` took this count.
+        drop(unsafe { Value::from_raw(self.value) });
     }
 }
 
@@ -373,17 +404,11 @@ impl Drop for Unpin<'_> {
 pub(crate) fn read<R>(id: Option<Id>, f: impl FnOnce(Option<NonNull<Header>>) -> R) -> R {
     SLOT.with(|slot| {
         // SAFETY: the slot owns its word; the answer is pinned before anything else can happen.
-        let found = id.and_then(|id| unsafe { lookup(slot.word.get(), id) }).map(Found::as_ptr);
-        let pin = Pin {
-            value: found.unwrap_or(NonNull::dangling()),
-            counted: Cell::new(false),
-            older: slot.pins.get(),
-        };
-        let _unpin = found.map(|_| {
-            slot.pins.set(&raw const pin);
-            Unpin { slot, pin: &pin }
-        });
-        f(found)
+        let Some(value) = id.and_then(|id| unsafe { glance(slot.word.get(), id) }) else { return f(None) };
+        let pin = Pin { value, counted: Cell::new(false), older: slot.pins.get() };
+        slot.pins.set(&raw const pin);
+        let _unpin = Unpin { slot, pin: &pin };
+        f(Some(value))
     })
 }
 

@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::block::{self, Block, Head, Kind};
+use crate::block::{self, Block, Front, Head, Home, Kind};
 use crate::value::{self, SPECIAL, Value, WATCHED};
 
 /// How many bindings one flat table holds at most.
@@ -155,8 +155,24 @@ impl Hasher for Dense {
 
 #[repr(C)]
 struct Large {
-    head: Head,
+    /// First, so that a [glance](home) needs not ask what kind of table it is.
+    front: Front,
     map: Map,
+}
+
+impl Large {
+    fn allocate(flags: u8, bound: u32, map: Map) -> NonNull<Head> {
+        let large = Large { front: Front::new(Head::new(Kind::Large, flags, bound)), map };
+        NonNull::from(Box::leak(Box::new(large))).cast()
+    }
+
+    fn head(&self) -> &Head {
+        self.front.head()
+    }
+
+    fn head_mut(&mut self) -> &mut Head {
+        self.front.head_mut()
+    }
 }
 
 /// A handle of a set of bindings.
@@ -298,8 +314,7 @@ impl Bindings {
                 None => drop(map.insert(id.block(), Block::single(id, found.entry()))),
             }
         }
-        let large = Large { head: Head::new(Kind::Large, flat.head().flags, flat.head().bound), map };
-        *self = Bindings(Some(NonNull::from(Box::leak(Box::new(large))).cast()));
+        *self = Bindings(Some(Large::allocate(flat.head().flags, flat.head().bound, map)));
     }
 
     fn exchange_large(&mut self, id: Id, entry: Entry, wanted: bool) -> Entry {
@@ -307,7 +322,7 @@ impl Bindings {
         let large = self.0.expect("a large table").cast::<Large>();
         // SAFETY: a `Large`, and the only handle.
         let large = unsafe { &mut *large.as_ptr() };
-        large.head.flags |= entry.flags();
+        large.head_mut().flags |= entry.flags();
         let is_bound = matches!(entry, Entry::Bound(_));
         let (was_bound, previous) = match large.map.get_mut(&id.block()) {
             Some(block) => (matches!(block.lookup(id), Lookup::Bound(_)), block.write(id, entry, wanted)),
@@ -318,7 +333,8 @@ impl Bindings {
                 (false, Entry::Absent)
             }
         };
-        large.head.bound = large.head.bound + u32::from(is_bound) - u32::from(was_bound);
+        let bound = &mut large.head_mut().bound;
+        *bound = *bound + u32::from(is_bound) - u32::from(was_bound);
         if large.map.get(&id.block()).is_some_and(|block| block.iter().next().is_none()) {
             large.map.remove(&id.block());
         }
@@ -328,14 +344,10 @@ impl Bindings {
     fn make_unique(&mut self) {
         let large = self.large().expect("a large table");
         // Pairs with the release decrement in `block::release`: what other handles read happens before what we write.
-        if large.head.handles.load(std::sync::atomic::Ordering::Acquire) == 1 {
+        if large.head().handles.load(std::sync::atomic::Ordering::Acquire) == 1 {
             return;
         }
-        let copy = Large {
-            head: Head::new(Kind::Large, large.head.flags, large.head.bound),
-            map: large.map.clone(),
-        };
-        *self = Bindings(Some(NonNull::from(Box::leak(Box::new(copy))).cast()));
+        *self = Bindings(Some(Large::allocate(large.head().flags, large.head().bound, large.map.clone())));
     }
 
     /// Calls `f` with everything that is bound or hidden.
@@ -411,6 +423,16 @@ fn fits(block: &Block, id: Id, entry: &Entry) -> bool {
     (block.head().shown as usize) < FLAT_MAX
         || matches!(entry, Entry::Absent)
         || !matches!(block.lookup(id), Lookup::Absent)
+}
+
+/// A glance at the place where a variable stands, if it stands at home.
+///
+/// # Safety
+/// The bindings that begin at `head` are alive as long as the answer is used.
+#[inline(always)]
+pub(crate) unsafe fn home(head: NonNull<Head>, id: Id) -> Home {
+    // SAFETY: alive, and a large one has a front.
+    unsafe { Block::home_at(head, id) }
 }
 
 /// Looks in the bindings that begin at `head`.

@@ -64,6 +64,48 @@ pub(super) struct Table {
     // `places()` slots follow, then as many `skipped` counts if this is a root.
 }
 
+/// What something that is no flat table shows to a glance: nothing at home, and a reach, so that it must be asked properly.
+#[repr(C)]
+pub(crate) struct Front {
+    table: Table,
+    place: Slot,
+}
+
+impl Front {
+    pub(crate) fn new(head: Head) -> Front {
+        let table = Table {
+            head: Head { reach: 1, mask: 0, ..head },
+            own: Places::NONE,
+            root: None,
+            ledger: Ledger::new(),
+        };
+        Front { table, place: Slot::FREE }
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.table.head
+    }
+
+    pub(crate) fn head_mut(&mut self) -> &mut Head {
+        &mut self.table.head
+    }
+}
+
+// SAFETY: it is nobody's table: the head is all that is ever touched, and that is `Send + Sync`.
+unsafe impl Send for Front {}
+// SAFETY: as above.
+unsafe impl Sync for Front {}
+
+/// What a variable's home says.
+pub(crate) enum Home {
+    /// The value.
+    Bound(NonNull<value::Header>),
+    /// It is not in this table.
+    Nowhere,
+    /// It may stand elsewhere, or is not bound but mentioned.
+    Elsewhere,
+}
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Slot {

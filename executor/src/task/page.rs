@@ -48,21 +48,23 @@ use crate::sync::{Mutex, lock, weakened};
 
 /// Size and alignment of a page: a task's page is found by its address.
 ///
-/// 64 KiB hold 500 small tasks, so that what a page costs is not felt, and are little enough for one of each size.
-const PAGE: usize = 64 * 1024;
+/// 32 KiB hold 250 small tasks, so that what a page costs is not felt, and are little enough for one of each size. And twice
+/// that, with which glibc looks for something so aligned, is less than what it asks the kernel for each time: of 64 KiB, every
+/// page was a mapping of its own, with two calls and 8 KiB besides.
+const PAGE: usize = 32 * 1024;
 /// What of it is used. The rest is for the words in which an allocator keeps its books, or every second page would be left out.
 const ROOM: usize = PAGE - 64;
 /// Sizes up to here differ by [`STEP`], those above are powers of two.
 const FINE: usize = 1024;
 const STEP: usize = 16;
 /// Larger cells have a page each.
-const COARSE: usize = 16 * 1024;
+const COARSE: usize = 8 * 1024;
 /// How many sizes there are: fine ones, and powers of two from the smallest that is aligned to more than [`STEP`].
 const CLASSES: usize = FINE / STEP + (COARSE / STEP).ilog2() as usize;
 /// Stands for no class: a page of one slot.
 const HUGE: usize = usize::MAX;
 /// Empty pages an owner keeps: a burst of ten thousand small tasks finds its pages again.
-const SPARE: usize = 32;
+const SPARE: usize = 64;
 
 /// The mark of an orphaned heap, in the head of its stack.
 const ORPHANED: usize = 1;
@@ -80,7 +82,7 @@ pub(crate) struct Class {
 impl Class {
     pub(crate) const fn of(cell: Layout) -> Class {
         let (size, align) = (cell.size(), cell.align());
-        assert!(align <= COARSE, "a future's alignment must not exceed 16 KiB");
+        assert!(align <= PAGE / 2, "a future's alignment must not exceed 16 KiB");
         if size <= FINE && align <= STEP && !ALONE {
             let steps = size.div_ceil(STEP);
             return Class::regular(steps - 1, steps * STEP);
