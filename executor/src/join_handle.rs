@@ -134,7 +134,7 @@ impl<T> JoinHandle<T> {
 
     /// The task's identity.
     pub fn id(&self) -> Id {
-        self.header().id
+        self.header().about.id()
     }
 
     /// Takes the output.
@@ -142,6 +142,8 @@ impl<T> JoinHandle<T> {
     fn take(&mut self) -> Result<T, JoinError> {
         debug_assert!(self.header().state.is_done() && !self.is_taken());
         let task = self.raw();
+        // SAFETY: this is the join handle, and the mark says that it was done.
+        unsafe { task.as_ref().joiner.forget(&task.as_ref().state) };
         // SAFETY: the mark keeps it from being null.
         self.task = unsafe { NonNull::new_unchecked(task.as_ptr().map_addr(|address| address | TAKEN)) };
         // SAFETY: done, so the output is this handle's; it is a `T`. Nobody else will take it.
@@ -178,6 +180,7 @@ impl<T> JoinHandle<T> {
                         // Given up also if the output's destructor panics.
                         let owned = TaskRef::from_raw(task);
                         if !self.is_taken() {
+                            task.as_ref().joiner.forget(&task.as_ref().state);
                             output::drop_output::<T>(owned);
                         }
                         return;
@@ -260,7 +263,7 @@ impl AbortHandle {
 
     /// The task's identity.
     pub fn id(&self) -> Id {
-        self.task.header().id
+        self.task.header().about.id()
     }
 }
 

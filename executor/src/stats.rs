@@ -57,7 +57,7 @@ pub struct TaskDump {
 impl TaskDump {
     pub(crate) fn of(task: &Header) -> TaskDump {
         TaskDump {
-            id: task.id,
+            id: task.about.id(),
             name: task.about.name().map(|name| name.to_string()),
             place: task.about.place(),
             state: task.state.phase(),

@@ -1,4 +1,4 @@
-//! What is known of a task besides its identity: where it was spawned, its name, why it was cancelled.
+//! What is known of a task: where it was spawned, its name, its identity, why it was cancelled.
 
 use std::borrow::Cow;
 use std::panic::Location;
@@ -7,18 +7,21 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
+use super::id::Id;
 use crate::join_handle::CancelReason;
 
 type Place = &'static Location<'static>;
 
 /// One word: the place, perhaps with a mark that the task was aborted; or, marked by its lowest bit, a box with more.
 ///
-/// Nearly every task has no name and is cancelled by nobody who gives a reason, so it pays for neither.
+/// Nearly every task has no name, is cancelled by nobody who gives a reason, and is never asked for its identity, so it
+/// pays for none of them.
 pub(crate) struct About(AtomicPtr<()>);
 
 struct More {
     place: Place,
     name: Option<Cow<'static, str>>,
+    id: Id,
     reason: OnceLock<CancelReason>,
 }
 
@@ -33,16 +36,46 @@ impl About {
     pub(crate) fn new(place: Place, name: Option<Cow<'static, str>>) -> About {
         About(AtomicPtr::new(match name {
             None => ptr::from_ref(place).cast_mut().cast(),
-            Some(_) => More { place, name, reason: OnceLock::new() }.into_word(),
+            Some(_) => More { place, name, id: Id::next(), reason: OnceLock::new() }.into_word(),
         }))
     }
 
     fn more(&self) -> Result<&More, Place> {
-        // Pairs with the release in `set_reason`.
-        let word = self.0.load(Acquire);
-        let pointer = word.map_addr(|address| address & !MARKS);
-        // SAFETY: marked: a box that lives as long as this; else a static.
-        unsafe { if word.addr() & MORE != 0 { Ok(&*pointer.cast()) } else { Err(&*pointer.cast()) } }
+        // Pairs with the release in `extended`.
+        // SAFETY: the word of this, which keeps it.
+        unsafe { More::of(self.0.load(Acquire)) }
+    }
+
+    /// What there is more, made if need be.
+    #[cold]
+    fn extended(&self) -> &More {
+        let mut word = self.0.load(Acquire);
+        // SAFETY: as above.
+        while let Err(place) = unsafe { More::of(word) } {
+            let reason = if word.addr() & ABORTED != 0 {
+                OnceLock::from(CancelReason::Aborted)
+            } else {
+                OnceLock::new()
+            };
+            let more = More { place, name: None, id: Id::next(), reason }.into_word();
+            // Released, so that whoever sees the word sees what it points to.
+            match self.0.compare_exchange(word, more, AcqRel, Acquire) {
+                Ok(_) => word = more,
+                Err(changed) => {
+                    // Somebody else was first, with as much or with the mark.
+                    // SAFETY: ours, and not shared.
+                    unsafe { More::free(more) }
+                    word = changed;
+                }
+            }
+        }
+        // SAFETY: as above; the loop has ended with a box.
+        unsafe { More::of(word) }.unwrap_or_else(|_| unreachable!("not a place"))
+    }
+
+    /// The task's identity, made if nobody has asked for it before.
+    pub(crate) fn id(&self) -> Id {
+        self.more().unwrap_or_else(|_| self.extended()).id
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -74,22 +107,21 @@ impl About {
 
     /// Says why, if nobody has.
     pub(crate) fn set_reason(&self, reason: CancelReason) {
-        let place = match self.more() {
-            Ok(more) => return drop(more.reason.set(reason)),
-            Err(place) => place,
-        };
-        let plain = ptr::from_ref(place).cast_mut().cast();
-        let more = More { place, name: None, reason: OnceLock::from(reason) }.into_word();
-        // Released, so that whoever sees the word sees what it points to.
-        if self.0.compare_exchange(plain, more, AcqRel, Acquire).is_err() {
-            // Somebody else was first, and has given a reason.
-            // SAFETY: ours, and not shared.
-            unsafe { More::free(more) }
-        }
+        drop(self.extended().reason.set(reason));
     }
 }
 
 impl More {
+    /// What a word says.
+    ///
+    /// # Safety
+    /// It is that of an `About`, which lives for `'a`.
+    unsafe fn of<'a>(word: *mut ()) -> Result<&'a More, Place> {
+        let pointer = word.map_addr(|address| address & !MARKS);
+        // SAFETY: marked: a box that lives as long as the word; else a static.
+        unsafe { if word.addr() & MORE != 0 { Ok(&*pointer.cast()) } else { Err(&*pointer.cast()) } }
+    }
+
     fn into_word(self) -> *mut () {
         Box::into_raw(Box::new(self)).map_addr(|address| address | MORE).cast()
     }

@@ -93,7 +93,7 @@ pub fn current() -> Option<TaskMeta> {
 
 impl TaskMeta {
     pub(crate) fn of(task: &Header) -> TaskMeta {
-        TaskMeta { id: task.id, name: task.about.name().cloned(), place: task.about.place() }
+        TaskMeta { id: task.about.id(), name: task.about.name().cloned(), place: task.about.place() }
     }
 
     /// The task's identity.

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A task's identity, never reused in a process.
 ///
+/// A task gets it when somebody first asks; tasks whose identity nobody wants to know are no larger for it.
+///
 /// ```
 /// # heirloom::block_on(async {
 /// let (one, two) = (heirloom::spawn(async {}), heirloom::spawn(async {}));

@@ -1,16 +1,19 @@
 //! Where the joiner leaves its waker. See the [protocol](super): write, then offer; seal, then take.
 
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::sync::Arc;
 use std::task::Waker;
 
+use super::harness::quietly;
 use super::state::State;
+use super::waker;
 use crate::sync::UnsafeCell;
 
 /// The waker of whoever awaits the join handle, if the state word says so.
 ///
 /// Until it is offered it is the handle's; from there on it is lent to the closer, who takes it when it sets SEALED, or at
 /// the latest before it sets DONE. Before SEALED the handle can withdraw it. No lock: the word decides whose it is.
-pub(crate) struct Joiner(UnsafeCell<MaybeUninit<Waker>>);
+pub(crate) struct Joiner(UnsafeCell<MaybeUninit<OneWord>>);
 
 // SAFETY: wakers are; whose this one is says the state word.
 unsafe impl Send for Joiner {}
@@ -28,8 +31,8 @@ impl Joiner {
     /// The caller has the join handle; `state` is of the same task.
     pub(crate) unsafe fn register(&self, state: &State, waker: &Waker) -> bool {
         let known = state.has_waker();
-        // SAFETY: it was written. Even if the closer takes it meanwhile, comparing its two words disturbs nobody.
-        if known && self.0.with(|place| unsafe { (*place).assume_init_ref().will_wake(waker) }) {
+        // SAFETY: it was written, and is the handle's to look at even if the closer takes it meanwhile.
+        if known && unsafe { self.word().will_wake(waker) } {
             return !state.is_done();
         }
         // A stranger's code, as is the destructor of the former one, which goes last.
@@ -49,12 +52,12 @@ impl Joiner {
             }
         }
         // SAFETY: none is offered, so the place is the handle's.
-        self.0.with_mut(|place| unsafe { (*place).write(new) });
+        self.0.with_mut(|place| unsafe { (*place).write(OneWord::new(new)) });
         if state.offer_waker() {
             return true;
         }
         // SAFETY: written above, and still the handle's.
-        _former = Some(unsafe { self.take() });
+        _former = Some(unsafe { self.word().into_both() });
         false
     }
 
@@ -62,17 +65,129 @@ impl Joiner {
     ///
     /// # Safety
     /// The caller has the join handle; a waker was offered.
-    pub(crate) unsafe fn withdraw(&self, state: &State) -> Option<Waker> {
+    pub(crate) unsafe fn withdraw(&self, state: &State) -> Option<Left> {
         // SAFETY: it was written, and if the task is not sealed it is the handle's again.
-        state.withdraw_waker().then(|| unsafe { self.take() })
+        state.withdraw_waker().then(|| unsafe { self.word().into_both() })
     }
 
-    /// Takes the waker.
+    /// The closer takes the waker.
     ///
     /// # Safety
     /// There is one, and it is the caller's.
-    pub(crate) unsafe fn take(&self) -> Waker {
+    pub(crate) unsafe fn take(&self) -> Left {
         // SAFETY: says the caller.
-        self.0.with(|place| unsafe { (*place).assume_init_read() })
+        unsafe { self.word().into_closers() }
+    }
+
+    /// The handle looks at the waker no more, if it has left one which is the closer's.
+    ///
+    /// # Safety
+    /// The caller has the join handle, and calls this once at most; the task is sealed.
+    #[inline]
+    pub(crate) unsafe fn forget(&self, state: &State) {
+        if state.has_waker() {
+            // SAFETY: it was written.
+            let share = unsafe { self.word().into_handles() };
+            if share.is_some() {
+                quietly(|| drop(share));
+            }
+        }
+    }
+
+    /// # Safety
+    /// It was written, and nobody writes it meanwhile.
+    #[inline]
+    unsafe fn word(&self) -> OneWord {
+        // SAFETY: says the caller.
+        self.0.with(|place| unsafe { *(*place).assume_init_ref() })
+    }
+}
+
+/// A waker that was left.
+pub(crate) enum Left {
+    Task(Waker),
+    Other(Arc<Waker>),
+}
+
+impl Left {
+    /// Wakes it, and passes no panic on.
+    #[inline]
+    pub(crate) fn wake(self) {
+        match self {
+            // Nothing foreign is run.
+            Left::Task(waker) => waker.wake(),
+            Left::Other(waker) => quietly(move || {
+                waker.wake_by_ref();
+                drop(waker);
+            }),
+        }
+    }
+}
+
+/// A waker in one word: the header of a task of ours; or, marked by its lowest bit, somebody else's, which the handle and the
+/// closer share, so that the one can look at it while the other takes it.
+///
+/// Nearly every joiner is a task. The others pay for an allocation, rather than every task for a second word.
+#[derive(Clone, Copy)]
+struct OneWord(*const ());
+
+const SHARED: usize = 1;
+const _: () = assert!(align_of::<super::cell::Header>() > SHARED && align_of::<Waker>() > SHARED);
+
+impl OneWord {
+    /// One that is to be offered.
+    fn new(waker: Waker) -> OneWord {
+        if waker::is_ours(&waker) {
+            return OneWord(ManuallyDrop::new(waker).data());
+        }
+        let handles = Arc::new(waker);
+        let closers = Arc::into_raw(Arc::clone(&handles));
+        std::mem::forget(handles);
+        OneWord(closers.map_addr(|address| address | SHARED).cast())
+    }
+
+    fn shared(self) -> Option<*const Waker> {
+        let is_shared = self.0.addr() & SHARED != 0;
+        is_shared.then(|| self.0.map_addr(|address| address & !SHARED).cast())
+    }
+
+    /// # Safety
+    /// The caller has a share.
+    unsafe fn will_wake(self, waker: &Waker) -> bool {
+        match self.shared() {
+            // SAFETY: says the caller.
+            Some(shared) => unsafe { &*shared }.will_wake(waker),
+            None => waker::is_of(waker, self.0.cast()),
+        }
+    }
+
+    /// # Safety
+    /// The caller is the closer, and gives its share up.
+    unsafe fn into_closers(self) -> Left {
+        // SAFETY: says the caller. Of a task's waker there is one share, the closer's.
+        unsafe {
+            match self.shared() {
+                Some(shared) => Left::Other(Arc::from_raw(shared)),
+                None => Left::Task(waker::from_data(self.0)),
+            }
+        }
+    }
+
+    /// # Safety
+    /// The caller has the handle, and gives its share up; the closer has, or had, the other.
+    unsafe fn into_handles(self) -> Option<Arc<Waker>> {
+        // SAFETY: says the caller.
+        self.shared().map(|shared| unsafe { Arc::from_raw(shared) })
+    }
+
+    /// # Safety
+    /// Both shares are the caller's, and given up.
+    unsafe fn into_both(self) -> Left {
+        // SAFETY: says the caller.
+        unsafe {
+            // One of two: nothing is dropped but the count.
+            drop(self.into_handles());
+            self.into_closers()
+        }
     }
 }

@@ -13,8 +13,17 @@ static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, dr
 /// # Safety
 /// `header` is alive as long as the waker is used; clones are counted and need nothing.
 pub(crate) unsafe fn borrowed(header: NonNull<Header>) -> ManuallyDrop<Waker> {
+    // SAFETY: says the caller.
+    ManuallyDrop::new(unsafe { from_data(header.as_ptr().cast()) })
+}
+
+/// A waker of one of our tasks, by its [data](Waker::data).
+///
+/// # Safety
+/// `data` is that of a waker of ours, and this call takes over the count it stands for.
+pub(super) unsafe fn from_data(data: *const ()) -> Waker {
     // SAFETY: the functions below keep the contract of a waker: they are thread-safe, and count their references.
-    ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(header.as_ptr().cast(), &VTABLE)) })
+    unsafe { Waker::from_raw(RawWaker::new(data, &VTABLE)) }
 }
 
 /// Whether it is a waker of one of our tasks.
