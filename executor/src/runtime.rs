@@ -24,7 +24,7 @@ use crate::join_handle::{AbortHandle, CancelReason, JoinHandle};
 use crate::scheduler::current;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::parker::Parker;
-use crate::scheduler::shared::{Bell, OUTSIDE, Remote, Shared};
+use crate::scheduler::shared::{Bell, OUTSIDE, Remote, Shared, Turns};
 use crate::scheduler::worker::Worker;
 use crate::task::cell::TaskRef;
 use crate::task::page::Heap;
@@ -199,10 +199,13 @@ pub(crate) fn shut_down(shared: &Arc<Shared>, limit: Duration) -> ShutdownReport
     ShutdownReport { cancelled: names(&cancelled), still_running: names(&still_running) }
 }
 
-/// S1 to S4. Again, it does nothing but wait for the workers.
+/// S1 to S4. Again, it does nothing but wait for whoever was first, and for the workers.
 fn end(shared: &Arc<Shared>) {
     shared.closing.store(true, SeqCst);
     let own = current::is_worker();
+    // Who comes second finds tasks that the first is just dropping. A worker waits for nobody; nor does a destructor that ends
+    // the runtime by which it is dropped.
+    let _turn = (!own).then(|| shared.enders.begin());
     // S2. What destructors spawn is refused, like everything that is spawned from now on.
     {
         let _entered = current::enter(shared);
@@ -283,6 +286,7 @@ fn share(
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             threads: Mutex::default(),
+            enders: Turns::default(),
             bell: Bell::default(),
         }
     })
@@ -291,7 +295,7 @@ fn share(
 fn names(tasks: &[TaskRef]) -> Vec<String> {
     let name = |task: &TaskRef| match task.header().about.name() {
         Some(name) => name.to_string(),
-        None => format!("task {} spawned at {}", task.header().id, task.header().about.place()),
+        None => format!("task {} spawned at {}", task.header().about.id(), task.header().about.place()),
     };
     tasks.iter().map(name).collect()
 }

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
-use std::sync::{Condvar, Mutex as StdMutex, PoisonError};
+use std::sync::{Condvar, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Steal, Stealer};
@@ -88,8 +88,41 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     /// The workers, for whoever ends the runtime.
     pub(crate) threads: StdMutex<Vec<std::thread::JoinHandle<()>>>,
+    pub(crate) enders: Turns,
     /// Where `wait_until_idle` and `shutdown` wait.
     pub(crate) bell: Bell,
+}
+
+/// Of several threads that want to do the same, one at a time; none waits for itself.
+#[derive(Default)]
+pub(crate) struct Turns {
+    turn: StdMutex<()>,
+    /// The [number](current::thread_number) of the thread whose turn it is.
+    whose: AtomicUsize,
+}
+
+/// A thread's turn, until this is dropped.
+pub(crate) struct Turn<'a>(Option<(&'a Turns, MutexGuard<'a, ()>)>);
+
+impl Turns {
+    pub(crate) fn begin(&self) -> Turn<'_> {
+        // Only a thread itself writes its own number, so if it finds that there, it is up to date.
+        let me = current::thread_number();
+        if self.whose.load(Relaxed) == me {
+            return Turn(None);
+        }
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.whose.store(me, Relaxed);
+        Turn(Some((self, turn)))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some((turns, _)) = &self.0 {
+            turns.whose.store(0, Relaxed);
+        }
+    }
 }
 
 /// Something has come to rest.
