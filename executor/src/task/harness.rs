@@ -239,7 +239,8 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside,
             }
         }
         if let Some(joiner) = joiner {
-            joiner.wake();
+            // By a waker of ours nothing foreign is run.
+            if waker::is_ours(&joiner) { joiner.wake() } else { quietly(|| joiner.wake()) }
         }
     }
 }

@@ -4,7 +4,6 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::harness::quietly;
 use super::state::State;
 use super::waker;
 use crate::sync::UnsafeCell;
@@ -65,7 +64,7 @@ impl Joiner {
     ///
     /// # Safety
     /// The caller has the join handle; a waker was offered.
-    pub(crate) unsafe fn withdraw(&self, state: &State) -> Option<Left> {
+    pub(crate) unsafe fn withdraw(&self, state: &State) -> Option<Waker> {
         // SAFETY: it was written, and if the task is not sealed it is the handle's again.
         state.withdraw_waker().then(|| unsafe { self.word().into_both() })
     }
@@ -74,7 +73,7 @@ impl Joiner {
     ///
     /// # Safety
     /// There is one, and it is the caller's.
-    pub(crate) unsafe fn take(&self) -> Left {
+    pub(crate) unsafe fn take(&self) -> Waker {
         // SAFETY: says the caller.
         unsafe { self.word().into_closers() }
     }
@@ -87,10 +86,7 @@ impl Joiner {
     pub(crate) unsafe fn forget(&self, state: &State) {
         if state.has_waker() {
             // SAFETY: it was written.
-            let share = unsafe { self.word().into_handles() };
-            if share.is_some() {
-                quietly(|| drop(share));
-            }
+            drop(unsafe { self.word().into_handles() });
         }
     }
 
@@ -103,36 +99,17 @@ impl Joiner {
     }
 }
 
-/// A waker that was left.
-pub(crate) enum Left {
-    Task(Waker),
-    Other(Arc<Waker>),
-}
-
-impl Left {
-    /// Wakes it, and passes no panic on.
-    #[inline]
-    pub(crate) fn wake(self) {
-        match self {
-            // Nothing foreign is run.
-            Left::Task(waker) => waker.wake(),
-            Left::Other(waker) => quietly(move || {
-                waker.wake_by_ref();
-                drop(waker);
-            }),
-        }
-    }
-}
-
-/// A waker in one word: the header of a task of ours; or, marked by its lowest bit, somebody else's, which the handle and the
-/// closer share, so that the one can look at it while the other takes it.
+/// A waker in one word: the header of a task of ours; or, marked by its lowest bit, a place with somebody else's.
 ///
-/// Nearly every joiner is a task. The others pay for an allocation, rather than every task for a second word.
+/// The waker moves as the protocol says. The place is shared by the handle and the closer, so that the one can compare what the
+/// other is taking. Nearly every joiner is a task; the others pay for a place, rather than every task for a second word.
 #[derive(Clone, Copy)]
 struct OneWord(*const ());
 
-const SHARED: usize = 1;
-const _: () = assert!(align_of::<super::cell::Header>() > SHARED && align_of::<Waker>() > SHARED);
+type Place = ManuallyDrop<Waker>;
+
+const PLACE: usize = 1;
+const _: () = assert!(align_of::<super::cell::Header>() > PLACE && align_of::<Place>() > PLACE);
 
 impl OneWord {
     /// One that is to be offered.
@@ -140,52 +117,54 @@ impl OneWord {
         if waker::is_ours(&waker) {
             return OneWord(ManuallyDrop::new(waker).data());
         }
-        let handles = Arc::new(waker);
-        let closers = Arc::into_raw(Arc::clone(&handles));
-        std::mem::forget(handles);
-        OneWord(closers.map_addr(|address| address | SHARED).cast())
+        let place = Arc::new(ManuallyDrop::new(waker));
+        // One share is the handle's, the other the closer's.
+        std::mem::forget(Arc::clone(&place));
+        OneWord(Arc::into_raw(place).map_addr(|address| address | PLACE).cast())
     }
 
-    fn shared(self) -> Option<*const Waker> {
-        let is_shared = self.0.addr() & SHARED != 0;
-        is_shared.then(|| self.0.map_addr(|address| address & !SHARED).cast())
+    fn place(self) -> Option<*const Place> {
+        let is_place = self.0.addr() & PLACE != 0;
+        is_place.then(|| self.0.map_addr(|address| address & !PLACE).cast())
     }
 
     /// # Safety
     /// The caller has a share.
     unsafe fn will_wake(self, waker: &Waker) -> bool {
-        match self.shared() {
-            // SAFETY: says the caller.
-            Some(shared) => unsafe { &*shared }.will_wake(waker),
+        match self.place() {
+            // SAFETY: says the caller. Two words are compared, which stay what they are when the waker is taken.
+            Some(place) => unsafe { &*place }.will_wake(waker),
             None => waker::is_of(waker, self.0.cast()),
         }
     }
 
     /// # Safety
-    /// The caller is the closer, and gives its share up.
-    unsafe fn into_closers(self) -> Left {
-        // SAFETY: says the caller. Of a task's waker there is one share, the closer's.
+    /// The caller is the closer, has the waker, and gives its share up.
+    unsafe fn into_closers(self) -> Waker {
+        // SAFETY: says the caller: the waker is read once.
         unsafe {
-            match self.shared() {
-                Some(shared) => Left::Other(Arc::from_raw(shared)),
-                None => Left::Task(waker::from_data(self.0)),
+            match self.place() {
+                Some(place) => {
+                    let share = Arc::from_raw(place);
+                    ManuallyDrop::into_inner((&raw const *share).read())
+                }
+                None => waker::from_data(self.0),
             }
         }
     }
 
     /// # Safety
-    /// The caller has the handle, and gives its share up; the closer has, or had, the other.
-    unsafe fn into_handles(self) -> Option<Arc<Waker>> {
+    /// The caller has the handle, and gives its share up.
+    unsafe fn into_handles(self) -> Option<Arc<Place>> {
         // SAFETY: says the caller.
-        self.shared().map(|shared| unsafe { Arc::from_raw(shared) })
+        self.place().map(|place| unsafe { Arc::from_raw(place) })
     }
 
     /// # Safety
-    /// Both shares are the caller's, and given up.
-    unsafe fn into_both(self) -> Left {
+    /// Both shares, and the waker, are the caller's, and given up.
+    unsafe fn into_both(self) -> Waker {
         // SAFETY: says the caller.
         unsafe {
-            // One of two: nothing is dropped but the count.
             drop(self.into_handles());
             self.into_closers()
         }

@@ -160,8 +160,8 @@ fn ten_million_spawned_tasks_leave_memory_flat() {
                 // What is kept for use again has been kept by the end of the first million.
                 let grown =
                     resident.zip(*before.get_or_insert(resident)).map(|(now, then)| now.saturating_sub(then));
-                // A byte per task would be four times that.
-                assert!(grown.unwrap_or(0) < 256 << 10, "{grown:?} bytes more after {done} million");
+                // The system counts in steps of up to 256 KiB. A byte per task would be ten times that.
+                assert!(grown.unwrap_or(0) < 1 << 20, "{grown:?} bytes more after {done} million");
             }
             say_as_child();
         });
