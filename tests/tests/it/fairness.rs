@@ -81,6 +81,28 @@ fn a_yield_lets_those_that_are_queued_go_first() {
 }
 
 #[test]
+fn a_yield_without_a_budget_is_one_too() {
+    in_a_worker(1, async {
+        let log = Log::new();
+        let task = spawn({
+            let log = log.clone();
+            async move { log.push("other") }
+        });
+        while log.is_empty() {
+            budget::unconstrained(yield_now()).await;
+        }
+        task.await.unwrap();
+        // What else the task does in the same poll, and what it has left for it, changes nothing.
+        budget::unconstrained(async {
+            let spent = futures::future::poll_fn(|cx| budget::consume(cx));
+            let ((), (), ()) = futures::join!(yield_now(), spent, yield_now());
+        })
+        .await;
+        assert!(budget::remaining().is_some(), "the budget is back");
+    });
+}
+
+#[test]
 fn a_timer_fires_while_all_workers_yield() {
     for workers in [1, 2] {
         with_runtime(workers, move |runtime| {
