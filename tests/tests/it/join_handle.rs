@@ -500,7 +500,7 @@ fn a_long_chain_of_handles_in_outputs_needs_no_stack_to_go() {
             }
         }
     }
-    const LENGTH: u64 = if cfg!(miri) { 2_000 } else { 100_000 };
+    const LENGTH: u64 = if cfg!(miri) { 200 } else { 100_000 };
     watchdog(PATIENCE, || {
         let runtime = Runtime::builder().workers(1).stack_size(128 << 10).build().unwrap();
         let ledger = Ledger::new();
