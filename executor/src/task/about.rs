@@ -94,13 +94,20 @@ impl About {
 
     /// Says that there is no reason, if nobody has given one.
     pub(crate) fn set_aborted(&self) {
+        let abort = |more: &More| drop(more.reason.set(CancelReason::Aborted));
         match self.more() {
-            Ok(more) => drop(more.reason.set(CancelReason::Aborted)),
-            // If it is changed meanwhile, somebody else was first.
+            Ok(more) => abort(more),
             Err(place) => {
                 let plain: *mut () = ptr::from_ref(place).cast_mut().cast();
                 let aborted = plain.map_addr(|address| address | ABORTED);
-                let _ = self.0.compare_exchange(plain, aborted, AcqRel, Acquire);
+                let changed = self.0.compare_exchange(plain, aborted, AcqRel, Acquire);
+                // It may be marked already, or there is more by now, and be it only an identity.
+                // SAFETY: as above.
+                if let Err(changed) = changed
+                    && let Ok(more) = unsafe { More::of(changed) }
+                {
+                    abort(more);
+                }
             }
         }
     }
@@ -140,6 +147,59 @@ impl Drop for About {
         if word.addr() & MORE != 0 {
             // SAFETY: ours alone.
             unsafe { More::free(word) }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn about() -> About {
+        About::new(Location::caller(), None)
+    }
+
+    #[test]
+    fn an_identity_stays_whatever_else_becomes_known() {
+        let (one, other) = (about(), about());
+        let id = one.id();
+        assert_ne!(id, other.id());
+        one.set_reason(CancelReason::Shutdown);
+        one.set_aborted();
+        assert_eq!((one.id(), one.reason()), (id, CancelReason::Shutdown));
+        assert_eq!(one.place().file(), file!());
+    }
+
+    #[test]
+    fn an_abort_stays_the_first_reason_when_somebody_asks_for_the_identity() {
+        let (before, after) = (about(), about());
+        let id = before.id();
+        before.set_aborted();
+        after.set_aborted();
+        assert_ne!(after.id(), id);
+        for about in [before, after] {
+            about.set_reason(CancelReason::Shutdown);
+            assert_eq!(about.reason(), CancelReason::Aborted);
+        }
+    }
+
+    #[test]
+    fn all_who_ask_at_once_hear_the_same_identity_and_the_same_reason() {
+        for _ in 0..if cfg!(miri) { 8 } else { 500 } {
+            let about = about();
+            let heard = thread::scope(|scope| {
+                let aborts = scope.spawn(|| {
+                    about.set_aborted();
+                    about.set_reason(CancelReason::Shutdown);
+                    (about.id(), about.reason())
+                });
+                let asks = scope.spawn(|| (about.id(), CancelReason::Aborted));
+                [aborts.join().unwrap(), asks.join().unwrap()]
+            });
+            assert_eq!(heard[0], heard[1]);
+            assert_eq!(heard[0], (about.id(), about.reason()));
         }
     }
 }
