@@ -207,46 +207,39 @@ unsafe fn own_head(word: Word) -> Option<NonNull<Head>> {
 
 /// Looks a variable up, through layers, from the inside out.
 ///
+/// A glance at its home in the current table mostly says it all: that it is bound there, or nowhere.
+///
 /// # Safety
 /// What the word points to is alive, and so is the answer only that long.
-#[inline]
+#[inline(always)]
 unsafe fn lookup<'a>(word: Word, id: Id) -> Option<Found<'a>> {
     // SAFETY: alive, says the caller.
-    let found = match unsafe { own_head(word) } {
-        // SAFETY: as above.
-        Some(head) => unsafe { storage::lookup_at(head, id) },
-        None => Lookup::Absent,
-    };
-    match found {
-        Lookup::Bound(found) => Some(found),
-        // SAFETY: as above.
-        Lookup::Absent if word.is_layer() => unsafe { lookup_outside(word, id) },
-        Lookup::Absent | Lookup::Hidden => None,
+    unsafe {
+        let Some(head) = own_head(word) else {
+            return if word.is_layer() { lookup_outside(word, id) } else { None };
+        };
+        match storage::home(head, id) {
+            Home::Bound(found) => Some(found),
+            Home::Nowhere if !word.is_layer() => None,
+            _ => lookup_further(word, head, id),
+        }
     }
 }
 
-/// The same, quicker if the variable stands at home in the current table, or nowhere: that is, nearly always.
+/// The same, of which `head` begins the table, if the glance has not said it all.
 ///
 /// # Safety
 /// As above.
-#[inline(always)]
-unsafe fn glance(word: Word, id: Id) -> Option<NonNull<Header>> {
-    // SAFETY: alive, says the caller.
-    let home = unsafe { own_head(word).map(|head| storage::home(head, id)) };
-    match home {
-        Some(Home::Bound(value)) => Some(value),
-        Some(Home::Nowhere) | None if !word.is_layer() => None,
-        // SAFETY: as above.
-        _ => unsafe { look(word, id) },
-    }
-}
-
-/// # Safety
-/// As above.
 #[inline(never)]
-unsafe fn look(word: Word, id: Id) -> Option<NonNull<Header>> {
+unsafe fn lookup_further<'a>(word: Word, head: NonNull<Head>, id: Id) -> Option<Found<'a>> {
     // SAFETY: says the caller.
-    unsafe { lookup(word, id) }.map(Found::as_ptr)
+    unsafe {
+        match storage::lookup_at(head, id) {
+            Lookup::Bound(found) => Some(found),
+            Lookup::Absent if word.is_layer() => lookup_outside(word, id),
+            Lookup::Absent | Lookup::Hidden => None,
+        }
+    }
 }
 
 /// The same for a layer that does not have it.
@@ -404,7 +397,8 @@ impl Pin {
 pub(crate) fn read<R>(id: Option<Id>, f: impl FnOnce(Option<NonNull<Header>>) -> R) -> R {
     SLOT.with(|slot| {
         // SAFETY: the slot owns its word; the answer is pinned before anything else can happen.
-        let Some(value) = id.and_then(|id| unsafe { glance(slot.word.get(), id) }) else { return f(None) };
+        let found = id.and_then(|id| unsafe { lookup(slot.word.get(), id) });
+        let Some(value) = found.map(Found::as_ptr) else { return f(None) };
         let pin = Pin { value, counted: Cell::new(false), older: slot.pins.get() };
         slot.pins.set(&raw const pin);
         let _unpin = Unpin { slot, pin: &pin };

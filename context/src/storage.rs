@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::block::{self, Block, Front, Head, Home, Kind};
+use crate::block::{self, Block, Head, Home, Kind};
 use crate::value::{self, SPECIAL, Value, WATCHED};
 
 /// How many bindings one flat table holds at most.
@@ -155,24 +155,8 @@ impl Hasher for Dense {
 
 #[repr(C)]
 struct Large {
-    /// First, so that a [glance](home) needs not ask what kind of table it is.
-    front: Front,
+    head: Head,
     map: Map,
-}
-
-impl Large {
-    fn allocate(flags: u8, bound: u32, map: Map) -> NonNull<Head> {
-        let large = Large { front: Front::new(Head::new(Kind::Large, flags, bound)), map };
-        NonNull::from(Box::leak(Box::new(large))).cast()
-    }
-
-    fn head(&self) -> &Head {
-        self.front.head()
-    }
-
-    fn head_mut(&mut self) -> &mut Head {
-        self.front.head_mut()
-    }
 }
 
 /// A handle of a set of bindings.
@@ -314,7 +298,8 @@ impl Bindings {
                 None => drop(map.insert(id.block(), Block::single(id, found.entry()))),
             }
         }
-        *self = Bindings(Some(Large::allocate(flat.head().flags, flat.head().bound, map)));
+        let large = Large { head: Head::new(Kind::Large, flat.head().flags, flat.head().bound), map };
+        *self = Bindings(Some(NonNull::from(Box::leak(Box::new(large))).cast()));
     }
 
     fn exchange_large(&mut self, id: Id, entry: Entry, wanted: bool) -> Entry {
@@ -322,7 +307,7 @@ impl Bindings {
         let large = self.0.expect("a large table").cast::<Large>();
         // SAFETY: a `Large`, and the only handle.
         let large = unsafe { &mut *large.as_ptr() };
-        large.head_mut().flags |= entry.flags();
+        large.head.flags |= entry.flags();
         let is_bound = matches!(entry, Entry::Bound(_));
         let (was_bound, previous) = match large.map.get_mut(&id.block()) {
             Some(block) => (matches!(block.lookup(id), Lookup::Bound(_)), block.write(id, entry, wanted)),
@@ -333,8 +318,7 @@ impl Bindings {
                 (false, Entry::Absent)
             }
         };
-        let bound = &mut large.head_mut().bound;
-        *bound = *bound + u32::from(is_bound) - u32::from(was_bound);
+        large.head.bound = large.head.bound + u32::from(is_bound) - u32::from(was_bound);
         if large.map.get(&id.block()).is_some_and(|block| block.iter().next().is_none()) {
             large.map.remove(&id.block());
         }
@@ -344,10 +328,14 @@ impl Bindings {
     fn make_unique(&mut self) {
         let large = self.large().expect("a large table");
         // Pairs with the release decrement in `block::release`: what other handles read happens before what we write.
-        if large.head().handles.load(std::sync::atomic::Ordering::Acquire) == 1 {
+        if large.head.handles.load(std::sync::atomic::Ordering::Acquire) == 1 {
             return;
         }
-        *self = Bindings(Some(Large::allocate(large.head().flags, large.head().bound, large.map.clone())));
+        let copy = Large {
+            head: Head::new(Kind::Large, large.head.flags, large.head.bound),
+            map: large.map.clone(),
+        };
+        *self = Bindings(Some(NonNull::from(Box::leak(Box::new(copy))).cast()));
     }
 
     /// Calls `f` with everything that is bound or hidden.
@@ -425,14 +413,19 @@ fn fits(block: &Block, id: Id, entry: &Entry) -> bool {
         || !matches!(block.lookup(id), Lookup::Absent)
 }
 
-/// A glance at the place where a variable stands, if it stands at home.
+/// A glance at the place where a variable stands, if it stands at home in a flat table.
 ///
 /// # Safety
 /// The bindings that begin at `head` are alive as long as the answer is used.
 #[inline(always)]
-pub(crate) unsafe fn home(head: NonNull<Head>, id: Id) -> Home {
-    // SAFETY: alive, and a large one has a front.
-    unsafe { Block::home_at(head, id) }
+pub(crate) unsafe fn home<'a>(head: NonNull<Head>, id: Id) -> Home<'a> {
+    // SAFETY: alive, says the caller.
+    unsafe {
+        if head.as_ref().kind == Kind::Large {
+            return Home::Elsewhere;
+        }
+        Block::home_at(head, id)
+    }
 }
 
 /// Looks in the bindings that begin at `head`.
@@ -452,7 +445,6 @@ pub(crate) unsafe fn lookup_at<'a>(head: NonNull<Head>, id: Id) -> Lookup<'a> {
 
 /// # Safety
 /// The table is alive as long as the answer is used.
-#[inline(never)]
 unsafe fn lookup_large<'a>(large: NonNull<Large>, id: Id) -> Lookup<'a> {
     // SAFETY: alive, says the caller.
     match unsafe { large.as_ref() }.map.get(&id.block()) {

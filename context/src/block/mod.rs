@@ -71,7 +71,7 @@ use crate::storage::{Entry, Id, Lookup};
 use crate::sync::{Acquire, AtomicUsize, Relaxed, Release, weakened};
 use crate::value::Value;
 use ledger::Ledger;
-pub(crate) use table::{BINDINGS_MAX, Front, Head, Home, Kind};
+pub(crate) use table::{BINDINGS_MAX, Head, Home, Kind};
 use table::{HIDDEN, PLACES_MAX, Places, REACH, Slot, Table};
 
 /// How many counts a copy takes rather than become a borrower.
@@ -150,16 +150,13 @@ impl Block {
     /// What one look at home says.
     ///
     /// # Safety
-    /// As above; or `head` begins a [`Front`].
+    /// As above.
     #[inline(always)]
-    pub(crate) unsafe fn home_at(head: NonNull<Head>, id: Id) -> Home {
-        // SAFETY: as above; a front has one place, and its mask is that of one.
+    pub(crate) unsafe fn home_at<'a>(head: NonNull<Head>, id: Id) -> Home<'a> {
+        // SAFETY: as above; masked, so a place of this table.
         unsafe {
-            let home = &*Table::slot(head.cast(), id.home() & head.as_ref().mask as usize);
-            if home.key != id.key() {
-                return if head.as_ref().reach == 0 { Home::Nowhere } else { Home::Elsewhere };
-            }
-            if home.is_bound() { Home::Bound(NonNull::new_unchecked(home.value)) } else { Home::Elsewhere }
+            let place = id.home() & head.as_ref().mask as usize;
+            (*Table::slot(head.cast(), place)).home(id, head.as_ref().reach)
         }
     }
 

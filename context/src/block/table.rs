@@ -5,7 +5,7 @@ use std::ptr::{self, NonNull};
 
 use super::Block;
 use super::ledger::{Book, Ledger};
-use crate::storage::{Entry, Id, Lookup};
+use crate::storage::{Entry, Found, Id, Lookup};
 use crate::sync::AtomicUsize;
 use crate::value::{self, Value};
 
@@ -64,42 +64,10 @@ pub(super) struct Table {
     // `places()` slots follow, then as many `skipped` counts if this is a root.
 }
 
-/// What something that is no flat table shows to a glance: nothing at home, and a reach, so that it must be asked properly.
-#[repr(C)]
-pub(crate) struct Front {
-    table: Table,
-    place: Slot,
-}
-
-impl Front {
-    pub(crate) fn new(head: Head) -> Front {
-        let table = Table {
-            head: Head { reach: 1, mask: 0, ..head },
-            own: Places::NONE,
-            root: None,
-            ledger: Ledger::new(),
-        };
-        Front { table, place: Slot::FREE }
-    }
-
-    pub(crate) fn head(&self) -> &Head {
-        &self.table.head
-    }
-
-    pub(crate) fn head_mut(&mut self) -> &mut Head {
-        &mut self.table.head
-    }
-}
-
-// SAFETY: it is nobody's table: the head is all that is ever touched, and that is `Send + Sync`.
-unsafe impl Send for Front {}
-// SAFETY: as above.
-unsafe impl Sync for Front {}
-
 /// What a variable's home says.
-pub(crate) enum Home {
+pub(crate) enum Home<'a> {
     /// The value.
-    Bound(NonNull<value::Header>),
+    Bound(Found<'a>),
     /// It is not in this table.
     Nowhere,
     /// It may stand elsewhere, or is not bound but mentioned.
@@ -339,6 +307,22 @@ impl Slot {
     #[inline]
     pub(super) fn id(&self) -> Id {
         Id::from_key(self.key)
+    }
+
+    /// What it says of a variable whose home it is, in a table of this reach.
+    ///
+    /// # Safety
+    /// The value, if there is one, is alive as long as the answer is used.
+    #[inline(always)]
+    pub(super) unsafe fn home<'a>(&self, id: Id, reach: u16) -> Home<'a> {
+        if self.key != id.key() {
+            return if reach == 0 { Home::Nowhere } else { Home::Elsewhere };
+        }
+        // SAFETY: says the caller.
+        match unsafe { self.lookup() } {
+            Lookup::Bound(found) => Home::Bound(found),
+            Lookup::Hidden | Lookup::Absent => Home::Elsewhere,
+        }
     }
 
     /// # Safety

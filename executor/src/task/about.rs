@@ -102,11 +102,9 @@ impl About {
                 let aborted = plain.map_addr(|address| address | ABORTED);
                 let changed = self.0.compare_exchange(plain, aborted, AcqRel, Acquire);
                 // It may be marked already, or there is more by now, and be it only an identity.
-                // SAFETY: as above.
-                if let Err(changed) = changed
-                    && let Ok(more) = unsafe { More::of(changed) }
-                {
-                    abort(more);
+                if let Err(changed) = changed {
+                    // SAFETY: as above.
+                    let _ = unsafe { More::of(changed) }.map(abort);
                 }
             }
         }
