@@ -51,7 +51,8 @@
 //! * **An idle runtime uses no CPU.**
 //! * **The context a task sees is right whichever worker polls it.**
 //! * **Every API answers during thread teardown.**
-//! * **One allocation per task at most**, for its future, its output and all that belongs to it.
+//! * **One allocation per task at most**, for its future, its output and all that belongs to it. What only some tasks have, a
+//!   name, an identity that somebody asks for, a joiner that is no task of this crate, comes on top.
 //! * **Dropping a runtime anywhere is safe**, also inside its own task.
 //!
 //! Nothing is promised about order. Numbers, such as how often a queue is looked at, may change.

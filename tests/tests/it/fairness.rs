@@ -94,7 +94,7 @@ fn a_yield_without_a_budget_is_one_too() {
         task.await.unwrap();
         // What else the task does in the same poll, and what it has left for it, changes nothing.
         budget::unconstrained(async {
-            let spent = futures::future::poll_fn(|cx| budget::consume(cx));
+            let spent = futures::future::poll_fn(budget::consume);
             let ((), (), ()) = futures::join!(yield_now(), spent, yield_now());
         })
         .await;
