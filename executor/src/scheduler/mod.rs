@@ -106,6 +106,9 @@
 //! emptied; whoever pushes sees that after the push, and empties it. S4 workers are told and joined; each cancels what
 //! is in its queue and its heap.
 //!
+//! Of several threads that end it, each has its [turn](shared::Turns), so that who comes second returns when all is over. A worker
+//! waits for nobody.
+//!
 //! **Nothing is lost.** A thread outside publishes its task and then looks for S1, with a fence in between, as S2 has one
 //! after S1: one of the two sees the other. A worker does not pay for that: what it spawns while it does not see S1 yet
 //! it finds itself in S4.

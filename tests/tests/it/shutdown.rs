@@ -548,7 +548,7 @@ fn a_runtime_that_its_own_closure_shuts_down_does_not_wait_for_itself() {
 
 #[test]
 fn a_handle_ends_a_runtime_that_others_keep() {
-    watchdog(PATIENCE, || {
+    let once = || {
         let runtime = Arc::new(runtime(2));
         let ledger = Ledger::new();
         let value = ledger.counted(1);
@@ -574,5 +574,6 @@ fn a_handle_ends_a_runtime_that_others_keep() {
         assert_eq!(runtime.block_on(named).unwrap_err().reason(), Some(&CancelReason::Shutdown));
         assert!(runtime.block_on(runtime.spawn(async {})).unwrap_err().is_cancelled());
         assert!(runtime.handle().shutdown(LONG).is_clean(), "again there is nothing to end");
-    });
+    };
+    watchdog(PATIENCE, move || (0..scaled(50)).for_each(|_| once()));
 }
