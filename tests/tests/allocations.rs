@@ -83,7 +83,9 @@ fn one_allocation_per_task_at_most() {
         };
         wait_for(spawning, LONG).await.unwrap();
     });
-    assert!(allocations <= TASKS + 50, "{allocations} allocations for {TASKS} tasks");
+    // The error says whose it is, which is an allocation if nobody has asked before. Where tasks stand alone, they have one each besides.
+    let each = if cfg!(heirloom_lone_tasks) { 2 } else { 1 };
+    assert!(allocations <= each * TASKS + 50, "{allocations} allocations for {TASKS} tasks");
 }
 
 #[test]
