@@ -132,7 +132,8 @@ impl OneWord {
     /// The caller has a share.
     unsafe fn will_wake(self, waker: &Waker) -> bool {
         match self.place() {
-            // SAFETY: says the caller. Two words are compared, which stay what they are when the waker is taken.
+            // SAFETY: says the caller. Two words are compared, which stay what they are when the waker is taken. Should they by
+            // then be another waker's, this one is gone, which it is after DONE only: and that the caller looks for next.
             Some(place) => unsafe { &*place }.will_wake(waker),
             None => waker::is_of(waker, self.0.cast()),
         }
