@@ -21,6 +21,7 @@ use crate::handle::Handle;
 #[cfg(feature = "net")]
 use crate::io::driver::Slot;
 use crate::join_handle::{AbortHandle, CancelReason, JoinHandle};
+use crate::scheduler::crowd::Crowd;
 use crate::scheduler::current;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::parker::Parker;
@@ -272,6 +273,7 @@ fn share(
             injector: Injector::new(),
             remotes: remotes.collect(),
             idle: CachePadded::new(Idle::new(parts.len())),
+            crowd: Crowd::new(parts.len()),
             heaps: (0..parts.len() + OUTSIDE).map(|_| CachePadded::new(Heap::new())).collect(),
             outside: CachePadded::default(),
             timers: Arc::new(Timers::new(parts.len() + 1, Clock::real(), unpark)),

@@ -69,9 +69,9 @@ impl Gain {
     }
 
     /// There is nothing left to do here.
-    pub(crate) fn ran_dry(&self) {
+    pub(crate) fn ran_dry(&self, now: Instant) {
         if let Some(stolen) = self.stolen.take() {
-            let worth = stolen.elapsed() >= WORTH;
+            let worth = now.saturating_duration_since(stolen) >= WORTH;
             self.doubts.set(if worth { 0 } else { (self.doubts.get() + 1).min(DOUBTS_MAX) });
         }
     }

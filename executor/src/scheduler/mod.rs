@@ -66,6 +66,12 @@
 //! whose look is over: if N1 finds a watcher, W3 comes before N2's fence, and the watcher's F2 counts on that worker no
 //! more. A glance that is spared because somebody watches is before N2's fence as well.
 //!
+//! # No processor
+//!
+//! Where processors are short, a worker [stands back](crowd): in doubt about siblings that cope whatever their batches were
+//! worth, it rests and watches as above. It leaves the poll to them, too: if it can be the deputy (D1, below), it parks as such though
+//! there be no keeper, and tries to be that (K1) after a nap during which no sibling has coped.
+//!
 //! # Who keeps the time
 //!
 //! Running workers look at the timers, and at the [poll](crate::io) if there is one, every [`budget::LOOK_AROUND`] polls and
@@ -115,6 +121,7 @@
 
 pub(crate) mod adaptive;
 pub(crate) mod budget;
+pub(crate) mod crowd;
 pub(crate) mod current;
 pub(crate) mod idle;
 pub(crate) mod inline;

@@ -13,6 +13,7 @@ use crossbeam_deque::{Injector, Steal, Stealer};
 use crossbeam_utils::CachePadded;
 use heirloom_context::{Ambients, Context};
 
+use super::crowd::Crowd;
 use super::idle::Idle;
 use super::parker::{Call, Unparker};
 use super::worker::Worker;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) injector: Injector<Runnable>,
     pub(crate) remotes: Box<[Remote]>,
     pub(crate) idle: CachePadded<Idle>,
+    /// Who stands back for want of a processor.
+    pub(crate) crowd: Crowd,
     /// One per worker, then [`OUTSIDE`] for all other threads.
     pub(crate) heaps: Box<[CachePadded<Heap>]>,
     /// What other threads than the workers have done.

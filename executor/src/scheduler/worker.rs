@@ -3,14 +3,15 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::time::Instant;
 #[cfg(feature = "net")]
-use std::{task::Waker, time::Duration};
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Steal, Worker as Queue};
 
 use super::adaptive::{Deputy, Gain, Patience};
 use super::budget::{LOOK_AROUND, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS};
+use super::crowd::Place;
 use super::current;
 use super::parker::Parker;
 use super::shared::{Counters, Remote, Shared};
@@ -45,6 +46,7 @@ pub(crate) struct Worker {
     patience: Patience,
     gain: Gain,
     deputy: Deputy,
+    place: Place,
     owner: Owner,
     /// Whom the poll has found to be woken; kept for its room.
     #[cfg(feature = "net")]
@@ -54,6 +56,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, queue: Queue<Runnable>, parker: Parker) -> Worker {
         let owner = shared.heaps[index].own();
+        let place = Place::new(shared.remotes.len());
         Worker {
             index,
             shared,
@@ -71,6 +74,7 @@ impl Worker {
             patience: Patience::new(),
             gain: Gain::default(),
             deputy: Deputy::default(),
+            place,
             owner,
             #[cfg(feature = "net")]
             wakers: Cell::default(),
@@ -264,8 +268,10 @@ impl Worker {
     #[cold]
     fn search(&self) -> Option<Runnable> {
         if self.dry.get().is_none() {
-            self.dry.set(Some(Instant::now()));
-            self.gain.ran_dry();
+            let now = Instant::now();
+            self.dry.set(Some(now));
+            self.gain.ran_dry(now);
+            self.place.ran_dry(now, &self.shared.crowd);
         }
         if !self.searching.get() {
             if !self.shared.idle.start_search() {
@@ -281,7 +287,10 @@ impl Worker {
         }
         let limit = self.shared.search.max(self.patience.limit());
         // Who hears of events is not to look elsewhere.
-        if limit.is_zero() || self.napped.get() || (self.shared.has_driver() && self.shared.idle.is_unkept())
+        if limit.is_zero()
+            || self.napped.get()
+            || self.place.is_back()
+            || (self.shared.has_driver() && self.shared.idle.is_unkept())
         {
             return None;
         }
@@ -321,9 +330,10 @@ impl Worker {
     fn steal(&self) -> Option<Runnable> {
         let remotes = &self.shared.remotes;
         let first = self.random(remotes.len());
+        let back = self.place.is_back().then(Instant::now);
         for offset in 0..remotes.len() {
             let victim = (first + offset) % remotes.len();
-            if victim == self.index {
+            if victim == self.index || back.is_some_and(|now| self.copes(victim, now)) {
                 continue;
             }
             // A few tries: a queue that is always contended is somebody else's success.
@@ -336,6 +346,22 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// Whether a sibling copes, so that this worker, which stands back, leaves its tasks to it.
+    fn copes(&self, sibling: usize, now: Instant) -> bool {
+        self.place.copes(sibling, &self.shared.remotes[sibling].counters, now)
+    }
+
+    /// How long this worker, if it stands back, can be spared, because a sibling copes.
+    fn spared(&self) -> Option<Duration> {
+        if !self.place.is_back() {
+            return None;
+        }
+        let now = Instant::now();
+        self.place.settle(now, &self.shared.crowd);
+        let mut siblings = (0..self.shared.remotes.len()).filter(|sibling| *sibling != self.index);
+        self.place.nap(self.place.is_back() && siblings.any(|sibling| self.copes(sibling, now)))
     }
 
     /// A number below `below`, by xorshift.
@@ -355,13 +381,19 @@ impl Worker {
             return;
         }
         // There is something to steal, but it is not worth it: one naps, all others sleep.
-        let nap = self.gain.nap().filter(|_| shared.has_work());
+        let spared = self.spared();
+        let nap = spared.or_else(|| self.gain.nap().filter(|_| shared.has_work()));
         let steal = nap.is_none();
+        // D1, in place of K1.
+        let relieved = spared.is_some() && shared.idle.start_deputy();
         // K1.
-        let keeper = shared.idle.keep(self.index);
+        let keeper = !relieved && shared.idle.keep(self.index);
         let watch = if keeper { Some(shared.timers.prepare_park()) } else { None };
         // D1.
-        let duty = self.deputy.nap(shared.idle.turns(), keeper).filter(|_| shared.idle.start_deputy());
+        let duty = match self.deputy.nap(shared.idle.turns(), keeper) {
+            _ if relieved => spared,
+            duty => duty.filter(|_| shared.idle.start_deputy()),
+        };
         // W1 to W3.
         shared.idle.announce(self.index, self.searching.replace(false), keeper);
         // N1.
@@ -369,7 +401,7 @@ impl Worker {
         // W4 and K2.
         let stay = matches!(watch, Some(ParkUntil::Due))
             || self.has_work(steal)
-            || (!keeper && shared.idle.is_unkept())
+            || (!keeper && !relieved && shared.idle.is_unkept())
             || shared.closed.load(Relaxed);
         if !stay {
             Counters::add(&self.remote().counters.parks);
