@@ -214,7 +214,12 @@ impl Clone for Value {
 impl Drop for Value {
     #[inline]
     fn drop(&mut self) {
-        // Pairs with the acquire load below: what others did with the value happens before its destructor. (A load
+        // The only count there is is the caller's: nobody else can make one.
+        if self.header().count.load(Acquire) == 1 {
+            // SAFETY: the last reference, which is given up here.
+            return unsafe { reaper::bury(self.0) };
+        }
+        // Pairs with the acquire loads: what others did with the value happens before its destructor. (A load
         // rather than a fence, which ThreadSanitizer does not follow.)
         if self.header().count.fetch_sub(1, Release) == 1 {
             self.header().count.load(Acquire);

@@ -218,6 +218,13 @@ impl Block {
         if matches!(entry, Entry::Absent) && matches!(self.lookup(id), Lookup::Absent) {
             return self.clone();
         }
+        // Nothing of what is here is to be in the copy.
+        if self.head().shown <= 1
+            && !matches!(entry, Entry::Absent)
+            && self.slots().all(|slot| slot.key == id.key() || slot.value.is_null())
+        {
+            return Block::single(id, entry);
+        }
         let root = match self.root() {
             None => (self.head().bound as usize > COUNT_DIRECTLY + 1).then_some(self.0),
             root => root.filter(|_| self.own().len() <= changed_max(self.head().bound as usize)),
@@ -465,7 +472,11 @@ pub(crate) fn retain(handles: &AtomicUsize, by: usize) {
 /// Counts one handle down; true for the last.
 #[inline]
 pub(crate) fn release(handles: &AtomicUsize) -> bool {
-    // Pairs with the acquire load, and with the one in `is_unique`: all use of the table happens before its end.
+    // All the handles there are are the caller's: nobody else can make one.
+    if handles.load(Acquire) == 1 {
+        return true;
+    }
+    // Pairs with the acquire loads, and with the one in `is_unique`: all use of the table happens before its end.
     if handles.fetch_sub(1, if weakened("release") { Relaxed } else { Release }) != 1 {
         return false;
     }
