@@ -25,15 +25,18 @@ use std::time::{Duration, Instant};
 use super::shared::Counters;
 use crate::sync::{Mutex, lock};
 
-/// Time between two looks at how long was waited.
-const WINDOW: Duration = Duration::from_millis(4);
+/// Time between two looks at how long was waited. In less, the share that was waited for goes up and down by half.
+const WINDOW: Duration = Duration::from_millis(12);
+/// The same for whoever has been back, to see whether that is still so.
+const AGAIN: Duration = Duration::from_millis(6);
 /// What a thread must have run or waited between two looks for the second to mean anything.
 const ENOUGH: Duration = Duration::from_millis(1);
-/// Processors are short if of this many parts of the time one was waited for.
-const PARTS: u32 = 8;
+/// Processors are short if one was waited for in so many hundredths of the time. Two workers and a busy client on two processors wait for
+/// 35 to 50; two workers and a pool of threads that block, which leave processors idle a quarter of the time, for 20.
+const SHORT: u32 = 28;
 /// How long to stand back the first time; doubled each time that processors are still short, up to the longest.
-const TERM_MIN: Duration = Duration::from_millis(32);
-const TERM_DOUBLINGS: u32 = 4;
+const TERM_MIN: Duration = Duration::from_millis(64);
+const TERM_DOUBLINGS: u32 = 3;
 /// How long a sibling may be in one poll, and still copes. Also the first nap; doubled while they cope, up to about the time for
 /// which a system leaves a thread on a processor. A nap costs 20 to 40 µs of a processor that is short.
 const NAP_MIN: Duration = Duration::from_millis(1);
@@ -60,10 +63,15 @@ impl Crowd {
         Crowd(Mutex::new(Back { most: workers.saturating_sub(1), workers: 0, changed: None, terms: 0 }))
     }
 
+    /// For how long to look.
+    fn window(&self) -> Duration {
+        if lock(&self.0).terms == 0 { WINDOW } else { AGAIN }
+    }
+
     /// Whether one more is to stand back, and for how long. The others must have looked again since the last one did.
     fn stand_back(&self, now: Instant) -> Option<Duration> {
         let mut back = lock(&self.0);
-        let settled = back.changed.is_none_or(|changed| now.saturating_duration_since(changed) >= WINDOW);
+        let settled = back.changed.is_none_or(|changed| now.saturating_duration_since(changed) >= AGAIN);
         if back.workers == back.most || !settled {
             return None;
         }
@@ -145,7 +153,7 @@ impl Place {
         if self.is_back() || self.next.get().is_some_and(|next| now < next) {
             return;
         }
-        self.next.set(Some(now + WINDOW));
+        self.next.set(Some(now + crowd.window()));
         if let Some(used) = Used::so_far() {
             self.look(now, used, crowd);
         }
@@ -160,7 +168,7 @@ impl Place {
             return;
         }
         self.looked.set(Some((now, used)));
-        if waited * PARTS < all {
+        if waited * 100 < all * SHORT {
             crowd.has_room(since);
         } else if let Some(term) = crowd.stand_back(now) {
             self.until.set(Some(now + term));

@@ -77,14 +77,14 @@ fn one_at_a_time() {
     rig.until(1, 50);
     let before = rig.now;
     rig.until(2, 50);
-    assert!(rig.now - before >= WINDOW);
+    assert!(rig.now - before >= AGAIN);
 }
 
 #[test]
 fn who_has_a_processor_does_not() {
     let mut rig = Rig::new(2);
     for _ in 0..1000 {
-        rig.pass(WINDOW, 5);
+        rig.pass(WINDOW, SHORT - 1);
         assert_eq!(rig.back(), 0);
     }
 }
