@@ -472,11 +472,8 @@ pub(crate) fn retain(handles: &AtomicUsize, by: usize) {
 /// Counts one handle down; true for the last.
 #[inline]
 pub(crate) fn release(handles: &AtomicUsize) -> bool {
-    // All the handles there are are the caller's: nobody else can make one.
-    if handles.load(Acquire) == 1 {
-        return true;
-    }
-    // Pairs with the acquire loads, and with the one in `is_unique`: all use of the table happens before its end.
+    // Pairs with the acquire load, and with the one in `is_unique`: all use of the table happens before its end. (No look first
+    // whether it is the only one: where several workers count, that is one more time that the line comes over.)
     if handles.fetch_sub(1, if weakened("release") { Relaxed } else { Release }) != 1 {
         return false;
     }
