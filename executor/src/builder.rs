@@ -78,6 +78,10 @@ impl Builder {
 
     /// How many worker threads. Without it: `HEIRLOOM_WORKERS`, else as many as the process may use processors (its
     /// affinity and cgroup quota respected).
+    ///
+    /// Where other threads or programs keep the processors busy, workers that had to wait for one in more than a quarter of the time
+    /// stand back for a while, all but one: they help again when a sibling is in a long poll or does not come to an end, within
+    /// 10 ms, or when processors are free. (On Linux, where a thread can be asked how long it has waited.)
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);

@@ -37,12 +37,12 @@ const SHORT: u32 = 28;
 /// How long to stand back the first time; doubled each time that processors are still short, up to the longest.
 const TERM_MIN: Duration = Duration::from_millis(64);
 const TERM_DOUBLINGS: u32 = 3;
-/// How long a sibling may be in one poll, and still copes. Also the first nap; doubled while they cope, up to about the time for
+/// How long a sibling's polls may take, and it still copes. Also the first nap; doubled while they cope, up to about the time for
 /// which a system leaves a thread on a processor. A nap costs 20 to 40 µs of a processor that is short.
 const NAP_MIN: Duration = Duration::from_millis(1);
 const NAP_DOUBLINGS: u32 = 2;
 /// How long a sibling may have had something to do all the time, and still copes.
-const BUSY: Duration = Duration::from_millis(20);
+const BUSY: Duration = Duration::from_millis(8);
 
 /// Who stands back, as all workers know it.
 #[derive(Debug)]
@@ -121,8 +121,9 @@ struct Sibling(Cell<Seen>);
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
+    looked: Instant,
     polls: u64,
-    /// When that was first seen.
+    /// When its polls were last seen to be short.
     polled: Instant,
     parks: u64,
     parked: Instant,
@@ -131,7 +132,7 @@ struct Seen {
 impl Place {
     pub(crate) fn new(workers: usize) -> Place {
         let now = Instant::now();
-        let seen = Seen { polls: 0, polled: now, parks: 0, parked: now };
+        let seen = Seen { looked: now, polls: 0, polled: now, parks: 0, parked: now };
         Place {
             next: Cell::new(None),
             looked: Cell::new(None),
@@ -190,6 +191,7 @@ impl Place {
     pub(crate) fn settle(&self, now: Instant, crowd: &Crowd) {
         if self.until.get().is_some_and(|until| until <= now) {
             self.until.set(None);
+            self.naps.set(0);
             self.next.set(None);
             self.looked.set(None);
             crowd.come_back(now);
@@ -206,12 +208,14 @@ impl Place {
 impl Sibling {
     fn copes(&self, polls: u64, parks: u64, now: Instant) -> bool {
         let mut seen = self.0.get();
-        if seen.polls != polls {
-            (seen.polls, seen.polled) = (polls, now);
-        }
         if seen.parks != parks {
             (seen.parks, seen.parked) = (parks, now);
         }
+        let enough = now.saturating_duration_since(seen.looked).as_nanos() / NAP_MIN.as_nanos();
+        if seen.parked == now || u128::from(polls - seen.polls) > enough {
+            seen.polled = now;
+        }
+        (seen.polls, seen.looked) = (polls, now);
         self.0.set(seen);
         now.saturating_duration_since(seen.polled) < NAP_MIN
             && now.saturating_duration_since(seen.parked) < BUSY

@@ -138,13 +138,19 @@ fn a_sibling_copes_that_polls_and_comes_to_an_end_now_and_then() {
     assert!(copes(1, 1, MS));
     // One that has not polled since, nor parked: it is in a long poll.
     assert!(!copes(1, 1, MS));
-    assert!(copes(2, 1, MS));
+    // Polls of a millisecond are long, too.
+    assert!(!copes(2, 1, MS));
+    assert!(!copes(6, 1, 4 * MS));
+    assert!(copes(8, 1, MS));
+    // One that comes to an end copes, whatever it polled.
+    assert!(copes(8, 2, MS));
     // One that polls on and on.
-    for polls in 3..3 + (BUSY.as_millis() as u64) - 4 {
-        assert!(copes(polls, 1, MS));
+    let busy = BUSY.as_millis() as u64;
+    for number in 1..busy {
+        assert!(copes(8 + 2 * number, 2, MS));
     }
-    assert!(!copes(100, 1, 4 * MS));
-    assert!(copes(101, 2, MS));
+    assert!(!copes(100, 2, 2 * MS));
+    assert!(copes(102, 3, MS));
 }
 
 #[test]

@@ -13,13 +13,23 @@ pub(crate) struct Idle {
     searching: AtomicUsize,
     /// One sleeper naps, to look at what its siblings have queued; see [`adaptive`](super::adaptive).
     watched: AtomicBool,
-    list: Mutex<Vec<usize>>,
+    list: Mutex<Vec<(usize, As)>>,
     /// The parked worker that keeps the time, plus one; zero: nobody does.
     keeper: AtomicUsize,
     /// One sleeper naps, to look whether there is a keeper.
     deputy: AtomicBool,
     /// How often a keeper has got up.
     turns: AtomicUsize,
+}
+
+/// As what a worker sleeps. The later ones are woken first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum As {
+    /// It keeps the time.
+    Keeper,
+    /// It [stands back](super::crowd), and naps.
+    Back,
+    Any,
 }
 
 impl Idle {
@@ -87,7 +97,7 @@ impl Idle {
     #[must_use]
     pub(crate) fn call(&self) -> Option<usize> {
         let mut list = lock(&self.list);
-        let worker = list.pop()?;
+        let (worker, _) = list.pop()?;
         self.sleepers.store(list.len(), Relaxed);
         self.searching.fetch_add(1, Relaxed);
         Some(worker)
@@ -116,16 +126,18 @@ impl Idle {
         last
     }
 
-    /// W1 to W3. After this the worker must look at every queue before it parks.
-    pub(crate) fn announce(&self, worker: usize, was_searching: bool, keeper: bool) {
-        {
+    /// W1 to W3. After this the worker must look at every queue before it parks. Whether one sleeps that does not stand back.
+    pub(crate) fn announce(&self, worker: usize, was_searching: bool, manner: As) -> bool {
+        let others = {
             let mut list = lock(&self.list);
-            debug_assert!(!list.contains(&worker), "listed twice");
-            // W1. The keeper is woken last.
-            let place = if keeper { 0 } else { list.len() };
-            list.insert(place, worker);
+            debug_assert!(list.iter().all(|(listed, _)| *listed != worker), "listed twice");
+            let others = list.iter().any(|(_, manner)| *manner != As::Back);
+            // W1. Who slept first is woken last; so are the keeper and, before that, who stands back.
+            let place = list.iter().rposition(|(_, listed)| *listed <= manner).map_or(0, |place| place + 1);
+            list.insert(if manner == As::Keeper { 0 } else { place }, (worker, manner));
             self.sleepers.store(list.len(), Relaxed);
-        }
+            others
+        };
         // W2.
         if was_searching {
             self.searching.fetch_sub(1, Relaxed);
@@ -134,13 +146,33 @@ impl Idle {
         if !weakened("announce fence") {
             fence(SeqCst);
         }
+        others
+    }
+
+    /// P3 and P4 by a worker that stands back, has announced itself, and has seen work: whom to unpark in its place.
+    #[must_use]
+    pub(crate) fn pass_on(&self) -> Option<usize> {
+        if self.searching.load(Relaxed) > 0 {
+            return None;
+        }
+        let mut list = lock(&self.list);
+        let place = list.iter().rposition(|(_, manner)| *manner != As::Back)?;
+        let (worker, _) = list.remove(place);
+        self.sleepers.store(list.len(), Relaxed);
+        self.searching.fetch_add(1, Relaxed);
+        Some(worker)
+    }
+
+    /// Whether there is a worker that does not sleep, besides the one that asks.
+    pub(crate) fn is_another_up(&self) -> bool {
+        self.sleepers.load(Relaxed) + 1 < self.workers
     }
 
     /// A worker goes on. True if somebody has woken it: it counts as searching then.
     #[must_use]
     pub(crate) fn retract(&self, worker: usize) -> bool {
         let mut list = lock(&self.list);
-        match list.iter().position(|listed| *listed == worker) {
+        match list.iter().position(|(listed, _)| *listed == worker) {
             None => true,
             Some(place) => {
                 list.remove(place);

@@ -69,8 +69,10 @@
 //! # No processor
 //!
 //! Where processors are short, a worker [stands back](crowd): in doubt about siblings that cope whatever their batches were
-//! worth, it rests and watches as above. It leaves the poll to them, too: if it can be the deputy (D1, below), it parks as such though
-//! there be no keeper, and tries to be that (K1) after a nap during which no sibling has coped.
+//! worth, it rests and naps as above. It watches only if all other sleepers stand back, too; else it passes what it sees on to
+//! one that does not (P3, P4), and is itself listed below those. It leaves the poll to its siblings, too: if it can be the deputy (D1,
+//! below) and another is up, it parks as such though there be no keeper. It tries to be that (K1) after a nap during which no sibling
+//! has coped; after one during which none has come to its end, it looks at the poll.
 //!
 //! # Who keeps the time
 //!
@@ -95,7 +97,7 @@
 //!
 //! **While anybody sleeps, a long poll delays no timer and no event** by more than the deputy's nap. The list's lock puts W1
 //! and K4 in an order. W1 first: K4 finds the sleeper, which becomes the keeper. K4 first: K2 sees what K3 has stored. If K4
-//! finds a deputy instead, that one's D2, and with it its K1, K2 or K4, is yet to come.
+//! finds a deputy instead, that one's D2, and with it its K1, K2 or K4, or its look at the poll, is yet to come.
 //!
 //! # Fairness
 //!

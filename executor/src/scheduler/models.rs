@@ -12,7 +12,7 @@ use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::thread;
 
-use super::idle::Idle;
+use super::idle::{As, Idle};
 use super::parker::{Call, State};
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::sync::model::{check, check_without};
@@ -59,7 +59,7 @@ impl Sleepers {
 
     /// A worker that has found nothing: true if it goes on, false if it would park now and for ever.
     fn park(&self, worker: usize, searching: bool) -> bool {
-        self.idle.announce(worker, searching, false);
+        let _ = self.idle.announce(worker, searching, As::Any);
         // W4.
         self.queue.load(Ordering::Relaxed) != 0
     }
@@ -115,7 +115,7 @@ fn push_while_the_searcher_succeeds() {
     shared.queue.store(1, Ordering::Relaxed);
     assert!(shared.idle.start_search());
     assert!(shared.take());
-    shared.idle.announce(1, false, false);
+    let _ = shared.idle.announce(1, false, As::Any);
     let pusher = {
         let shared = Arc::clone(&shared);
         thread::spawn(move || shared.push())
@@ -134,7 +134,7 @@ fn rest_in_doubt_while_the_watch_ends() {
     let shared = Sleepers::of(4);
     shared.queue.store(2, Ordering::Relaxed);
     assert!(shared.idle.start_search());
-    shared.idle.announce(1, false, false);
+    let _ = shared.idle.announce(1, false, As::Any);
     assert!(shared.idle.start_watch());
     let watcher = {
         let shared = Arc::clone(&shared);
@@ -150,7 +150,7 @@ fn rest_in_doubt_while_the_watch_ends() {
         })
     };
     let too_early = weakened("watch after W3").then(|| shared.idle.start_watch());
-    shared.idle.announce(0, true, false);
+    let _ = shared.idle.announce(0, true, As::Any);
     // N1.
     let watches = too_early.unwrap_or_else(|| shared.idle.start_watch());
     watcher.join().unwrap();
@@ -160,11 +160,31 @@ fn rest_in_doubt_while_the_watch_ends() {
     );
 }
 
+/// The only searcher stands back, and rests, while somebody relies on it: a worker that sleeps is called in its place.
+fn push_while_the_searcher_stands_back() {
+    let shared = Sleepers::of(3);
+    let _ = shared.idle.announce(1, false, As::Any);
+    assert!(shared.idle.start_search());
+    let pusher = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || shared.push())
+    };
+    let others = shared.idle.announce(0, true, As::Back);
+    // The sleeper may have been called by then.
+    if others && shared.queue.load(Ordering::Relaxed) != 0 && !weakened("pass on") {
+        if let Some(worker) = shared.idle.pass_on() {
+            shared.tokens[worker].store(true, Ordering::Relaxed);
+        }
+    }
+    pusher.join().unwrap();
+    assert!(shared.tokens[1].load(Ordering::Relaxed), "a worker sleeps although there is work");
+}
+
 /// A worker has queued something for itself, and leaves it to the watcher, whose nap ends: one of the two sees it.
 fn glance_while_the_watch_ends() {
     let shared = Sleepers::of(3);
-    shared.idle.announce(0, false, false);
-    shared.idle.announce(1, false, false);
+    let _ = shared.idle.announce(0, false, As::Any);
+    let _ = shared.idle.announce(1, false, As::Any);
     assert!(shared.idle.start_watch());
     let busy = {
         let shared = Arc::clone(&shared);
@@ -201,7 +221,7 @@ fn sleep_while_the_keeper_goes() {
     };
     // K1.
     let keeps = shared.idle.keep(1);
-    shared.idle.announce(1, false, keeps);
+    let _ = shared.idle.announce(1, false, if keeps { As::Keeper } else { As::Any });
     // K2.
     let stays = !keeps && shared.idle.is_unkept();
     keeper.join().unwrap();
@@ -217,7 +237,7 @@ fn keeper_goes_while_the_deputy_gets_up() {
     let shared = Sleepers::new();
     assert!(shared.idle.keep(0));
     assert!(shared.idle.start_deputy());
-    shared.idle.announce(1, false, false);
+    let _ = shared.idle.announce(1, false, As::Any);
     let keeper = {
         let shared = Arc::clone(&shared);
         thread::spawn(move || {
@@ -234,7 +254,7 @@ fn keeper_goes_while_the_deputy_gets_up() {
     }
     let _ = shared.idle.retract(1);
     let keeps = shared.idle.keep(1);
-    shared.idle.announce(1, false, keeps);
+    let _ = shared.idle.announce(1, false, if keeps { As::Keeper } else { As::Any });
     let stays = !keeps && shared.idle.is_unkept();
     keeper.join().unwrap();
     assert!(
@@ -302,6 +322,17 @@ fn a_worker_in_doubt_relies_on_no_watcher_that_has_looked() {
 #[should_panic(expected = "nobody watches")]
 fn twin_that_watches_before_it_is_listed_is_caught() {
     check_without("watch after W3", rest_in_doubt_while_the_watch_ends);
+}
+
+#[test]
+fn a_worker_that_stands_back_passes_on_what_others_rely_on_it_for() {
+    check(push_while_the_searcher_stands_back);
+}
+
+#[test]
+#[should_panic(expected = "a worker sleeps")]
+fn twin_that_stands_back_and_passes_nothing_on_is_caught() {
+    check_without("pass on", push_while_the_searcher_stands_back);
 }
 
 #[test]

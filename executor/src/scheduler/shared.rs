@@ -182,6 +182,13 @@ impl Shared {
         }
     }
 
+    /// Wakes one in place of a worker that stands back and has seen work.
+    pub(crate) fn pass_on(&self) {
+        if let Some(worker) = self.idle.pass_on() {
+            self.unpark(worker);
+        }
+    }
+
     /// K4: sees to it that there is another keeper, if anybody sleeps.
     pub(crate) fn hand_over(&self) {
         if let Some(worker) = self.idle.hand_over() {

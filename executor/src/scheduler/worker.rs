@@ -13,6 +13,7 @@ use super::adaptive::{Deputy, Gain, Patience};
 use super::budget::{LOOK_AROUND, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS};
 use super::crowd::Place;
 use super::current;
+use super::idle::As;
 use super::parker::Parker;
 use super::shared::{Counters, Remote, Shared};
 #[cfg(feature = "net")]
@@ -364,6 +365,11 @@ impl Worker {
         self.place.nap(self.place.is_back() && siblings.any(|sibling| self.copes(sibling, now)))
     }
 
+    fn parks_of_siblings(&self) -> u64 {
+        let siblings = self.shared.remotes.iter().enumerate().filter(|(sibling, _)| *sibling != self.index);
+        siblings.map(|(_, remote)| remote.counters.parks.load(Relaxed)).sum()
+    }
+
     /// A number below `below`, by xorshift.
     fn random(&self, below: usize) -> usize {
         let mut x = self.random.get();
@@ -385,7 +391,7 @@ impl Worker {
         let nap = spared.or_else(|| self.gain.nap().filter(|_| shared.has_work()));
         let steal = nap.is_none();
         // D1, in place of K1.
-        let relieved = spared.is_some() && shared.idle.start_deputy();
+        let relieved = spared.is_some() && shared.idle.is_another_up() && shared.idle.start_deputy();
         // K1.
         let keeper = !relieved && shared.idle.keep(self.index);
         let watch = if keeper { Some(shared.timers.prepare_park()) } else { None };
@@ -395,14 +401,23 @@ impl Worker {
             duty => duty.filter(|_| shared.idle.start_deputy()),
         };
         // W1 to W3.
-        shared.idle.announce(self.index, self.searching.replace(false), keeper);
-        // N1.
-        let watcher = !steal && shared.idle.start_watch();
+        let manner = match spared {
+            _ if keeper => As::Keeper,
+            Some(_) => As::Back,
+            None => As::Any,
+        };
+        let others = shared.idle.announce(self.index, self.searching.replace(false), manner);
+        // N1. Who stands back watches only for its like.
+        let watcher = !(steal || spared.is_some() && others) && shared.idle.start_watch();
+        if spared.is_some() && others && shared.has_work() {
+            shared.pass_on();
+        }
         // W4 and K2.
         let stay = matches!(watch, Some(ParkUntil::Due))
             || self.has_work(steal)
             || (!keeper && !relieved && shared.idle.is_unkept())
             || shared.closed.load(Relaxed);
+        let mut unpolled = false;
         if !stay {
             Counters::add(&self.remote().counters.parks);
             shared.bell.ring();
@@ -410,9 +425,17 @@ impl Worker {
                 Some(ParkUntil::Until(deadline, _)) => *deadline,
                 _ => None,
             };
-            let nap = nap.filter(|_| watcher).into_iter().chain(duty).min().map(|nap| Instant::now() + nap);
+            let parks = relieved.then(|| self.parks_of_siblings());
+            let nap = nap
+                .filter(|_| watcher || spared.is_some())
+                .into_iter()
+                .chain(duty)
+                .min()
+                .map(|nap| Instant::now() + nap);
             self.sleep(timer.into_iter().chain(nap).min(), keeper);
             self.gain.woken();
+            // Nobody has been at the poll meanwhile.
+            unpolled = parks.is_some_and(|before| before == self.parks_of_siblings());
         }
         if watcher {
             // N2.
@@ -435,6 +458,9 @@ impl Worker {
         self.searching.set(called);
         self.napped.set(!called && !keeper);
         self.wake_those_found();
+        if unpolled {
+            self.poll_io();
+        }
         if stay && !self.searching.get() && self.has_work(steal) {
             // What was seen must be found: search, even if others do.
             self.searching.set(shared.idle.start_search());
