@@ -104,7 +104,7 @@ impl Crowd {
 
 /// A worker's own part.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Stance {
     /// When to look again at the earliest.
     next: Cell<Option<Instant>>,
     /// The last look that meant anything.
@@ -129,11 +129,11 @@ struct Seen {
     parked: Instant,
 }
 
-impl Place {
-    pub(crate) fn new(workers: usize) -> Place {
+impl Stance {
+    pub(crate) fn new(workers: usize) -> Stance {
         let now = Instant::now();
         let seen = Seen { looked: now, polls: 0, polled: now, parks: 0, parked: now };
-        Place {
+        Stance {
             next: Cell::new(None),
             looked: Cell::new(None),
             until: Cell::new(None),
@@ -151,7 +151,8 @@ impl Place {
     /// The worker has run out of work.
     pub(crate) fn ran_dry(&self, now: Instant, crowd: &Crowd) {
         self.settle(now, crowd);
-        if self.is_back() || self.next.get().is_some_and(|next| now < next) {
+        // One alone never stands back.
+        if self.siblings.len() < 2 || self.is_back() || self.next.get().is_some_and(|next| now < next) {
             return;
         }
         self.next.set(Some(now + crowd.window()));

@@ -12,7 +12,7 @@ const MS: Duration = Duration::from_millis(1);
 /// Workers and a clock.
 struct Rig {
     crowd: Crowd,
-    places: Vec<Place>,
+    stances: Vec<Stance>,
     used: Vec<Used>,
     now: Instant,
 }
@@ -22,7 +22,7 @@ impl Rig {
         let none = Used { ran: Duration::ZERO, waited: Duration::ZERO };
         Rig {
             crowd: Crowd::new(workers),
-            places: (0..workers).map(|_| Place::new(workers)).collect(),
+            stances: (0..workers).map(|_| Stance::new(workers)).collect(),
             used: vec![none; workers],
             now: Instant::now(),
         }
@@ -32,20 +32,20 @@ impl Rig {
     /// Then all run dry.
     fn pass(&mut self, time: Duration, waiting: u32) {
         self.now += time;
-        for (place, used) in self.places.iter().zip(&mut self.used) {
-            if !place.is_back() {
+        for (stance, used) in self.stances.iter().zip(&mut self.used) {
+            if !stance.is_back() {
                 used.waited += time * waiting / 100;
                 used.ran += time * (100 - waiting) / 100;
             }
-            place.settle(self.now, &self.crowd);
-            if !place.is_back() {
-                place.look(self.now, *used, &self.crowd);
+            stance.settle(self.now, &self.crowd);
+            if !stance.is_back() {
+                stance.look(self.now, *used, &self.crowd);
             }
         }
     }
 
     fn back(&self) -> usize {
-        self.places.iter().filter(|place| place.is_back()).count()
+        self.stances.iter().filter(|stance| stance.is_back()).count()
     }
 
     /// How long it takes until so many stand back.
@@ -96,14 +96,14 @@ fn what_is_too_little_says_nothing() {
     for _ in 0..9 {
         rig.now += WINDOW;
         rig.used[0].waited += MS / 10;
-        rig.places[0].look(rig.now, rig.used[0], &rig.crowd);
+        rig.stances[0].look(rig.now, rig.used[0], &rig.crowd);
         assert_eq!(rig.back(), 0);
     }
     // Until all of that together is enough.
     for _ in 0..2 {
         rig.now += WINDOW;
         rig.used[0].waited += MS / 10;
-        rig.places[0].look(rig.now, rig.used[0], &rig.crowd);
+        rig.stances[0].look(rig.now, rig.used[0], &rig.crowd);
     }
     assert_eq!(rig.back(), 1);
 }
@@ -129,11 +129,11 @@ fn terms_grow_while_processors_are_short_and_are_short_again_when_they_were_not(
 
 #[test]
 fn a_sibling_copes_that_polls_and_comes_to_an_end_now_and_then() {
-    let place = Place::new(2);
+    let stance = Stance::new(2);
     let mut now = Instant::now();
     let mut copes = |polls, parks, after| {
         now += after;
-        place.siblings[1].copes(polls, parks, now)
+        stance.siblings[1].copes(polls, parks, now)
     };
     assert!(copes(1, 1, MS));
     // One that has not polled since, nor parked: it is in a long poll.
@@ -155,11 +155,11 @@ fn a_sibling_copes_that_polls_and_comes_to_an_end_now_and_then() {
 
 #[test]
 fn naps_grow_while_somebody_copes() {
-    let place = Place::new(2);
-    let naps: Vec<_> = (0..4).map(|_| place.nap(true).unwrap()).collect();
+    let stance = Stance::new(2);
+    let naps: Vec<_> = (0..4).map(|_| stance.nap(true).unwrap()).collect();
     assert_eq!(naps, [MS, 2 * MS, 4 * MS, 4 * MS]);
-    assert_eq!(place.nap(false), None);
-    assert_eq!(place.nap(true), Some(MS));
+    assert_eq!(stance.nap(false), None);
+    assert_eq!(stance.nap(true), Some(MS));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crossbeam_deque::{Steal, Worker as Queue};
 
 use super::adaptive::{Deputy, Gain, Patience};
 use super::budget::{LOOK_AROUND, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS};
-use super::crowd::Place;
+use super::crowd::Stance;
 use super::current;
 use super::idle::As;
 use super::parker::Parker;
@@ -47,7 +47,7 @@ pub(crate) struct Worker {
     patience: Patience,
     gain: Gain,
     deputy: Deputy,
-    place: Place,
+    stance: Stance,
     owner: Owner,
     /// Whom the poll has found to be woken; kept for its room.
     #[cfg(feature = "net")]
@@ -57,7 +57,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, queue: Queue<Runnable>, parker: Parker) -> Worker {
         let owner = shared.heaps[index].own();
-        let place = Place::new(shared.remotes.len());
+        let stance = Stance::new(shared.remotes.len());
         Worker {
             index,
             shared,
@@ -75,7 +75,7 @@ impl Worker {
             patience: Patience::new(),
             gain: Gain::default(),
             deputy: Deputy::default(),
-            place,
+            stance,
             owner,
             #[cfg(feature = "net")]
             wakers: Cell::default(),
@@ -272,7 +272,7 @@ impl Worker {
             let now = Instant::now();
             self.dry.set(Some(now));
             self.gain.ran_dry(now);
-            self.place.ran_dry(now, &self.shared.crowd);
+            self.stance.ran_dry(now, &self.shared.crowd);
         }
         if !self.searching.get() {
             if !self.shared.idle.start_search() {
@@ -290,7 +290,7 @@ impl Worker {
         // Who hears of events is not to look elsewhere.
         if limit.is_zero()
             || self.napped.get()
-            || self.place.is_back()
+            || self.stance.is_back()
             || (self.shared.has_driver() && self.shared.idle.is_unkept())
         {
             return None;
@@ -331,7 +331,7 @@ impl Worker {
     fn steal(&self) -> Option<Runnable> {
         let remotes = &self.shared.remotes;
         let first = self.random(remotes.len());
-        let back = self.place.is_back().then(Instant::now);
+        let back = self.stance.is_back().then(Instant::now);
         for offset in 0..remotes.len() {
             let victim = (first + offset) % remotes.len();
             if victim == self.index || back.is_some_and(|now| self.copes(victim, now)) {
@@ -351,18 +351,18 @@ impl Worker {
 
     /// Whether a sibling copes, so that this worker, which stands back, leaves its tasks to it.
     fn copes(&self, sibling: usize, now: Instant) -> bool {
-        self.place.copes(sibling, &self.shared.remotes[sibling].counters, now)
+        self.stance.copes(sibling, &self.shared.remotes[sibling].counters, now)
     }
 
     /// How long this worker, if it stands back, can be spared, because a sibling copes.
     fn spared(&self) -> Option<Duration> {
-        if !self.place.is_back() {
+        if !self.stance.is_back() {
             return None;
         }
         let now = Instant::now();
-        self.place.settle(now, &self.shared.crowd);
+        self.stance.settle(now, &self.shared.crowd);
         let mut siblings = (0..self.shared.remotes.len()).filter(|sibling| *sibling != self.index);
-        self.place.nap(self.place.is_back() && siblings.any(|sibling| self.copes(sibling, now)))
+        self.stance.nap(self.stance.is_back() && siblings.any(|sibling| self.copes(sibling, now)))
     }
 
     fn parks_of_siblings(&self) -> u64 {
