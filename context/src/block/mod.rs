@@ -103,9 +103,8 @@ unsafe impl Sync for Block {}
 impl Block {
     /// A table of one binding.
     pub(crate) fn single(id: Id, entry: Entry) -> Block {
-        let mut block = Block(Table::allocate(Kind::Root, entry.flags(), 1, None));
-        block.insert(Slot::new(id, entry));
-        block
+        let flags = entry.flags();
+        Block(Table::single(flags, Slot::new(id, entry)))
     }
 
     pub(crate) fn into_head(self) -> NonNull<Head> {

@@ -160,6 +160,23 @@ impl Table {
         table
     }
 
+    /// Makes a root of one entry, which is something, with its count.
+    pub(super) fn single(flags: u8, slot: Slot) -> NonNull<Table> {
+        debug_assert!(!slot.value.is_null());
+        let mut head = Head::new(Kind::Root, flags, u32::from(slot.is_bound()));
+        head.shown = 1;
+        let mut own = Places::NONE;
+        own.insert(0);
+        let table = Table::allocate_raw(Kind::Root, 1);
+        // SAFETY: freshly allocated with room for the table, one slot and one count.
+        unsafe {
+            table.write(Table { head, own, root: None, ledger: Ledger::new() });
+            *Table::slot(table, 0) = slot;
+            Table::slot(table, 1).cast::<u32>().write(0);
+        }
+        table
+    }
+
     pub(super) fn allocate_raw(kind: Kind, places: usize) -> NonNull<Table> {
         let layout = Table::layout(kind, places);
         // SAFETY: the layout is not empty.
