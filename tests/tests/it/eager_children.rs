@@ -480,7 +480,7 @@ fn a_call_that_blocks_a_worker_keeps_no_task_from_the_others() {
         while watch.polls() == 0 {
             yield_now().await;
         }
-        watch.wake();
+        assert!(watch.wake());
         assert_eq!(run_eagerly(told), Ok(8));
 
         let task = spawn(async {});
