@@ -64,7 +64,7 @@ use crate::eager;
 /// });
 /// ```
 pub fn wait_for<F: IntoFuture>(future: F, limit: Duration) -> WaitFor<F::IntoFuture> {
-    WaitFor { future: future.into_future(), limit: Some(limit), sleep: Sleep::new(None) }
+    WaitFor { future: future.into_future(), stage: Stage::Unbegun(limit) }
 }
 
 /// Waits for `future`, but no longer than until `at`. Otherwise like [`wait_for`].
@@ -87,7 +87,7 @@ pub fn wait_for<F: IntoFuture>(future: F, limit: Duration) -> WaitFor<F::IntoFut
 /// });
 /// ```
 pub fn wait_until<F: IntoFuture>(future: F, at: Instant) -> WaitFor<F::IntoFuture> {
-    WaitFor { future: future.into_future(), limit: None, sleep: Sleep::new(Some(at)) }
+    WaitFor { future: future.into_future(), stage: Stage::Begun(Sleep::new(Some(at))) }
 }
 
 pin_project! {
@@ -97,9 +97,23 @@ pin_project! {
     pub struct WaitFor<F> {
         #[pin]
         future: F,
-        // Taken when the limit begins, at the first poll, when `sleep` gets its deadline.
-        limit: Option<Duration>,
-        sleep: Sleep,
+        stage: Stage,
+    }
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The limit begins with the first poll.
+    Unbegun(Duration),
+    Begun(Sleep),
+}
+
+impl Stage {
+    #[inline]
+    fn begin(&mut self, sleep: Sleep) -> &mut Sleep {
+        *self = Stage::Begun(sleep);
+        let Stage::Begun(sleep) = self else { unreachable!("just made") };
+        sleep
     }
 }
 
@@ -109,20 +123,24 @@ impl<F: Future> Future for WaitFor<F> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Some(limit) = *this.limit {
-            if let Some(unbegun) = unbegun(limit) {
-                // If this panics, the limit has not begun.
-                let (polled, left) = with(unbegun, || this.future.poll(cx));
-                if let Poll::Ready(output) = polled {
-                    return Poll::Ready(Ok(output));
+        let sleep = match this.stage {
+            Stage::Begun(sleep) => sleep,
+            Stage::Unbegun(limit) => match unbegun(*limit) {
+                Some(unbegun) => {
+                    // If this panics, the limit has not begun.
+                    let (polled, left) = with(unbegun, || this.future.poll(cx));
+                    return match polled {
+                        Poll::Ready(output) => Poll::Ready(Ok(output)),
+                        Poll::Pending => begin(*limit, left, this.stage, cx).map(Err),
+                    };
                 }
-                *this.limit = None;
-                return begin(limit, left, this.sleep, cx).map(Err);
-            }
-            *this.limit = None;
-            *this.sleep = Sleep::new(after(now(), limit));
-        }
-        poll_begun(this.future, this.sleep, cx)
+                None => {
+                    let sleep = Sleep::new(after(now(), *limit));
+                    this.stage.begin(sleep)
+                }
+            },
+        };
+        poll_begun(this.future, sleep, cx)
     }
 }
 
@@ -130,12 +148,12 @@ impl<F: Future> Future for WaitFor<F> {
 ///
 /// Out of line, like [`poll_begun`], so that the rest is small enough to become part of the caller.
 #[inline(never)]
-fn begin(limit: Duration, left: Execution, sleep: &mut Sleep, cx: &mut Context<'_>) -> Poll<Elapsed> {
+fn begin(limit: Duration, left: Execution, stage: &mut Stage, cx: &mut Context<'_>) -> Poll<Elapsed> {
     let now = now();
     // Somebody has begun it, or this does.
     let end = left.deadline().or_else(|| after(now, limit));
     let is_over = end.is_some_and(|end| end <= now);
-    *sleep = if is_over { Sleep::new(end) } else { Sleep::ahead(end) };
+    let sleep = stage.begin(if is_over { Sleep::new(end) } else { Sleep::ahead(end) });
     sleep.poll_elapsed(cx).map(|()| Elapsed(()))
 }
 
