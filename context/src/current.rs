@@ -21,13 +21,15 @@
 //!   `read` ends. A reader that is not disturbed, that is nearly every one, pays two stores.
 //! * **Credits.** A spawner forks the same bindings again and again. The slot takes handles in batches that
 //!   grow with the number of forks up to [`BATCH_MAX`], and hands them out one by one, so that many forks share one
-//!   atomic operation; what is dropped while the bindings are still current comes back the same way. Credits never keep anything alive longer: the slot
-//!   has a handle of its own on the same bindings, and gives credits back first.
+//!   atomic operation; what is dropped while the bindings are still current comes back the same way. Credits never keep anything alive
+//!   longer: the slot has a handle of its own on the same bindings, and gives credits back first. An executor whose next
+//!   task has the same bindings [relays], and they stay.
 //!
 //! No user code runs while a frame is open: destructors are [held](crate::reaper::hold), hooks are called afterwards, and an
 //! allocator that asks for a context meanwhile finds the slot closed.
 //!
 //! [frame]: crate::frame
+//! [relays]: crate::raw::relay
 
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -36,7 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::block::{Head, Home};
 use crate::frame::Frame;
 use crate::reaper;
-use crate::storage::{self, Bindings, Entry, Found, Id, Lookup};
+use crate::storage::{self, Bindings, Entry, Found, Id, LastHandle, Lookup};
 use crate::value::{Header, Value};
 
 /// Most handles a slot takes in advance.
@@ -138,6 +140,20 @@ impl Owned {
         drop(Owned(std::mem::replace(&mut self.0, Word::EMPTY)));
     }
 
+    /// The same, but for destructors: what is left is dropped with the answer. Not current, says the caller.
+    #[inline]
+    pub(crate) fn give_up(&mut self) -> Option<Left> {
+        let word = std::mem::replace(&mut self.0, Word::EMPTY);
+        match word.target() {
+            // SAFETY: the word's handle.
+            Target::Snapshot(head) => unsafe { Bindings::from_raw(head.as_ptr()) }
+                .give_up()
+                .map(|last| Left::Last { _handle: last }),
+            Target::Frame(_) => Some(Left::Frames { _word: Owned(word) }),
+            Target::Nothing | Target::Closed => None,
+        }
+    }
+
     #[inline]
     pub(crate) fn is_nothing(&self) -> bool {
         self.0.0.is_null()
@@ -151,6 +167,12 @@ impl Owned {
             _ => None,
         }
     }
+}
+
+/// What [`Owned::give_up`] has left.
+pub(crate) enum Left {
+    Last { _handle: LastHandle },
+    Frames { _word: Owned },
 }
 
 impl Drop for Owned {
@@ -480,6 +502,43 @@ pub(crate) fn swap(live: &mut Owned, execution: &mut u64) {
     });
 }
 
+/// Swaps `last` out and `next` in, states and execution states, if both are the same snapshot, or nothing: then the slot's word
+/// stays what it is, and so does what stands on it.
+#[inline]
+pub(crate) fn relay(last: (&mut Owned, &mut u64), next: (&mut Owned, &mut u64)) -> bool {
+    SLOT.with(|slot| {
+        let word = slot.word.get();
+        let relays = !word.is_watched() && matches!(word.target(), Target::Nothing | Target::Snapshot(_));
+        if word.0 != next.0.0.0 || !relays {
+            return false;
+        }
+        // The word is the next one's handle now, and the last one gets one back.
+        std::mem::swap(last.0, next.0);
+        let inside = std::mem::replace(next.1, *last.1);
+        *last.1 = slot.execution.replace(inside);
+        true
+    })
+}
+
+/// Whether somebody else may have the slot's word.
+#[inline]
+pub(crate) fn is_shared() -> bool {
+    SLOT.with(|slot| match slot.word.get().target() {
+        Target::Snapshot(head) if !slot.word.get().is_watched() => {
+            // SAFETY: the slot owns its word.
+            let handles = unsafe { Bindings::handles(head) };
+            handles > slot.credits.get() + 1
+        }
+        _ => false,
+    })
+}
+
+/// Whether there are credits.
+#[inline]
+pub(crate) fn has_credits() -> bool {
+    SLOT.with(|slot| slot.credits.get() != 0)
+}
+
 /// The execution state.
 #[inline]
 pub(crate) fn execution() -> u64 {
@@ -613,13 +672,23 @@ pub(crate) fn snapshot() -> Bindings {
 #[inline]
 pub(crate) fn give_back(bindings: Bindings) {
     SLOT.with(|slot| {
-        if !bindings.as_raw().is_null()
-            && slot.lent.get() == bindings.as_raw()
-            && slot.credits.get() < BATCH_MAX
-        {
-            slot.credits.set(slot.credits.get() + 1);
-            bindings.into_raw();
+        let Some(head) = NonNull::new(bindings.as_raw()) else { return };
+        // SAFETY: the slot owns its word.
+        if slot.lent.get() != head.as_ptr() && unsafe { own_head(slot.word.get()) } != Some(head) {
+            return drop(bindings);
         }
+        bindings.into_raw();
+        // Whatever stands on the word is the word's own bindings.
+        slot.lent.set(head.as_ptr());
+        let credits = slot.credits.get() + 1;
+        let kept = if credits > BATCH_MAX {
+            // SAFETY: these handles are the slot's; its word has one more.
+            unsafe { Bindings::release_some(head, BATCH_MAX) };
+            credits - BATCH_MAX
+        } else {
+            credits
+        };
+        slot.credits.set(kept);
     });
 }
 

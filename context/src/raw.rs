@@ -43,6 +43,12 @@ impl Live {
         self.state.clear();
     }
 
+    /// The same, but leaves destructors to the caller, if there may be any to be run: they run when the answer is dropped.
+    #[inline]
+    pub fn give_up(&mut self) -> Option<Remains> {
+        self.state.give_up().map(Remains)
+    }
+
     /// The execution state that is installed with the context.
     pub fn execution(&self) -> Execution {
         self.execution
@@ -61,6 +67,16 @@ impl Live {
     /// The context's identity, never reused; `None` before the first write.
     pub fn identity(&self) -> Option<u64> {
         self.state.identity()
+    }
+}
+
+/// What [`Live::give_up`] has left: a context that nobody else has, to be dropped with it.
+#[must_use = "dropping it runs destructors"]
+pub struct Remains(#[expect(dead_code, reason = "it is dropped")] current::Left);
+
+impl fmt::Debug for Remains {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remains").finish_non_exhaustive()
     }
 }
 
@@ -105,6 +121,45 @@ impl fmt::Debug for Live {
 #[inline]
 pub fn swap(live: &mut Live) {
     current::swap(&mut live.state, &mut live.execution.0);
+}
+
+/// Does what `swap(last); swap(next)` does, `last` being installed, if that is little: if both are one and the same snapshot,
+/// never written to, in which no variable has a hook, or both are empty. Else it returns false, and has done nothing.
+///
+/// For executors whose next task often has the last one's context, as siblings and children have: it saves two swaps, and
+/// keeps the handles that a spawner has [in stock](has_stock).
+///
+/// ```
+/// use heirloom_context::{Context, context_var, raw};
+/// context_var! { static TENANT: u32; }
+///
+/// let context = Context::empty().with(&TENANT, 7);
+/// let (mut one, mut other) = (raw::Live::new(context.clone()), raw::Live::new(context));
+/// raw::swap(&mut one);
+/// assert!(raw::relay(&mut one, &mut other));
+/// assert_eq!(TENANT.get(), Some(7));
+/// assert_eq!(one.snapshot().get(&TENANT), Some(7));
+///
+/// raw::swap(&mut other);
+/// assert_eq!(TENANT.get(), None);
+/// ```
+#[inline]
+pub fn relay(last: &mut Live, next: &mut Live) -> bool {
+    current::relay((&mut last.state, &mut last.execution.0), (&mut next.state, &mut next.execution.0))
+}
+
+/// Whether somebody else may have the very context that is current, so that a [relay] may follow: it is not empty, was never
+/// written to, no variable in it has a hook, and there are other handles of it.
+#[inline]
+pub fn is_shared() -> bool {
+    current::is_shared()
+}
+
+/// Whether there are handles of the current context in stock, for forks to come, taken in advance or left by those who have
+/// given theirs up. The next [`swap`] gives them back, which counts.
+#[inline]
+pub fn has_stock() -> bool {
+    current::has_credits()
 }
 
 /// What follows the call rather than the context: the current deadline, and whether async code is to run synchronously.

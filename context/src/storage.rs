@@ -394,6 +394,24 @@ impl Bindings {
         block::retain(unsafe { &head.as_ref().handles }, by);
     }
 
+    /// Gives a handle up, and leaves what comes with the last one to the caller.
+    #[inline]
+    pub(crate) fn give_up(self) -> Option<LastHandle> {
+        let head = NonNull::new(self.into_raw())?;
+        // SAFETY: alive until the count says otherwise.
+        block::release(unsafe { &head.as_ref().handles }).then(|| LastHandle(head))
+    }
+
+    /// How many handles there are, or were a moment ago.
+    ///
+    /// # Safety
+    /// The bindings are alive.
+    #[inline]
+    pub(crate) unsafe fn handles(head: NonNull<Head>) -> usize {
+        // SAFETY: alive, says the caller.
+        unsafe { head.as_ref() }.handles.load(crate::sync::Relaxed)
+    }
+
     /// Gives up `some` handles, which are not the last.
     ///
     /// # Safety
@@ -472,6 +490,21 @@ impl Drop for Bindings {
             // SAFETY: the last handle.
             unsafe { end(head) }
         }
+    }
+}
+
+/// Bindings without any handle, which end with this.
+pub(crate) struct LastHandle(NonNull<Head>);
+
+// SAFETY: as `Bindings`.
+unsafe impl Send for LastHandle {}
+// SAFETY: as `Bindings`.
+unsafe impl Sync for LastHandle {}
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        // SAFETY: the last handle was given up for this.
+        unsafe { end(self.0) }
     }
 }
 
