@@ -104,8 +104,9 @@
 //! With finitely many tasks, each of which is polled for a bounded time, every runnable task is polled within a bounded
 //! time: queues are served in order; the next slot goes first only [`budget::NEXT_SLOT_STREAK`] times in a row, and what is
 //! passed over goes to the end of the queue; the injector and the timers are looked at every [`budget::LOOK_AROUND`] polls.
-//! So a poll begins with an empty next slot. A task that it wakes last waits there for its end: nobody steals it, unless the
-//! poll is [about to block](current::about_to_block) and says so.
+//! So a poll begins with an empty next slot, also if the end of the task before has woken somebody. A task that it wakes last waits there for its end: nobody steals it, unless the
+//! poll is [about to block](current::about_to_block) and says so. A task whose joiner is idle hands the worker on to it, as if
+//! it had woken it into the next slot ([turn](crate::task::turn)): that counts as one of those times.
 //!
 //! # Shutdown
 //!

@@ -15,12 +15,13 @@ use super::crowd::Stance;
 use super::current;
 use super::idle::As;
 use super::parker::Parker;
-use super::shared::{Counters, Remote, Shared};
+use super::shared::{Counters, Remote, Shared, Workers};
 #[cfg(feature = "net")]
 use crate::io::driver;
 use crate::join_handle::CancelReason;
 use crate::task::cell::Runnable;
 use crate::task::page::{Heap, Owner};
+use crate::task::turn::Turn;
 use crate::time::{self, ParkUntil};
 
 pub(crate) struct Worker {
@@ -31,7 +32,9 @@ pub(crate) struct Worker {
     next: Cell<Option<Runnable>>,
     /// How often in a row the next slot went first.
     streak: Cell<u32>,
-    tick: Cell<u32>,
+    /// How many polls are left until it looks around.
+    left: Cell<u32>,
+    turn: Turn,
     parker: Parker,
     searching: Cell<bool>,
     /// It is waking many at once: what it queues is offered when all of it is there.
@@ -58,13 +61,15 @@ impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, queue: Queue<Runnable>, parker: Parker) -> Worker {
         let owner = shared.heaps[index].own();
         let stance = Stance::new(shared.remotes.len());
+        let turn = Turn::new(shared.remotes.len() > 1);
         Worker {
             index,
             shared,
             queue,
             next: Cell::new(None),
             streak: Cell::new(0),
-            tick: Cell::new(0),
+            left: Cell::new(LOOK_AROUND),
+            turn,
             parker,
             searching: Cell::new(false),
             waking_many: Cell::new(false),
@@ -108,7 +113,7 @@ impl Worker {
         // P0.
         if !self.waking_many.get() && self.shared.idle.is_somebody_free() && (!alone || !self.is_next_empty())
         {
-            self.shared.notify();
+            self.call();
         }
     }
 
@@ -116,8 +121,18 @@ impl Worker {
     #[inline]
     fn offer(&self, popped: bool) {
         if !self.queue.is_empty() && self.shared.idle.glance(popped) {
-            self.shared.notify();
+            self.call();
         }
+    }
+
+    /// Wakes a sibling. As that can take long, whoever waits for the last task's end hears of it before; and whom that wakes does
+    /// not wait for the next poll.
+    #[cold]
+    fn call(&self) {
+        if self.turn.end::<Workers>() {
+            self.show_next();
+        }
+        self.shared.notify();
     }
 
     /// Wakes many, and offers them when they are all there. Otherwise a sibling that is called for the first may be done with
@@ -155,6 +170,13 @@ impl Worker {
         shown
     }
 
+    /// A task is about to be polled. What was woken since it was chosen is to be seen by others.
+    #[cold]
+    pub(super) fn pass_over(&self) {
+        self.show_next();
+        self.offer(false);
+    }
+
     /// In the middle of a poll that is about to block: whatever waits here can be taken by others.
     pub(super) fn show_all(&self) {
         self.show_next();
@@ -185,6 +207,7 @@ impl Worker {
                 None => self.rest(),
             }
         }
+        self.turn.end::<Workers>();
         if self.searching.replace(false) {
             let _ = self.shared.idle.end_search();
         }
@@ -216,24 +239,55 @@ impl Worker {
             self.shared.hand_over();
         }
         Counters::add(&self.remote().counters.polls);
-        if let Some(again) = task.run() {
+        self.allow_seizing();
+        let mut again = if task.takes_turns(&self.shared) {
+            task.run_in_turn(&self.turn)
+        } else {
+            // A closure for the blocking pool that was cancelled, or a task that was begun outside of all runtimes.
+            self.turn.end::<Workers>();
+            self.pass_over();
+            task.run()
+        };
+        while let Some(joiner) = self.turn.seized() {
+            debug_assert!(again.is_none(), "what has a joiner that was seized has ended");
+            self.left.set(self.left.get() - 1);
+            self.streak.set(self.streak.get().saturating_add(1));
+            self.show_next();
+            self.offer(false);
+            Counters::add(&self.remote().counters.polls);
+            self.allow_seizing();
+            again = joiner.run(&self.turn);
+        }
+        if let Some(again) = again {
             self.push_back(again);
         }
+    }
+
+    /// A joiner that is polled right after the task it has waited for counts as one from the next slot.
+    #[inline]
+    fn allow_seizing(&self) {
+        self.turn.allow(self.left.get() != 0 && self.is_next_first());
+    }
+
+    #[inline]
+    fn is_next_first(&self) -> bool {
+        self.streak.get() < NEXT_SLOT_STREAK || self.queue.is_empty()
     }
 
     /// The next task to be polled, from where this worker is or from elsewhere; and whether it was popped from a queue, that
     /// is by a locked operation, and nothing was pushed since: then that stands for the fence of P0.
     fn find(&self) -> Option<(Runnable, bool)> {
-        let tick = self.tick.get().wrapping_add(1);
-        self.tick.set(tick);
-        if tick.is_multiple_of(LOOK_AROUND) {
+        let look_around = self.left.get() == 0;
+        self.left.set(if look_around { LOOK_AROUND } else { self.left.get() } - 1);
+        if look_around {
+            self.turn.end::<Workers>();
             self.fire();
             self.poll_io();
             if let Some(task) = self.take_injected() {
                 return Some((task, !self.show_next()));
             }
         }
-        if (self.streak.get() < NEXT_SLOT_STREAK || self.queue.is_empty())
+        if self.is_next_first()
             && let Some(task) = self.next.take()
         {
             self.streak.set(self.streak.get().saturating_add(1));
@@ -243,8 +297,13 @@ impl Worker {
         if let Some(task) = self.queue.pop() {
             return Some((task, !self.show_next()));
         }
+        // That may wake and spawn.
+        let ended = self.turn.end::<Workers>();
         if let Some(task) = self.next.take() {
             return Some((task, false));
+        }
+        if ended && let Some(task) = self.queue.pop() {
+            return Some((task, true));
         }
         self.take_injected().or_else(|| self.search()).map(|task| (task, true))
     }

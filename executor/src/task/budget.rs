@@ -17,7 +17,7 @@ use heirloom_context::raw;
 const UNITS: u32 = 128;
 
 /// Marks a call that is not to be limited.
-const UNLIMITED: u32 = u32::MAX;
+pub(super) const UNLIMITED: u32 = u32::MAX;
 
 thread_local! {
     // Without drop glue, so that it answers during thread teardown. Outside of tasks nothing is limited.

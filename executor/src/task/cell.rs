@@ -8,14 +8,16 @@ use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use heirloom_context::raw::Live;
 
 use super::about::About;
 use super::harness;
 use super::joiner::Joiner;
-use super::page::Class;
+use super::page::{self, Class};
 use super::state::{State, Wake};
+use super::turn::Turn;
 use super::{Attendant, Schedule};
 use crate::join_handle::{CancelReason, JoinHandle};
 
@@ -39,13 +41,26 @@ const _: () = assert!(cfg!(loom) || size_of::<Header>() <= 6 * size_of::<u64>())
 /// Every function takes the header that begins a `Cell` of the types the table was made for.
 pub(crate) struct VTable {
     /// True if the runnable is to be queued again; else its reference is gone.
-    pub(crate) run: unsafe fn(NonNull<Header>, Option<&dyn Attendant>) -> bool,
+    pub(crate) run: unsafe fn(NonNull<Header>, With<'_>) -> bool,
     /// Drops the future, by the thread that has claimed the task.
     pub(crate) cancel: unsafe fn(NonNull<Header>),
     pub(crate) schedule: unsafe fn(NonNull<Header>),
+    /// Whether its scheduler polls one after the other in a [`Turn`].
+    pub(crate) takes_turns: bool,
     pub(crate) free: unsafe fn(NonNull<Header>),
     /// Where the stage is.
     pub(crate) stage: usize,
+}
+
+/// Who is there when a task is polled, besides it.
+#[derive(Clone, Copy)]
+pub(crate) enum With<'a> {
+    Nobody,
+    Attendant(&'a dyn Attendant),
+    /// The task before, which has ended or rests, or nobody; this task may take its place.
+    Turn(&'a Turn),
+    /// The same, and this task was seized: nobody has started it.
+    Seized(&'a Turn),
 }
 
 /// How a task ended.
@@ -298,20 +313,33 @@ impl Runnable {
     /// belongs behind the others.
     #[must_use]
     pub(crate) fn run(self) -> Option<Runnable> {
-        self.run_with(None)
+        self.run_with(With::Nobody)
     }
 
     /// The same, but polls the task until it is done or the attendant says no.
     #[must_use]
     pub(crate) fn run_attended(self, attendant: &dyn Attendant) -> Option<Runnable> {
-        self.run_with(Some(attendant))
+        self.run_with(With::Attendant(attendant))
+    }
+
+    /// Whether it may be one of a row of tasks, of those that share this.
+    #[inline]
+    pub(crate) fn takes_turns<T>(&self, shared: &Arc<T>) -> bool {
+        // SAFETY: in use.
+        self.header().vtable.takes_turns && unsafe { page::is_shared(self.0.as_raw(), Arc::as_ptr(shared)) }
+    }
+
+    /// The same as [`run`](Self::run), as one of a row of tasks, which [take turns](Self::takes_turns).
+    #[must_use]
+    pub(crate) fn run_in_turn(self, turn: &Turn) -> Option<Runnable> {
+        self.run_with(With::Turn(turn))
     }
 
     #[inline]
-    fn run_with(self, attendant: Option<&dyn Attendant>) -> Option<Runnable> {
+    pub(super) fn run_with(self, with: With<'_>) -> Option<Runnable> {
         let header = self.into_raw();
         // SAFETY: the table is this cell's; the reference goes along, and comes back if the answer says so.
-        unsafe { (header.as_ref().vtable.run)(header, attendant).then(|| Runnable::from_raw(header)) }
+        unsafe { (header.as_ref().vtable.run)(header, with).then(|| Runnable::from_raw(header)) }
     }
 }
 

@@ -22,11 +22,16 @@ struct Here {
 }
 
 /// What was current before.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(super) struct Outer {
     task: *const Header,
     yielded: bool,
     budget: u32,
+}
+
+impl Outer {
+    /// No task.
+    pub(super) const NOTHING: Outer = Outer { task: ptr::null(), yielded: false, budget: budget::UNLIMITED };
 }
 
 /// Makes a task current, with a full budget, until [`leave`] is called with the answer.
@@ -45,6 +50,16 @@ pub(super) fn leave(outer: Outer) {
         here.task.set(outer.task);
         here.yielded.set(outer.yielded);
         budget::restore(outer.budget);
+    });
+}
+
+/// Makes a task current in place of another, as if that had been left before.
+#[inline]
+pub(super) fn relay(task: NonNull<Header>) {
+    CURRENT.with(|here| {
+        here.task.set(task.as_ptr());
+        here.yielded.set(false);
+        budget::refill();
     });
 }
 

@@ -9,12 +9,13 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use heirloom_context::raw;
 
-use super::cell::{Cell, Header, Outcome, Stage, VTable, release};
-use super::state::{Close, Rest, Seal, Start};
+use super::cell::{Cell, Header, Outcome, Stage, VTable, With, release};
+use super::state::{Close, Rest as Rested, Seal, Start};
+use super::turn::{Phase, Rest, Turn};
 use super::{Attendant, Schedule, budget, current, page, waker};
 
 pub(crate) fn vtable<F: Future, S: Schedule>() -> &'static VTable {
@@ -30,6 +31,7 @@ impl<F: Future, S: Schedule> Table<F, S> {
             // SAFETY: the caller has claimed the task, which has this cell's types, and keeps its own reference.
             unsafe { finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 0) }
         },
+        takes_turns: S::TAKES_TURNS,
         schedule: |header| {
             // SAFETY: a live cell of these types; the reference for the runnable was counted.
             unsafe { S::wake(header) }
@@ -49,15 +51,57 @@ impl<F: Future, S: Schedule> Table<F, S> {
 ///
 /// # Safety
 /// The caller gives up a runnable of a cell of these types.
-unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>, attendant: Option<&dyn Attendant>) -> bool {
+unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>, with: With<'_>) -> bool {
     // SAFETY: the runnable's reference keeps the cell alive; the state gives us the stage.
     unsafe {
-        match header.as_ref().state.start() {
-            Start::Stale => release(header, 1),
-            Start::Cancel => finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1),
-            Start::Poll { detached } => return poll::<F, S>(header, detached, attendant),
+        let state = &header.as_ref().state;
+        let mut start = if let With::Seized(_) = with { state.seized() } else { state.start() };
+        let inside = loop {
+            if start == Start::Stale {
+                release(header, 1);
+                return false;
+            }
+            match with.enter::<S>(header) {
+                Ok(inside) => break inside,
+                Err(rest) => {
+                    // While foreign code runs, this task is not in its way.
+                    state.put_back();
+                    rest.see_to::<S>();
+                    S::passed_over(page::shared_of(header));
+                    start = state.start();
+                }
+            }
+        };
+        match start {
+            Start::Poll { detached } => poll::<F, S>(header, inside, detached, with),
+            Start::Cancel | Start::Stale => {
+                finish::<F, S>(header, inside, Outcome::Cancelled, 1);
+                false
+            }
         }
-        false
+    }
+}
+
+impl With<'_> {
+    fn attendant(&self) -> Option<&dyn Attendant> {
+        if let With::Attendant(attendant) = self { Some(*attendant) } else { None }
+    }
+
+    fn turn(&self) -> Option<&Turn> {
+        if let With::Turn(turn) | With::Seized(turn) = self { Some(turn) } else { None }
+    }
+
+    /// # Safety
+    /// As [`Inside::enter`].
+    #[inline(always)]
+    unsafe fn enter<S: Schedule>(&self, header: NonNull<Header>) -> Result<Inside, Rest> {
+        // SAFETY: says the caller.
+        unsafe {
+            match self {
+                With::Turn(turn) | With::Seized(turn) => turn.enter::<S>(header),
+                With::Nobody | With::Attendant(_) => Ok(Inside::enter(header)),
+            }
+        }
     }
 }
 
@@ -94,12 +138,13 @@ impl<T> Unclaimed<T> {
 /// As `run`, and the caller has the stage, which is a future.
 unsafe fn poll<F: Future, S: Schedule>(
     header: NonNull<Header>,
+    inside: Inside,
     detached: bool,
-    attendant: Option<&dyn Attendant>,
+    with: With<'_>,
 ) -> bool {
     // SAFETY: the caller has the stage, and a reference.
     unsafe {
-        let inside = Inside::enter(header);
+        let attendant = with.attendant();
         if detached {
             raw::set_execution(raw::execution().with_deadline(None));
         }
@@ -137,26 +182,47 @@ unsafe fn poll<F: Future, S: Schedule>(
         match polled {
             Ok(false) => {
                 let yielded = inside.yielded();
+                if let Some(turn) = with.turn()
+                    && !yielded
+                    && (cfg!(loom) || raw::has_stock())
+                    && turn.is_worth_keeping()
+                {
+                    turn.keep(inside, Phase::Pending);
+                    return false;
+                }
                 drop(inside);
                 match header.as_ref().state.rest(yielded) {
-                    Rest::Idle => return false,
+                    Rested::Idle => return false,
                     // Not queued from here: whoever takes it from the queue may free it.
-                    Rest::Requeue => return true,
-                    Rest::Cancel => finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1),
+                    Rested::Requeue => return true,
+                    Rested::Cancel => finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1),
                 }
             }
             // What has ended is closed without leaving the context in between: one swap in and one out per poll.
-            Ok(true) => close::<F, S>(header, inside, 1),
+            Ok(true) => close::<F, S>(header, inside, 1, with.turn()),
             Err(panic) if progress.get() == Progress::Polling => {
                 finish::<F, S>(header, inside, Outcome::Panicked(panic), 1);
             }
             Err(panic) => {
                 S::panicked(page::shared_of(header));
                 put::<F>(stage, Outcome::Panicked(panic));
-                close::<F, S>(header, inside, 1);
+                close::<F, S>(header, inside, 1, None);
             }
         }
         false
+    }
+}
+
+/// Cancels a task that was being polled.
+///
+/// # Safety
+/// The caller has the stage, which is a future, and gives up the runnable.
+#[cold]
+pub(super) unsafe fn stop(header: NonNull<Header>) {
+    // SAFETY: says the caller; the table is this cell's.
+    unsafe {
+        (header.as_ref().vtable.cancel)(header);
+        release(header, 1);
     }
 }
 
@@ -195,15 +261,21 @@ unsafe fn finish<F: Future, S: Schedule>(
             S::panicked(page::shared_of(header));
         }
         put::<F>(stage, outcome);
-        close::<F, S>(header, inside, references);
+        close::<F, S>(header, inside, references, None);
     }
 }
 
-/// Drops the context, tells the joiner. Steps 4 and 5 of the protocol.
+/// Drops the context, tells the joiner. Steps 4 and 5 of the protocol; in a turn, 5 perhaps later.
 ///
 /// # Safety
-/// The caller has the stage, which is an output; and, besides the task's own reference, `references` to give up.
-unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside, references: usize) {
+/// The caller has the stage, which is an output; and, besides the task's own reference, `references` to give up: one, in a
+/// turn.
+unsafe fn close<F: Future, S: Schedule>(
+    header: NonNull<Header>,
+    inside: Inside,
+    references: usize,
+    turn: Option<&Turn>,
+) {
     // SAFETY: the caller has the stage until `seal`; afterwards it is touched only if there is no join handle. The
     // references keep the cell until `close`.
     unsafe {
@@ -224,25 +296,66 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside,
             Seal::Claimed => {}
             Seal::Awaited => joiner = Some(task.joiner.take()),
         }
-        drop(inside);
-        let live = &mut *task.live.get();
-        if !live.is_nothing() {
-            quietly(|| live.clear());
+        let taken = joiner.is_some();
+        let seize = |joiner: Option<Waker>| match turn {
+            Some(turn) => joiner.and_then(|joiner| turn.seize(header, joiner).err()),
+            None => joiner,
+        };
+        match turn {
+            Some(turn) if turn.is_worth_keeping() => {
+                joiner = seize(joiner);
+                if joiner.is_none() {
+                    return turn.keep(inside, if taken { Phase::Told } else { Phase::Ended });
+                }
+                inside.leave_for_good();
+            }
+            // Values that end with this task do so now, when no other is in this worker's hands.
+            _ => {
+                inside.leave_for_good();
+                joiner = seize(joiner);
+            }
         }
+        if let Some(joiner) = end::<S>(header, references, taken).or(joiner) {
+            tell(joiner);
+        }
+    }
+}
+
+/// Publishes that a task is done. Step 5 of the protocol. Returns who has come as a joiner since 4, if the joiner's waker was not
+/// `taken` then.
+///
+/// # Safety
+/// The task is sealed, its context gone; the caller gives up its own reference, and `references` besides.
+#[inline]
+pub(super) unsafe fn end<S: Schedule>(
+    header: NonNull<Header>,
+    references: usize,
+    mut taken: bool,
+) -> Option<Waker> {
+    let mut joiner = None;
+    // SAFETY: the references keep the cell until `close`.
+    unsafe {
+        let task = header.as_ref();
         // From here on the shared part may be gone, unless it is the caller's.
         S::ending(page::shared_of(header));
         loop {
-            match task.state.close(references, joiner.is_some()) {
-                Close::TakeWaker => joiner = Some(task.joiner.take()),
+            match task.state.close(references, taken) {
+                Close::TakeWaker => {
+                    joiner = Some(task.joiner.take());
+                    taken = true;
+                }
                 Close::Free => break (task.vtable.free)(header),
                 Close::Nothing => break,
             }
         }
-        if let Some(joiner) = joiner {
-            // By a waker of ours nothing foreign is run.
-            if waker::is_ours(&joiner) { joiner.wake() } else { quietly(|| joiner.wake()) }
-        }
     }
+    joiner
+}
+
+/// Wakes a joiner. By a waker of ours nothing foreign is run.
+#[inline]
+pub(super) fn tell(joiner: Waker) {
+    if waker::is_ours(&joiner) { joiner.wake() } else { quietly(|| joiner.wake()) }
 }
 
 /// Runs foreign code whose panic is nobody's business: the panic hook has reported it.
@@ -260,7 +373,7 @@ pub(crate) fn discard(panic: Box<dyn Any + Send>) {
 }
 
 /// The task's context is current on this thread, and the task is, until this is dropped.
-struct Inside {
+pub(super) struct Inside {
     header: NonNull<Header>,
     outer: current::Outer,
 }
@@ -269,10 +382,40 @@ impl Inside {
     /// # Safety
     /// The caller has the task's live context, and a reference, until the guard is gone.
     #[inline]
-    unsafe fn enter(header: NonNull<Header>) -> Inside {
+    pub(super) unsafe fn enter(header: NonNull<Header>) -> Inside {
         // SAFETY: the caller has it.
         raw::swap(unsafe { &mut *header.as_ref().live.get() });
         Inside { header, outer: current::enter(header) }
+    }
+
+    /// What [`enter`](Self::enter) returned where no task was current.
+    ///
+    /// # Safety
+    /// The task and its context are current, and nobody else is to leave them.
+    #[inline]
+    pub(super) unsafe fn outermost(header: NonNull<Header>) -> Inside {
+        Inside { header, outer: current::Outer::NOTHING }
+    }
+
+    /// Leaves the task and its context current, for whoever knows the way [back](Self::outermost).
+    #[inline]
+    pub(super) fn stay(self) -> NonNull<Header> {
+        // The threads of a model share one thread-local.
+        debug_assert!(cfg!(loom) || self.outer == current::Outer::NOTHING);
+        ManuallyDrop::new(self).header
+    }
+
+    /// Leaves the task's context, and drops it.
+    #[inline]
+    pub(super) fn leave_for_good(self) {
+        let header = self.header;
+        drop(self);
+        // SAFETY: promised to `enter`.
+        let live = unsafe { &mut *header.as_ref().live.get() };
+        // Mostly somebody else has it too: then nothing of anybody's runs.
+        if let Some(remains) = live.give_up() {
+            quietly(|| drop(remains));
+        }
     }
 
     /// Whether the task has asked for another turn in this poll; see `budget::yield_now`.

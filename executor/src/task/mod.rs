@@ -45,12 +45,16 @@
 //!   9 leave: the handle goes. 10 offer, 11 withdraw: the handle's waker is lent to 5, and taken back.
 //! ```
 //!
+//! A worker may take steps 3 and 5 of one task when it has taken step 2 of the next (`turn.rs`): until then the first one is
+//! *running*, and so is the second, though neither is being polled. If the second is the joiner of the first, idle so far, its steps 6
+//! and 2 are one. If foreign code has to run in between, the second is put back to before step 2.
+//!
 //! Steps 2 to 5 are mostly a worker's; of a task that begins where it is spawned they are its spawner's (`scheduler/inline.rs`).
 //! An *attendant* may poll it again and again between 2 and 4: the future then wakes the attendant, not the task.
 //!
 //! Each step is a method of `State`, which says what its caller owes: 1 `publish`, 2 `start`, 3 `rest`, 4 `seal`, 5 `close`,
-//! 6 `wake` (by reference) and `wake_owned`, 7 `cancel`, 8 `claim`, 9 `leave`, 10 `offer_waker`, 11 `withdraw_waker`. Where a
-//! step gives a reference up, or turns it into a runnable's, it does so in the same change of the word.
+//! 6 `wake` (by reference), `wake_owned`, and `seize` (with 2), 7 `cancel`, 8 `claim`, 9 `leave`, 10 `offer_waker`,
+//! 11 `withdraw_waker`. Where a step gives a reference up, or turns it into a runnable's, it does so in the same change of the word.
 //!
 //! # Who may touch what
 //!
@@ -83,6 +87,7 @@ mod models;
 pub(crate) mod output;
 pub(crate) mod page;
 pub(crate) mod state;
+pub(crate) mod turn;
 pub(crate) mod waker;
 
 pub use budget::yield_now;
@@ -100,8 +105,19 @@ pub(crate) trait Schedule: 'static {
     /// What the tasks of this scheduler share. Their pages keep it.
     type Shared: Send + Sync + 'static;
 
+    /// Whether whoever polls its tasks has a [`Turn`](turn::Turn), in which there are no others.
+    const TAKES_TURNS: bool = false;
+
     /// Takes a task that was woken, or spawned.
     fn schedule(shared: &Self::Shared, task: Runnable);
+
+    /// Takes a task that was woken while it was polled, by whoever has polled it: it belongs behind the others.
+    fn requeue(shared: &Self::Shared, task: Runnable) {
+        Self::schedule(shared, task);
+    }
+
+    /// What was woken just now, on this thread, has to wait for a poll that may be a long one.
+    fn passed_over(_shared: &Self::Shared) {}
 
     /// Takes a task that was woken by somebody who keeps nothing: what is shared may go with the task, during the call.
     ///

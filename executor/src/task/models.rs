@@ -15,6 +15,7 @@ use loom::thread;
 use super::Schedule;
 use super::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use super::page::{self, Heap};
+use super::turn::Turn;
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::sync::model::{check, check_without};
 
@@ -26,6 +27,8 @@ struct Queue {
 
 impl Schedule for Queue {
     type Shared = Queue;
+
+    const TAKES_TURNS: bool = true;
 
     fn schedule(shared: &Queue, task: Runnable) {
         let _keep = task.reference();
@@ -78,6 +81,26 @@ impl Queue {
 
     fn run_all(&self) {
         while self.run_one() {}
+    }
+
+    /// As a worker does it.
+    fn run_in_turn(&self) {
+        let turn = Turn::new(true);
+        turn.allow(true);
+        loop {
+            let task = self.tasks.lock().unwrap().pop();
+            let Some(task) = task else {
+                if turn.end::<Queue>() {
+                    continue;
+                }
+                return;
+            };
+            let mut again = task.run_in_turn(&turn);
+            while let Some(joiner) = turn.seized() {
+                again = joiner.run(&turn);
+            }
+            self.tasks.lock().unwrap().extend(again);
+        }
     }
 }
 
@@ -136,6 +159,15 @@ fn poll(join: &mut JoinHandle<u32>, waker: &Waker) -> Poll<Result<u32, crate::Jo
 
 /// A wake-up from another thread while the task is being polled: what was written before it is seen by a later poll.
 fn wake_during_poll() {
+    wake_during(|queue| drop(queue.run_one()));
+}
+
+/// The same in a turn, in which the task rests later.
+fn wake_during_turn() {
+    wake_during(Queue::run_in_turn);
+}
+
+fn wake_during(run: fn(&Queue)) {
     let Setup { queue, registered, mut join, ready, waker, drops } = setup();
     let other = thread::spawn(move || {
         ready.store(true, Ordering::Relaxed);
@@ -145,7 +177,7 @@ fn wake_during_poll() {
         }
         // Not polled yet: the first poll comes after the lock, and sees what was stored.
     });
-    queue.run_one();
+    run(&queue);
     other.join().unwrap();
     queue.run_all();
     assert_eq!(drops.load(Any), 1, "the wake-up was lost");
@@ -155,9 +187,18 @@ fn wake_during_poll() {
 
 /// The joiner comes while the task ends: it sees the output, or is woken.
 fn join_during_end() {
+    join_during(|queue| drop(queue.run_one()));
+}
+
+/// The same in a turn.
+fn join_during_turn() {
+    join_during(Queue::run_in_turn);
+}
+
+fn join_during(run: fn(&Queue)) {
     let Setup { queue, registered, mut join, ready, .. } = setup();
     ready.store(true, Ordering::Relaxed);
-    let runner = thread::spawn(move || queue.run_one());
+    let runner = thread::spawn(move || run(&queue));
     let count = Arc::new(Count(Plain::new(0)));
     let first = poll(&mut join, &Waker::from(Arc::clone(&count)));
     runner.join().unwrap();
@@ -165,15 +206,25 @@ fn join_during_end() {
         assert_eq!(count.0.load(Any), 1, "the joiner was not told");
         let Poll::Ready(Ok(7)) = poll(&mut join, Waker::noop()) else { panic!("no output") };
     }
-    drop(registered);
+    drop((registered, join));
+    assert_eq!(Arc::strong_count(&count), 1, "a waker was not dropped");
 }
 
 /// A shutdown claims the task while another thread runs it and the handle goes: the future is dropped once.
 fn claim_during_run() {
+    claim_during(Queue::run_all);
+}
+
+/// The same in a turn.
+fn claim_during_turn() {
+    claim_during(Queue::run_in_turn);
+}
+
+fn claim_during(run: fn(&Queue)) {
     let Setup { queue, registered, join, drops, .. } = setup();
     let runner = {
         let queue = Arc::clone(&queue);
-        thread::spawn(move || queue.run_all())
+        thread::spawn(move || run(&queue))
     };
     registered.shut_down(CancelReason::Shutdown);
     runner.join().unwrap();
@@ -195,6 +246,134 @@ fn leave_during_run() {
     queue.run_all();
     assert_eq!(drops.load(Any), 1, "dropping the handle did not cancel");
     assert!(registered.header().state.is_done());
+}
+
+/// Waits for another task, and for whoever has its waker; notices if two poll it.
+struct Waits {
+    join: JoinHandle<u32>,
+    waker: Arc<Mutex<Option<Waker>>>,
+    polled: Arc<AtomicBool>,
+    drops: Arc<Plain>,
+}
+
+impl Future for Waits {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        assert!(!self.polled.swap(true, Ordering::Relaxed), "polled by two");
+        *self.waker.lock().unwrap() = Some(cx.waker().clone());
+        let polled = Pin::new(&mut self.join).poll(cx);
+        self.polled.store(false, Ordering::Relaxed);
+        polled.map(|output| assert_eq!(output.unwrap(), 7))
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.drops.fetch_add(1, Any);
+    }
+}
+
+/// A task ends in a turn, and seizes its joiner, while somebody else wakes that and runs it: it is polled by one at a time,
+/// and to its end.
+fn wake_during_seizure() {
+    let Setup { queue, registered, join, ready, .. } = setup();
+    ready.store(true, Ordering::Relaxed);
+    let (waker, polled, drops) = (Arc::default(), Arc::new(AtomicBool::new(false)), Arc::default());
+    let waits = Waits { join, waker: Arc::clone(&waker), polled, drops: Arc::clone(&drops) };
+    let (waiting, done) = queue.spawn(waits);
+    // The joiner comes first, and waits.
+    queue.run_one();
+    let other = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || {
+            let waker = waker.lock().unwrap().take();
+            waker.expect("it was polled").wake();
+            queue.run_one();
+        })
+    };
+    queue.run_in_turn();
+    other.join().unwrap();
+    queue.run_all();
+    assert!(done.is_finished(), "the joiner waits");
+    assert_eq!(drops.load(Any), 1);
+    drop((registered, waiting, done));
+    assert_eq!(queue.heap.page_count(), 0, "a task was not freed");
+}
+
+#[test]
+fn a_joiner_of_a_task_that_ends_in_a_turn_sees_the_output_or_is_woken() {
+    check(join_during_turn);
+}
+
+#[test]
+#[should_panic(expected = "the joiner was not told")]
+fn twin_that_ends_a_turn_without_a_look_for_an_offer_is_caught() {
+    check_without("late offer", join_during_turn);
+}
+
+/// Two tasks in a row. A joiner of the first comes late, and a shutdown claims the second, which may have been put back
+/// while the joiner is told: both are told of, and dropped, once.
+fn claim_between_two() {
+    let Setup { queue, registered, mut join, ready, drops, .. } = setup();
+    ready.store(true, Ordering::Relaxed);
+    let later: Arc<Plain> = Arc::default();
+    let second = Told { ready: Arc::default(), waker: Arc::default(), drops: Arc::clone(&later) };
+    let (victim, handle) = queue.spawn(second);
+    // The queue is a stack.
+    queue.tasks.lock().unwrap().reverse();
+    let runner = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || queue.run_in_turn())
+    };
+    let count = Arc::new(Count(Plain::new(0)));
+    let first = poll(&mut join, &Waker::from(Arc::clone(&count)));
+    victim.shut_down(CancelReason::Shutdown);
+    runner.join().unwrap();
+    queue.run_all();
+    assert_eq!((drops.load(Any), later.load(Any)), (1, 1));
+    assert!(first.is_ready() || count.0.load(Any) == 1, "the joiner was not told");
+    assert!(handle.is_finished());
+    drop((registered, join, victim, handle));
+    assert_eq!(queue.heap.page_count(), 0, "a task was not freed");
+}
+
+#[test]
+fn a_wake_up_before_a_task_rests_in_a_turn_leads_to_a_poll() {
+    check(wake_during_turn);
+}
+
+#[test]
+#[should_panic(expected = "the wake-up was lost")]
+fn twin_that_rests_in_a_turn_although_woken_is_caught() {
+    check_without("rest", wake_during_turn);
+}
+
+#[test]
+fn a_task_that_is_claimed_in_a_turn_is_dropped_once() {
+    check(claim_during_turn);
+}
+
+#[test]
+fn a_task_that_is_put_back_may_be_claimed() {
+    check(claim_between_two);
+}
+
+#[test]
+#[should_panic]
+fn twin_that_puts_nothing_back_is_caught() {
+    check_without("put back", claim_between_two);
+}
+
+#[test]
+fn a_seized_joiner_is_polled_by_one_at_a_time() {
+    check(wake_during_seizure);
+}
+
+#[test]
+#[should_panic]
+fn twin_that_seizes_whom_somebody_else_has_is_caught() {
+    check_without("seize look", wake_during_seizure);
 }
 
 #[test]

@@ -160,6 +160,35 @@ impl State {
         })
     }
 
+    /// Step 6, by a worker that polls the task next, if nobody else is about to: 6 and 2 at once. The reference is the waker's,
+    /// and becomes the runnable's; [`seized`](Self::seized) follows. False: nothing has changed.
+    #[inline]
+    pub(crate) fn seize(&self) -> bool {
+        self.update(|word| {
+            if word & (SCHEDULED | RUNNING | SEALED | DONE | CANCELLED) != 0 && !weakened("seize look") {
+                return (None, false);
+            }
+            (Some(word | RUNNING), true)
+        })
+    }
+
+    /// Step 2 of a task that was [seized](Self::seize).
+    #[inline]
+    pub(crate) fn seized(&self) -> Start {
+        let word = self.0.load(Acquire);
+        debug_assert!(word & RUNNING != 0);
+        if word & CANCELLED != 0 { Start::Cancel } else { Start::Poll { detached: word & DETACHED != 0 } }
+    }
+
+    /// Back to before step 2, of a task that was started or seized, and not polled: it is scheduled, and the caller has its
+    /// runnable.
+    pub(crate) fn put_back(&self) {
+        self.update(|word| {
+            debug_assert!(word & RUNNING != 0);
+            (Some(if weakened("put back") { word } else { word & !RUNNING | SCHEDULED }), ())
+        });
+    }
+
     /// Step 2. A runnable was taken from a queue.
     #[inline]
     pub(crate) fn start(&self) -> Start {

@@ -1,6 +1,8 @@
 //! Contexts where executors of other kinds have gone wrong: callbacks, destructors, cells, foreign ambient state.
 
 use std::any::Any;
+use std::future::{Future, pending, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -178,6 +180,156 @@ fn values_go_with_the_last_task_that_has_them() {
         }
     });
     assert_eq!((ledger.made(), ledger.alive()), (scaled(2_000), 0));
+}
+
+/// A tree of tasks, all of which are awaited, in one order or the other; with some that are aborted, and some that panic.
+fn tree(depth: u32) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        if depth == 0 {
+            return;
+        }
+        let (one, other) = (spawn(tree(depth - 1)), spawn(tree(depth - 1)));
+        let endless = depth.is_multiple_of(2).then(|| spawn(pending::<()>()));
+        let panics = (depth == 3).then(|| spawn(async { quiet_panic("a leaf's") }));
+        let [first, second] = if depth.is_multiple_of(3) { [one, other] } else { [other, one] };
+        first.await.unwrap();
+        second.await.unwrap();
+        if let Some(task) = endless {
+            task.abort_handle().abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
+        if let Some(task) = panics {
+            assert!(task.await.unwrap_err().is_panic());
+        }
+    })
+}
+
+#[test]
+fn the_values_of_a_tree_of_tasks_are_gone_when_its_output_is_there() {
+    for workers in 1..=4 {
+        let ledger = Ledger::new();
+        with_runtime(workers, move |runtime| {
+            for number in 0..scaled(400) as u64 {
+                let context = Context::empty().with(&COUNTED, ledger.counted(number));
+                // Two trees beside each other, so that not all tasks have one context.
+                let other = Context::empty().with(&COUNTED, ledger.counted(number));
+                let (one, other) = (runtime.spawn_in(context, tree(4)), runtime.spawn_in(other, tree(4)));
+                runtime.block_on(one).unwrap();
+                assert!(ledger.alive() <= 1);
+                runtime.block_on(other).unwrap();
+                assert_eq!(ledger.alive(), 0);
+            }
+        });
+    }
+}
+
+#[test]
+fn what_the_end_of_a_task_wakes_is_not_kept_by_the_next_poll() {
+    in_a_worker(2, async {
+        for _ in 0..scaled(200) {
+            let (gate, woken) = (Gate::new(), Gate::new());
+            let (opened, told) = (gate.opened(), woken.clone());
+            let waits = spawn(async move {
+                opened.await;
+                told.open();
+            });
+            // It has to wait before it is woken.
+            yield_now().await;
+            let value = Arc::new(OnDrop::new(move || gate.open()));
+            spawn_in(Context::empty().with(&VALUE, value), async move {
+                // Its successor on this worker blocks until the one is awake whom the end of this task wakes.
+                spawn_in(Context::empty(), async move { woken.wait() }).detach();
+            })
+            .detach();
+            waits.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_destructor_may_end_the_runtime_of_the_task_that_comes_next() {
+    watchdog(PATIENCE, || {
+        for awaited in [false, true] {
+            let runtime = runtime(1);
+            let (log, ended) = (Log::new(), Gate::new());
+            let (handle, told, over) = (runtime.handle().clone(), log.clone(), ended.clone());
+            let value = Arc::new(OnDrop::new(move || {
+                handle.shutdown(Duration::ZERO);
+                told.push("ended");
+                over.open();
+            }));
+            let last = Context::empty().with(&VALUE, value);
+            let (dropped, polled) = (log.clone(), log.clone());
+            let witness = OnDrop::new(move || dropped.push("dropped"));
+            runtime
+                .spawn(async move {
+                    let next = async move {
+                        let _witness = witness;
+                        polled.push("polled");
+                        pending::<()>().await;
+                    };
+                    if awaited {
+                        let _ = spawn_in(last, async {}).await;
+                        next.await;
+                    } else {
+                        spawn_in(Context::empty(), next).detach();
+                        spawn_in(last, async {}).detach();
+                    }
+                })
+                .detach();
+            ended.wait();
+            drop(runtime);
+            assert_eq!(log.take(), ["dropped", "ended"], "awaited: {awaited}");
+        }
+    });
+}
+
+/// Closures that are cancelled before they begin come to the workers, between whose tasks they are dropped.
+#[test]
+fn a_task_stays_with_the_workers_when_a_closure_of_the_pool_comes_next() {
+    watchdog(PATIENCE, || {
+        let runtime = Runtime::builder().workers(1).max_blocking_threads(1).build().unwrap();
+        let (hold, held, gate, begun) = (Gate::new(), Gate::new(), Gate::new(), Gate::new());
+        let (release, occupied) = (hold.clone(), held.clone());
+        let occupant = runtime.spawn_blocking(move || {
+            occupied.open();
+            release.wait();
+        });
+        held.wait();
+        let (opened, started) = (gate.opened(), begun.clone());
+        let task = runtime.spawn_in(Context::empty().with(&MARK, 1), async move {
+            started.open();
+            opened.await;
+            let mut threads = Vec::new();
+            poll_fn(move |cx| {
+                threads.push(std::thread::current().id());
+                if threads.len() == 3 {
+                    return Poll::Ready(threads.iter().all(|thread| *thread == threads[0]));
+                }
+                // With a handle in stock.
+                drop(Context::current());
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await
+        });
+        begun.wait();
+        let sweep = runtime.spawn(async move {
+            let closures: Vec<_> = (0..63)
+                .map(|_| {
+                    let gate = gate.clone();
+                    let dropped = OnDrop::new(move || gate.open());
+                    spawn_blocking(move || drop(dropped))
+                })
+                .collect();
+            drop(closures);
+            spawn_blocking(|| ()).detach();
+        });
+        runtime.block_on(sweep).unwrap();
+        assert!(runtime.block_on(task).unwrap());
+        hold.open();
+        runtime.block_on(occupant).unwrap();
+    });
 }
 
 #[test]

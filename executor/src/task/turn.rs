@@ -1,0 +1,322 @@
+//! One task after the other, on one worker.
+//!
+//! # The problem
+//!
+//! A task that has ended gives its context up before anybody hears of its end: who sees the output sees those values gone that only
+//! this task had. A task that forks takes handles of its context for its children, and gives back what is left when it is swapped
+//! out. All of that counts; and where workers share a context, as in a tree of tasks, the line with the count goes to and fro
+//! between them: thirty nanoseconds each time rather than five. Counting per worker, in batches, would keep values alive
+//! when the last task that shows them is over.
+//!
+//! # The turn
+//!
+//! But the next task mostly has the same context: a sibling, a child, a parent. So a worker lets go of a task it has polled only
+//! when it has the next one in its hands:
+//!
+//! ```text
+//!   E1  polled to its end and sealed, or pending with handles in stock, and somebody else has its context, too: the task
+//!       stays running, and its context current
+//!   E2  the next task was started, so it is this worker's. Its context is the same: the two change places, and the stock stays.
+//!       An ended one's handle goes to the stock, and then its end is published; a pending one rests
+//!   E3  it is another, or none is at hand: the context is left, and given up by an ended task; then the same
+//! ```
+//!
+//! **This is no cache.** There is a stock only while the context is current, and while it is, this worker has a task that shows it
+//! and is neither published as done nor idle. So values go with the last task that shows them, as if each had a count.
+//!
+//! **It delays nothing.** Between E1 and E2 or E3 the worker pops a task from where it is at hand, no more: before it looks around,
+//! calls a sibling, searches or parks, it does E3. Whom E2 and E3 wake others can see before the next poll, which may be a long
+//! one (`Schedule::passed_over`).
+//!
+//! **Foreign code finds no task in the worker's hands.** Values that nobody else has are dropped in place of E1. If E2 or E3 still
+//! meets destructors, since somebody else has given the context up meanwhile, or a foreign joiner that has come late, or a task
+//! that was cancelled during its poll, then the next task is put back first: it is scheduled, as it was, and may be claimed by
+//! a shutdown. Where variables have hooks, there is no E1.
+//!
+//! Only a worker's own tasks take turns. Others that it may be given (a cancelled closure of the blocking pool, a task that was
+//! begun outside of all runtimes) are polled after E3.
+//!
+//! # The joiner
+//!
+//! ```text
+//!   J1  a task has ended, and its joiner is an idle task of the same runtime: the worker sets RUNNING in its word, which
+//!       says that it is woken, started, and this worker's. Then E1, or what is done without a turn
+//!   J2  the joiner is the next task: E2 or E3, and its poll finds the output
+//! ```
+//!
+//! If the joiner is not idle, or the next slot has gone first often enough, or it is time to look around, then the joiner is
+//! told as anybody is: E3 at once, then it is woken. Who comes as a joiner after E1 leaves a waker, which the publishing finds.
+
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+use std::task::Waker;
+
+use heirloom_context::raw::{self, Remains};
+
+use super::cell::{Header, Runnable, With};
+use super::harness::{self, Inside, tell};
+use super::state::Rest as Rested;
+use super::{Schedule, current, page, waker};
+
+/// A worker's turn.
+pub(crate) struct Turn {
+    /// The task it has polled last, if that has not been let go; or null. Its context is current, and so is the task. There
+    /// is no task around it: a worker's loop is not inside of one.
+    last: Cell<*mut Header>,
+    /// What has become of it.
+    phase: Cell<Phase>,
+    /// The joiner of that, seized; or null.
+    seized: Cell<*mut Header>,
+    may_seize: Cell<bool>,
+    /// Whether there are other workers, with whom it may take turns at a count.
+    among_others: bool,
+}
+
+/// How a poll has left a task.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Phase {
+    /// Its future was pending.
+    Pending,
+    /// Sealed.
+    Ended,
+    /// Sealed, and its joiner was taken.
+    Told,
+}
+
+/// A task that waited for the one before, to be polled now.
+pub(crate) struct Seized(Runnable);
+
+impl Seized {
+    /// Polls the task; as [`Runnable::run_in_turn`].
+    #[must_use]
+    pub(crate) fn run(self, turn: &Turn) -> Option<Runnable> {
+        self.0.run_with(With::Seized(turn))
+    }
+}
+
+impl Turn {
+    /// One of a worker that has siblings, or has none. Who has none keeps no task: nobody takes the line with the count away.
+    pub(crate) const fn new(among_others: bool) -> Turn {
+        Turn {
+            among_others,
+            last: Cell::new(ptr::null_mut()),
+            phase: Cell::new(Phase::Ended),
+            seized: Cell::new(ptr::null_mut()),
+            may_seize: Cell::new(false),
+        }
+    }
+
+    /// Whether the joiner of the next task, if it ends, may be polled after it.
+    #[inline]
+    pub(crate) fn allow(&self, seize: bool) {
+        self.may_seize.set(seize);
+    }
+
+    /// J1, if it is one of this worker's tasks, and idle.
+    #[inline]
+    pub(super) fn seize(&self, ended: NonNull<Header>, joiner: Waker) -> Result<(), Waker> {
+        let Some(task) = NonNull::new(joiner.data().cast::<Header>().cast_mut())
+            .filter(|_| self.may_seize.get() && waker::is_ours(&joiner))
+        else {
+            return Err(joiner);
+        };
+        // SAFETY: a waker of ours keeps its task; the other one is in this worker's hands.
+        let seized = unsafe {
+            task.as_ref().vtable.takes_turns && page::is_shared_by(task, ended) && task.as_ref().state.seize()
+        };
+        if !seized {
+            return Err(joiner);
+        }
+        let _ = ManuallyDrop::new(joiner);
+        self.seized.set(task.as_ptr());
+        Ok(())
+    }
+
+    /// Who was seized by the task before.
+    #[inline]
+    pub(crate) fn seized(&self) -> Option<Seized> {
+        let task = NonNull::new(self.seized.get())?;
+        self.seized.set(ptr::null_mut());
+        // SAFETY: the reference was the waker's.
+        Some(Seized(unsafe { Runnable::from_raw(task) }))
+    }
+
+    /// Whether E1 is worth it for the task whose context is current. The tasks of models have none.
+    #[inline]
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        cfg!(loom) || self.among_others && raw::is_shared()
+    }
+
+    /// E1.
+    #[inline]
+    pub(super) fn keep(&self, polled: Inside, phase: Phase) {
+        debug_assert!(self.last.get().is_null(), "whoever comes next has begun with E2 or E3");
+        self.last.set(polled.stay().as_ptr());
+        self.phase.set(phase);
+    }
+
+    #[inline]
+    fn take(&self) -> Option<(NonNull<Header>, Phase)> {
+        let last = NonNull::new(self.last.get())?;
+        self.last.set(ptr::null_mut());
+        Some((last, self.phase.get()))
+    }
+
+    /// E2 or E3, and the next task's context is current; or what is to be seen to before.
+    ///
+    /// # Safety
+    /// As [`Inside::enter`]; all tasks of the turn are of this scheduler, and of this worker's runtime.
+    #[inline(always)]
+    pub(super) unsafe fn enter<S: Schedule>(&self, next: NonNull<Header>) -> Result<Inside, Rest> {
+        // SAFETY: says the caller.
+        unsafe {
+            match self.take() {
+                None => Ok(Inside::enter(next)),
+                Some((last, phase)) => enter_after::<S>(last, phase, next),
+            }
+        }
+    }
+
+    /// E3, if there is somebody; whether there was.
+    #[inline]
+    pub(crate) fn end<S: Schedule>(&self) -> bool {
+        let last = self.take();
+        let somebody = last.is_some();
+        if let Some((last, phase)) = last {
+            // SAFETY: this worker has the last task, its context, and the runnable's reference.
+            unsafe { end::<S>(last, phase) }
+        }
+        somebody
+    }
+}
+
+/// What is left to be done for a task that is let go: mostly nothing; else foreign code.
+#[must_use]
+pub(super) enum Rest {
+    /// Nothing.
+    Nothing,
+    /// Nothing, but somebody was woken.
+    Woken,
+    /// The task was cancelled while it was polled.
+    Stop(NonNull<Header>),
+    /// Its joiner, a foreign one, has come late.
+    Tell(Waker),
+    /// Its values, which nobody has any more, and which go before its end is published.
+    Bury(Remains, NonNull<Header>, Phase),
+}
+
+impl Rest {
+    /// # Safety
+    /// Nobody else sees to it, and no task is current.
+    #[cold]
+    pub(super) unsafe fn see_to<S: Schedule>(self) {
+        // SAFETY: says the caller.
+        unsafe {
+            match self {
+                Rest::Nothing | Rest::Woken => {}
+                Rest::Stop(task) => harness::stop(task),
+                Rest::Tell(joiner) => tell(joiner),
+                Rest::Bury(remains, task, phase) => {
+                    harness::quietly(|| drop(remains));
+                    let_go::<S>(task, phase).see_to::<S>();
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`Turn::enter`]; the worker has the last task, its context is current, and `phase` says how it stands with it.
+#[inline(never)]
+unsafe fn enter_after<S: Schedule>(
+    last: NonNull<Header>,
+    phase: Phase,
+    next: NonNull<Header>,
+) -> Result<Inside, Rest> {
+    // SAFETY: says the caller; two tasks have two contexts.
+    unsafe {
+        let live = &mut *last.as_ref().live.get();
+        let relayed = raw::relay(live, &mut *next.as_ref().live.get());
+        let rest = if relayed {
+            current::relay(next);
+            if phase != Phase::Pending {
+                // The next one has it too, so nothing ends with it.
+                live.clear();
+            }
+            let_go::<S>(last, phase)
+        } else {
+            leave::<S>(last, phase)
+        };
+        let inside = || if relayed { Inside::outermost(next) } else { Inside::enter(next) };
+        match rest {
+            Rest::Nothing => Ok(inside()),
+            Rest::Woken => {
+                S::passed_over(page::shared_of(next));
+                Ok(inside())
+            }
+            rest => {
+                if relayed {
+                    drop(inside());
+                }
+                Err(rest)
+            }
+        }
+    }
+}
+
+/// E3.
+///
+/// # Safety
+/// As [`enter_after`].
+#[inline(never)]
+unsafe fn end<S: Schedule>(last: NonNull<Header>, phase: Phase) {
+    // SAFETY: says the caller.
+    unsafe { leave::<S>(last, phase).see_to::<S>() }
+}
+
+/// E3, but for foreign code.
+///
+/// # Safety
+/// As [`enter_after`].
+unsafe fn leave<S: Schedule>(last: NonNull<Header>, phase: Phase) -> Rest {
+    // SAFETY: says the caller.
+    unsafe {
+        drop(Inside::outermost(last));
+        if phase != Phase::Pending
+            && let Some(remains) = (*last.as_ref().live.get()).give_up()
+        {
+            return Rest::Bury(remains, last, phase);
+        }
+        let_go::<S>(last, phase)
+    }
+}
+
+/// The last step: a pending task rests, the end of another one is published.
+///
+/// # Safety
+/// As [`enter_after`], but that the task's context is not current, and gone if the task has ended.
+#[inline]
+unsafe fn let_go<S: Schedule>(last: NonNull<Header>, phase: Phase) -> Rest {
+    // SAFETY: says the caller.
+    unsafe {
+        if phase != Phase::Pending {
+            return match harness::end::<S>(last, 1, phase == Phase::Told) {
+                None => Rest::Nothing,
+                Some(joiner) if waker::is_ours(&joiner) => {
+                    joiner.wake();
+                    Rest::Woken
+                }
+                Some(joiner) => Rest::Tell(joiner),
+            };
+        }
+        match last.as_ref().state.rest(false) {
+            Rested::Idle => Rest::Nothing,
+            Rested::Requeue => {
+                S::requeue(page::shared_of(last), Runnable::from_raw(last));
+                Rest::Woken
+            }
+            Rested::Cancel => Rest::Stop(last),
+        }
+    }
+}
