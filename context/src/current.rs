@@ -533,10 +533,10 @@ pub(crate) fn is_shared() -> bool {
     })
 }
 
-/// Whether there are credits.
+/// Whether there are credits, or were.
 #[inline]
-pub(crate) fn has_credits() -> bool {
-    SLOT.with(|slot| slot.credits.get() != 0)
+pub(crate) fn has_stock() -> bool {
+    SLOT.with(|slot| !slot.lent.get().is_null())
 }
 
 /// The execution state.

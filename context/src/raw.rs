@@ -155,11 +155,11 @@ pub fn is_shared() -> bool {
     current::is_shared()
 }
 
-/// Whether there are handles of the current context in stock, for forks to come, taken in advance or left by those who have
-/// given theirs up. The next [`swap`] gives them back, which counts.
+/// Whether there is a stock of handles of the current context, which may be used up: it was forked since it is current, or
+/// somebody has given a handle up. The next [`swap`] gives back what is there, which counts, and forgets how many it takes.
 #[inline]
 pub fn has_stock() -> bool {
-    current::has_credits()
+    current::has_stock()
 }
 
 /// What follows the call rather than the context: the current deadline, and whether async code is to run synchronously.

@@ -215,6 +215,8 @@ fn end(shared: &Arc<Shared>) {
         for task in shared.tasks() {
             task.shut_down(CancelReason::Shutdown);
         }
+        // Whoever has yielded could not be claimed, but be taken from its queue.
+        shared.drain();
     }
     // S3, S4.
     shared.closed.store(true, SeqCst);

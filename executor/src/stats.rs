@@ -50,7 +50,7 @@ pub struct TaskDump {
     pub name: Option<String>,
     /// Where it was spawned.
     pub place: &'static Location<'static>,
-    /// `idle`, `scheduled`, `running` or `done`.
+    /// `idle`, `scheduled`, `running` or `done`. One that has yielded is `running` also while it waits for its next turn.
     pub state: &'static str,
 }
 

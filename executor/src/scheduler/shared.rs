@@ -293,14 +293,20 @@ impl Shared {
         }
     }
 
-    /// Drops what is in the injector: the tasks are cancelled.
+    /// Drops what is queued: the tasks are cancelled. Workers do that, too, when they end; but theirs may be in long polls.
     pub(crate) fn drain(&self) {
-        loop {
-            match self.injector.steal() {
-                Steal::Success(task) => drop(task),
-                Steal::Retry => {}
-                Steal::Empty => return,
+        fn all(steal: impl Fn() -> Steal<Runnable>) {
+            loop {
+                match steal() {
+                    Steal::Success(task) => drop(task),
+                    Steal::Retry => {}
+                    Steal::Empty => return,
+                }
             }
+        }
+        all(|| self.injector.steal());
+        for remote in &self.remotes {
+            all(|| remote.stealer.steal());
         }
     }
 

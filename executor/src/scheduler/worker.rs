@@ -61,7 +61,6 @@ impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, queue: Queue<Runnable>, parker: Parker) -> Worker {
         let owner = shared.heaps[index].own();
         let stance = Stance::new(shared.remotes.len());
-        let turn = Turn::new(shared.remotes.len() > 1);
         Worker {
             index,
             shared,
@@ -69,7 +68,7 @@ impl Worker {
             next: Cell::new(None),
             streak: Cell::new(0),
             left: Cell::new(LOOK_AROUND),
-            turn,
+            turn: Turn::new(),
             parker,
             searching: Cell::new(false),
             waking_many: Cell::new(false),
@@ -256,7 +255,7 @@ impl Worker {
             self.offer(false);
             Counters::add(&self.remote().counters.polls);
             self.allow_seizing();
-            again = joiner.run(&self.turn);
+            again = joiner.run_in_turn(&self.turn);
         }
         if let Some(again) = again {
             self.push_back(again);

@@ -40,8 +40,8 @@ const _: () = assert!(cfg!(loom) || size_of::<Header>() <= 6 * size_of::<u64>())
 ///
 /// Every function takes the header that begins a `Cell` of the types the table was made for.
 pub(crate) struct VTable {
-    /// True if the runnable is to be queued again; else its reference is gone.
-    pub(crate) run: unsafe fn(NonNull<Header>, With<'_>) -> bool,
+    /// Polls the task, of a runnable that is begun or not.
+    pub(crate) run: unsafe fn(NonNull<Header>, bool, With<'_>) -> After,
     /// Drops the future, by the thread that has claimed the task.
     pub(crate) cancel: unsafe fn(NonNull<Header>),
     pub(crate) schedule: unsafe fn(NonNull<Header>),
@@ -59,8 +59,17 @@ pub(crate) enum With<'a> {
     Attendant(&'a dyn Attendant),
     /// The task before, which has ended or rests, or nobody; this task may take its place.
     Turn(&'a Turn),
-    /// The same, and this task was seized: nobody has started it.
-    Seized(&'a Turn),
+}
+
+/// What has become of a runnable that was run.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum After {
+    /// Its reference is gone.
+    Nothing,
+    /// It is to be queued again.
+    Queue,
+    /// The same, and it is [begun](Runnable).
+    QueueBegun,
 }
 
 /// How a task ended.
@@ -283,30 +292,56 @@ pub(crate) unsafe fn release(header: NonNull<Header>, references: usize) {
 
 /// The permission to poll a task once.
 ///
+/// It may be *begun*: RUNNING is set in its name, since a worker has the task already, or has it still, as it has yielded.
+/// Then nobody else has the stage, and the poll begins without a change of the word.
+///
 /// Dropped without being run, it cancels the task: the queue it was in is gone.
-pub(crate) struct Runnable(TaskRef);
+pub(crate) struct Runnable(NonNull<Header>);
+
+/// Tag: begun.
+const BEGUN: usize = 1;
+const _: () = assert!(align_of::<Header>() > BEGUN, "there must be room for the tag");
+
+// SAFETY: it is a reference, and the stage goes where it goes.
+unsafe impl Send for Runnable {}
+impl std::panic::UnwindSafe for Runnable {}
+impl std::panic::RefUnwindSafe for Runnable {}
 
 impl Runnable {
     /// # Safety
     /// The caller gives up a reference that a transition has counted for a runnable.
     pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Runnable {
-        // SAFETY: says the caller.
-        Runnable(unsafe { TaskRef::from_raw(header) })
+        Runnable(header)
     }
 
-    pub(crate) fn into_raw(self) -> NonNull<Header> {
-        let header = self.0.as_raw();
-        std::mem::forget(self);
-        header
+    /// # Safety
+    /// The same, and the stage.
+    #[inline]
+    pub(super) unsafe fn begun(header: NonNull<Header>) -> Runnable {
+        Runnable(header.map_addr(|address| address | BEGUN))
+    }
+
+    #[inline]
+    fn is_begun(&self) -> bool {
+        self.0.addr().get() & BEGUN != 0
+    }
+
+    #[inline]
+    fn task(&self) -> NonNull<Header> {
+        let untagged = self.0.as_ptr().map_addr(|address| address & !BEGUN);
+        // SAFETY: tasks have addresses.
+        unsafe { NonNull::new_unchecked(untagged) }
     }
 
     pub(crate) fn header(&self) -> &Header {
-        self.0.header()
+        // SAFETY: the reference keeps it alive.
+        unsafe { self.task().as_ref() }
     }
 
     /// A further reference of the task.
     pub(crate) fn reference(&self) -> TaskRef {
-        self.0.clone()
+        self.header().state.retain();
+        TaskRef(self.task())
     }
 
     /// Polls the task once, or cancels it. Gives the runnable back if the task was woken meanwhile, or has yielded: it
@@ -326,7 +361,7 @@ impl Runnable {
     #[inline]
     pub(crate) fn takes_turns<T>(&self, shared: &Arc<T>) -> bool {
         // SAFETY: in use.
-        self.header().vtable.takes_turns && unsafe { page::is_shared(self.0.as_raw(), Arc::as_ptr(shared)) }
+        self.header().vtable.takes_turns && unsafe { page::is_shared(self.task(), Arc::as_ptr(shared)) }
     }
 
     /// The same as [`run`](Self::run), as one of a row of tasks, which [take turns](Self::takes_turns).
@@ -336,15 +371,30 @@ impl Runnable {
     }
 
     #[inline]
-    pub(super) fn run_with(self, with: With<'_>) -> Option<Runnable> {
-        let header = self.into_raw();
-        // SAFETY: the table is this cell's; the reference goes along, and comes back if the answer says so.
-        unsafe { (header.as_ref().vtable.run)(header, with).then(|| Runnable::from_raw(header)) }
+    fn run_with(self, with: With<'_>) -> Option<Runnable> {
+        let runnable = ManuallyDrop::new(self);
+        let task = runnable.task();
+        // SAFETY: the table is this cell's; the reference goes along, and the stage, and they come back if the answer says so.
+        unsafe {
+            match (task.as_ref().vtable.run)(task, runnable.is_begun(), with) {
+                After::Nothing => None,
+                After::Queue => Some(Runnable::from_raw(task)),
+                After::QueueBegun => Some(Runnable::begun(task)),
+            }
+        }
     }
 }
 
 impl Drop for Runnable {
     fn drop(&mut self) {
-        self.0.shut_down(CancelReason::RuntimeGone);
+        // SAFETY: the reference is given up here.
+        let task = unsafe { TaskRef::from_raw(self.task()) };
+        if self.is_begun() {
+            task.header().about.set_reason(CancelReason::RuntimeGone);
+            // SAFETY: the table is this cell's, and the stage is this runnable's.
+            unsafe { (task.header().vtable.cancel)(task.0) }
+        } else {
+            task.shut_down(CancelReason::RuntimeGone);
+        }
     }
 }

@@ -53,9 +53,9 @@ pub(super) fn leave(outer: Outer) {
     });
 }
 
-/// Makes a task current in place of another, as if that had been left before.
+/// Makes a task current where none is, or in place of another, as if that had been left before.
 #[inline]
-pub(super) fn relay(task: NonNull<Header>) {
+pub(super) fn begin(task: NonNull<Header>) {
     CURRENT.with(|here| {
         here.task.set(task.as_ptr());
         here.yielded.set(false);

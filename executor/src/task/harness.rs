@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use heirloom_context::raw;
 
-use super::cell::{Cell, Header, Outcome, Stage, VTable, With, release};
+use super::cell::{After, Cell, Header, Outcome, Stage, VTable, With, release};
 use super::state::{Close, Rest as Rested, Seal, Start};
 use super::turn::{Phase, Rest, Turn};
 use super::{Attendant, Schedule, budget, current, page, waker};
@@ -51,15 +51,15 @@ impl<F: Future, S: Schedule> Table<F, S> {
 ///
 /// # Safety
 /// The caller gives up a runnable of a cell of these types.
-unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>, with: With<'_>) -> bool {
+unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>, begun: bool, with: With<'_>) -> After {
     // SAFETY: the runnable's reference keeps the cell alive; the state gives us the stage.
     unsafe {
         let state = &header.as_ref().state;
-        let mut start = if let With::Seized(_) = with { state.seized() } else { state.start() };
+        let mut start = if begun { state.resume() } else { state.start() };
         let inside = loop {
             if start == Start::Stale {
                 release(header, 1);
-                return false;
+                return After::Nothing;
             }
             match with.enter::<S>(header) {
                 Ok(inside) => break inside,
@@ -76,7 +76,7 @@ unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>, with: With<'_>) -
             Start::Poll { detached } => poll::<F, S>(header, inside, detached, with),
             Start::Cancel | Start::Stale => {
                 finish::<F, S>(header, inside, Outcome::Cancelled, 1);
-                false
+                After::Nothing
             }
         }
     }
@@ -88,7 +88,7 @@ impl With<'_> {
     }
 
     fn turn(&self) -> Option<&Turn> {
-        if let With::Turn(turn) | With::Seized(turn) = self { Some(turn) } else { None }
+        if let With::Turn(turn) = self { Some(turn) } else { None }
     }
 
     /// # Safety
@@ -98,7 +98,7 @@ impl With<'_> {
         // SAFETY: says the caller.
         unsafe {
             match self {
-                With::Turn(turn) | With::Seized(turn) => turn.enter::<S>(header),
+                With::Turn(turn) => turn.enter::<S>(header),
                 With::Nobody | With::Attendant(_) => Ok(Inside::enter(header)),
             }
         }
@@ -141,7 +141,7 @@ unsafe fn poll<F: Future, S: Schedule>(
     inside: Inside,
     detached: bool,
     with: With<'_>,
-) -> bool {
+) -> After {
     // SAFETY: the caller has the stage, and a reference.
     unsafe {
         let attendant = with.attendant();
@@ -182,19 +182,29 @@ unsafe fn poll<F: Future, S: Schedule>(
         match polled {
             Ok(false) => {
                 let yielded = inside.yielded();
-                if let Some(turn) = with.turn()
-                    && !yielded
-                    && (cfg!(loom) || raw::has_stock())
-                    && turn.is_worth_keeping()
-                {
-                    turn.keep(inside, Phase::Pending);
-                    return false;
-                }
-                drop(inside);
-                match header.as_ref().state.rest(yielded) {
-                    Rested::Idle => return false,
+                let state = &header.as_ref().state;
+                let rest = match with.turn() {
+                    // Whoever takes it from the queue goes on where this worker stops.
+                    Some(_) if yielded => {
+                        drop(inside);
+                        match state.stay() {
+                            Rested::Requeue => return After::QueueBegun,
+                            rest => rest,
+                        }
+                    }
+                    Some(turn) if (cfg!(loom) || raw::has_stock()) && turn.is_worth_keeping() => {
+                        turn.keep(inside, Phase::Pending);
+                        return After::Nothing;
+                    }
+                    _ => {
+                        drop(inside);
+                        state.rest(yielded)
+                    }
+                };
+                match rest {
+                    Rested::Idle => {}
                     // Not queued from here: whoever takes it from the queue may free it.
-                    Rested::Requeue => return true,
+                    Rested::Requeue => return After::Queue,
                     Rested::Cancel => finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1),
                 }
             }
@@ -209,7 +219,7 @@ unsafe fn poll<F: Future, S: Schedule>(
                 close::<F, S>(header, inside, 1, None);
             }
         }
-        false
+        After::Nothing
     }
 }
 
@@ -297,23 +307,20 @@ unsafe fn close<F: Future, S: Schedule>(
             Seal::Awaited => joiner = Some(task.joiner.take()),
         }
         let taken = joiner.is_some();
-        let seize = |joiner: Option<Waker>| match turn {
-            Some(turn) => joiner.and_then(|joiner| turn.seize(header, joiner).err()),
-            None => joiner,
-        };
         match turn {
-            Some(turn) if turn.is_worth_keeping() => {
-                joiner = seize(joiner);
-                if joiner.is_none() {
-                    return turn.keep(inside, if taken { Phase::Told } else { Phase::Ended });
+            Some(turn) if turn.is_worth_keeping() => match turn.foresee(header, joiner) {
+                Ok(phase) => return turn.keep(inside, phase),
+                Err(foreign) => {
+                    inside.leave_for_good();
+                    joiner = Some(foreign);
                 }
-                inside.leave_for_good();
-            }
+            },
             // Values that end with this task do so now, when no other is in this worker's hands.
-            _ => {
+            Some(turn) => {
                 inside.leave_for_good();
-                joiner = seize(joiner);
+                joiner = joiner.and_then(|joiner| turn.seize(header, joiner).err());
             }
+            None => inside.leave_for_good(),
         }
         if let Some(joiner) = end::<S>(header, references, taken).or(joiner) {
             tell(joiner);
@@ -386,6 +393,19 @@ impl Inside {
         // SAFETY: the caller has it.
         raw::swap(unsafe { &mut *header.as_ref().live.get() });
         Inside { header, outer: current::enter(header) }
+    }
+
+    /// The same where no task is current: nothing is kept, for a copy of what was just written to the stack would wait for it.
+    ///
+    /// # Safety
+    /// As [`enter`](Self::enter).
+    #[inline]
+    pub(super) unsafe fn enter_outermost(header: NonNull<Header>) -> Inside {
+        // SAFETY: the caller has it.
+        raw::swap(unsafe { &mut *header.as_ref().live.get() });
+        current::begin(header);
+        // SAFETY: just made current.
+        unsafe { Inside::outermost(header) }
     }
 
     /// What [`enter`](Self::enter) returned where no task was current.

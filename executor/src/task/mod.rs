@@ -29,6 +29,7 @@
 //! | scheduled | 1 | 0 | 0 | 0 | in a queue | future |
 //! | running | 0 | 1 | 0 | 0 | being polled | future |
 //! | running, woken | 1 | 1 | 0 | 0 | being polled, to be queued again | future |
+//! | yielded | – | 1 | 0 | 0 | in a queue, begun | future |
 //! | sealed | – | 1 | 1, if there is a handle | 0 | being closed | output, or nothing if nobody wants it |
 //! | done | – | 0 | – | 1 | perhaps a stale one, to be dropped | output until it is taken |
 //!
@@ -40,6 +41,7 @@
 //!                        │                            │
 //!                        └── 6 wake ── idle ◄── 3a rest
 //!
+//!   3c stay: a task that has yielded is queued as it is, and 2 is a look at the word (resume).
 //!   7 cancel: sets CANCELLED; idle: 6. Whoever runs it next (2) or now (3) drops the future and goes to 4.
 //!   8 claim (shutdown): idle or scheduled ──► running, by the thread that shuts down; a runnable left in a queue is stale.
 //!   9 leave: the handle goes. 10 offer, 11 withdraw: the handle's waker is lent to 5, and taken back.
@@ -49,16 +51,20 @@
 //! *running*, and so is the second, though neither is being polled. If the second is the joiner of the first, idle so far, its steps 6
 //! and 2 are one. If foreign code has to run in between, the second is put back to before step 2.
 //!
+//! A task that has yielded to a worker's queue stays *running*: its runnable is *begun*, that is, it has the stage, and whoever takes
+//! it from the queue goes on. So of three locked operations a yield needs one, the queue's. It cannot be claimed: a shutdown
+//! asks for its end, and takes it from the queue.
+//!
 //! Steps 2 to 5 are mostly a worker's; of a task that begins where it is spawned they are its spawner's (`scheduler/inline.rs`).
 //! An *attendant* may poll it again and again between 2 and 4: the future then wakes the attendant, not the task.
 //!
-//! Each step is a method of `State`, which says what its caller owes: 1 `publish`, 2 `start`, 3 `rest`, 4 `seal`, 5 `close`,
+//! Each step is a method of `State`, which says what its caller owes: 1 `publish`, 2 `start` or `resume`, 3 `rest` or `stay`, 4 `seal`, 5 `close`,
 //! 6 `wake` (by reference), `wake_owned`, and `seize` (with 2), 7 `cancel`, 8 `claim`, 9 `leave`, 10 `offer_waker`,
 //! 11 `withdraw_waker`. Where a step gives a reference up, or turns it into a runnable's, it does so in the same change of the word.
 //!
 //! # Who may touch what
 //!
-//! * The **stage** and the **live context**: whoever has set RUNNING (2 or 8), until 4. After 4 the output is the join
+//! * The **stage** and the **live context**: whoever has set RUNNING (2 or 8), or has the runnable that is begun, until 4. After 4 the output is the join
 //!   handle's if there was one at 4; else it is gone. The context goes between 4 and 5: who sees DONE sees it gone.
 //! * The **joiner's waker**: the handle's, but while WAKER is set (10 to 11). If SEALED comes while it is set, it is the
 //!   closer's; so it is if it is offered between SEALED and DONE. The handle offers, and learns by the same change of the word
@@ -72,7 +78,9 @@
 //! 6 finds the task idle and makes a runnable, or scheduled, where one exists, or running, where it leaves SCHEDULED
 //! for 3 to find. 2 clears SCHEDULED before the poll, so a wake-up during the poll is never taken for one before it. Both
 //! sides are read-modify-write operations of one word with acquire and release: what the waker wrote is seen by the poll.
-//! A task that wakes itself to have another turn ([`yield_now`]) leaves a note on its thread instead, which 3 is told of.
+//! A task that wakes itself to have another turn ([`yield_now`]) leaves a note on its thread instead, which 3 is told of. Of a
+//! runnable that is begun 2 does not change the word, and may miss a wake-up; but the poll to come is followed by a 3 that does,
+//! or by another poll.
 
 pub(crate) mod about;
 pub mod budget;

@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Plain, Ordering::Relaxed as Any};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake as StdWake, Waker};
 
 use heirloom_context::raw::Live;
+use loom::cell::UnsafeCell;
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
@@ -15,6 +16,7 @@ use loom::thread;
 use super::Schedule;
 use super::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use super::page::{self, Heap};
+use super::state::{Rest, Start, State, Wake};
 use super::turn::Turn;
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::sync::model::{check, check_without};
@@ -85,7 +87,7 @@ impl Queue {
 
     /// As a worker does it.
     fn run_in_turn(&self) {
-        let turn = Turn::new(true);
+        let turn = Turn::new();
         turn.allow(true);
         loop {
             let task = self.tasks.lock().unwrap().pop();
@@ -97,7 +99,7 @@ impl Queue {
             };
             let mut again = task.run_in_turn(&turn);
             while let Some(joiner) = turn.seized() {
-                again = joiner.run(&turn);
+                again = joiner.run_in_turn(&turn);
             }
             self.tasks.lock().unwrap().extend(again);
         }
@@ -129,7 +131,7 @@ impl Drop for Told {
 /// Counts its wakes.
 struct Count(Plain);
 
-impl Wake for Count {
+impl StdWake for Count {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Any);
     }
@@ -159,7 +161,9 @@ fn poll(join: &mut JoinHandle<u32>, waker: &Waker) -> Poll<Result<u32, crate::Jo
 
 /// A wake-up from another thread while the task is being polled: what was written before it is seen by a later poll.
 fn wake_during_poll() {
-    wake_during(|queue| drop(queue.run_one()));
+    wake_during(|queue| {
+        queue.run_one();
+    });
 }
 
 /// The same in a turn, in which the task rests later.
@@ -187,7 +191,9 @@ fn wake_during(run: fn(&Queue)) {
 
 /// The joiner comes while the task ends: it sees the output, or is woken.
 fn join_during_end() {
-    join_during(|queue| drop(queue.run_one()));
+    join_during(|queue| {
+        queue.run_one();
+    });
 }
 
 /// The same in a turn.
@@ -299,6 +305,147 @@ fn wake_during_seizure() {
     assert_eq!(drops.load(Any), 1);
     drop((registered, waiting, done));
     assert_eq!(queue.heap.page_count(), 0, "a task was not freed");
+}
+
+/// What is said of a task by its word: who has the stage, and whether a poll has seen what its waker wrote.
+#[derive(Default)]
+struct Said {
+    stage: UnsafeCell<bool>,
+    ready: AtomicBool,
+}
+
+impl Said {
+    /// Has the stage: polls the task. True at the end.
+    fn poll(&self) -> bool {
+        self.stage.with_mut(|ended| {
+            // SAFETY: the protocol says so; loom looks.
+            let ended = unsafe { &mut *ended };
+            assert!(!*ended, "polled, or cancelled, after the end");
+            *ended = self.ready.load(Ordering::Relaxed);
+            *ended
+        })
+    }
+
+    /// Has the stage: polls the task until it ends or rests.
+    fn run(&self, state: &State) {
+        while !self.poll() {
+            match state.rest(false) {
+                // Whoever wakes it has it then.
+                Rest::Idle => return,
+                Rest::Requeue if matches!(state.start(), Start::Poll { .. }) => {}
+                Rest::Requeue | Rest::Cancel => return self.cancel(),
+            }
+        }
+    }
+
+    /// Has the stage: drops the future.
+    fn cancel(&self) {
+        self.stage.with_mut(|ended| {
+            // SAFETY: as above.
+            let ended = unsafe { &mut *ended };
+            assert!(!std::mem::replace(ended, true), "polled, or cancelled, after the end");
+        });
+    }
+}
+
+/// A task that has yielded goes from one worker to another as it is, while a third thread does something about it: it is had by
+/// one at a time, and comes to its end.
+fn stays_while(meddle: fn(&State, &Said)) {
+    let shared = Arc::new((State::vacant(), Said::default(), Mutex::new(None)));
+    let (state, said, queue) = &*shared;
+    state.publish();
+    assert!(matches!(state.start(), Start::Poll { .. }));
+    let first = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            let (state, said, queue) = &*shared;
+            let _ = said.poll() || {
+                match state.stay() {
+                    Rest::Requeue => *queue.lock().unwrap() = Some(()),
+                    _ => said.cancel(),
+                }
+                false
+            };
+        })
+    };
+    let other = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || meddle(&shared.0, &shared.1))
+    };
+    let second = || {
+        let Some(()) = queue.lock().unwrap().take() else { return };
+        match state.resume() {
+            Start::Poll { .. } => said.run(state),
+            _ => said.cancel(),
+        }
+    };
+    second();
+    first.join().unwrap();
+    second();
+    other.join().unwrap();
+    // SAFETY: all others are over.
+    assert!(said.stage.with(|ended| unsafe { *ended }), "the task waits");
+}
+
+/// Somebody wakes it.
+fn stays_while_woken() {
+    stays_while(|state, said| {
+        said.ready.store(true, Ordering::Relaxed);
+        if state.wake() == Wake::Schedule {
+            assert!(matches!(state.start(), Start::Poll { .. }));
+            said.run(state);
+        }
+    });
+}
+
+/// Somebody wakes it for nothing, and asks for its end.
+fn stays_while_cancelled() {
+    stays_while(|state, said| {
+        for step in [State::wake, State::cancel] {
+            if step(state) == Wake::Schedule {
+                match state.start() {
+                    Start::Poll { .. } => said.run(state),
+                    _ => said.cancel(),
+                }
+            }
+        }
+    });
+}
+
+/// A shutdown claims it.
+fn stays_while_claimed() {
+    stays_while(|state, said| {
+        if state.claim() {
+            said.cancel();
+        }
+    });
+}
+
+#[test]
+fn a_task_that_has_yielded_and_is_woken_is_polled_again() {
+    check(stays_while_woken);
+}
+
+#[test]
+fn a_task_that_has_yielded_and_is_cancelled_is_dropped_once() {
+    check(stays_while_cancelled);
+}
+
+#[test]
+#[should_panic(expected = "the task waits")]
+fn twin_that_resumes_a_task_by_a_plain_store_is_caught() {
+    check_without("resume", stays_while_cancelled);
+}
+
+#[test]
+fn a_task_that_has_yielded_and_is_claimed_is_dropped_once() {
+    check(stays_while_claimed);
+}
+
+#[test]
+#[should_panic]
+fn twin_that_claims_a_task_that_has_yielded_is_caught() {
+    check_without("claim look", stays_while_claimed);
 }
 
 #[test]

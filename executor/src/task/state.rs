@@ -161,7 +161,7 @@ impl State {
     }
 
     /// Step 6, by a worker that polls the task next, if nobody else is about to: 6 and 2 at once. The reference is the waker's,
-    /// and becomes the runnable's; [`seized`](Self::seized) follows. False: nothing has changed.
+    /// and becomes the runnable's; [`resume`](Self::resume) follows. False: nothing has changed.
     #[inline]
     pub(crate) fn seize(&self) -> bool {
         self.update(|word| {
@@ -172,11 +172,19 @@ impl State {
         })
     }
 
-    /// Step 2 of a task that was [seized](Self::seize).
+    /// Step 2 of a task that is this caller's already: it was [seized](Self::seize), or [stayed](Self::stay). A wake-up since is
+    /// answered by the poll to come. Who wakes it later than this looks is found at the next step.
     #[inline]
-    pub(crate) fn seized(&self) -> Start {
-        let word = self.0.load(Acquire);
+    pub(crate) fn resume(&self) -> Start {
+        let mut word = self.0.load(Acquire);
         debug_assert!(word & RUNNING != 0);
+        if word & SCHEDULED != 0 {
+            if weakened("resume") {
+                self.0.store(word & !SCHEDULED, Release);
+            } else {
+                word = self.0.fetch_and(!SCHEDULED, AcqRel);
+            }
+        }
         if word & CANCELLED != 0 { Start::Cancel } else { Start::Poll { detached: word & DETACHED != 0 } }
     }
 
@@ -219,6 +227,12 @@ impl State {
             // Never the last: the task's own reference stays.
             (Some((word & !RUNNING) - REFERENCE), Rest::Idle)
         })
+    }
+
+    /// In place of step 3, of a task that has yielded: it stays as it is, and its runnable is begun.
+    #[inline]
+    pub(crate) fn stay(&self) -> Rest {
+        if self.0.load(Acquire) & CANCELLED != 0 { Rest::Cancel } else { Rest::Requeue }
     }
 
     /// Step 4. The future is gone.
@@ -272,7 +286,7 @@ impl State {
             if word & (SEALED | DONE) != 0 {
                 return (None, false);
             }
-            if word & RUNNING != 0 {
+            if word & RUNNING != 0 && !weakened("claim look") {
                 return (Some(word | CANCELLED), false);
             }
             (Some(word | CANCELLED | RUNNING), true)

@@ -14,8 +14,8 @@
 //! when it has the next one in its hands:
 //!
 //! ```text
-//!   E1  polled to its end and sealed, or pending with handles in stock, and somebody else has its context, too: the task
-//!       stays running, and its context current
+//!   E1  polled to its end and sealed, or pending and has forked, and somebody else has its context, too: the task stays
+//!       running, and its context current
 //!   E2  the next task was started, so it is this worker's. Its context is the same: the two change places, and the stock stays.
 //!       An ended one's handle goes to the stock, and then its end is published; a pending one rests
 //!   E3  it is another, or none is at hand: the context is left, and given up by an ended task; then the same
@@ -44,8 +44,10 @@
 //!   J2  the joiner is the next task: E2 or E3, and its poll finds the output
 //! ```
 //!
-//! If the joiner is not idle, or the next slot has gone first often enough, or it is time to look around, then the joiner is
-//! told as anybody is: E3 at once, then it is woken. Who comes as a joiner after E1 leaves a waker, which the publishing finds.
+//! If the joiner is not idle, or the next slot has gone first often enough, or it is time to look around, then a joiner that is a
+//! task is woken when the end is published, with E2 or E3. (A tree's ends climb so often in a row that one in fifteen comes
+//! to that.) A foreign one is told as ever: E3 at once, then foreign code. Who comes as a joiner after E1 leaves a waker,
+//! which the publishing finds.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -54,7 +56,7 @@ use std::task::Waker;
 
 use heirloom_context::raw::{self, Remains};
 
-use super::cell::{Header, Runnable, With};
+use super::cell::{Header, Runnable};
 use super::harness::{self, Inside, tell};
 use super::state::Rest as Rested;
 use super::{Schedule, current, page, waker};
@@ -69,8 +71,6 @@ pub(crate) struct Turn {
     /// The joiner of that, seized; or null.
     seized: Cell<*mut Header>,
     may_seize: Cell<bool>,
-    /// Whether there are other workers, with whom it may take turns at a count.
-    among_others: bool,
 }
 
 /// How a poll has left a task.
@@ -80,26 +80,15 @@ pub(super) enum Phase {
     Pending,
     /// Sealed.
     Ended,
-    /// Sealed, and its joiner was taken.
+    /// Sealed, and its joiner was taken, and seized.
     Told,
-}
-
-/// A task that waited for the one before, to be polled now.
-pub(crate) struct Seized(Runnable);
-
-impl Seized {
-    /// Polls the task; as [`Runnable::run_in_turn`].
-    #[must_use]
-    pub(crate) fn run(self, turn: &Turn) -> Option<Runnable> {
-        self.0.run_with(With::Seized(turn))
-    }
+    /// Sealed, and its joiner was taken: the data of a waker of ours, to be woken when the end is published.
+    Owing(*const ()),
 }
 
 impl Turn {
-    /// One of a worker that has siblings, or has none. Who has none keeps no task: nobody takes the line with the count away.
-    pub(crate) const fn new(among_others: bool) -> Turn {
+    pub(crate) const fn new() -> Turn {
         Turn {
-            among_others,
             last: Cell::new(ptr::null_mut()),
             phase: Cell::new(Phase::Ended),
             seized: Cell::new(ptr::null_mut()),
@@ -133,19 +122,30 @@ impl Turn {
         Ok(())
     }
 
+    /// How a task that has ended is kept, whose joiner was taken if there was one; or the joiner, if that is no task of ours.
+    #[inline]
+    pub(super) fn foresee(&self, ended: NonNull<Header>, joiner: Option<Waker>) -> Result<Phase, Waker> {
+        let Some(joiner) = joiner else { return Ok(Phase::Ended) };
+        match self.seize(ended, joiner) {
+            Ok(()) => Ok(Phase::Told),
+            Err(joiner) if waker::is_ours(&joiner) => Ok(Phase::Owing(ManuallyDrop::new(joiner).data())),
+            Err(joiner) => Err(joiner),
+        }
+    }
+
     /// Who was seized by the task before.
     #[inline]
-    pub(crate) fn seized(&self) -> Option<Seized> {
+    pub(crate) fn seized(&self) -> Option<Runnable> {
         let task = NonNull::new(self.seized.get())?;
         self.seized.set(ptr::null_mut());
-        // SAFETY: the reference was the waker's.
-        Some(Seized(unsafe { Runnable::from_raw(task) }))
+        // SAFETY: the reference was the waker's, and the stage is this worker's.
+        Some(unsafe { Runnable::begun(task) })
     }
 
     /// Whether E1 is worth it for the task whose context is current. The tasks of models have none.
     #[inline]
     pub(super) fn is_worth_keeping(&self) -> bool {
-        cfg!(loom) || self.among_others && raw::is_shared()
+        cfg!(loom) || raw::is_shared()
     }
 
     /// E1.
@@ -172,8 +172,11 @@ impl Turn {
         // SAFETY: says the caller.
         unsafe {
             match self.take() {
-                None => Ok(Inside::enter(next)),
-                Some((last, phase)) => enter_after::<S>(last, phase, next),
+                None => Ok(Inside::enter_outermost(next)),
+                Some((last, phase)) => match enter_after::<S>(last, phase, next) {
+                    Rest::Nothing => Ok(Inside::outermost(next)),
+                    rest => Err(rest),
+                },
             }
         }
     }
@@ -226,20 +229,18 @@ impl Rest {
     }
 }
 
+/// The rest of [`Turn::enter`]: with nothing left to be done the next task is current, else it is not.
+///
 /// # Safety
-/// As [`Turn::enter`]; the worker has the last task, its context is current, and `phase` says how it stands with it.
+/// As there; the worker has the last task, its context is current, and `phase` says how it stands with it.
 #[inline(never)]
-unsafe fn enter_after<S: Schedule>(
-    last: NonNull<Header>,
-    phase: Phase,
-    next: NonNull<Header>,
-) -> Result<Inside, Rest> {
+unsafe fn enter_after<S: Schedule>(last: NonNull<Header>, phase: Phase, next: NonNull<Header>) -> Rest {
     // SAFETY: says the caller; two tasks have two contexts.
     unsafe {
         let live = &mut *last.as_ref().live.get();
         let relayed = raw::relay(live, &mut *next.as_ref().live.get());
-        let rest = if relayed {
-            current::relay(next);
+        let mut rest = if relayed {
+            current::begin(next);
             if phase != Phase::Pending {
                 // The next one has it too, so nothing ends with it.
                 live.clear();
@@ -248,20 +249,19 @@ unsafe fn enter_after<S: Schedule>(
         } else {
             leave::<S>(last, phase)
         };
-        let inside = || if relayed { Inside::outermost(next) } else { Inside::enter(next) };
-        match rest {
-            Rest::Nothing => Ok(inside()),
-            Rest::Woken => {
-                S::passed_over(page::shared_of(next));
-                Ok(inside())
-            }
-            rest => {
-                if relayed {
-                    drop(inside());
-                }
-                Err(rest)
-            }
+        if let Rest::Woken = rest {
+            S::passed_over(page::shared_of(next));
+            rest = Rest::Nothing;
         }
+        match (&rest, relayed) {
+            (Rest::Nothing, true) => {}
+            (Rest::Nothing, false) => {
+                Inside::enter_outermost(next).stay();
+            }
+            (_, true) => drop(Inside::outermost(next)),
+            (_, false) => {}
+        }
+        rest
     }
 }
 
@@ -301,7 +301,9 @@ unsafe fn let_go<S: Schedule>(last: NonNull<Header>, phase: Phase) -> Rest {
     // SAFETY: says the caller.
     unsafe {
         if phase != Phase::Pending {
-            return match harness::end::<S>(last, 1, phase == Phase::Told) {
+            let owed = if let Phase::Owing(joiner) = phase { Some(waker::from_data(joiner)) } else { None };
+            let taken = owed.is_some() || phase == Phase::Told;
+            return match harness::end::<S>(last, 1, taken).or(owed) {
                 None => Rest::Nothing,
                 Some(joiner) if waker::is_ours(&joiner) => {
                     joiner.wake();

@@ -409,6 +409,50 @@ fn a_runtime_may_be_dropped_inside_its_own_task() {
 }
 
 #[test]
+fn a_task_that_has_yielded_is_dropped_though_its_worker_is_in_a_poll() {
+    watchdog(PATIENCE, || {
+        for inside in [false, true] {
+            let mut runtimes = vec![runtime(1)];
+            let handle = runtimes[0].handle().clone();
+            let ledger = Ledger::new();
+            let yielding: Vec<_> = (0..3)
+                .map(|number| {
+                    let value = ledger.counted(number);
+                    handle.spawn(async move {
+                        let _value = value;
+                        loop {
+                            heirloom::yield_now().await;
+                        }
+                    })
+                })
+                .collect();
+            // When this is polled, all of them have yielded, and wait for their turn.
+            let (begun, log) = (Gate::new(), Log::new());
+            let end = handle.spawn({
+                let (begun, log, ledger) = (begun.clone(), log.clone(), ledger.clone());
+                let own = if inside { runtimes.pop() } else { None };
+                async move {
+                    begun.open();
+                    drop(own);
+                    let dropped = ledger.alive() == 0 || !inside && wait_until(|| ledger.alive() == 0);
+                    log.push(if dropped { "dropped" } else { "alive" });
+                }
+            });
+            begun.wait();
+            if !inside {
+                let report = handle.shutdown(Duration::ZERO);
+                assert!(report.still_running().is_empty(), "{report:?}");
+            }
+            let _ = heirloom::block_on(end);
+            assert_eq!(log.take(), ["dropped"], "ended from inside: {inside}");
+            for task in yielding {
+                assert!(heirloom::block_on(task).unwrap_err().is_cancelled());
+            }
+        }
+    });
+}
+
+#[test]
 fn a_runtime_may_be_dropped_by_its_blocking_closure_and_by_another_runtime() {
     watchdog(PATIENCE, || {
         let (one, two) = (runtime(1), runtime(1));
