@@ -286,8 +286,8 @@ impl Shared {
         // P1.
         self.injector.push(task);
         self.notify();
-        // S3. The other half is in `drain`'s caller: it closes, then drains. One of the two sees the task.
-        fence(SeqCst);
+        // S3. The other half is in `drain`'s caller: it closes, then drains. One of the two sees the task: the fence of P2 comes
+        // before this look, and after the push.
         if self.closed.load(Relaxed) {
             self.drain();
         }

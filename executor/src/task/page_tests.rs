@@ -108,6 +108,23 @@ fn what_others_have_freed_comes_home_before_a_further_page() {
 }
 
 #[test]
+fn the_memory_of_a_burst_that_others_have_freed_goes_back() {
+    let rig = Rig::new(1_000);
+    // Pages that are full, or the next one would be from there.
+    let count = if cfg!(miri) { 10 } else { 300 } * rig.class.capacity();
+    let slots: Vec<_> = (0..count).map(|_| Sent(rig.take())).collect();
+    let pages = rig.shared.page_count();
+    std::thread::spawn(move || slots.into_iter().for_each(Sent::free)).join().unwrap();
+    assert_eq!(rig.shared.page_count(), pages, "nobody has looked yet");
+    // One comes with each that is taken; after some, all others.
+    for _ in 0..SPARE * PAGE / rig.class.size + 2 {
+        rig.free(rig.take());
+    }
+    let after = rig.shared.page_count();
+    assert!(after <= SPARE.min(pages), "{after} of {pages}");
+}
+
+#[test]
 fn pages_end_with_their_last_slot_once_the_owner_is_gone() {
     for size in [96, 5_000, 100_000] {
         let mut rig = Rig::new(size);
