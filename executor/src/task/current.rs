@@ -12,13 +12,27 @@ use super::{budget, waker};
 
 thread_local! {
     // Without drop glue, so that it answers during thread teardown.
-    static CURRENT: Here = const { Here { task: Cell::new(ptr::null()), yielded: Cell::new(false) } };
+    static CURRENT: Here = const {
+        Here { task: Cell::new(ptr::null()), yielded: Cell::new(false), lending: Cell::new(Lending::Not) }
+    };
 }
 
 struct Here {
     task: Cell<*const Header>,
     /// It wants another turn as soon as the others had theirs.
     yielded: Cell<bool>,
+    lending: Cell<Lending>,
+}
+
+/// Whether a waker may have the reference that whoever polls the task has: one who waits for another task takes it along, which
+/// saves a count up, and the count down when the poll is over.
+#[derive(Clone, Copy, PartialEq)]
+enum Lending {
+    Not,
+    /// The task is being polled.
+    May,
+    /// A waker has it, and it is the poller's no more.
+    Lent,
 }
 
 /// What was current before.
@@ -26,12 +40,14 @@ struct Here {
 pub(super) struct Outer {
     task: *const Header,
     yielded: bool,
+    lending: Lending,
     budget: u32,
 }
 
 impl Outer {
     /// No task.
-    pub(super) const NOTHING: Outer = Outer { task: ptr::null(), yielded: false, budget: budget::UNLIMITED };
+    pub(super) const NOTHING: Outer =
+        Outer { task: ptr::null(), yielded: false, lending: Lending::Not, budget: budget::UNLIMITED };
 }
 
 /// Makes a task current, with a full budget, until [`leave`] is called with the answer.
@@ -40,6 +56,7 @@ pub(super) fn enter(task: NonNull<Header>) -> Outer {
     CURRENT.with(|here| Outer {
         task: here.task.replace(task.as_ptr()),
         yielded: here.yielded.replace(false),
+        lending: here.lending.replace(Lending::Not),
         budget: budget::refill(),
     })
 }
@@ -49,6 +66,7 @@ pub(super) fn leave(outer: Outer) {
     CURRENT.with(|here| {
         here.task.set(outer.task);
         here.yielded.set(outer.yielded);
+        here.lending.set(outer.lending);
         budget::restore(outer.budget);
     });
 }
@@ -61,6 +79,32 @@ pub(super) fn begin(task: NonNull<Header>) {
         here.yielded.set(false);
         budget::refill();
     });
+}
+
+/// From here until [`end_lending`] the current task is being polled, by somebody with a reference.
+#[inline]
+pub(super) fn begin_lending() {
+    CURRENT.with(|here| here.lending.set(Lending::May));
+}
+
+/// Whether that reference was lent.
+#[inline]
+pub(super) fn end_lending() -> bool {
+    CURRENT.with(|here| here.lending.replace(Lending::Not) == Lending::Lent)
+}
+
+/// A copy of a waker. Of the task that is being polled, the first one in a poll takes the poller's reference.
+#[inline]
+pub(super) fn copy(waker: &Waker) -> Waker {
+    CURRENT.with(|here| {
+        // (The threads of a model share one thread-local.)
+        if cfg!(loom) || here.lending.get() != Lending::May || !waker::is_of(waker, here.task.get()) {
+            return waker.clone();
+        }
+        here.lending.set(Lending::Lent);
+        // SAFETY: the reference is this waker's now, says `end_lending` to whoever polls.
+        unsafe { waker::from_data(waker.data()) }
+    })
 }
 
 /// Whether [`wake_later`] was told so, in this poll.

@@ -150,6 +150,9 @@ unsafe fn poll<F: Future, S: Schedule>(
         }
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
         let progress = Plain::new(Progress::Polling);
+        current::begin_lending();
+        // What is the caller's of them.
+        let references = Plain::new(1);
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let waker = waker::borrowed(header);
             // Nobody else has a turn where an attendant is. Leaving the task restores the budget that was before.
@@ -166,6 +169,7 @@ unsafe fn poll<F: Future, S: Schedule>(
             {
                 polled = Pin::new_unchecked(&mut *(*stage).future).poll(&mut cx);
             }
+            references.set(usize::from(!current::end_lending()));
             let Poll::Ready(output) = polled else { return false };
             // The output is written where it stays, piece by piece: what was written in pieces and is then copied as
             // a whole makes the processor wait for the pieces, which cost a tenth of a spawn.
@@ -187,36 +191,42 @@ unsafe fn poll<F: Future, S: Schedule>(
                     // Whoever takes it from the queue goes on where this worker stops.
                     Some(_) if yielded => {
                         drop(inside);
+                        if references.replace(1) == 0 {
+                            state.retain();
+                        }
                         match state.stay() {
                             Rested::Requeue => return After::QueueBegun,
                             rest => rest,
                         }
                     }
                     Some(turn) if (cfg!(loom) || raw::has_stock()) && turn.is_worth_keeping() => {
-                        turn.keep(inside, Phase::Pending);
+                        turn.keep(inside, Phase::PENDING, references.get());
                         return After::Nothing;
                     }
                     _ => {
                         drop(inside);
-                        state.rest(yielded)
+                        state.rest(yielded, references.get())
                     }
                 };
                 match rest {
                     Rested::Idle => {}
                     // Not queued from here: whoever takes it from the queue may free it.
                     Rested::Requeue => return After::Queue,
-                    Rested::Cancel => finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1),
+                    Rested::Cancel => {
+                        finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, references.get());
+                    }
                 }
             }
             // What has ended is closed without leaving the context in between: one swap in and one out per poll.
-            Ok(true) => close::<F, S>(header, inside, 1, with.turn()),
+            Ok(true) => close::<F, S>(header, inside, references.get(), with.turn()),
             Err(panic) if progress.get() == Progress::Polling => {
-                finish::<F, S>(header, inside, Outcome::Panicked(panic), 1);
+                let references = usize::from(!current::end_lending());
+                finish::<F, S>(header, inside, Outcome::Panicked(panic), references);
             }
             Err(panic) => {
                 S::panicked(page::shared_of(header));
                 put::<F>(stage, Outcome::Panicked(panic));
-                close::<F, S>(header, inside, 1, None);
+                close::<F, S>(header, inside, references.get(), None);
             }
         }
         After::Nothing
@@ -226,13 +236,15 @@ unsafe fn poll<F: Future, S: Schedule>(
 /// Cancels a task that was being polled.
 ///
 /// # Safety
-/// The caller has the stage, which is a future, and gives up the runnable.
+/// The caller has the stage, which is a future, and gives `references` up.
 #[cold]
-pub(super) unsafe fn stop(header: NonNull<Header>) {
-    // SAFETY: says the caller; the table is this cell's.
+pub(super) unsafe fn stop(header: NonNull<Header>, references: usize) {
+    // SAFETY: says the caller; the table is this cell's. Without a reference nothing is touched afterwards.
     unsafe {
         (header.as_ref().vtable.cancel)(header);
-        release(header, 1);
+        if references != 0 {
+            release(header, references);
+        }
     }
 }
 
@@ -278,8 +290,7 @@ unsafe fn finish<F: Future, S: Schedule>(
 /// Drops the context, tells the joiner. Steps 4 and 5 of the protocol; in a turn, 5 perhaps later.
 ///
 /// # Safety
-/// The caller has the stage, which is an output; and, besides the task's own reference, `references` to give up: one, in a
-/// turn.
+/// The caller has the stage, which is an output; and, besides the task's own reference, `references` to give up.
 unsafe fn close<F: Future, S: Schedule>(
     header: NonNull<Header>,
     inside: Inside,
@@ -309,7 +320,7 @@ unsafe fn close<F: Future, S: Schedule>(
         let taken = joiner.is_some();
         match turn {
             Some(turn) if turn.is_worth_keeping() => match turn.foresee(header, joiner) {
-                Ok(phase) => return turn.keep(inside, phase),
+                Ok(phase) => return turn.keep(inside, phase, references),
                 Err(foreign) => {
                     inside.leave_for_good();
                     joiner = Some(foreign);

@@ -19,7 +19,8 @@
 //! | [`AbortHandle`](crate::AbortHandle), wakers | any | cancel, wake |
 //! | a walker's | any, made from the slot while the task is not done | cancel at shutdown, look |
 //!
-//! All are counted in the upper bits of the state word.
+//! All are counted in the upper bits of the state word. Who polls a task has the runnable's reference. A task that waits for another
+//! leaves that with its waker (`current::copy`), instead of a further one: then 3 and 5 give none up.
 //!
 //! # States
 //!

@@ -329,7 +329,7 @@ impl Said {
     /// Has the stage: polls the task until it ends or rests.
     fn run(&self, state: &State) {
         while !self.poll() {
-            match state.rest(false) {
+            match state.rest(false, 1) {
                 // Whoever wakes it has it then.
                 Rest::Idle => return,
                 Rest::Requeue if matches!(state.start(), Start::Poll { .. }) => {}

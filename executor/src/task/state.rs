@@ -213,19 +213,21 @@ impl State {
         })
     }
 
-    /// Step 3. A poll was pending; `yielded` if the task is to be queued again whoever wakes it.
+    /// Step 3. A poll was pending; `yielded` if the task is to be queued again whoever wakes it. The caller has one reference, or
+    /// has lent it.
     #[inline]
-    pub(crate) fn rest(&self, yielded: bool) -> Rest {
+    pub(crate) fn rest(&self, yielded: bool, references: usize) -> Rest {
         self.update(|word| {
             debug_assert!(word & RUNNING != 0);
             if word & CANCELLED != 0 {
                 return (None, Rest::Cancel);
             }
             if (yielded || word & SCHEDULED != 0) && !weakened("rest") {
-                return (Some(word & !RUNNING | SCHEDULED), Rest::Requeue);
+                let next = word & !RUNNING | SCHEDULED;
+                return (Some(next + (1 - references) * REFERENCE), Rest::Requeue);
             }
             // Never the last: the task's own reference stays.
-            (Some((word & !RUNNING) - REFERENCE), Rest::Idle)
+            (Some((word & !RUNNING) - references * REFERENCE), Rest::Idle)
         })
     }
 

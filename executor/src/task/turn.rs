@@ -63,8 +63,8 @@ use super::{Schedule, current, page, waker};
 
 /// A worker's turn.
 pub(crate) struct Turn {
-    /// The task it has polled last, if that has not been let go; or null. Its context is current, and so is the task. There
-    /// is no task around it: a worker's loop is not inside of one.
+    /// The task it has polled last, if that has not been let go. Its context is current, and so is the task. Null: there
+    /// is none. No task is around it: a worker's loop is not inside of one.
     last: Cell<*mut Header>,
     /// What has become of it.
     phase: Cell<Phase>,
@@ -73,24 +73,53 @@ pub(crate) struct Turn {
     may_seize: Cell<bool>,
 }
 
-/// How a poll has left a task.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Phase {
+/// How a poll has left a task; in one word, for it is written and read with each poll.
+#[derive(Clone, Copy)]
+pub(super) struct Phase(*const ());
+
+const _: () = assert!(align_of::<Header>() > 6, "a task's address must be none of these");
+
+impl Phase {
     /// Its future was pending.
-    Pending,
+    pub(super) const PENDING: Phase = Phase(ptr::without_provenance(2));
     /// Sealed.
-    Ended,
+    const ENDED: Phase = Phase(ptr::without_provenance(4));
     /// Sealed, and its joiner was taken, and seized.
-    Told,
-    /// Sealed, and its joiner was taken: the data of a waker of ours, to be woken when the end is published.
-    Owing(*const ()),
+    const TOLD: Phase = Phase(ptr::without_provenance(6));
+    /// Tag: the worker's reference is lent.
+    const LENT: usize = 1;
+
+    /// Sealed, and its joiner was taken: a task, to be woken when the end is published.
+    fn owing(joiner: Waker) -> Phase {
+        Phase(ManuallyDrop::new(joiner).data())
+    }
+
+    /// With so many references of the worker's: one or none.
+    fn with(self, references: usize) -> Phase {
+        Phase(self.0.map_addr(|address| if references == 0 { address | Self::LENT } else { address }))
+    }
+
+    fn references(self) -> usize {
+        usize::from(self.0.addr() & Self::LENT == 0)
+    }
+
+    fn is(self, other: Phase) -> bool {
+        self.0.addr() & !Self::LENT == other.0.addr()
+    }
+
+    /// Who is to be woken. The answer is the one waker there is.
+    unsafe fn owed(self) -> Option<Waker> {
+        let joiner = self.0.map_addr(|address| address & !Self::LENT);
+        // SAFETY: from `owing`; that it is taken once says the caller.
+        (joiner.addr() > Self::TOLD.0.addr()).then(|| unsafe { waker::from_data(joiner) })
+    }
 }
 
 impl Turn {
     pub(crate) const fn new() -> Turn {
         Turn {
             last: Cell::new(ptr::null_mut()),
-            phase: Cell::new(Phase::Ended),
+            phase: Cell::new(Phase::ENDED),
             seized: Cell::new(ptr::null_mut()),
             may_seize: Cell::new(false),
         }
@@ -125,10 +154,10 @@ impl Turn {
     /// How a task that has ended is kept, whose joiner was taken if there was one; or the joiner, if that is no task of ours.
     #[inline]
     pub(super) fn foresee(&self, ended: NonNull<Header>, joiner: Option<Waker>) -> Result<Phase, Waker> {
-        let Some(joiner) = joiner else { return Ok(Phase::Ended) };
+        let Some(joiner) = joiner else { return Ok(Phase::ENDED) };
         match self.seize(ended, joiner) {
-            Ok(()) => Ok(Phase::Told),
-            Err(joiner) if waker::is_ours(&joiner) => Ok(Phase::Owing(ManuallyDrop::new(joiner).data())),
+            Ok(()) => Ok(Phase::TOLD),
+            Err(joiner) if waker::is_ours(&joiner) => Ok(Phase::owing(joiner)),
             Err(joiner) => Err(joiner),
         }
     }
@@ -150,16 +179,15 @@ impl Turn {
 
     /// E1.
     #[inline]
-    pub(super) fn keep(&self, polled: Inside, phase: Phase) {
+    pub(super) fn keep(&self, polled: Inside, phase: Phase, references: usize) {
         debug_assert!(self.last.get().is_null(), "whoever comes next has begun with E2 or E3");
         self.last.set(polled.stay().as_ptr());
-        self.phase.set(phase);
+        self.phase.set(phase.with(references));
     }
 
     #[inline]
     fn take(&self) -> Option<(NonNull<Header>, Phase)> {
-        let last = NonNull::new(self.last.get())?;
-        self.last.set(ptr::null_mut());
+        let last = NonNull::new(self.last.replace(ptr::null_mut()))?;
         Some((last, self.phase.get()))
     }
 
@@ -184,13 +212,10 @@ impl Turn {
     /// E3, if there is somebody; whether there was.
     #[inline]
     pub(crate) fn end<S: Schedule>(&self) -> bool {
-        let last = self.take();
-        let somebody = last.is_some();
-        if let Some((last, phase)) = last {
-            // SAFETY: this worker has the last task, its context, and the runnable's reference.
-            unsafe { end::<S>(last, phase) }
-        }
-        somebody
+        let Some((last, phase)) = self.take() else { return false };
+        // SAFETY: this worker has the last task, and its context.
+        unsafe { end::<S>(last, phase) }
+        true
     }
 }
 
@@ -202,7 +227,7 @@ pub(super) enum Rest {
     /// Nothing, but somebody was woken.
     Woken,
     /// The task was cancelled while it was polled.
-    Stop(NonNull<Header>),
+    Stop(NonNull<Header>, Phase),
     /// Its joiner, a foreign one, has come late.
     Tell(Waker),
     /// Its values, which nobody has any more, and which go before its end is published.
@@ -218,11 +243,11 @@ impl Rest {
         unsafe {
             match self {
                 Rest::Nothing | Rest::Woken => {}
-                Rest::Stop(task) => harness::stop(task),
+                Rest::Stop(last, phase) => harness::stop(last, phase.references()),
                 Rest::Tell(joiner) => tell(joiner),
-                Rest::Bury(remains, task, phase) => {
+                Rest::Bury(remains, last, phase) => {
                     harness::quietly(|| drop(remains));
-                    let_go::<S>(task, phase).see_to::<S>();
+                    let_go::<S>(last, phase).see_to::<S>();
                 }
             }
         }
@@ -232,7 +257,7 @@ impl Rest {
 /// The rest of [`Turn::enter`]: with nothing left to be done the next task is current, else it is not.
 ///
 /// # Safety
-/// As there; the worker has the last task, its context is current, and `phase` says how it stands with it.
+/// As there; the worker has the last task, as is said there, and its context is current.
 #[inline(never)]
 unsafe fn enter_after<S: Schedule>(last: NonNull<Header>, phase: Phase, next: NonNull<Header>) -> Rest {
     // SAFETY: says the caller; two tasks have two contexts.
@@ -241,7 +266,7 @@ unsafe fn enter_after<S: Schedule>(last: NonNull<Header>, phase: Phase, next: No
         let relayed = raw::relay(live, &mut *next.as_ref().live.get());
         let mut rest = if relayed {
             current::begin(next);
-            if phase != Phase::Pending {
+            if !phase.is(Phase::PENDING) {
                 // The next one has it too, so nothing ends with it.
                 live.clear();
             }
@@ -283,7 +308,7 @@ unsafe fn leave<S: Schedule>(last: NonNull<Header>, phase: Phase) -> Rest {
     // SAFETY: says the caller.
     unsafe {
         drop(Inside::outermost(last));
-        if phase != Phase::Pending
+        if !phase.is(Phase::PENDING)
             && let Some(remains) = (*last.as_ref().live.get()).give_up()
         {
             return Rest::Bury(remains, last, phase);
@@ -300,10 +325,10 @@ unsafe fn leave<S: Schedule>(last: NonNull<Header>, phase: Phase) -> Rest {
 unsafe fn let_go<S: Schedule>(last: NonNull<Header>, phase: Phase) -> Rest {
     // SAFETY: says the caller.
     unsafe {
-        if phase != Phase::Pending {
-            let owed = if let Phase::Owing(joiner) = phase { Some(waker::from_data(joiner)) } else { None };
-            let taken = owed.is_some() || phase == Phase::Told;
-            return match harness::end::<S>(last, 1, taken).or(owed) {
+        if !phase.is(Phase::PENDING) {
+            let owed = phase.owed();
+            let taken = owed.is_some() || phase.is(Phase::TOLD);
+            return match harness::end::<S>(last, phase.references(), taken).or(owed) {
                 None => Rest::Nothing,
                 Some(joiner) if waker::is_ours(&joiner) => {
                     joiner.wake();
@@ -312,13 +337,13 @@ unsafe fn let_go<S: Schedule>(last: NonNull<Header>, phase: Phase) -> Rest {
                 Some(joiner) => Rest::Tell(joiner),
             };
         }
-        match last.as_ref().state.rest(false) {
+        match last.as_ref().state.rest(false, phase.references()) {
             Rested::Idle => Rest::Nothing,
             Rested::Requeue => {
                 S::requeue(page::shared_of(last), Runnable::from_raw(last));
                 Rest::Woken
             }
-            Rested::Cancel => Rest::Stop(last),
+            Rested::Cancel => Rest::Stop(last, phase),
         }
     }
 }
