@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use heirloom::{
@@ -586,4 +586,97 @@ fn a_joiner_that_comes_while_the_context_goes_is_told_once() {
         drop(waker);
         assert!(wait_until(|| counts.is_gone()), "a waker is kept");
     });
+}
+
+/// What else a task does in the poll in which it begins to wait for others.
+#[derive(Clone, Copy, Debug)]
+enum Besides {
+    Nothing,
+    DropTheHandle,
+    Yield,
+    WakeItself,
+    KeepItsWaker,
+    End,
+    Panic,
+}
+
+/// Waits for two tasks at once, and sums up what they return.
+struct Both {
+    first: Option<JoinHandle<u64>>,
+    second: Option<JoinHandle<u64>>,
+    sum: u64,
+    besides: Option<Besides>,
+    waker: Option<Waker>,
+}
+
+impl Both {
+    fn wait(handle: &mut Option<JoinHandle<u64>>, cx: &mut Context<'_>) -> u64 {
+        match handle.as_mut().map(|handle| Pin::new(handle).poll(cx)) {
+            Some(Poll::Ready(output)) => {
+                *handle = None;
+                output.unwrap()
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl Future for Both {
+    type Output = u64;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<u64> {
+        self.sum += Both::wait(&mut self.first, cx);
+        match self.besides.take() {
+            None | Some(Besides::Nothing) => {}
+            Some(Besides::DropTheHandle) => self.first = None,
+            Some(Besides::Yield) => {
+                let mut turn = std::pin::pin!(yield_now());
+                assert!(turn.as_mut().poll(cx).is_pending());
+            }
+            Some(Besides::WakeItself) => cx.waker().wake_by_ref(),
+            Some(Besides::KeepItsWaker) => self.waker = Some(cx.waker().clone()),
+            Some(Besides::End) => return Poll::Ready(self.sum),
+            Some(Besides::Panic) => quiet_panic(SCRIPTED),
+        }
+        self.sum += Both::wait(&mut self.second, cx);
+        if self.first.is_none() && self.second.is_none() { Poll::Ready(self.sum) } else { Poll::Pending }
+    }
+}
+
+#[test]
+fn a_task_that_begins_to_wait_for_others_may_do_anything_else_in_that_poll() {
+    use Besides::*;
+    for besides in [Nothing, DropTheHandle, Yield, WakeItself, KeepItsWaker, End, Panic] {
+        for workers in [1, 2] {
+            with_runtime(workers, move |runtime| {
+                let (gate, ledger) = (Gate::new(), Ledger::new());
+                let child = |number| {
+                    let (opened, value) = (gate.opened(), ledger.counted(number));
+                    runtime.spawn(async move {
+                        opened.await;
+                        value.id()
+                    })
+                };
+                let (first, second) = (Some(child(1)), Some(child(2)));
+                let both = Both { first, second, sum: 0, besides: Some(besides), waker: None };
+                let own = ledger.counted(3);
+                let task = runtime.spawn(async move {
+                    let sum = both.await;
+                    drop(own);
+                    sum
+                });
+                idle(runtime);
+                gate.open();
+                let output = runtime.block_on(task);
+                match besides {
+                    Panic => assert!(output.unwrap_err().is_panic()),
+                    End => assert_eq!(output.unwrap(), 0),
+                    DropTheHandle => assert_eq!(output.unwrap(), 2),
+                    _ => assert_eq!(output.unwrap(), 3, "{besides:?}"),
+                }
+                idle(runtime);
+                assert_eq!(ledger.alive(), 0, "{besides:?}");
+            });
+        }
+    }
 }
