@@ -207,17 +207,15 @@ fn end(shared: &Arc<Shared>) {
     // Who comes second finds tasks that the first is just dropping. A worker waits for nobody; nor does a destructor that ends
     // the runtime by which it is dropped.
     let _turn = (!own).then(|| shared.enders.begin());
-    // S2. What destructors spawn is refused, like everything that is spawned from now on.
-    {
-        let _entered = current::enter(shared);
-        // Pairs with the fence in `launch`, by threads outside.
-        fence(SeqCst);
-        for task in shared.tasks() {
-            task.shut_down(CancelReason::Shutdown);
-        }
-        // Whoever has yielded could not be claimed, but be taken from its queue.
-        shared.drain();
+    // What destructors spawn is refused, like everything that is spawned from now on.
+    let entered = current::enter(shared);
+    // S2. Pairs with the fence in `launch`, by threads outside.
+    fence(SeqCst);
+    for task in shared.tasks() {
+        task.shut_down(CancelReason::Shutdown);
     }
+    // Whoever has yielded could not be claimed, but be taken from its queue.
+    shared.drain_workers();
     // S3, S4.
     shared.closed.store(true, SeqCst);
     shared.drain();
@@ -244,6 +242,7 @@ fn end(shared: &Arc<Shared>) {
     }
     // What workers that had polls in progress have woken meanwhile.
     shared.drain();
+    drop(entered);
     for heap in &shared.heaps[shared.remotes.len()..] {
         // SAFETY: nobody owns it but whoever has its lock, and `shared` keeps it.
         unsafe { heap.orphan(None) }

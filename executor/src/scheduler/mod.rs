@@ -112,7 +112,7 @@
 //!
 //! S1 `closing`: a task spawned from now on is cancelled at once. S2 every task is claimed and cancelled by the thread
 //! that shuts down, except those being polled, which are cancelled after their poll; those that have yielded it takes from
-//! the queues. S3 `closed`: the injector is emptied; whoever pushes sees that after the push, and empties it. S4 workers are told
+//! the queues (one that a worker has in its hands just then, to be polled or stolen, that worker cancels). S3 `closed`: the injector is emptied; whoever pushes sees that after the push, and empties it. S4 workers are told
 //! and joined; each cancels what is in its queue and its heap.
 //!
 //! Of several threads that end it, each has its [turn](shared::Turns), so that who comes second returns when all is over. A worker

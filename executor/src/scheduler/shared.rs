@@ -174,6 +174,16 @@ impl Bell {
     }
 }
 
+fn drop_all(steal: impl Fn() -> Steal<Runnable>) {
+    loop {
+        match steal() {
+            Steal::Success(task) => drop(task),
+            Steal::Retry => {}
+            Steal::Empty => return,
+        }
+    }
+}
+
 impl Shared {
     /// P3 to P5: there may be work for one more.
     pub(crate) fn notify(&self) {
@@ -293,20 +303,15 @@ impl Shared {
         }
     }
 
-    /// Drops what is queued: the tasks are cancelled. Workers do that, too, when they end; but theirs may be in long polls.
+    /// Drops what is in the injector: the tasks are cancelled.
     pub(crate) fn drain(&self) {
-        fn all(steal: impl Fn() -> Steal<Runnable>) {
-            loop {
-                match steal() {
-                    Steal::Success(task) => drop(task),
-                    Steal::Retry => {}
-                    Steal::Empty => return,
-                }
-            }
-        }
-        all(|| self.injector.steal());
+        drop_all(|| self.injector.steal());
+    }
+
+    /// The same of what is in the workers' queues. They do that, too, when they end; but may be in long polls.
+    pub(crate) fn drain_workers(&self) {
         for remote in &self.remotes {
-            all(|| remote.stealer.steal());
+            drop_all(|| remote.stealer.steal());
         }
     }
 

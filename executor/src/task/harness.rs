@@ -370,7 +370,7 @@ pub(super) unsafe fn end<S: Schedule>(
     joiner
 }
 
-/// Wakes a joiner. By a waker of ours nothing foreign is run.
+/// Wakes a joiner. A waker of ours passes no panic on.
 #[inline]
 pub(super) fn tell(joiner: Waker) {
     if waker::is_ours(&joiner) { joiner.wake() } else { quietly(|| joiner.wake()) }

@@ -42,7 +42,8 @@ impl Joiner {
             _former = unsafe { self.withdraw(state) };
             if _former.is_none() {
                 // The closer has another one, or is about to take it. It cannot be exchanged, so the joiner looks again
-                // until the task is done: it has come with two wakers while a context's values were dropped.
+                // until the task is done: it has come with two wakers while a context's values were dropped, or before the
+                // end was published.
                 if state.is_done() {
                     return false;
                 }

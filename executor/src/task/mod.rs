@@ -30,7 +30,7 @@
 //! | scheduled | 1 | 0 | 0 | 0 | in a queue | future |
 //! | running | 0 | 1 | 0 | 0 | being polled | future |
 //! | running, woken | 1 | 1 | 0 | 0 | being polled, to be queued again | future |
-//! | yielded | – | 1 | 0 | 0 | in a queue, begun | future |
+//! | yielded, seized | – | 1 | 0 | 0 | begun: in a queue, in a worker's hands | future |
 //! | sealed | – | 1 | 1, if there is a handle | 0 | being closed | output, or nothing if nobody wants it |
 //! | done | – | 0 | – | 1 | perhaps a stale one, to be dropped | output until it is taken |
 //!
@@ -77,11 +77,11 @@
 //! # Why every wake-up leads to a poll
 //!
 //! 6 finds the task idle and makes a runnable, or scheduled, where one exists, or running, where it leaves SCHEDULED
-//! for 3 to find. 2 clears SCHEDULED before the poll, so a wake-up during the poll is never taken for one before it. Both
+//! for 3 to find. 2 clears SCHEDULED before the poll, so a wake-up during the poll is not taken for one before it. Both
 //! sides are read-modify-write operations of one word with acquire and release: what the waker wrote is seen by the poll.
 //! A task that wakes itself to have another turn ([`yield_now`]) leaves a note on its thread instead, which 3 is told of. Of a
-//! runnable that is begun 2 does not change the word, and may miss a wake-up; but the poll to come is followed by a 3 that does,
-//! or by another poll.
+//! runnable that is begun 2 changes the word only if it sees that the task was woken. It may miss that; but the poll to come is
+//! followed by a 3 that does not, or by another poll.
 
 pub(crate) mod about;
 pub mod budget;

@@ -217,22 +217,24 @@ pub(crate) unsafe fn shared_of<'a, T>(task: NonNull<Header>) -> &'a T {
     unsafe { &*page_of(task).as_ref().shared.cast() }
 }
 
-/// Whether this is the scheduler's shared part that a task's page keeps alive. Neither is looked at.
+/// Where that is.
 ///
 /// # Safety
 /// The task is in use.
-pub(crate) unsafe fn is_shared<T>(task: NonNull<Header>, shared: *const T) -> bool {
+#[inline]
+pub(crate) unsafe fn shared_at(task: NonNull<Header>) -> *const () {
     // SAFETY: says the caller.
-    ptr::eq(unsafe { page_of(task).as_ref() }.shared, shared.cast())
+    unsafe { page_of(task).as_ref() }.shared
 }
 
-/// Whether two tasks have one scheduler's shared part.
+/// Whether it is there. Only the task's page is looked at.
 ///
 /// # Safety
-/// Both are in use.
-pub(crate) unsafe fn is_shared_by(one: NonNull<Header>, other: NonNull<Header>) -> bool {
+/// The task is in use.
+#[inline]
+pub(crate) unsafe fn is_shared<T>(task: NonNull<Header>, shared: *const T) -> bool {
     // SAFETY: says the caller.
-    unsafe { is_shared(one, page_of(other).as_ref().shared) }
+    ptr::eq(unsafe { shared_at(task) }, shared.cast())
 }
 
 impl Heap {

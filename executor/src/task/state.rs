@@ -188,7 +188,7 @@ impl State {
         if word & CANCELLED != 0 { Start::Cancel } else { Start::Poll { detached: word & DETACHED != 0 } }
     }
 
-    /// Back to before step 2, of a task that was started or seized, and not polled: it is scheduled, and the caller has its
+    /// Back to before step 2, of a task that was started, seized, or stayed, and not polled: it is scheduled, and the caller has its
     /// runnable.
     pub(crate) fn put_back(&self) {
         self.update(|word| {

@@ -14,8 +14,8 @@
 //! when it has the next one in its hands:
 //!
 //! ```text
-//!   E1  polled to its end and sealed, or pending and has forked, and somebody else has its context, too: the task stays
-//!       running, and its context current
+//!   E1  polled to its end and sealed, or pending and there is a stock, and somebody else has its context, too: the task
+//!       stays running, and its context current
 //!   E2  the next task was started, so it is this worker's. Its context is the same: the two change places, and the stock stays.
 //!       An ended one's handle goes to the stock, and then its end is published; a pending one rests
 //!   E3  it is another, or none is at hand: the context is left, and given up by an ended task; then the same
@@ -29,8 +29,8 @@
 //! one (`Schedule::passed_over`).
 //!
 //! **Foreign code finds no task in the worker's hands.** Values that nobody else has are dropped in place of E1. If E2 or E3 still
-//! meets destructors, since somebody else has given the context up meanwhile, or a foreign joiner that has come late, or a task
-//! that was cancelled during its poll, then the next task is put back first: it is scheduled, as it was, and may be claimed by
+//! meets destructors, since somebody else has given the context up meanwhile, or a joiner that has come late and is no task of this
+//! runtime's workers, or a task that was cancelled during its poll, then the next task is put back first: it is scheduled, as it was, and may be claimed by
 //! a shutdown. Where variables have hooks, there is no E1.
 //!
 //! Only a worker's own tasks take turns. Others that it may be given (a cancelled closure of the blocking pool, a task that was
@@ -44,10 +44,10 @@
 //!   J2  the joiner is the next task: E2 or E3, and its poll finds the output
 //! ```
 //!
-//! If the joiner is not idle, or the next slot has gone first often enough, or it is time to look around, then a joiner that is a
-//! task is woken when the end is published, with E2 or E3. (A tree's ends climb so often in a row that one in fifteen comes
-//! to that.) A foreign one is told as ever: E3 at once, then foreign code. Who comes as a joiner after E1 leaves a waker,
-//! which the publishing finds.
+//! If the joiner is not idle, or the next slot has gone first often enough, or it is time to look around, then it is woken when
+//! the end is published, with E2 or E3. (A tree's ends climb so often in a row that one in fifteen comes to that.) A joiner that
+//! is no task of this runtime's workers is told as ever: E3 at once, then foreign code. Who comes as a joiner after E1 leaves a
+//! waker, which the publishing finds.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -134,30 +134,26 @@ impl Turn {
     /// J1, if it is one of this worker's tasks, and idle.
     #[inline]
     pub(super) fn seize(&self, ended: NonNull<Header>, joiner: Waker) -> Result<(), Waker> {
-        let Some(task) = NonNull::new(joiner.data().cast::<Header>().cast_mut())
-            .filter(|_| self.may_seize.get() && waker::is_ours(&joiner))
-        else {
-            return Err(joiner);
-        };
-        // SAFETY: a waker of ours keeps its task; the other one is in this worker's hands.
-        let seized = unsafe {
-            task.as_ref().vtable.takes_turns && page::is_shared_by(task, ended) && task.as_ref().state.seize()
-        };
-        if !seized {
-            return Err(joiner);
-        }
+        // SAFETY: the ended task is in this worker's hands; a waker keeps its own.
+        let seized = sibling(&joiner, unsafe { page::shared_at(ended) })
+            .filter(|task| self.may_seize.get() && unsafe { task.as_ref() }.state.seize());
+        let Some(task) = seized else { return Err(joiner) };
         let _ = ManuallyDrop::new(joiner);
         self.seized.set(task.as_ptr());
         Ok(())
     }
 
-    /// How a task that has ended is kept, whose joiner was taken if there was one; or the joiner, if that is no task of ours.
+    /// How a task that has ended is kept, whose joiner was taken if there was one; or the joiner, if that is none of this
+    /// worker's tasks.
     #[inline]
     pub(super) fn foresee(&self, ended: NonNull<Header>, joiner: Option<Waker>) -> Result<Phase, Waker> {
         let Some(joiner) = joiner else { return Ok(Phase::ENDED) };
         match self.seize(ended, joiner) {
             Ok(()) => Ok(Phase::TOLD),
-            Err(joiner) if waker::is_ours(&joiner) => Ok(Phase::owing(joiner)),
+            // SAFETY: as in `seize`.
+            Err(joiner) if sibling(&joiner, unsafe { page::shared_at(ended) }).is_some() => {
+                Ok(Phase::owing(joiner))
+            }
             Err(joiner) => Err(joiner),
         }
     }
@@ -219,6 +215,15 @@ impl Turn {
     }
 }
 
+/// The task that a waker wakes, if it is one of those that take turns, of the runtime whose shared part is [there](page::shared_at).
+/// No foreign code runs when that is woken. (A local set calls whoever runs it; another runtime may go with its last task.)
+#[inline]
+fn sibling(joiner: &Waker, shared: *const ()) -> Option<NonNull<Header>> {
+    let task = NonNull::new(joiner.data().cast::<Header>().cast_mut()).filter(|_| waker::is_ours(joiner))?;
+    // SAFETY: a waker of ours keeps its task.
+    unsafe { (task.as_ref().vtable.takes_turns && page::is_shared(task, shared)).then_some(task) }
+}
+
 /// What is left to be done for a task that is let go: mostly nothing; else foreign code.
 #[must_use]
 pub(super) enum Rest {
@@ -228,7 +233,7 @@ pub(super) enum Rest {
     Woken,
     /// The task was cancelled while it was polled.
     Stop(NonNull<Header>, Phase),
-    /// Its joiner, a foreign one, has come late.
+    /// Its joiner, no sibling, has come late.
     Tell(Waker),
     /// Its values, which nobody has any more, and which go before its end is published.
     Bury(Remains, NonNull<Header>, Phase),
@@ -326,11 +331,12 @@ unsafe fn let_go<S: Schedule>(last: NonNull<Header>, phase: Phase) -> Rest {
     // SAFETY: says the caller.
     unsafe {
         if !phase.is(Phase::PENDING) {
+            let shared = page::shared_at(last);
             let owed = phase.owed();
             let taken = owed.is_some() || phase.is(Phase::TOLD);
             return match harness::end::<S>(last, phase.references(), taken).or(owed) {
                 None => Rest::Nothing,
-                Some(joiner) if waker::is_ours(&joiner) => {
+                Some(joiner) if sibling(&joiner, shared).is_some() => {
                     joiner.wake();
                     Rest::Woken
                 }

@@ -9,8 +9,10 @@ use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use heirloom::{Hooks, LocalSet, Runtime, sleep, spawn};
-use heirloom_tests::{PATIENCE, Probe, Step, quiet_panic, runtime, watchdog};
+use heirloom::{Context, Hooks, LocalSet, Runtime, context_var, sleep, spawn, task};
+use heirloom_tests::{
+    Gate, Log, OnDrop, PATIENCE, Probe, Step, idle, quiet_panic, runtime, wait_until, watchdog,
+};
 
 #[test]
 fn a_long_poll_after_a_timer_does_not_delay_the_next_timer() {
@@ -247,5 +249,94 @@ fn a_set_may_be_dropped_by_the_waker_that_one_of_its_tasks_wakes() {
         watch.wake();
         assert!(SET.take().is_none(), "nobody was woken");
         watch.assert_counts(1, 1);
+    });
+}
+
+/// Calls a closure, once.
+struct Calls(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        let call = self.0.lock().unwrap().take();
+        if let Some(call) = call {
+            call();
+        }
+    }
+}
+
+context_var! { static TENANT: u32; }
+
+/// A task of a set waits for the first of two siblings in a runtime. When that ends, the second is next, and whoever runs the set
+/// is woken, who does something. What happened, in order.
+fn a_set_waits_while_a_sibling_is_next(deed: impl FnOnce(Runtime) + Send + 'static) -> Vec<String> {
+    let runtime = runtime(1);
+    let handle = runtime.handle().clone();
+    let (log, gates) = (Log::new(), [Gate::new(), Gate::new()]);
+    let context = Context::empty().with(&TENANT, 7);
+    let [first, second] = ["first", "second"].map(|name| {
+        let gate = &gates[usize::from(name == "second")];
+        let (opened, log) = (gate.opened(), log.clone());
+        let end = OnDrop::new({
+            let log = log.clone();
+            move || log.push(format!("{name} dropped"))
+        });
+        task::Builder::new().name(name).context(context.clone()).on(&handle).spawn(async move {
+            let _end = end;
+            opened.await;
+            log.push(format!("{name} polled, {:?}", TENANT.get()));
+        })
+    });
+    idle(&runtime);
+    let set = LocalSet::new();
+    set.spawn_local(async move { drop(first.await) }).detach();
+    let told = Gate::new();
+    let calls = Arc::new(Calls(Mutex::new(Some(Box::new({
+        let (log, told) = (log.clone(), told.clone());
+        move || {
+            let current = task::current().map(|task| task.name().map(str::to_owned));
+            log.push(format!("told in {current:?}"));
+            deed(runtime);
+            log.push("done".to_owned());
+            told.open();
+        }
+    })))));
+    {
+        let waker = Waker::from(calls);
+        let mut run = std::pin::pin!(set.run_until(pending::<()>()));
+        assert!(run.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        // The second goes to the queue, and the first into the next slot.
+        handle
+            .spawn(async move {
+                gates[1].open();
+                gates[0].open();
+            })
+            .detach();
+        told.wait();
+    }
+    assert!(wait_until(|| second.is_finished()));
+    log.take()
+}
+
+#[test]
+fn whoever_runs_a_set_is_told_outside_of_the_next_task() {
+    watchdog(PATIENCE, || {
+        let kept = Arc::new(Mutex::new(None));
+        let keep = kept.clone();
+        let log = a_set_waits_while_a_sibling_is_next(move |runtime| {
+            TENANT.set(8);
+            *keep.lock().unwrap() = Some(runtime);
+        });
+        let expected =
+            ["first polled, Some(7)", "first dropped", "told in None", "done", "second polled, Some(7)"];
+        assert_eq!(log[..5], expected);
+    });
+}
+
+#[test]
+fn whoever_runs_a_set_may_end_the_runtime_that_tells_him() {
+    watchdog(PATIENCE, || {
+        let log = a_set_waits_while_a_sibling_is_next(drop);
+        let expected = ["first polled, Some(7)", "first dropped", "told in None", "second dropped", "done"];
+        assert_eq!(log, expected);
     });
 }

@@ -1,6 +1,7 @@
 //! How runtimes end, and what ends with them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -449,6 +450,39 @@ fn a_task_that_has_yielded_is_dropped_though_its_worker_is_in_a_poll() {
                 assert!(heirloom::block_on(task).unwrap_err().is_cancelled());
             }
         }
+    });
+}
+
+#[test]
+fn what_the_destructors_of_yielding_tasks_spawn_is_refused() {
+    watchdog(PATIENCE, || {
+        let (ran, polls) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..if cfg!(miri) { 2 } else { scaled(200) } {
+            polls.store(0, Ordering::SeqCst);
+            let runtime = runtime(3);
+            for _ in 0..if cfg!(miri) { 10 } else { 300 } {
+                let (ran, polls) = (ran.clone(), polls.clone());
+                let end = OnDrop::new(move || {
+                    heirloom::spawn(async move {
+                        ran.fetch_add(1, Ordering::SeqCst);
+                    })
+                    .detach();
+                });
+                let yielding = runtime.spawn(async move {
+                    let _end = end;
+                    loop {
+                        polls.fetch_add(1, Ordering::SeqCst);
+                        heirloom::yield_now().await;
+                    }
+                });
+                yielding.detach();
+            }
+            assert!(wait_until(|| polls.load(Ordering::SeqCst) > 20));
+            drop(runtime);
+        }
+        // What was not refused is in the default runtime.
+        heirloom::block_on(spawn(async {})).unwrap();
+        assert_eq!(ran.load(Ordering::SeqCst), 0);
     });
 }
 
