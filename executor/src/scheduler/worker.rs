@@ -249,7 +249,7 @@ impl Worker {
         };
         while let Some(joiner) = self.turn.seized() {
             debug_assert!(again.is_none(), "what has a joiner that was seized has ended");
-            self.left.set(self.left.get() - 1);
+            self.count_down();
             self.streak.set(self.streak.get().saturating_add(1));
             self.show_next();
             self.offer(false);
@@ -265,7 +265,15 @@ impl Worker {
     /// A joiner that is polled right after the task it has waited for counts as one from the next slot.
     #[inline]
     fn allow_seizing(&self) {
-        self.turn.allow(self.left.get() != 0 && self.is_next_first());
+        self.turn.allow(self.is_next_first() && (self.left.get() != 0 || !self.is_anything_around()));
+    }
+
+    /// One poll more. Whether it is time to look around.
+    #[inline]
+    fn count_down(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(if left == 0 { LOOK_AROUND } else { left } - 1);
+        left == 0
     }
 
     #[inline]
@@ -276,9 +284,7 @@ impl Worker {
     /// The next task to be polled, from where this worker is or from elsewhere; and whether it was popped from a queue, that
     /// is by a locked operation, and nothing was pushed since: then that stands for the fence of P0.
     fn find(&self) -> Option<(Runnable, bool)> {
-        let look_around = self.left.get() == 0;
-        self.left.set(if look_around { LOOK_AROUND } else { self.left.get() } - 1);
-        if look_around {
+        if self.count_down() && self.is_anything_around() {
             self.turn.end::<Workers>();
             self.fire();
             self.poll_io();
@@ -305,6 +311,11 @@ impl Worker {
             return Some((task, true));
         }
         self.take_injected().or_else(|| self.search()).map(|task| (task, true))
+    }
+
+    /// Whether there is anything to look around for. If not, the last task's turn goes on.
+    fn is_anything_around(&self) -> bool {
+        self.shared.timers.any() || self.shared.has_driver() || !self.shared.injector.is_empty()
     }
 
     fn take_injected(&self) -> Option<Runnable> {

@@ -24,7 +24,8 @@
 //! **This is no cache.** There is a stock only while the context is current, and while it is, this worker has a task that shows it
 //! and is neither published as done nor idle. So values go with the last task that shows them, as if each had a count.
 //!
-//! **It delays nothing.** Between E1 and E2 or E3 the worker pops a task from where it is at hand, no more: before it looks around,
+//! **It delays nothing.** Between E1 and E2 or E3 the worker pops a task from where it is at hand, no more: before it looks around
+//! (if there is anything to see),
 //! calls a sibling, searches or parks, it does E3. Whom E2 and E3 wake others can see before the next poll, which may be a long
 //! one (`Schedule::passed_over`).
 //!
