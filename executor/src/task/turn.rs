@@ -24,15 +24,16 @@
 //! **This is no cache.** There is a stock only while the context is current, and while it is, this worker has a task that shows it
 //! and is neither published as done nor idle. So values go with the last task that shows them, as if each had a count.
 //!
-//! **It delays nothing.** Between E1 and E2 or E3 the worker pops a task from where it is at hand, no more: before it looks around
-//! (if there is anything to see),
-//! calls a sibling, searches or parks, it does E3. Whom E2 and E3 wake others can see before the next poll, which may be a long
-//! one (`Schedule::passed_over`).
+//! **It delays nothing.** Between E1 and E2 or E3 the worker pops a task from where it is at hand, no more: before it looks
+//! around (if there is anything to see), calls a sibling, searches or parks, it does E3. Whom E2 and E3 wake others can see
+//! before the next poll, which may be a long one (`Schedule::passed_over`).
 //!
-//! **Foreign code finds no task in the worker's hands.** Values that nobody else has are dropped in place of E1. If E2 or E3 still
-//! meets destructors, since somebody else has given the context up meanwhile, or a joiner that has come late and is no task of this
-//! runtime's workers, or a task that was cancelled during its poll, then the next task is put back first: it is scheduled, as it was, and may be claimed by
-//! a shutdown. Where variables have hooks, there is no E1.
+//! **Foreign code finds no task started in the worker's hands.** Values that nobody else has are dropped in place of E1. If E2
+//! or E3 still meets destructors, since somebody else has given the context up meanwhile, or a joiner that has come late and is
+//! no task of this runtime's workers, or a task that was cancelled during its poll, then the next task is put back first: it is
+//! scheduled, as it was, and may be claimed by a shutdown. (If a sibling is called first, the next one is popped by then, not
+//! started. One that has yielded cannot be claimed there, and is cancelled right after.) Where variables have hooks, there
+//! is no E1.
 //!
 //! Only a worker's own tasks take turns. Others that it may be given (a cancelled closure of the blocking pool, a task that was
 //! begun outside of all runtimes) are polled after E3.
