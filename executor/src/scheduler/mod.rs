@@ -101,19 +101,21 @@
 //!
 //! # Fairness
 //!
-//! With finitely many tasks, each of which is polled for a bounded time, every runnable task is polled within a bounded
-//! time: queues are served in order; the next slot goes first only [`budget::NEXT_SLOT_STREAK`] times in a row, and what is
-//! passed over goes to the end of the queue; the injector and the timers are looked at every [`budget::LOOK_AROUND`] polls.
-//! So a poll begins with an empty next slot, also if the end of the task before has woken somebody. A task that it wakes last
-//! waits there for its end: nobody steals it, unless the poll is [about to block](current::about_to_block) and says so. A task whose joiner is idle hands the worker on to it, as if
-//! it had woken it into the next slot ([turn](crate::task::turn)): that counts as one of those times.
+//! With finitely many tasks, each of which is polled for a bounded time, every runnable task is polled within a bounded time:
+//! queues are served in order; the next slot goes first only [`budget::NEXT_SLOT_STREAK`] times in a row, and what is passed
+//! over goes to the end of the queue; the injector and the timers are looked at every [`budget::LOOK_AROUND`] polls. So a poll
+//! begins with an empty next slot, also if the end of the task before has woken somebody. A task that it wakes last waits there
+//! for its end: nobody steals it, unless the poll is [about to block](current::about_to_block) and says so. A task whose joiner
+//! is idle hands the worker on to it, as if it had woken it into the next slot ([turn](crate::task::turn)): that counts as one
+//! of those times.
 //!
 //! # Shutdown
 //!
-//! S1 `closing`: a task spawned from now on is cancelled at once. S2 every task is claimed and cancelled by the thread
-//! that shuts down, except those being polled, which are cancelled after their poll; those that have yielded it takes from
-//! the queues (one that a worker has in its hands just then, to be polled or stolen, that worker cancels). S3 `closed`: the injector is emptied; whoever pushes sees that after the push, and empties it. S4 workers are told
-//! and joined; each cancels what is in its queue and its heap.
+//! S1 `closing`: a task spawned from now on is cancelled at once. S2 every task is claimed and cancelled by the thread that
+//! shuts down, except those being polled, which are cancelled after their poll; those that have yielded it takes from the
+//! queues (one that a worker has in its hands just then, to be polled or stolen, that worker cancels). S3 `closed`: the
+//! injector is emptied; whoever pushes sees that after the push, and empties it. S4 workers are told and joined; each cancels
+//! what is in its queue and its heap.
 //!
 //! Of several threads that end it, each has its [turn](shared::Turns), so that who comes second returns when all is over. A worker
 //! waits for nobody.

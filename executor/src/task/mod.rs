@@ -49,24 +49,25 @@
 //! ```
 //!
 //! A worker may take steps 3 and 5 of one task when it has taken step 2 of the next (`turn.rs`): until then the first one is
-//! *running*, and so is the second, though neither is being polled. If the second is the joiner of the first, idle so far, its steps 6
-//! and 2 are one. If foreign code has to run in between, the second is put back to before step 2.
+//! *running*, and so is the second, though neither is being polled. If the second is the joiner of the first, idle so far, its
+//! steps 6 and 2 are one. If foreign code has to run in between, the second is put back to before step 2.
 //!
-//! A task that has yielded to a worker's queue stays *running*: its runnable is *begun*, that is, it has the stage, and whoever takes
-//! it from the queue goes on. So of three locked operations a yield needs one, the queue's. It cannot be claimed: a shutdown
-//! asks for its end, and takes it from the queue.
+//! A task that has yielded to a worker's queue stays *running*: its runnable is *begun*, that is, it has the stage, and whoever
+//! takes it from the queue goes on. So of three locked operations a yield needs one, the queue's. It cannot be claimed: a
+//! shutdown asks for its end, and takes it from the queue.
 //!
 //! Steps 2 to 5 are mostly a worker's; of a task that begins where it is spawned they are its spawner's (`scheduler/inline.rs`).
 //! An *attendant* may poll it again and again between 2 and 4: the future then wakes the attendant, not the task.
 //!
-//! Each step is a method of `State`, which says what its caller owes: 1 `publish`, 2 `start` or `resume`, 3 `rest` or `stay`, 4 `seal`, 5 `close`,
-//! 6 `wake` (by reference), `wake_owned`, and `seize` (with 2), 7 `cancel`, 8 `claim`, 9 `leave`, 10 `offer_waker`,
-//! 11 `withdraw_waker`. Where a step gives a reference up, or turns it into a runnable's, it does so in the same change of the word.
+//! Each step is a method of `State`, which says what its caller owes: 1 `publish`, 2 `start` or `resume`, 3 `rest` or `stay`, 4
+//! `seal`, 5 `close`, 6 `wake` (by reference), `wake_owned`, and `seize` (with 2), 7 `cancel`, 8 `claim`, 9 `leave`, 10
+//! `offer_waker`, 11 `withdraw_waker`. Where a step gives a reference up, or turns it into a runnable's, it does so in the same
+//! change of the word.
 //!
 //! # Who may touch what
 //!
-//! * The **stage** and the **live context**: whoever has set RUNNING (2 or 8), or has the runnable that is begun, until 4. After 4 the output is the join
-//!   handle's if there was one at 4; else it is gone. The context goes between 4 and 5: who sees DONE sees it gone.
+//! * The **stage** and the **live context**: whoever has set RUNNING (2 or 8), or has the runnable that is begun, until 4. After
+//!   4 the output is the join handle's if there was one at 4; else it is gone. The context goes between 4 and 5: who sees DONE sees it gone.
 //! * The **joiner's waker**: the handle's, but while WAKER is set (10 to 11). If SEALED comes while it is set, it is the
 //!   closer's; so it is if it is offered between SEALED and DONE. The handle offers, and learns by the same change of the word
 //!   whether it came too late, after DONE; the closer sets SEALED, then DONE, and learns by the same changes whether there is
@@ -76,12 +77,12 @@
 //!
 //! # Why every wake-up leads to a poll
 //!
-//! 6 finds the task idle and makes a runnable, or scheduled, where one exists, or running, where it leaves SCHEDULED
-//! for 3 to find. 2 clears SCHEDULED before the poll, so a wake-up during the poll is not taken for one before it. Both
-//! sides are read-modify-write operations of one word with acquire and release: what the waker wrote is seen by the poll.
-//! A task that wakes itself to have another turn ([`yield_now`]) leaves a note on its thread instead, which 3 is told of. Of a
-//! runnable that is begun 2 changes the word only if it sees that the task was woken. It may miss that; but the poll to come is
-//! followed by a 3 that does not, or by another poll.
+//! 6 finds the task idle and makes a runnable, or scheduled, where one exists, or running, where it leaves SCHEDULED for 3 to
+//! find. 2 clears SCHEDULED before the poll, so a wake-up during the poll is not taken for one before it. Both sides are
+//! read-modify-write operations of one word with acquire and release: what the waker wrote is seen by the poll. A task that
+//! wakes itself to have another turn ([`yield_now`]) leaves a note on its thread instead, which 3 is told of. Of a runnable
+//! that is begun 2 changes the word only if it sees that the task was woken. It may miss that; but the poll to come is followed
+//! by a 3 that does not, or by another poll.
 
 pub(crate) mod about;
 pub mod budget;

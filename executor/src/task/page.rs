@@ -28,10 +28,10 @@
 //!                                                 O2  mark the stack orphaned    O3  do A2
 //! ```
 //!
-//! **Slots come home one by one**, one with each spawn, while the next is fetched: each is in the cache of whoever has freed it, and to
-//! walk a chain of them takes as long as the memory of another processor, each time. (10,000 tasks spawned from outside: a
-//! fifth of the spawner's time.) That is a chain's first two megabytes; what is left of a longer one comes at once, so that the
-//! memory of a burst goes back.
+//! **Slots come home one by one**, one with each spawn, while the next is fetched: each is in the cache of whoever has freed
+//! it, and to walk a chain of them takes as long as the memory of another processor, each time. (10,000 tasks spawned from
+//! outside: a fifth of the spawner's time.) That is a chain's first two megabytes; what is left of a longer one comes at once,
+//! so that the memory of a burst goes back.
 //!
 //! **No slot is forgotten.** The mark is a bit of the stack's head, so R1 and O2 are changes of one word: R1 first, and
 //! O3 takes the slot; O2 first, and R1 sees the mark.

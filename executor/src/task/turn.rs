@@ -109,7 +109,10 @@ impl Phase {
         self.0.addr() & !Self::LENT == other.0.addr()
     }
 
-    /// Who is to be woken. The answer is the one waker there is.
+    /// Who is to be woken.
+    ///
+    /// # Safety
+    /// It is asked once: the answer is the one waker there is.
     unsafe fn owed(self) -> Option<Waker> {
         let joiner = self.0.map_addr(|address| address & !Self::LENT);
         // SAFETY: from `owing`; that it is taken once says the caller.
