@@ -1,10 +1,25 @@
 //! All numbers of fairness.
 #![forbid(unsafe_code)]
 
-/// Polls after which a worker looks at the injector and the timers before its own queue.
+use std::time::Duration;
+
+/// Polls after which a worker looks around at the latest: at the injector, the timers and the poll,
+/// before its own queue.
 ///
-/// 61 is tokio's, a prime near 64: rare enough to cost nothing, and out of step with patterns of powers of two.
+/// 61 is tokio's, a prime near 64: rare enough to cost nothing, and out of step with patterns of
+/// powers of two.
 pub(crate) const LOOK_AROUND: u32 = 61;
+
+/// Time after which a worker looks around, if its polls are as long as the last ones were.
+///
+/// A tenth of a millisecond, in which timers count: what comes from outside is late by as much as a
+/// timer, and a look costs a thousandth of the time between two.
+pub(crate) const LOOK_WITHIN: Duration = Duration::from_micros(100);
+
+/// Tasks that a worker takes from the injector at a time, at most; it takes its share of them.
+///
+/// A queue served in order would have the tasks that yield wait behind all that came in before.
+pub(crate) const SHARE: usize = 256;
 
 /// Polls of the next slot in a row before the queue gets a turn.
 ///

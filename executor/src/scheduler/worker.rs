@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use crossbeam_deque::{Steal, Worker as Queue};
 
 use super::adaptive::{Deputy, Gain, Patience};
-use super::budget::{LOOK_AROUND, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS};
+use super::budget::{NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS, SHARE};
 use super::crowd::Stance;
 use super::current;
 use super::idle::As;
+use super::pace::Pace;
 use super::parker::Parker;
 use super::shared::{Counters, Remote, Shared, Workers};
 #[cfg(feature = "net")]
@@ -32,8 +33,7 @@ pub(crate) struct Worker {
     next: Cell<Option<Runnable>>,
     /// How often in a row the next slot went first.
     streak: Cell<u32>,
-    /// How many polls are left until it looks around.
-    left: Cell<u32>,
+    pace: Pace,
     turn: Turn,
     parker: Parker,
     searching: Cell<bool>,
@@ -67,7 +67,7 @@ impl Worker {
             queue,
             next: Cell::new(None),
             streak: Cell::new(0),
-            left: Cell::new(LOOK_AROUND),
+            pace: Pace::new(),
             turn: Turn::new(),
             parker,
             searching: Cell::new(false),
@@ -249,7 +249,7 @@ impl Worker {
         };
         while let Some(joiner) = self.turn.seized() {
             debug_assert!(again.is_none(), "what has a joiner that was seized has ended");
-            self.count_down();
+            self.pace.count();
             self.streak.set(self.streak.get().saturating_add(1));
             self.show_next();
             self.offer(false);
@@ -265,15 +265,7 @@ impl Worker {
     /// A joiner that is polled right after the task it has waited for counts as one from the next slot.
     #[inline]
     fn allow_seizing(&self) {
-        self.turn.allow(self.is_next_first() && (self.left.get() != 0 || !self.is_anything_around()));
-    }
-
-    /// One poll more. Whether it is time to look around.
-    #[inline]
-    fn count_down(&self) -> bool {
-        let left = self.left.get();
-        self.left.set(if left == 0 { LOOK_AROUND } else { left } - 1);
-        left == 0
+        self.turn.allow(self.is_next_first() && (!self.pace.is_due() || !self.is_anything_around()));
     }
 
     #[inline]
@@ -284,7 +276,7 @@ impl Worker {
     /// The next task to be polled, from where this worker is or from elsewhere; and whether it was popped from a queue, that
     /// is by a locked operation, and nothing was pushed since: then that stands for the fence of P0.
     fn find(&self) -> Option<(Runnable, bool)> {
-        if self.count_down() && self.is_anything_around() {
+        if self.pace.count() && self.is_anything_around() {
             self.turn.end::<Workers>();
             self.fire();
             self.poll_io();
@@ -318,25 +310,37 @@ impl Worker {
         self.shared.timers.any() || self.shared.has_driver() || !self.shared.injector.is_empty()
     }
 
+    /// Takes this worker's share of the injector. It goes behind what is queued here, as in one
+    /// queue that is served in order.
     fn take_injected(&self) -> Option<Runnable> {
-        loop {
-            match self.shared.injector.steal_batch_and_pop(&self.queue) {
-                Steal::Success(task) => {
-                    // While the batch was moved, it was in no queue that others could have looked at.
-                    if !self.searching.get() {
-                        self.offer(false);
-                    }
-                    return Some(task);
-                }
+        let injector = &self.shared.injector;
+        if injector.is_empty() {
+            return None;
+        }
+        let share = (injector.len() / self.shared.remotes.len()).clamp(1, SHARE);
+        let goal = self.queue.len() + share - 1;
+        let task = loop {
+            match injector.steal_batch_with_limit_and_pop(&self.queue, share) {
+                Steal::Success(task) => break task,
                 Steal::Empty => return None,
                 Steal::Retry => {}
             }
+        };
+        // One call takes no more than a block of the injector has.
+        while let left @ 1.. = goal.saturating_sub(self.queue.len())
+            && injector.steal_batch_with_limit(&self.queue, left).is_success()
+        {}
+        // While the batch was moved, it was in no queue that others could have looked at.
+        if !self.searching.get() {
+            self.offer(false);
         }
+        Some(task)
     }
 
     /// Looks in all the others' queues, if not too many do so already.
     #[cold]
     fn search(&self) -> Option<Runnable> {
+        self.pace.pause();
         if self.dry.get().is_none() {
             let now = Instant::now();
             self.dry.set(Some(now));
