@@ -95,6 +95,7 @@ pub const ROWS: &[Row] = &[
     ),
     row("spawn-outside", "the same by a thread that is no worker", &[time(0.24)]),
     row("spawn-outside-busy", "the same while 8 tasks yield all the time", &[time(0.25)]),
+    row("spawn-outside-working", "the same while 4 tasks compute for 10 µs and yield", &[time(0.18)]),
     row("join-all", "a task spawns 10,000 and awaits all handles; per task", &[time(0.20)]),
     row("one-by-one-inside", "a task spawns one and awaits it, again and again; per task", &[time(0.25)]),
     row(
@@ -168,6 +169,7 @@ pub fn without_timers<E: Executor>() -> Contender {
         ("spawn-inside", spawn::inside::<E>),
         ("spawn-outside", spawn::outside::<E>),
         ("spawn-outside-busy", spawn::outside_busy::<E>),
+        ("spawn-outside-working", spawn::outside_working::<E>),
         ("join-all", spawn::join_all::<E>),
         ("one-by-one-inside", spawn::one_by_one_inside::<E>),
         ("one-by-one-outside", spawn::one_by_one_outside::<E>),

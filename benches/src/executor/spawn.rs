@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::plan::{NEVER, Plan, repeated, started, timed};
-use super::tools::{Countdown, block_on_for, process_time};
+use super::tools::{Countdown, Work, block_on_for, process_time};
 use crate::harness::Sample;
 use crate::peers::Executor;
 
@@ -49,18 +49,32 @@ fn flooded_from_outside<E: Executor>(peer: E, countdown: &'static Countdown) -> 
 
 /// Tasks that yield all the time in [`outside_busy`]: enough that each worker always has several.
 const YIELDING: u32 = 8;
+/// Tasks that work and yield all the time in [`outside_working`], as in tokio's own benchmark.
+const WORKING: u32 = 4;
 
-/// The same while every worker has tasks that yield without end. A peer that has not finished after
-/// [`Plan::patience`] is given up on.
+/// The same while every worker has tasks that yield without end.
 pub fn outside_busy<E: Executor>(plan: &Plan) -> Vec<f64> {
+    outside_beside::<E>(plan, YIELDING, None)
+}
+
+/// The same while every worker has tasks that compute for 10 µs and yield, without end.
+pub fn outside_working<E: Executor>(plan: &Plan) -> Vec<f64> {
+    outside_beside::<E>(plan, WORKING, Some(Work::of_micros(10)))
+}
+
+/// A peer that has not finished after [`Plan::patience`] is given up on.
+fn outside_beside<E: Executor>(plan: &Plan, yielders: u32, work: Option<Work>) -> Vec<f64> {
     let sample = started::<E, _>(|peer| {
         let (countdown, yielding) = (Countdown::leaked(), Countdown::leaked());
         let stop: &'static AtomicBool = Box::leak(Box::default());
-        yielding.expect(YIELDING);
-        for _ in 0..YIELDING {
-            peer.detach(async {
+        yielding.expect(yielders);
+        for _ in 0..yielders {
+            peer.detach(async move {
                 // Only says when to end.
                 while !stop.load(Ordering::Relaxed) {
+                    if let Some(work) = work {
+                        work.run();
+                    }
                     E::yield_now().await;
                 }
                 yielding.done();
