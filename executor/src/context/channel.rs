@@ -25,8 +25,15 @@
 //!   is given up. One that is given back in an error, or was received, is its owner's.
 //! * Waiting is cancel-safe on both sides, and consumes the [cooperative budget](crate::task::budget): a receiver that
 //!   always finds a message lets other tasks have their turn.
+//! * A message wakes one of the receivers that wait, in the order in which they began to wait: one of
+//!   those in [`recv`](Receiver::recv), and one of those that are used as streams. A receiver that
+//!   asks while a message is there takes it at once, and may so overtake one that was woken for it.
+//! * A `recv` that is dropped hands its wake-up on. A receiver that is used as a *stream* keeps its
+//!   place until it is polled again, or dropped: while it is woken and not polled, its message
+//!   waits in the queue for it, or for a receiver that asks. So in a `select!` use `recv`.
 //!
-//! The queue is [`async-channel`](async_channel)'s.
+//! The queue is [`async-channel`](async_channel)'s. The order of waiting is that of
+//! [`event-listener`](event_listener).
 //!
 //! # Examples
 //!
@@ -59,15 +66,16 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{self, Poll};
+use std::task::{self, Poll, ready};
 
 pub use async_channel::{RecvError, SendError, TryRecvError, TrySendError};
+use event_listener::{Event, EventListener, IntoNotification, Listener};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use heirloom_context::Context;
 
 use crate::eager;
-use crate::task::budget;
+use crate::task::budget::Claim;
 
 /// A channel with room for `capacity` messages; who sends into a full one waits.
 ///
@@ -110,17 +118,23 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 type Ends<T> = (async_channel::Sender<Envelope<T>>, async_channel::Receiver<Envelope<T>>);
 
 fn ends<T>((sender, receiver): Ends<T>) -> (Sender<T>, Receiver<T>) {
-    let last = Arc::new(Last { receiver: receiver.clone() });
-    (Sender { inner: sender }, Receiver { inner: Box::pin(receiver), last })
+    let streams = Arc::new(Event::new());
+    let last_sender = LastSender { sender: sender.clone(), streams: Arc::clone(&streams) };
+    let last = Last { receiver: receiver.clone() };
+    let sender = Sender { inner: sender, last: Arc::new(last_sender) };
+    let receiver =
+        Receiver { inner: receiver, last: Arc::new(last), streams, listener: None, claim: Claim::default() };
+    (sender, receiver)
 }
 
 /// What all waits here do: consume the budget, and tell who drives the thread if somebody else has to wake them.
 fn leaf<T>(
     name: &'static str,
+    claim: &mut Claim,
     cx: &mut task::Context<'_>,
     ready: impl FnOnce(&mut task::Context<'_>) -> Poll<T>,
 ) -> Poll<T> {
-    budget::spend(cx, |cx| {
+    claim.spend(cx, |cx| {
         let result = ready(cx);
         if result.is_pending() {
             eager::suspends(name);
@@ -178,9 +192,31 @@ impl<T> Drop for Last<T> {
     }
 }
 
+/// Shared by all senders: the last of them closes the channel.
+struct LastSender<T> {
+    sender: async_channel::Sender<Envelope<T>>,
+    /// The receivers that wait as streams. The queue itself would wake all of them for a message.
+    streams: Arc<Event>,
+}
+
+impl<T> LastSender<T> {
+    fn close(&self) -> bool {
+        let closed = self.sender.close();
+        self.streams.notify(usize::MAX);
+        closed
+    }
+}
+
+impl<T> Drop for LastSender<T> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// The sending end of a channel; made by [`bounded`] and [`unbounded`], and by cloning.
 pub struct Sender<T> {
     inner: async_channel::Sender<Envelope<T>>,
+    last: Arc<LastSender<T>>,
 }
 
 impl<T> Sender<T> {
@@ -215,7 +251,11 @@ impl<T> Sender<T> {
     /// # });
     /// ```
     pub fn send(&self, message: T) -> Send<'_, T> {
-        Send { inner: self.inner.send(Envelope::new(message)) }
+        Send {
+            inner: self.inner.send(Envelope::new(message)),
+            streams: &self.last.streams,
+            claim: Claim::default(),
+        }
     }
 
     /// Sends a message, with a snapshot of the caller's context, if there is room for it now.
@@ -233,7 +273,8 @@ impl<T> Sender<T> {
     /// assert_eq!(sender.try_send("a job"), Err(TrySendError::Closed("a job")));
     /// ```
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-        self.inner.try_send(Envelope::new(message)).map_err(|error| match error {
+        let sent = self.inner.try_send(Envelope::new(message));
+        sent.map(|()| _ = self.last.streams.notify(1.additional())).map_err(|error| match error {
             TrySendError::Full(envelope) => TrySendError::Full(envelope.message()),
             TrySendError::Closed(envelope) => TrySendError::Closed(envelope.message()),
         })
@@ -241,7 +282,7 @@ impl<T> Sender<T> {
 
     /// Closes the channel: nothing more is sent, what is there can still be received. Whether this call did it.
     pub fn close(&self) -> bool {
-        self.inner.close()
+        self.last.close()
     }
 
     /// Whether nothing more can be sent.
@@ -271,7 +312,7 @@ impl<T> Sender<T> {
 
     /// How many senders there are.
     pub fn sender_count(&self) -> usize {
-        self.inner.sender_count()
+        Arc::strong_count(&self.last)
     }
 
     /// How many receivers there are.
@@ -283,7 +324,7 @@ impl<T> Sender<T> {
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        Sender { inner: self.inner.clone() }
+        Sender { inner: self.inner.clone(), last: Arc::clone(&self.last) }
     }
 }
 
@@ -317,10 +358,17 @@ impl<T> fmt::Debug for Sender<T> {
 /// # });
 /// ```
 pub struct Receiver<T> {
-    // Boxed, so that the stream need not be pinned by its user.
-    inner: Pin<Box<async_channel::Receiver<Envelope<T>>>>,
+    inner: async_channel::Receiver<Envelope<T>>,
     last: Arc<Last<T>>,
+    /// Those that wait as streams.
+    streams: Arc<Event>,
+    /// It waits as a stream.
+    listener: Option<EventListener>,
+    claim: Claim,
 }
+
+// It is never pinned: the listener has an allocation of its own.
+impl<T> Unpin for Receiver<T> {}
 
 impl<T> Receiver<T> {
     /// Receives a message and its sender's context, as it was at the call of [`send`](Sender::send). Waits while the
@@ -355,7 +403,7 @@ impl<T> Receiver<T> {
     /// # });
     /// ```
     pub fn recv(&self) -> Recv<'_, T> {
-        Recv { inner: self.inner.recv() }
+        Recv { inner: self.inner.recv(), claim: Claim::default() }
     }
 
     /// Receives a message and its sender's context if there is one now.
@@ -379,7 +427,9 @@ impl<T> Receiver<T> {
 
     /// Closes the channel: nothing more is sent, what is there can still be received. Whether this call did it.
     pub fn close(&self) -> bool {
-        self.inner.close()
+        let closed = self.inner.close();
+        self.streams.notify(usize::MAX);
+        closed
     }
 
     /// Whether nothing more can be sent.
@@ -404,7 +454,8 @@ impl<T> Receiver<T> {
 
     /// How many senders there are.
     pub fn sender_count(&self) -> usize {
-        self.inner.sender_count()
+        // Beside theirs there is that of `LastSender`, which goes with the last of them.
+        self.inner.sender_count().saturating_sub(1)
     }
 
     /// How many receivers there are.
@@ -415,7 +466,13 @@ impl<T> Receiver<T> {
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
-        Receiver { inner: self.inner.clone(), last: Arc::clone(&self.last) }
+        Receiver {
+            inner: self.inner.clone(),
+            last: Arc::clone(&self.last),
+            streams: Arc::clone(&self.streams),
+            listener: None,
+            claim: Claim::default(),
+        }
     }
 }
 
@@ -425,12 +482,39 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
+impl<T> Receiver<T> {
+    /// The next message; `None` if there will be none. The look at the queue comes after the
+    /// listener is there, as a sender notifies after it has pushed: one of the two sees the other.
+    fn poll_message(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Envelope<T>>> {
+        loop {
+            match self.inner.try_recv() {
+                Ok(envelope) => {
+                    // A notification stands for one message, and this one was taken.
+                    self.listener.take().map(EventListener::discard);
+                    return Poll::Ready(Some(envelope));
+                }
+                Err(TryRecvError::Closed) => return Poll::Ready(None),
+                Err(TryRecvError::Empty) => {}
+            }
+            match &mut self.listener {
+                Some(listener) => {
+                    ready!(Pin::new(listener).poll(cx));
+                    self.listener = None;
+                }
+                none => *none = Some(self.streams.listen()),
+            }
+        }
+    }
+}
+
 impl<T> Stream for Receiver<T> {
     type Item = (T, Context);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
-        leaf("channel::Receiver", cx, |cx| self.inner.as_mut().poll_next(cx))
-            .map(|received| received.map(Envelope::open))
+        let mut claim = self.claim;
+        let received = leaf("channel::Receiver", &mut claim, cx, |cx| self.poll_message(cx));
+        self.claim = claim;
+        received.map(|received| received.map(Envelope::open))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -451,6 +535,8 @@ pin_project_lite::pin_project! {
     pub struct Send<'a, T> {
         #[pin]
         inner: async_channel::Send<'a, Envelope<T>>,
+        streams: &'a Event,
+        claim: Claim,
     }
 }
 
@@ -458,8 +544,9 @@ impl<T> Future for Send<'_, T> {
     type Output = Result<(), SendError<T>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let inner = self.project().inner;
-        leaf("channel::Sender::send", cx, |cx| inner.poll(cx))
+        let this = self.project();
+        leaf("channel::Sender::send", this.claim, cx, |cx| this.inner.poll(cx))
+            .map_ok(|()| _ = this.streams.notify(1.additional()))
             .map(|sent| sent.map_err(|SendError(envelope)| SendError(envelope.message())))
     }
 }
@@ -476,6 +563,7 @@ pin_project_lite::pin_project! {
     pub struct Recv<'a, T> {
         #[pin]
         inner: async_channel::Recv<'a, Envelope<T>>,
+        claim: Claim,
     }
 }
 
@@ -483,8 +571,9 @@ impl<T> Future for Recv<'_, T> {
     type Output = Result<(T, Context), RecvError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let inner = self.project().inner;
-        leaf("channel::Receiver::recv", cx, |cx| inner.poll(cx)).map(|received| received.map(Envelope::open))
+        let this = self.project();
+        leaf("channel::Receiver::recv", this.claim, cx, |cx| this.inner.poll(cx))
+            .map(|received| received.map(Envelope::open))
     }
 }
 
