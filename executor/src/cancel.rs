@@ -20,6 +20,7 @@ use slab::Slab;
 
 use crate::CancelReason;
 use crate::eager;
+use crate::task::budget::Claim;
 use crate::waiters::{KEPT_ROOM, Waiters, wake_all};
 
 /// A request to stop that can be handed around, waited for, and given to parts of the work; a handle, to be cloned.
@@ -186,7 +187,7 @@ impl CancelToken {
     /// # });
     /// ```
     pub fn cancelled(&self) -> Cancelled {
-        Cancelled { token: self.clone(), key: None }
+        Cancelled { token: self.clone(), key: None, claim: Claim::default() }
     }
 
     /// Runs `future` until it is done, or the token is cancelled: then it is dropped and this is `None`, for
@@ -291,13 +292,12 @@ impl Drop for Node {
 pub struct Cancelled {
     token: CancelToken,
     key: Option<usize>,
+    claim: Claim,
 }
 
-impl Future for Cancelled {
-    type Output = CancelReason;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CancelReason> {
-        let Cancelled { token: CancelToken { node }, key } = &mut *self;
+impl Cancelled {
+    fn poll_reason(&mut self, cx: &mut Context<'_>) -> Poll<CancelReason> {
+        let Cancelled { token: CancelToken { node }, key, .. } = self;
         if let Some(reason) = node.reason.get() {
             return Poll::Ready(reason.clone());
         }
@@ -321,6 +321,17 @@ impl Future for Cancelled {
             eager::suspends("CancelToken::cancelled");
         }
         reason.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Future for Cancelled {
+    type Output = CancelReason;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CancelReason> {
+        let mut claim = self.claim;
+        let polled = claim.spend(cx, |cx| self.poll_reason(cx));
+        self.claim = claim;
+        polled
     }
 }
 

@@ -46,6 +46,7 @@ use futures_core::Stream;
 
 use self::bells::Waiter;
 use self::shared::{Phase, Shared};
+use crate::task::budget::Claim;
 use crate::{AbortHandle, CancelReason, JoinError};
 
 /// Tasks that are waited for together and fail together: no child outlives [`scope`](Self::scope) or
@@ -271,7 +272,8 @@ impl<E, T> TaskGroup<E, T> {
     /// ```
     pub async fn next(&self) -> Option<T> {
         let mut waiter = self.shared.waiter();
-        poll_fn(|cx| self.shared.poll_output(&mut waiter, cx)).await
+        let mut claim = Claim::default();
+        poll_fn(|cx| claim.spend(cx, |cx| self.shared.poll_output(&mut waiter, cx))).await
     }
 
     /// The results as a stream, each as [`next`](Self::next) would give it. What is spawned later comes, too: a stream
@@ -291,7 +293,7 @@ impl<E, T> TaskGroup<E, T> {
     /// # });
     /// ```
     pub fn results(&self) -> Results<'_, E, T> {
-        Results { shared: &self.shared, waiter: self.shared.waiter() }
+        Results { shared: &self.shared, waiter: self.shared.waiter(), claim: Claim::default() }
     }
 
     /// Waits for all children and returns the results that nobody has asked for, in the order in which they ended.
@@ -458,14 +460,15 @@ impl<E, T> fmt::Debug for GroupHandle<E, T> {
 pub struct Results<'a, E, T> {
     shared: &'a Shared<E, T>,
     waiter: Waiter<'a>,
+    claim: Claim,
 }
 
 impl<E, T> Stream for Results<'_, E, T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let Results { shared, waiter } = &mut *self;
-        shared.poll_output(waiter, cx)
+        let Results { shared, waiter, claim } = &mut *self;
+        claim.spend(cx, |cx| shared.poll_output(waiter, cx))
     }
 }
 

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 
 use crate::eager;
 use crate::task::Id;
-use crate::task::budget;
+use crate::task::budget::Claim;
 use crate::task::cell::{self, Header, Outcome, TaskRef};
 use crate::task::output;
 use crate::task::state::{Leave, Wake};
@@ -54,7 +54,10 @@ pub struct JoinHandle<T> {
 }
 
 const TAKEN: usize = 1;
-const _: () = assert!(align_of::<Header>() > TAKEN);
+/// Tag: it was pending in an earlier poll, so that it needs no unit of the budget.
+const WAITED: usize = 2;
+const TAGS: usize = TAKEN | WAITED;
+const _: () = assert!(align_of::<Header>() > TAGS);
 
 // SAFETY: a handle gives access to the output alone, by value.
 unsafe impl<T: Send> Send for JoinHandle<T> {}
@@ -78,7 +81,7 @@ impl<T> JoinHandle<T> {
     #[inline]
     fn raw(&self) -> NonNull<Header> {
         // SAFETY: a header's address without the mark is not null.
-        unsafe { NonNull::new_unchecked(self.task.as_ptr().map_addr(|address| address & !TAKEN)) }
+        unsafe { NonNull::new_unchecked(self.task.as_ptr().map_addr(|address| address & !TAGS)) }
     }
 
     #[inline]
@@ -197,7 +200,8 @@ impl<T> Future for JoinHandle<T> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.is_taken(), "a `JoinHandle` must not be polled again after it was ready");
-        budget::spend(cx, |cx| {
+        let mut claim = Claim::new(self.task.as_ptr().addr() & WAITED != 0);
+        let polled = claim.spend(cx, |cx| {
             let header = self.header();
             if !header.state.is_done() {
                 if eager::is_eager() {
@@ -210,7 +214,11 @@ impl<T> Future for JoinHandle<T> {
                 }
             }
             Poll::Ready(self.take())
-        })
+        });
+        if polled.is_pending() {
+            self.task = self.task.map_addr(|address| address | WAITED);
+        }
+        polled
     }
 }
 

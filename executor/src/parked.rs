@@ -132,7 +132,7 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
         return eager::run_eagerly(future);
     }
     let _outside = Outside::enter(time::execution());
-    let _unlimited = budget::unlimited();
+    let _budget = budget::full();
 
     // During thread teardown there is no spare, and no place for one.
     let spare = SPARE.try_with(|spare| spare.try_borrow_mut().ok()?.take()).ok().flatten();
@@ -145,6 +145,7 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
                 break output;
             }
             seat.wait();
+            budget::renew();
         }
     };
     let _ = SPARE.try_with(|spare| {

@@ -12,6 +12,7 @@ use heirloom_context::raw;
 use super::signal::{self, Signal};
 use crate::CancelReason;
 use crate::scheduler::current;
+use crate::task::budget;
 use crate::task::cell::TaskRef;
 use crate::time::{deadline, earlier, now};
 
@@ -281,7 +282,9 @@ impl Frame {
     #[must_use]
     pub(crate) fn wait(&self, signal: &Signal) -> bool {
         let (here, wake_at) = change(|here| (*here, here.wake_at.take()));
-        if here.driver == Driver::Refuses {
+        let refuses = here.driver == Driver::Refuses;
+        // A poll that has only spent its budget does not wait for anything.
+        if refuses && (!budget::is_spent() || here.leaf.is_some() || here.doomed) {
             return false;
         }
         let mut until = wake_at;
@@ -294,8 +297,10 @@ impl Frame {
             }
             until = earlier(until, Some(deadline));
         }
-        current::about_to_block();
-        signal.wait(until);
+        if !refuses {
+            current::about_to_block();
+            signal.wait(until);
+        }
         true
     }
 }

@@ -37,8 +37,10 @@ use crate::time;
 ///
 /// # Cost
 ///
-/// Of a call: a copy of the context, and no allocation unless somebody keeps a waker. Inside, nothing is paid per level
-/// of the call tree: a future that never suspends is polled once.
+/// Of a call: a copy of the context, and no allocation unless a waker is kept. Inside, nothing is
+/// paid per level of the call tree: a future that never suspends is polled once, and once more for
+/// every 128 leaves that it completes, so that a limit around them is looked at
+/// ([budget](crate::task::budget)).
 ///
 /// # Deadlines
 ///
@@ -54,7 +56,9 @@ use crate::time;
 ///   into a channel, to leave a [`ContextCell`](crate::context::ContextCell);
 /// * the same with a child that never ends by itself, such as a server that waits for its clients: use
 ///   [`spawn_background`](crate::spawn_background);
-/// * a branch of `join!` or `select!` that blocks, in a `sleep` or on a socket, until another branch does something.
+/// * a branch of `join!` or `select!` that blocks, in a `sleep` or on a socket, until another branch does something;
+/// * a loop over leaves of another crate that are always ready, or over nothing at all: no limit is
+///   looked at in there. Wrap such a leaf in [`cooperative`](crate::task::budget::cooperative).
 ///
 /// A child that is run here cannot be ended from elsewhere before it is woken: not by aborting its group, nor by the end of
 /// its runtime, which waits for it as for any poll. A limit ends it in time, if it stands around the spawn *and* the await
@@ -97,8 +101,9 @@ pub fn run_eagerly<F: Future>(future: F) -> F::Output {
 /// Runs async code synchronously if that is possible without waiting: [`run_eagerly`] that never parks and never blocks the
 /// thread.
 ///
-/// The future is polled once. Under the eager flag, as far as that goes without waiting: children that are spawned run
-/// here.
+/// The future is polled until it is done or would wait: once, and once more for every 128 leaves
+/// that it completes. Under the eager flag, as far as that goes without waiting: children that are
+/// spawned run here.
 ///
 /// That is about the leaves that are awaited. A blocking function that is called inside, such as a nested [`run_eagerly`] or
 /// [`block_on`](crate::block_on), blocks all the same.
@@ -127,7 +132,7 @@ pub fn try_run_eagerly<F: Future>(future: F) -> Result<F::Output, WouldSuspend> 
 
 fn run<F: Future>(future: F, driver: Driver) -> Result<F::Output, WouldSuspend> {
     let _outside = Outside::enter(time::execution().with_eager(true));
-    let _unlimited = budget::unlimited();
+    let _budget = budget::full();
     let call = Frame::call(driver);
     let _set = call.is_outermost().then_some(EagerCall);
     let _left = (driver == Driver::Refuses).then(LeftBehind::begin);
@@ -140,6 +145,7 @@ fn run<F: Future>(future: F, driver: Driver) -> Result<F::Output, WouldSuspend> 
         if !call.wait(&signal) {
             return Err(WouldSuspend::of(&call));
         }
+        budget::renew();
     }
 }
 

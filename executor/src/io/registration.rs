@@ -21,7 +21,7 @@ use super::readiness::{Place, Readiness, Seen};
 use crate::eager;
 use crate::handle::Handle;
 use crate::runtime::default_runtime;
-use crate::task::budget;
+use crate::task::budget::{Claim, SharedClaim};
 
 /// A source of events in the poll of a runtime, until it is dropped.
 pub(crate) struct Registration<S: Blocks> {
@@ -29,6 +29,8 @@ pub(crate) struct Registration<S: Blocks> {
     source: Option<S>,
     /// Not set yet where an eager call has made it outside of any runtime: then it is when somebody waits without the flag.
     home: OnceLock<Home>,
+    /// Of reading and of writing.
+    claims: [SharedClaim; 2],
 }
 
 /// The place of a source in a poll.
@@ -43,7 +45,8 @@ struct Home {
 impl<S: Blocks> Registration<S> {
     /// With the runtime this thread belongs to, else with the default one. An eager call outside of any needs none, and starts none.
     pub(crate) fn new(source: S) -> io::Result<Registration<S>> {
-        let mut new = Registration { source: Some(source), home: OnceLock::new() };
+        let mut new =
+            Registration { source: Some(source), home: OnceLock::new(), claims: Default::default() };
         let handle = Handle::current_or_default();
         let shared = if !handle.shared().is_threadless() {
             handle.shared()
@@ -114,13 +117,13 @@ impl<S: Blocks> Registration<S> {
         direction: Direction,
         mut operation: impl FnMut(&S) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        if eager::is_eager()
-            && let Some(result) = self.poll_eagerly(cx, leaf, direction, &mut operation)
-        {
-            return result;
-        }
-        let readiness = self.readiness()?;
-        budget::spend(cx, |cx| {
+        self.claims[direction as usize].spend(cx, |cx| {
+            if eager::is_eager()
+                && let Some(result) = self.poll_eagerly(cx, leaf, direction, &mut operation)
+            {
+                return result;
+            }
+            let readiness = self.readiness()?;
             self.attempt(readiness, direction, operation, || readiness.poll(direction, cx.waker()))
         })
     }
@@ -140,13 +143,13 @@ impl<S: Blocks> Registration<S> {
             // There is nothing to wait for.
             return Poll::Ready(Ok(0));
         }
-        if eager::is_eager()
-            && let Some(result) = self.poll_eagerly(cx, S::leaf(direction), direction, &mut operation)
-        {
-            return result;
-        }
-        let readiness = self.readiness()?;
-        budget::spend(cx, |cx| {
+        self.claims[direction as usize].spend(cx, |cx| {
+            if eager::is_eager()
+                && let Some(result) = self.poll_eagerly(cx, S::leaf(direction), direction, &mut operation)
+            {
+                return result;
+            }
+            let readiness = self.readiness()?;
             loop {
                 let seen = ready!(readiness.poll(direction, cx.waker()));
                 let result = match self.attempt_once(readiness, direction, seen, &mut operation) {
@@ -178,14 +181,15 @@ impl<S: Blocks> Registration<S> {
         mut operation: impl FnMut(&S) -> io::Result<R>,
     ) -> io::Result<R> {
         let mut waiter = Waiter { home: &self.home, place: Place::default() };
+        let mut claim = Claim::default();
         poll_fn(|cx| {
-            if eager::is_eager()
-                && let Some(result) = self.poll_eagerly(cx, leaf, direction, &mut operation)
-            {
-                return result;
-            }
-            let readiness = self.readiness()?;
-            budget::spend(cx, |cx| {
+            claim.spend(cx, |cx| {
+                if eager::is_eager()
+                    && let Some(result) = self.poll_eagerly(cx, leaf, direction, &mut operation)
+                {
+                    return result;
+                }
+                let readiness = self.readiness()?;
                 self.attempt(readiness, direction, &mut operation, || waiter.poll(readiness, direction, cx))
             })
         })
@@ -211,15 +215,18 @@ impl<S: Blocks> Registration<S> {
     /// Waits until `direction` is not known to block.
     pub(crate) async fn ready(&self, direction: Direction) -> io::Result<()> {
         let mut waiter = Waiter { home: &self.home, place: Place::default() };
+        let mut claim = Claim::default();
         poll_fn(|cx| {
-            if eager::is_eager()
-                && let Some(result) = self
-                    .poll_eagerly(cx, S::leaf(direction), direction, &mut |source| look(source, direction))
-            {
-                return result;
-            }
-            let readiness = self.readiness()?;
-            budget::spend(cx, |cx| {
+            claim.spend(cx, |cx| {
+                if eager::is_eager()
+                    && let Some(result) =
+                        self.poll_eagerly(cx, S::leaf(direction), direction, &mut |source| {
+                            look(source, direction)
+                        })
+                {
+                    return result;
+                }
+                let readiness = self.readiness()?;
                 let seen = ready!(waiter.poll(readiness, direction, cx));
                 Poll::Ready(if seen.has_ended() { Err(ended()) } else { Ok(()) })
             })

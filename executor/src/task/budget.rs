@@ -1,16 +1,54 @@
-//! The cooperative budget: how many leaf operations a poll may complete before it should let others run.
+//! The cooperative budget: how many leaf operations a poll may complete before it lets others run.
 //!
-//! A task whose leaves are always ready never suspends by itself. The leaf futures of this crate therefore consume one
-//! unit each time they complete; when nothing is left they report pending, once, with the task woken. The model is
-//! tokio's.
+//! A *leaf* is a future that waits by itself: a sleep, a socket, a join handle. A task whose leaves
+//! are always ready never suspends. A leaf of this crate therefore consumes one *unit* when it
+//! completes at its first poll. When no unit is left, it reports pending once, with the task woken,
+//! and completes at its next poll. So a poll ends, and what shares the task, the thread or the
+//! runtime gets its turn: a limit, the other branches of a `join!`, other tasks.
+//!
+//! **A leaf that was pending in an earlier poll completes without a unit.** The first branch of a
+//! `join!` may spend all units of each poll; the other branches make progress all the same. What
+//! one poll can complete is bounded by its units and by the leaves that were there before.
+//!
+//! Everything that polls gives a full budget to each poll: workers,
+//! [`block_on`](crate::block_on), [`LocalSet`](crate::LocalSet), the calls of
+//! [`run_eagerly`](crate::run_eagerly()), closures of the blocking pool that block on a future.
+//!
+//! # What the budget cannot do
+//!
+//! It counts leaves of this crate. A leaf of another crate that is always ready (a channel that
+//! always holds a message) keeps its worker to itself for as long as it is ready, and no limit
+//! around it ends it. Wrap such a leaf in [`cooperative`]:
+//!
+//! ```
+//! use heirloom::task::budget::cooperative;
+//! use futures::StreamExt;
+//!
+//! # heirloom::block_on(async {
+//! let (sender, mut receiver) = futures::channel::mpsc::unbounded();
+//! for number in 0..1_000 {
+//!     sender.unbounded_send(number).unwrap();
+//! }
+//! drop(sender);
+//! while let Some(number) = cooperative(receiver.next()).await {
+//!     // Other tasks run after every 128 messages.
+//!     # let _: i32 = number;
+//! }
+//! # });
+//! ```
+//!
+//! The model is tokio's, but for the leaf that has waited.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
+#[cfg(feature = "net")]
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::thread;
 
+use futures_core::Stream;
 use heirloom_context::raw;
 
 /// Units per poll. As in tokio: high enough not to be felt, low enough that the others wait for microseconds only.
@@ -20,8 +58,11 @@ const UNITS: u32 = 128;
 pub(super) const UNLIMITED: u32 = u32::MAX;
 
 thread_local! {
-    // Without drop glue, so that it answers during thread teardown. Outside of tasks nothing is limited.
+    // Without drop glue, so that it answers during thread teardown. Where nothing of ours polls,
+    // nothing is limited.
     static LEFT: Cell<u32> = const { Cell::new(UNLIMITED) };
+    /// How often [`consume`] has found no unit since the last call of [`renew`].
+    static REFUSED: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Puts the former budget back.
@@ -44,9 +85,22 @@ pub(crate) fn restore(former: u32) {
     LEFT.set(former);
 }
 
-/// No limit until [`restore`] is called with something else.
-pub(crate) fn lift() {
-    LEFT.set(UNLIMITED);
+/// A full budget until the answer is dropped; [`renew`] makes it full again.
+pub(crate) fn full() -> Restore {
+    Restore(refill())
+}
+
+/// Makes the budget full for the next poll of the same future. Leaves that keep no state and were
+/// refused in the last poll find a unit each: otherwise thousands of them, in joins that poll all
+/// their branches, would be polled again for every 128 that complete.
+#[inline]
+pub(crate) fn renew() {
+    LEFT.set(REFUSED.replace(0).clamp(UNITS, UNLIMITED - 1));
+}
+
+/// Whether this poll has spent its budget.
+pub(crate) fn is_spent() -> bool {
+    LEFT.get() == 0
 }
 
 /// No limit until the answer is dropped.
@@ -54,7 +108,8 @@ pub(crate) fn unlimited() -> Restore {
     Restore(LEFT.replace(UNLIMITED))
 }
 
-/// The units left in this poll; `None` where nothing is limited: outside of tasks, and in [`unconstrained`].
+/// The units left in this poll; `None` where nothing is limited: under executors that are not
+/// this crate's, and in [`unconstrained`].
 ///
 /// ```
 /// assert_eq!(heirloom::task::budget::remaining(), None);
@@ -63,7 +118,12 @@ pub fn remaining() -> Option<u32> {
     Some(LEFT.get()).filter(|left| *left != UNLIMITED)
 }
 
-/// Consumes one unit, for leaf futures of your own. Pending, with the task woken, if none is left: pass that on.
+/// Consumes one unit, for leaf futures of your own. Pending, with the task woken, if none is left:
+/// pass that on.
+///
+/// It keeps no state, so a leaf that stands behind a busy branch of a `join!` may find no unit in
+/// any poll. [`cooperative`] remembers that it has waited, and is the better choice where there is
+/// a future to wrap.
 ///
 /// Cancel-safe: nothing is kept.
 ///
@@ -77,6 +137,7 @@ pub fn consume(cx: &mut Context<'_>) -> Poll<()> {
     match LEFT.get() {
         UNLIMITED => Poll::Ready(()),
         0 => {
+            REFUSED.set(REFUSED.get().saturating_add(1));
             super::current::wake_later(cx.waker());
             Poll::Pending
         }
@@ -87,8 +148,156 @@ pub fn consume(cx: &mut Context<'_>) -> Poll<()> {
     }
 }
 
-/// Polls `future` without a budget: it never reports pending for that reason. Then somebody else must see to it that
-/// other tasks get their turn.
+/// Makes `leaf`, a future or a stream of another crate, take part in the budget: it consumes a unit
+/// each time it completes at once, and reports pending once, with the task woken, when none is left.
+///
+/// For what may be ready for a long time in a row: channels, sockets and streams of other crates.
+/// The page of [this module](self) has an example. Around futures that mostly wait it costs a few
+/// instructions and changes nothing.
+///
+/// Cancel-safe as `leaf` is.
+///
+/// ```
+/// use std::time::Duration;
+/// use heirloom::task::budget::cooperative;
+/// use heirloom::{Elapsed, wait_for};
+///
+/// # heirloom::block_on(async {
+/// let busy = async {
+///     loop {
+///         cooperative(std::future::ready(())).await;
+///     }
+/// };
+/// let result: Result<(), Elapsed> = wait_for(busy, Duration::from_millis(5)).await;
+/// assert!(result.is_err());
+/// # });
+/// ```
+pub fn cooperative<L>(leaf: L) -> Cooperative<L> {
+    Cooperative { leaf, claim: Claim::default() }
+}
+
+pin_project_lite::pin_project! {
+    /// A leaf that takes part in the budget; made by [`cooperative`].
+    #[derive(Debug)]
+    #[must_use = "futures and streams do nothing unless they are polled"]
+    pub struct Cooperative<L> {
+        #[pin]
+        leaf: L,
+        claim: Claim,
+    }
+}
+
+impl<F: Future> Future for Cooperative<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        this.claim.spend(cx, |cx| this.leaf.poll(cx))
+    }
+}
+
+impl<S: Stream> Stream for Cooperative<S> {
+    type Item = S::Item;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        let this = self.project();
+        this.claim.spend(cx, |cx| this.leaf.poll_next(cx))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.leaf.size_hint()
+    }
+}
+
+/// What a leaf remembers of its budget from one poll to the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Claim {
+    /// The leaf was pending in an earlier poll: it needs no unit.
+    waited: bool,
+}
+
+impl Claim {
+    pub(crate) const fn new(waited: bool) -> Claim {
+        Claim { waited }
+    }
+
+    /// Asks `ready`, and consumes a unit if it completes at once. Pending without asking if none is
+    /// left, unless the leaf has waited.
+    #[inline]
+    pub(crate) fn spend<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        ready: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if !self.waited {
+            ready!(self.refuse(cx));
+        }
+        let result = ready(cx);
+        if result.is_pending() {
+            self.waited = true;
+        } else if !std::mem::take(&mut self.waited) {
+            take_one();
+        }
+        result
+    }
+
+    /// The same of a leaf that is ready.
+    #[inline]
+    pub(crate) fn complete(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.spend(cx, |_| Poll::Ready(()))
+    }
+
+    /// Pending, with the task woken, if no unit is left.
+    #[inline]
+    fn refuse(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if LEFT.get() != 0 {
+            return Poll::Ready(());
+        }
+        self.waited = true;
+        super::current::wake_later(cx.waker());
+        Poll::Pending
+    }
+}
+
+/// What the leaves of a socket remember, one after the other, in one direction. Tasks that take
+/// turns at it may find each other's, which costs one of them a unit.
+#[cfg(feature = "net")]
+#[derive(Debug, Default)]
+pub(crate) struct SharedClaim {
+    waited: AtomicBool,
+}
+
+#[cfg(feature = "net")]
+impl SharedClaim {
+    /// [`Claim::spend`].
+    #[inline]
+    pub(crate) fn spend<T>(
+        &self,
+        cx: &mut Context<'_>,
+        ready: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        // It orders nothing: it is a hint for the next poll of the same leaf.
+        let waited = self.waited.load(Relaxed);
+        let mut claim = Claim { waited };
+        let result = claim.spend(cx, ready);
+        if claim.waited != waited {
+            self.waited.store(claim.waited, Relaxed);
+        }
+        result
+    }
+}
+
+/// Consumes a unit, if there is one.
+#[inline]
+fn take_one() {
+    let left = LEFT.get();
+    if left != UNLIMITED && left != 0 {
+        LEFT.set(left - 1);
+    }
+}
+
+/// Polls `future` without a budget: it never reports pending for that reason. The code inside must
+/// see to it that other tasks get their turn, and a limit around it may come late.
 ///
 /// ```
 /// # heirloom::block_on(async {
@@ -120,8 +329,9 @@ impl<F: Future> Future for Unconstrained<F> {
 
 /// Lets the other runnable tasks have a turn.
 ///
-/// The task goes behind those that are queued on its worker. Under the [eager flag](crate::is_eager) it is the operating
-/// system that may let another thread run. Cancel-safe.
+/// The task goes behind those that are queued on its worker. Under the [eager flag](crate::is_eager)
+/// the operating system may run another thread instead, and a unit of the budget is consumed.
+/// Cancel-safe.
 ///
 /// ```
 /// # heirloom::block_on(async {
@@ -148,21 +358,14 @@ impl Future for YieldNow {
             return Poll::Ready(());
         }
         if raw::execution().eager() {
+            // Without a unit it is pending, so that a limit around the loop is looked at.
+            self.yielded = false;
+            ready!(consume(cx));
+            self.yielded = true;
             thread::yield_now();
             return Poll::Ready(());
         }
         super::current::wake_later(cx.waker());
         Poll::Pending
     }
-}
-
-/// Consumes a unit and then asks `ready`, for leaves whose answer costs nothing.
-pub(crate) fn spend<T>(cx: &mut Context<'_>, ready: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-    ready!(consume(cx));
-    let result = ready(cx);
-    if result.is_pending() && LEFT.get() != UNLIMITED {
-        // What did not complete did not count.
-        LEFT.set(LEFT.get() + 1);
-    }
-    result
 }

@@ -155,11 +155,7 @@ unsafe fn poll<F: Future, S: Schedule>(
         let references = Plain::new(1);
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let waker = waker::borrowed(header);
-            // Nobody else has a turn where an attendant is. Leaving the task restores the budget that was before.
-            let waker = attendant.map_or(&*waker, |attendant| {
-                budget::lift();
-                attendant.waker()
-            });
+            let waker = attendant.map_or(&*waker, |attendant| attendant.waker());
             let mut cx = Context::from_waker(waker);
             let mut polled = Pin::new_unchecked(&mut *(*stage).future).poll(&mut cx);
             // Nobody wakes an attendant for it, but what was cancelled while he waited is not polled again.
@@ -167,6 +163,7 @@ unsafe fn poll<F: Future, S: Schedule>(
                 && attendant.is_some_and(Attendant::again)
                 && !header.as_ref().state.is_cancelled()
             {
+                budget::renew();
                 polled = Pin::new_unchecked(&mut *(*stage).future).poll(&mut cx);
             }
             references.set(usize::from(!current::end_lending()));

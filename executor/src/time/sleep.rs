@@ -14,7 +14,7 @@ use super::current::{current, now};
 use super::driver::{TimerKey, TimerState, Timers};
 use crate::eager::{self, NotReady};
 use crate::runtime::default_timers;
-use crate::task::budget;
+use crate::task::budget::Claim;
 
 /// Waits until `duration` has passed, counted from this call.
 ///
@@ -83,6 +83,8 @@ enum State {
     /// The same, and its instant was ahead a short while ago. A look at the clock costs as much as a timer.
     Ahead,
     Waiting(Registration),
+    /// Its instant has come, and the budget was spent.
+    Refused,
     Elapsed,
 }
 
@@ -144,8 +146,26 @@ impl Sleep {
 
     /// What `poll` does, by the name of what it is part of.
     pub(super) fn poll_leaf(&mut self, leaf: &'static str, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(if eager::is_eager() { self.poll_eagerly(leaf, cx) } else { self.poll_elapsed(cx) });
-        budget::consume(cx)
+        self.within_budget(cx, |sleep, cx| match eager::is_eager() {
+            true => sleep.poll_eagerly(leaf, cx),
+            false => sleep.poll_elapsed(cx),
+        })
+    }
+
+    /// Asks `elapsed`, and consumes a unit of the budget unless the sleep was pending before.
+    #[inline]
+    pub(super) fn within_budget(
+        &mut self,
+        cx: &mut Context<'_>,
+        elapsed: impl FnOnce(&mut Self, &mut Context<'_>) -> Poll<()>,
+    ) -> Poll<()> {
+        let mut claim = Claim::new(matches!(self.state, State::Waiting(_) | State::Refused));
+        ready!(elapsed(self, cx));
+        let polled = claim.complete(cx);
+        if polled.is_pending() {
+            self.state = State::Refused;
+        }
+        polled
     }
 
     /// Blocks the thread.
@@ -174,6 +194,7 @@ impl Sleep {
         let Some(deadline) = self.deadline else { return Poll::Pending };
         let elapsed = match &self.state {
             State::Elapsed => return Poll::Ready(()),
+            State::Refused => true,
             State::Idle => now() >= deadline,
             State::Ahead => false,
             State::Waiting(Registration { timers, key }) => {

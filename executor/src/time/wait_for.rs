@@ -154,7 +154,7 @@ fn begin(limit: Duration, left: Execution, stage: &mut Stage, cx: &mut Context<'
     let end = left.deadline().or_else(|| after(now, limit));
     let is_over = end.is_some_and(|end| end <= now);
     let sleep = stage.begin(if is_over { Sleep::new(end) } else { Sleep::ahead(end) });
-    sleep.poll_elapsed(cx).map(|()| Elapsed(()))
+    sleep.within_budget(cx, Sleep::poll_elapsed).map(|()| Elapsed(()))
 }
 
 /// What `poll` does when the limit has begun.
@@ -170,8 +170,8 @@ fn poll_begun<F: Future>(
     if let Poll::Ready(output) = within(sleep.deadline(), || future.poll(cx)) {
         return Poll::Ready(Ok(output));
     }
-    // Not a leaf that is waited for: what the operand has left of the budget does not matter.
-    sleep.poll_elapsed(cx).map(|()| Err(Elapsed(())))
+    // A limit that has waited ends whatever the operand has left of the budget.
+    sleep.within_budget(cx, Sleep::poll_elapsed).map(|()| Err(Elapsed(())))
 }
 
 /// What `poll` does where leaves block. Nobody needs a timer if it is the driver of the call who waits.
@@ -191,7 +191,7 @@ fn poll_eagerly<F: Future>(
     }
     let Some(end) = end else { return Poll::Pending };
     if end <= now() {
-        return Poll::Ready(Err(Elapsed(())));
+        return sleep.within_budget(cx, |_, _| Poll::Ready(())).map(|()| Err(Elapsed(())));
     }
     if eager::wake_at(cx, end) {
         return Poll::Pending;
