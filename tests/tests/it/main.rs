@@ -29,6 +29,7 @@ mod requests;
 mod service;
 mod shutdown;
 mod soak;
+mod spawned;
 mod teardown;
 mod timers;
 mod traits;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::future::ready;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
@@ -57,7 +58,7 @@ impl TcpListener {
     /// # Cancel safety
     /// Nothing is left of it when it is dropped.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        first(addr, async |address| TcpListener::new(mio::TcpListener::bind(address)?)).await
+        first(addr, |address| ready(mio::TcpListener::bind(address).and_then(TcpListener::new))).await
     }
 
     fn new(listener: mio::TcpListener) -> io::Result<TcpListener> {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::future::ready;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -47,7 +48,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of [`lookup`], else the last attempt's.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        first(addr, async |address| UdpSocket::new(mio::UdpSocket::bind(address)?)).await
+        first(addr, |address| ready(mio::UdpSocket::bind(address).and_then(UdpSocket::new))).await
     }
 
     fn new(socket: mio::UdpSocket) -> io::Result<UdpSocket> {
@@ -77,7 +78,7 @@ impl UdpSocket {
     /// # }
     /// ```
     pub async fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
-        first(addr, async |address| self.io.get().connect(address)).await
+        first(addr, |address| ready(self.io.get().connect(address))).await
     }
 
     /// The address the socket is bound to.
