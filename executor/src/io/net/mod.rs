@@ -49,6 +49,7 @@
 
 mod addr;
 pub(crate) mod duplex;
+pub(crate) mod failure;
 mod incoming;
 mod platform;
 mod shortage;

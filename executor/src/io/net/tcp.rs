@@ -11,6 +11,7 @@ use mio::net as mio;
 
 use super::addr::{ToSocketAddrs, first};
 use super::duplex::duplex;
+use super::failure::Failure;
 use super::incoming::{Accept, Incoming};
 use super::platform::{convert_std, descriptors};
 use super::shortage::Shortage;
@@ -43,7 +44,7 @@ use crate::io::registration::{Direction, Registration};
 /// ```
 pub struct TcpListener {
     io: Registration<mio::TcpListener>,
-    shortage: Shortage,
+    shortage: Shortage<(TcpStream, SocketAddr)>,
 }
 
 impl TcpListener {
@@ -62,7 +63,7 @@ impl TcpListener {
     }
 
     fn new(listener: mio::TcpListener) -> io::Result<TcpListener> {
-        Ok(TcpListener { io: Registration::new(listener)?, shortage: Shortage::default() })
+        Ok(TcpListener { io: Registration::new(listener)?, shortage: Shortage::new() })
     }
 
     /// Waits for a connection, and returns it and the peer's address.
@@ -76,10 +77,11 @@ impl TcpListener {
     /// # Cancel safety
     /// A connection that is not returned is not lost: the next call returns it.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.shortage.over().await;
-        let accepted = self.io.io(Direction::Read, |listener| listener.accept()).await;
-        let (stream, peer) = self.shortage.noted(accepted)?;
-        Ok((TcpStream::new(stream)?, peer))
+        let accept = async {
+            let (stream, peer) = self.io.io(Direction::Read, |listener| listener.accept()).await?;
+            Ok((TcpStream::unplaced(stream), peer))
+        };
+        self.shortage.next(accept, |(stream, _)| stream.io.place()).await
     }
 
     /// The connections, as a stream: [`accept`](TcpListener::accept) again and again, without the addresses.
@@ -184,6 +186,7 @@ descriptors!(TcpListener);
 /// ```
 pub struct TcpStream {
     io: Registration<mio::TcpStream>,
+    failure: Failure,
 }
 
 impl TcpStream {
@@ -206,11 +209,15 @@ impl TcpStream {
         let stream = TcpStream::new(mio::TcpStream::connect(address)?)?;
         // The attempt is over when the socket is writable; then it has an error or a peer. Events that come earlier
         // mean nothing.
-        let connected = |stream: &mio::TcpStream| {
-            if let Some(error) = stream.take_error()? {
-                return Err(error);
+        let connected = |socket: &mio::TcpStream| {
+            if let Some(error) = stream.failure.take_error(|| socket.take_error())? {
+                return match error.kind() {
+                    // It was connected, and the peer has reset it since. What had come before can be read.
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Ok(()),
+                    _ => Err(error),
+                };
             }
-            match stream.peer_addr() {
+            match socket.peer_addr() {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                     Err(io::ErrorKind::WouldBlock.into())
                 }
@@ -222,7 +229,13 @@ impl TcpStream {
     }
 
     fn new(stream: mio::TcpStream) -> io::Result<TcpStream> {
-        Ok(TcpStream { io: Registration::new(stream)? })
+        let mut new = TcpStream::unplaced(stream);
+        new.io.place()?;
+        Ok(new)
+    }
+
+    fn unplaced(stream: mio::TcpStream) -> TcpStream {
+        TcpStream { io: Registration::unplaced(stream), failure: Failure::new() }
     }
 
     /// The peer's address.
@@ -273,7 +286,8 @@ impl TcpStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.io.io_named("TcpStream::peek", Direction::Read, |stream| stream.peek(buf)).await
+        let peek = |stream: &mio::TcpStream| self.failure.read(stream.peek(buf));
+        self.io.io_named("TcpStream::peek", Direction::Read, peek).await
     }
 
     /// Waits until there is something to read, the end of the stream or an error included.
@@ -335,7 +349,10 @@ impl TcpStream {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing, as far as is known: something that has just
     /// arrived may not be known yet, so wait by [`readable`](TcpStream::readable) first. Else those of the system.
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.io.try_io(Direction::Read, |mut stream| stream.read(buf))
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.io.try_io(Direction::Read, |mut stream| self.failure.read(stream.read(buf)))
     }
 
     /// Writes as much as there is room for now. Returns how much that was.
@@ -344,7 +361,7 @@ impl TcpStream {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room, as far as is known: wait by
     /// [`writable`](TcpStream::writable) first. Else those of the system.
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-        self.io.try_io(Direction::Write, |mut stream| stream.write(buf))
+        self.io.try_io(Direction::Write, |mut stream| self.failure.write(|| stream.write(buf)))
     }
 
     /// Ends one direction or both, for every handle of the connection. After `Write` the peer reads to an end; after
@@ -394,7 +411,7 @@ impl TcpStream {
     /// # Errors
     /// Those of asking.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.io.get().take_error()
+        self.failure.take_error(|| self.io.get().take_error())
     }
 
     /// Both directions, to be used in one task at the same time. Costs nothing.

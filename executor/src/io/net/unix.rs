@@ -11,6 +11,7 @@ use std::pin::Pin;
 use mio::net as mio;
 
 use super::duplex::duplex;
+use super::failure::Failure;
 use super::incoming::{Accept, Incoming};
 use super::platform::{convert_std, descriptors};
 use super::shortage::Shortage;
@@ -45,7 +46,7 @@ use crate::io::registration::{Direction, Registration};
 /// ```
 pub struct UnixListener {
     io: Registration<mio::UnixListener>,
-    shortage: Shortage,
+    shortage: Shortage<(UnixStream, SocketAddr)>,
 }
 
 impl UnixListener {
@@ -58,7 +59,7 @@ impl UnixListener {
     }
 
     fn new(listener: mio::UnixListener) -> io::Result<UnixListener> {
-        Ok(UnixListener { io: Registration::new(listener)?, shortage: Shortage::default() })
+        Ok(UnixListener { io: Registration::new(listener)?, shortage: Shortage::new() })
     }
 
     /// Waits for a connection, and returns it and the peer's address, which is usually unnamed.
@@ -69,10 +70,11 @@ impl UnixListener {
     /// # Cancel safety
     /// A connection that is not returned is not lost: the next call returns it.
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        self.shortage.over().await;
-        let accepted = self.io.io(Direction::Read, |listener| listener.accept()).await;
-        let (stream, peer) = self.shortage.noted(accepted)?;
-        Ok((UnixStream::new(stream)?, peer))
+        let accept = async {
+            let (stream, peer) = self.io.io(Direction::Read, |listener| listener.accept()).await?;
+            Ok((UnixStream::unplaced(stream), peer))
+        };
+        self.shortage.next(accept, |(stream, _)| stream.io.place()).await
     }
 
     /// The connections, as a stream: [`accept`](UnixListener::accept) again and again, without the addresses.
@@ -128,6 +130,7 @@ descriptors!(UnixListener);
 /// ```
 pub struct UnixStream {
     io: Registration<mio::UnixStream>,
+    failure: Failure,
 }
 
 impl UnixStream {
@@ -160,7 +163,13 @@ impl UnixStream {
     }
 
     fn new(stream: mio::UnixStream) -> io::Result<UnixStream> {
-        Ok(UnixStream { io: Registration::new(stream)? })
+        let mut new = UnixStream::unplaced(stream);
+        new.io.place()?;
+        Ok(new)
+    }
+
+    fn unplaced(stream: mio::UnixStream) -> UnixStream {
+        UnixStream { io: Registration::unplaced(stream), failure: Failure::new() }
     }
 
     /// The peer's address, which is unnamed for one that was not bound.
@@ -208,7 +217,10 @@ impl UnixStream {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing, as far as is known: wait by
     /// [`readable`](UnixStream::readable) first. Else those of the system.
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.io.try_io(Direction::Read, |mut stream| stream.read(buf))
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.io.try_io(Direction::Read, |mut stream| self.failure.read(stream.read(buf)))
     }
 
     /// Writes as much as there is room for now. Returns how much that was.
@@ -217,7 +229,7 @@ impl UnixStream {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room, as far as is known: wait by
     /// [`writable`](UnixStream::writable) first. Else those of the system.
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-        self.io.try_io(Direction::Write, |mut stream| stream.write(buf))
+        self.io.try_io(Direction::Write, |mut stream| self.failure.write(|| stream.write(buf)))
     }
 
     /// Ends one direction or both, for every handle of the connection.
@@ -233,7 +245,7 @@ impl UnixStream {
     /// # Errors
     /// Those of asking.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.io.get().take_error()
+        self.failure.take_error(|| self.io.get().take_error())
     }
 
     /// Both directions, to be used in one task at the same time. Costs nothing. With `futures::AsyncReadExt` in scope write
