@@ -13,7 +13,7 @@ use super::addr::{ToSocketAddrs, first};
 use super::duplex::duplex;
 use super::failure::Failure;
 use super::incoming::{Accept, Incoming};
-use super::platform::{convert_std, descriptors};
+use super::platform::{convert_std, descriptors, own_calls, queue};
 use super::shortage::Shortage;
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use crate::io::registration::{Direction, Registration};
@@ -50,8 +50,9 @@ pub struct TcpListener {
 impl TcpListener {
     /// Binds to the first of the addresses that will have it, and listens. Port 0 asks the system for a free one.
     ///
-    /// On Unix the address may be one that connections of a former listener still linger at (`SO_REUSEADDR`). For other
-    /// options make a [`std::net::TcpListener`] and convert that.
+    /// On Unix the address may be one that connections of a former listener still linger at (`SO_REUSEADDR`), and the queue of
+    /// connections is as long as the system allows; `set_backlog` makes it shorter. (On Windows it holds 128.) For
+    /// other options make a [`std::net::TcpListener`] and convert that.
     ///
     /// # Errors
     /// Those of [`lookup`](super::lookup), else the last attempt's.
@@ -59,7 +60,7 @@ impl TcpListener {
     /// # Cancel safety
     /// Nothing is left of it when it is dropped.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        first(addr, |address| ready(mio::TcpListener::bind(address).and_then(TcpListener::new))).await
+        first(addr, |address| ready(mio::TcpListener::bind(address).and_then(Self::with_longest_queue))).await
     }
 
     fn new(listener: mio::TcpListener) -> io::Result<TcpListener> {
@@ -150,6 +151,7 @@ impl fmt::Debug for TcpListener {
 
 convert_std!(TcpListener, std::net::TcpListener, mio::TcpListener);
 descriptors!(TcpListener);
+queue!(TcpListener, mio::TcpListener);
 
 /// A TCP connection.
 ///

@@ -4,6 +4,12 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+#[cfg(target_os = "android")]
+use std::os::android::net::SocketAddrExt;
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -13,7 +19,7 @@ use mio::net as mio;
 use super::duplex::duplex;
 use super::failure::Failure;
 use super::incoming::{Accept, Incoming};
-use super::platform::{convert_std, descriptors};
+use super::platform::{convert_std, descriptors, own_calls, queue};
 use super::shortage::Shortage;
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use crate::io::registration::{Direction, Registration};
@@ -50,12 +56,35 @@ pub struct UnixListener {
 }
 
 impl UnixListener {
-    /// Binds to a path that must not exist, and listens.
+    /// Binds to a path that must not exist, and listens. The queue of connections is as long as the system allows;
+    /// [`set_backlog`](UnixListener::set_backlog) makes it shorter.
+    ///
+    /// On Linux and Android a path that begins with a NUL is a name in the system's abstract namespace, which no file belongs
+    /// to, and which is free again when the listener is dropped.
     ///
     /// # Errors
-    /// Those of the system, such as [`AddrInUse`](io::ErrorKind::AddrInUse) if the path exists.
+    /// Those of the system, such as [`AddrInUse`](io::ErrorKind::AddrInUse) if the path exists. Of kind
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if it is too long or has a NUL in it; an abstract name is longer than
+    /// none, and does not begin with another NUL.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")]
+    /// # fn main() -> std::io::Result<()> {
+    /// use heirloom::net::{UnixListener, UnixStream};
+    ///
+    /// # heirloom::block_on(async {
+    /// let name = format!("\0example-{}", std::process::id());
+    /// let listener = UnixListener::bind(&name)?;
+    /// let _client = UnixStream::connect(&name).await?;
+    /// listener.accept().await?;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// # #[cfg(not(target_os = "linux"))]
+    /// # fn main() {}
+    /// ```
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
-        UnixListener::new(mio::UnixListener::bind(path)?)
+        UnixListener::with_longest_queue(mio::UnixListener::bind_addr(&address(path.as_ref())?)?)
     }
 
     fn new(listener: mio::UnixListener) -> io::Result<UnixListener> {
@@ -108,6 +137,7 @@ impl fmt::Debug for UnixListener {
 
 convert_std!(UnixListener, std::os::unix::net::UnixListener, mio::UnixListener);
 descriptors!(UnixListener);
+queue!(UnixListener, mio::UnixListener);
 
 /// A connection between processes of one machine, or within one. Unix only.
 ///
@@ -134,7 +164,7 @@ pub struct UnixStream {
 }
 
 impl UnixStream {
-    /// Connects to a path.
+    /// Connects to a path, or on Linux and Android to an abstract name, as [`UnixListener::bind`] takes it.
     ///
     /// # Errors
     /// Those of the system: [`NotFound`](io::ErrorKind::NotFound), [`ConnectionRefused`](io::ErrorKind::ConnectionRefused)
@@ -144,7 +174,7 @@ impl UnixStream {
     /// # Cancel safety
     /// Dropping the future gives the attempt up and closes its socket.
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
-        let stream = UnixStream::new(mio::UnixStream::connect(path)?)?;
+        let stream = UnixStream::new(mio::UnixStream::connect_addr(&address(path.as_ref())?)?)?;
         let connected = |stream: &mio::UnixStream| match stream.take_error()? {
             Some(error) => Err(error),
             None => Ok(()),
@@ -264,6 +294,20 @@ impl fmt::Debug for UnixStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.io.get().fmt(f)
     }
+}
+
+/// The address that a path, or a name in the abstract namespace, stands for.
+fn address(path: &Path) -> io::Result<SocketAddr> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let [0, name @ ..] = path.as_os_str().as_bytes() {
+        // Mio would hand another name over: it takes a NUL in front for none, and no name at all for an unnamed address.
+        if let [] | [0, ..] = name {
+            let text = "an abstract name must not be empty, nor begin with a second NUL";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        return SocketAddr::from_abstract_name(name);
+    }
+    SocketAddr::from_pathname(path)
 }
 
 duplex!(UnixStream);
