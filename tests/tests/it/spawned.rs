@@ -227,7 +227,6 @@ fn path() -> PathBuf {
 }
 
 #[test]
-#[cfg_attr(miri, ignore)]
 fn every_operation_can_be_awaited_in_a_spawned_task() {
     in_a_worker(2, async {
         for (names, task) in all() {

@@ -5,6 +5,7 @@
 //! | [`TcpListener`], [`TcpStream`] | TCP |
 //! | [`UdpSocket`] | datagrams |
 //! | [`UnixListener`], [`UnixStream`] | connections within the machine (Unix) |
+//! | [`Direction`] | for system calls of one's own |
 //! | [`lookup`], [`ToSocketAddrs`] | names and addresses |
 //!
 //! Streams implement `AsyncRead` and `AsyncWrite` of [`futures_io`], whose conveniences are in
@@ -59,6 +60,7 @@ mod udp;
 #[cfg(unix)]
 mod unix;
 
+pub use crate::io::readiness::Direction;
 pub use addr::{ToSocketAddrs, lookup};
 pub use incoming::Incoming;
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};

@@ -162,6 +162,16 @@ queue!(TcpListener, mio::TcpListener);
 /// The traits are implemented for `&TcpStream` too. They keep *one* reader and *one* writer waiting: whoever polls last is
 /// the one that is woken. Methods that take `&self` and are `async` may be awaited by any number of tasks.
 ///
+/// A read that leaves room in its buffer has found out that there is nothing left. One that fills the buffer has not, so that
+/// the next one asks the system before it waits: for a message that has just the buffer's size that is a second system call,
+/// and a buffer of one byte more saves it.
+///
+/// If the connection breaks, by a reset for example, the system tells the first call only; the stream remembers it, and reading
+/// returns the error instead of an end from then on.
+///
+/// Urgent data is not supported. A read stops before an urgent byte, which it does not return; what follows the byte is
+/// not read until more arrives, or the peer closes. The option `SO_OOBINLINE` makes it a byte like any other.
+///
 /// # Cancel safety
 /// Reading is cancel-safe: what was not returned was not taken from the stream. So is writing a part
 /// (`AsyncWriteExt::write`): nothing was written unless it says so. `write_all`, `read_exact` and the like are not:
@@ -196,6 +206,13 @@ impl TcpStream {
     ///
     /// There is no limit of ours to how long an attempt may take, and the system's is minutes: use
     /// [`wait_for`](crate::wait_for()).
+    ///
+    /// A peer that answers and resets the connection at once has been connected to: what it sent can be read, and reading
+    /// returns the reset then.
+    ///
+    /// A client that tries a port of its own machine again and again while nothing listens there may meet itself: the system
+    /// chooses the client's port, sooner or later that one, and TCP connects a socket that connects to its own address.
+    /// Such a stream has its own address as its peer's.
     ///
     /// # Errors
     /// Those of [`lookup`](super::lookup), else the last attempt's, such as
@@ -294,7 +311,7 @@ impl TcpStream {
 
     /// Waits until there is something to read, the end of the stream or an error included.
     ///
-    /// It may be wrong: what seemed ready can be gone, or taken by others. [`try_read`](TcpStream::try_read) says so.
+    /// It may be wrong: what seemed ready can be gone, or taken by others. [`try_read`](TcpStream::try_read) says so. A system call of one's own does so only inside [`try_io`](TcpStream::try_io).
     ///
     /// # Errors
     /// If the stream's runtime has ended.
@@ -490,3 +507,4 @@ impl fmt::Debug for TcpStream {
 duplex!(TcpStream);
 convert_std!(TcpStream, std::net::TcpStream, mio::TcpStream);
 descriptors!(TcpStream);
+own_calls!(TcpStream);

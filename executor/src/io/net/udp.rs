@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use mio::net as mio;
 
 use super::addr::{ToSocketAddrs, first, lookup};
-use super::platform::{convert_std, descriptors};
+use super::platform::{convert_std, descriptors, own_calls};
 use crate::io::registration::{Direction, Registration};
 
 /// A socket for datagrams.
@@ -149,7 +149,8 @@ impl UdpSocket {
         self.io.io_named("UdpSocket::peek", Direction::Read, |socket| socket.peek(buf)).await
     }
 
-    /// Waits until there is something to receive, an error included. It may be wrong; the attempt that follows says so.
+    /// Waits until there is something to receive, an error included. It may be wrong; the attempt that follows says so. A
+    /// system call of one's own says so only inside [`try_io`](UdpSocket::try_io).
     ///
     /// # Errors
     /// If the socket's runtime has ended.
@@ -279,3 +280,4 @@ impl fmt::Debug for UdpSocket {
 
 convert_std!(UdpSocket, std::net::UdpSocket, mio::UdpSocket);
 descriptors!(UdpSocket);
+own_calls!(UdpSocket);

@@ -26,8 +26,8 @@ use crate::io::registration::{Direction, Registration};
 
 /// A socket that accepts connections at a path. Unix only.
 ///
-/// Any number of tasks may accept from one listener at a time. The path stays when the listener is dropped, and nobody can
-/// bind to it until somebody removes it.
+/// Any number of tasks may accept from one listener at a time. The path stays when the listener is dropped, and cannot be
+/// bound to again until the file is removed.
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};
@@ -143,6 +143,10 @@ queue!(UnixListener, mio::UnixListener);
 ///
 /// It reads, writes, closes and splits as a [`TcpStream`](super::TcpStream) does, and is cancel-safe in the same places.
 ///
+/// Descriptors that the peer passes over the stream are not received. A read stops behind a message that carries some, and
+/// drops them; what follows is not read until more arrives, or the peer closes. To take them, call `recvmsg` inside
+/// [`try_io`](UnixStream::try_io).
+///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};
 /// use heirloom::net::UnixStream;
@@ -167,7 +171,7 @@ impl UnixStream {
     /// Connects to a path, or on Linux and Android to an abstract name, as [`UnixListener::bind`] takes it.
     ///
     /// # Errors
-    /// Those of the system: [`NotFound`](io::ErrorKind::NotFound), [`ConnectionRefused`](io::ErrorKind::ConnectionRefused)
+    /// Those of [`UnixListener::bind`] about the path, and of the system: [`NotFound`](io::ErrorKind::NotFound), [`ConnectionRefused`](io::ErrorKind::ConnectionRefused)
     /// if nobody listens there any more, and [`WouldBlock`](io::ErrorKind::WouldBlock) if the listener's queue is full:
     /// Linux does not tell when that changes, so there is nothing to wait for but time.
     ///
@@ -219,7 +223,8 @@ impl UnixStream {
     }
 
     /// Waits until there is something to read; may be wrong, as
-    /// [`TcpStream::readable`](super::TcpStream::readable).
+    /// [`TcpStream::readable`](super::TcpStream::readable). System calls of one's own belong in
+    /// [`try_io`](UnixStream::try_io).
     ///
     /// # Errors
     /// If the stream's runtime has ended.
@@ -313,3 +318,4 @@ fn address(path: &Path) -> io::Result<SocketAddr> {
 duplex!(UnixStream);
 convert_std!(UnixStream, std::os::unix::net::UnixStream, mio::UnixStream);
 descriptors!(UnixStream);
+own_calls!(UnixStream);
