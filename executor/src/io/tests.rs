@@ -287,8 +287,8 @@ fn thousands_of_sources() {
     runtime.block_on(task).unwrap();
 }
 
-/// How many system calls a message costs. A read that leaves room need not ask whether there is more; one that fills its buffer
-/// must, for no event tells of what was there before.
+/// How many system calls a message costs. A read that leaves room need not ask whether there is
+/// more; one that fills its buffer must, for no event tells of what was there before.
 #[test]
 fn a_read_that_leaves_room_costs_one_call() {
     runtime(1).block_on(async {

@@ -20,8 +20,8 @@ use heirloom::{
 };
 use heirloom_tests::{MARK, in_a_worker, runtime};
 
-/// `[NAME, ...] => BODY;` spawns a task that runs the body, which awaits what has these names in `heirloom`.
-/// `[NAME, ...] not REASON;` names what no task can await.
+/// `[NAME, ...] => BODY;` spawns a task that runs the body, which awaits what has these names in
+/// `heirloom`. `[NAME, ...] not REASON;` names what no task can await.
 macro_rules! spawned {
     ($([$($name:path),+ $(,)?] $is:tt $body:expr;)+) => {
         fn all() -> Vec<(&'static str, JoinHandle<()>)> {

@@ -68,7 +68,8 @@ pub async fn lookup<A: ToSocketAddrs>(host: A) -> io::Result<vec::IntoIter<Socke
 
 /// Tries `attempt` with each address until one succeeds. The error is the last one's.
 ///
-/// `attempt` is no async closure: the compiler does not see that the future of one that borrows is `Send`.
+/// `attempt` is no async closure: the compiler does not see that the future of one that borrows is
+/// `Send`.
 pub(super) async fn first<T, F>(
     addr: impl ToSocketAddrs,
     mut attempt: impl FnMut(SocketAddr) -> F,

@@ -110,7 +110,8 @@ macro_rules! writes {
     };
 }
 
-/// What a type with a field `io`, the registration of a stream of mio's, and a field `failure` does as a stream.
+/// What a type with a field `io`, the registration of a stream of mio's, and a field `failure` does
+/// as a stream.
 macro_rules! duplex {
     ($type:ident) => {
         impl crate::io::net::duplex::Duplex for $type {

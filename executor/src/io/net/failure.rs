@@ -1,8 +1,9 @@
-//! What has cut a connection off, for whoever has not been told.
+//! What has cut a connection off, for the calls that were not told.
 //!
-//! The system tells of a reset once. The first call takes the error with it, and from then on reading finds an end like any
-//! other. With a task for each direction that would let a message that was cut off pass for a whole one. So a stream
-//! remembers what one call was told, and an end that comes afterwards is that error again.
+//! The system tells of a reset once. The first call takes the error with it, and from then on
+//! reading finds an end like any other. With a task for each direction that would let a message
+//! that was cut off pass for a whole one. So a stream remembers what one call was told, and an end
+//! that comes afterwards is that error again.
 //!
 //! ```text
 //!   a writer                          a reader
@@ -12,8 +13,9 @@
 //!   W3  note it, unlock
 //! ```
 //!
-//! If R1 finds an end because W2 has taken the error, then W1 was before R1. So R2 waits for W3, and sees the note. `io::models`
-//! tries it. Of two readers, one may still see an end while the other is about to note the error.
+//! If R1 finds an end because W2 has taken the error, then W1 was before R1. So R2 waits for W3,
+//! and sees the note. `io::models` tries it. Of two readers, one may still see an end while the
+//! other is about to note the error.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -74,7 +76,8 @@ impl Failure {
     }
 }
 
-/// The number of an error after which nothing more can come. A broken pipe is none: the peer had ended its direction before.
+/// The number of an error after which nothing more can come. A broken pipe is none: the peer had
+/// ended its direction before.
 fn cuts_off(error: &io::Error) -> Option<i32> {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, TimedOut};
     let cuts_off = matches!(error.kind(), ConnectionReset | ConnectionAborted | TimedOut);

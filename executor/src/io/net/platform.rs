@@ -37,8 +37,9 @@ macro_rules! convert_std {
 /// The socket's descriptor, for options that have no method here.
 macro_rules! descriptors {
     ($type:ident) => {
-        /// For options that have no method here. A call that reads or writes, accepts or sends belongs in `try_io`,
-        /// where the type has it: else the socket does not learn that it is not ready any more.
+        /// For options that have no method here. A call that reads or writes, accepts or sends
+        /// belongs in `try_io`, where the type has it: else the socket does not learn that it is
+        /// not ready any more.
         #[cfg(unix)]
         impl std::os::fd::AsFd for $type {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
@@ -71,13 +72,14 @@ macro_rules! own_calls {
             /// Makes a system call of one's own, if `direction` is not known to block.
             ///
             /// `operation` is one attempt on this socket that does not wait. It returns
-            /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) if the system does, and only then: the socket counts as not ready
-            /// from then on, until the next event, so that [`readable`](Self::readable) or [`writable`](Self::writable)
-            /// waits. An operation that was [`Interrupted`](std::io::ErrorKind::Interrupted) is tried again.
+            /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) if the system does, and only then:
+            /// the socket counts as not ready from then on, until the next event, so that
+            /// [`readable`](Self::readable) or [`writable`](Self::writable) waits. An operation
+            /// that was [`Interrupted`](std::io::ErrorKind::Interrupted) is tried again.
             ///
             /// # Errors
-            /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) if the direction is known to block; `operation` is not called
-            /// then. Else what `operation` returns.
+            /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) if the direction is known to block;
+            /// `operation` is not called then. Else what `operation` returns.
             ///
             /// ```
             /// # #[cfg(unix)]
@@ -134,14 +136,16 @@ macro_rules! queue {
             /// How many connections may be in the queue, where the system keeps them until they are
             /// [accepted](Self::accept). Unix only.
             ///
-            /// A listener that was bound here has the longest queue that the system allows; one that was converted from the
-            /// standard library keeps the length that it was given there. A number above the system's maximum counts as
-            /// the maximum: `net.core.somaxconn` on Linux, 4,096 unless it was changed, `kern.ipc.somaxconn` or the like
-            /// elsewhere. Systems take the number as a hint; Linux lets one connection more in.
+            /// A listener that was bound here has the longest queue that the system allows; one
+            /// that was converted from the standard library keeps the length that it was given
+            /// there. A number above the system's maximum counts as the maximum:
+            /// `net.core.somaxconn` on Linux, 4,096 unless it was changed, `kern.ipc.somaxconn` or
+            /// the like elsewhere. Systems take the number as a hint; Linux lets one connection
+            /// more in.
             ///
-            /// What happens to a connection that finds the queue full is the system's business: Linux lets TCP clients try
-            /// again and again, for minutes, until it gives them up, and tells Unix clients
-            /// [`WouldBlock`](std::io::ErrorKind::WouldBlock).
+            /// What happens to a connection that finds the queue full is the system's business:
+            /// Linux lets TCP clients try again and again, for minutes, until it gives them up, and
+            /// tells Unix clients [`WouldBlock`](std::io::ErrorKind::WouldBlock).
             ///
             /// # Errors
             /// Those of the system.
@@ -165,7 +169,8 @@ macro_rules! queue {
     };
 }
 
-/// Listening again only changes the length of the queue. The systems cut a number that is too large down to their maximum.
+/// Listening again only changes the length of the queue. The systems cut a number that is too large
+/// down to their maximum.
 #[cfg(unix)]
 pub(super) fn set_backlog(listener: &impl std::os::fd::AsFd, backlog: u32) -> std::io::Result<()> {
     Ok(rustix::net::listen(listener, i32::try_from(backlog).unwrap_or(i32::MAX))?)

@@ -1,14 +1,16 @@
 //! Accepting while the machine is short of descriptors or memory.
 //!
-//! A connection that cannot be taken stays in the queue, and the listener stays ready: an accept loop, which logs the error and
-//! accepts again, would be told the same at once, for as long as the shortage lasts. So a listener remembers that it has
-//! just reported one, and its next attempt waits a little. What is in the queue is not lost by that: the queue is the
-//! system's, and an event that comes meanwhile stays noted in the registration. The queue has an end, though, and what
-//! finds it full is lost in the long run; so listeners are bound with the longest queue there is.
+//! A connection that cannot be taken stays in the queue, and the listener stays ready: an accept
+//! loop, which logs the error and accepts again, would be told the same at once, for as long as the
+//! shortage lasts. So a listener remembers that it has just reported one, and its next attempt
+//! waits a little. What is in the queue is not lost by that: the queue is the system's, and an
+//! event that comes meanwhile stays noted in the registration. The queue has an end, though, and
+//! what finds it full is lost in the long run; so listeners are bound with the longest queue there
+//! is.
 //!
-//! A connection that was taken, and for which there is no place among the runtime's sources of events, is kept for the next
-//! attempt; the error is handled as any other shortage. The same goes for a listener whose runtime has ended, which will
-//! never be told anything else.
+//! A connection that was taken, and for which there is no place among the runtime's sources of
+//! events, is kept for the next attempt; the error is handled as any other shortage. The same goes
+//! for a listener whose runtime has ended, which will never be told anything else.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -37,8 +39,8 @@ impl<C> Shortage<C> {
         Shortage { memory: Mutex::new(Memory { until: None, kept: Vec::new() }) }
     }
 
-    /// The next connection: one that was kept, else what `accept` returns, after `place` has found it a place. Waits before that
-    /// until the listener may be asked again.
+    /// The next connection: one that was kept, else what `accept` returns, after `place` has found
+    /// it a place. Waits before that until the listener may be asked again.
     pub(super) async fn next(
         &self,
         accept: impl Future<Output = io::Result<C>>,

@@ -50,9 +50,10 @@ pub struct TcpListener {
 impl TcpListener {
     /// Binds to the first of the addresses that will have it, and listens. Port 0 asks the system for a free one.
     ///
-    /// On Unix the address may be one that connections of a former listener still linger at (`SO_REUSEADDR`), and the queue of
-    /// connections is as long as the system allows; `set_backlog` makes it shorter. (On Windows it holds 128.) For
-    /// other options make a [`std::net::TcpListener`] and convert that.
+    /// On Unix the address may be one that connections of a former listener still linger at
+    /// (`SO_REUSEADDR`), and the queue of connections is as long as the system allows;
+    /// `set_backlog` makes it shorter. (On Windows it holds 128.) For other options make a
+    /// [`std::net::TcpListener`] and convert that.
     ///
     /// # Errors
     /// Those of [`lookup`](super::lookup), else the last attempt's.
@@ -162,15 +163,16 @@ queue!(TcpListener, mio::TcpListener);
 /// The traits are implemented for `&TcpStream` too. They keep *one* reader and *one* writer waiting: whoever polls last is
 /// the one that is woken. Methods that take `&self` and are `async` may be awaited by any number of tasks.
 ///
-/// A read that leaves room in its buffer has found out that there is nothing left. One that fills the buffer has not, so that
-/// the next one asks the system before it waits: for a message that has just the buffer's size that is a second system call,
-/// and a buffer of one byte more saves it.
+/// A read that leaves room in its buffer has found out that there is nothing left. One that fills
+/// the buffer has not, so that the next one asks the system before it waits: for a message that has
+/// just the buffer's size that is a second system call, and a buffer of one byte more saves it.
 ///
-/// If the connection breaks, by a reset for example, the system tells the first call only; the stream remembers it, and reading
-/// returns the error instead of an end from then on.
+/// If the connection breaks, by a reset for example, the system tells the first call only; the
+/// stream remembers it, and reading returns the error instead of an end from then on.
 ///
-/// Urgent data is not supported. A read stops before an urgent byte, which it does not return; what follows the byte is
-/// not read until more arrives, or the peer closes. The option `SO_OOBINLINE` makes it a byte like any other.
+/// Urgent data is not supported. A read stops before an urgent byte, which it does not return; what
+/// follows the byte is not read until more arrives, or the peer closes. The option `SO_OOBINLINE`
+/// makes it a byte like any other.
 ///
 /// # Cancel safety
 /// Reading is cancel-safe: what was not returned was not taken from the stream. So is writing a part
@@ -207,12 +209,13 @@ impl TcpStream {
     /// There is no limit of ours to how long an attempt may take, and the system's is minutes: use
     /// [`wait_for`](crate::wait_for()).
     ///
-    /// A peer that answers and resets the connection at once has been connected to: what it sent can be read, and reading
-    /// returns the reset then.
+    /// A peer that answers and resets the connection at once has been connected to: what it sent
+    /// can be read, and reading returns the reset then.
     ///
-    /// A client that tries a port of its own machine again and again while nothing listens there may meet itself: the system
-    /// chooses the client's port, sooner or later that one, and TCP connects a socket that connects to its own address.
-    /// Such a stream has its own address as its peer's.
+    /// A client that tries a port of its own machine again and again while nothing listens there
+    /// may meet itself: the system chooses the client's port, sooner or later that one, and TCP
+    /// connects a socket that connects to its own address. Such a stream has its own address as its
+    /// peer's.
     ///
     /// # Errors
     /// Those of [`lookup`](super::lookup), else the last attempt's, such as
@@ -231,7 +234,8 @@ impl TcpStream {
         let connected = |socket: &mio::TcpStream| {
             if let Some(error) = stream.failure.take_error(|| socket.take_error())? {
                 return match error.kind() {
-                    // It was connected, and the peer has reset it since. What had come before can be read.
+                    // It was connected, and the peer has reset it since. What had come before can
+                    // be read.
                     io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Ok(()),
                     _ => Err(error),
                 };
@@ -311,7 +315,9 @@ impl TcpStream {
 
     /// Waits until there is something to read, the end of the stream or an error included.
     ///
-    /// It may be wrong: what seemed ready can be gone, or taken by others. [`try_read`](TcpStream::try_read) says so. A system call of one's own does so only inside [`try_io`](TcpStream::try_io).
+    /// It may be wrong: what seemed ready can be gone, or taken by others.
+    /// [`try_read`](TcpStream::try_read) says so. A system call of one's own does so only inside
+    /// [`try_io`](TcpStream::try_io).
     ///
     /// # Errors
     /// If the stream's runtime has ended.

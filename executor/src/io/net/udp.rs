@@ -149,8 +149,9 @@ impl UdpSocket {
         self.io.io_named("UdpSocket::peek", Direction::Read, |socket| socket.peek(buf)).await
     }
 
-    /// Waits until there is something to receive, an error included. It may be wrong; the attempt that follows says so. A
-    /// system call of one's own says so only inside [`try_io`](UdpSocket::try_io).
+    /// Waits until there is something to receive, an error included. It may be wrong; the attempt
+    /// that follows says so. A system call of one's own says so only inside
+    /// [`try_io`](UdpSocket::try_io).
     ///
     /// # Errors
     /// If the socket's runtime has ended.

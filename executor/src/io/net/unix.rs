@@ -26,8 +26,8 @@ use crate::io::registration::{Direction, Registration};
 
 /// A socket that accepts connections at a path. Unix only.
 ///
-/// Any number of tasks may accept from one listener at a time. The path stays when the listener is dropped, and cannot be
-/// bound to again until the file is removed.
+/// Any number of tasks may accept from one listener at a time. The path stays when the listener is
+/// dropped, and cannot be bound to again until the file is removed.
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};
@@ -56,16 +56,16 @@ pub struct UnixListener {
 }
 
 impl UnixListener {
-    /// Binds to a path that must not exist, and listens. The queue of connections is as long as the system allows;
-    /// [`set_backlog`](UnixListener::set_backlog) makes it shorter.
+    /// Binds to a path that must not exist, and listens. The queue of connections is as long as the
+    /// system allows; [`set_backlog`](UnixListener::set_backlog) makes it shorter.
     ///
-    /// On Linux and Android a path that begins with a NUL is a name in the system's abstract namespace, which no file belongs
-    /// to, and which is free again when the listener is dropped.
+    /// On Linux and Android a path that begins with a NUL is a name in the system's abstract
+    /// namespace, which no file belongs to, and which is free again when the listener is dropped.
     ///
     /// # Errors
-    /// Those of the system, such as [`AddrInUse`](io::ErrorKind::AddrInUse) if the path exists. Of kind
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if it is too long or has a NUL in it; an abstract name is longer than
-    /// none, and does not begin with another NUL.
+    /// Those of the system, such as [`AddrInUse`](io::ErrorKind::AddrInUse) if the path exists. Of
+    /// kind [`InvalidInput`](io::ErrorKind::InvalidInput) if it is too long or has a NUL in it; an
+    /// abstract name is longer than none, and does not begin with another NUL.
     ///
     /// ```
     /// # #[cfg(target_os = "linux")]
@@ -143,9 +143,9 @@ queue!(UnixListener, mio::UnixListener);
 ///
 /// It reads, writes, closes and splits as a [`TcpStream`](super::TcpStream) does, and is cancel-safe in the same places.
 ///
-/// Descriptors that the peer passes over the stream are not received. A read stops behind a message that carries some, and
-/// drops them; what follows is not read until more arrives, or the peer closes. To take them, call `recvmsg` inside
-/// [`try_io`](UnixStream::try_io).
+/// Descriptors that the peer passes over the stream are not received. A read stops behind a message
+/// that carries some, and drops them; what follows is not read until more arrives, or the peer
+/// closes. To take them, call `recvmsg` inside [`try_io`](UnixStream::try_io).
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};
@@ -168,12 +168,15 @@ pub struct UnixStream {
 }
 
 impl UnixStream {
-    /// Connects to a path, or on Linux and Android to an abstract name, as [`UnixListener::bind`] takes it.
+    /// Connects to a path, or on Linux and Android to an abstract name, as [`UnixListener::bind`]
+    /// takes it.
     ///
     /// # Errors
-    /// Those of [`UnixListener::bind`] about the path, and of the system: [`NotFound`](io::ErrorKind::NotFound), [`ConnectionRefused`](io::ErrorKind::ConnectionRefused)
-    /// if nobody listens there any more, and [`WouldBlock`](io::ErrorKind::WouldBlock) if the listener's queue is full:
-    /// Linux does not tell when that changes, so there is nothing to wait for but time.
+    /// Those of [`UnixListener::bind`] about the path, and of the system:
+    /// [`NotFound`](io::ErrorKind::NotFound),
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) if no listener is there any more,
+    /// and [`WouldBlock`](io::ErrorKind::WouldBlock) if the listener's queue is full: Linux does
+    /// not tell when that changes, so there is nothing to wait for but time.
     ///
     /// # Cancel safety
     /// Dropping the future gives the attempt up and closes its socket.
@@ -305,7 +308,8 @@ impl fmt::Debug for UnixStream {
 fn address(path: &Path) -> io::Result<SocketAddr> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let [0, name @ ..] = path.as_os_str().as_bytes() {
-        // Mio would hand another name over: it takes a NUL in front for none, and no name at all for an unnamed address.
+        // Mio would hand another name over: it takes a NUL in front for none, and no name at all
+        // for an unnamed address.
         if let [] | [0, ..] = name {
             let text = "an abstract name must not be empty, nor begin with a second NUL";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));

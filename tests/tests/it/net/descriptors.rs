@@ -175,8 +175,9 @@ fn children_inherit_no_descriptors() {
     say_as_child();
 }
 
-/// The kind: what the system queues for a listener is lost when the queue is shorter than the rush. So nobody accepts here
-/// until every client is in the queue, and then there are fewer descriptors than clients.
+/// The kind: what the system queues for a listener is lost when the queue is shorter than the rush.
+/// So nothing is accepted here until every client is in the queue; then there are fewer descriptors
+/// than clients.
 #[test]
 #[cfg(target_os = "linux")]
 fn clients_that_come_at_once_are_all_served_by_a_process_short_of_descriptors() {
@@ -242,8 +243,8 @@ fn clients_that_come_at_once_are_all_served_by_a_process_short_of_descriptors() 
     say_as_child();
 }
 
-/// The kind: a shortage that shows after a connection was taken. Here the runtime that accepts has no poll yet, and one
-/// descriptor is left: it is the connection's.
+/// The kind: a shortage that shows after a connection was taken. Here the runtime that accepts has
+/// no poll yet, and one descriptor is left: it is the connection's.
 #[test]
 fn a_connection_that_cannot_be_watched_is_kept_until_it_can() {
     let test = "net::descriptors::a_connection_that_cannot_be_watched_is_kept_until_it_can";

@@ -322,8 +322,9 @@ fn will_reset(socket: &std::net::TcpStream) {
     rustix::net::sockopt::set_socket_linger(socket, Some(std::time::Duration::ZERO)).unwrap();
 }
 
-/// The kind: the system tells of an error once, and the call that is told is not the one that must know. Here the half that
-/// writes takes the reset, or asks for it, and the half that reads would take what it has for a whole body.
+/// The kind: the system tells of an error once, and the call that is told is not the one that must
+/// know. Here the half that writes takes the reset, or asks for it, and the half that reads would
+/// take what it has for a whole body.
 #[test]
 fn a_reset_is_never_the_end_of_a_body() {
     run(2, || async {
