@@ -84,6 +84,9 @@ impl Driver {
             (place, token(place, generation))
         };
         if let Err(error) = self.registry.register(source, token, Interest::READABLE | Interest::WRITABLE) {
+            // Mio may have noted down that the source is in this poll, and would not have it
+            // anywhere else.
+            let _ = self.registry.deregister(source);
             self.remove(place);
             return Err(error);
         }

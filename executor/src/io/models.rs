@@ -1,12 +1,14 @@
 //! Every interleaving of an operation that waits with events, and twins that must fail.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Plain, Ordering::Relaxed as Any};
 use std::task::{Poll, Wake, Waker};
 
-use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 
+use super::net::failure::Failure;
 use super::readiness::{Change, Direction, Place, Readiness};
 use crate::sync::model::{check, check_without};
 
@@ -119,6 +121,38 @@ fn wait_for_the_end() {
     let pending = socket.read(&Waker::from(Arc::clone(&count)), None).is_pending();
     end.join().unwrap();
     assert!(!pending || count.0.load(Any) == 1, "somebody waits for ever");
+}
+
+/// A writer takes the error of a socket that was reset, while a reader finds nothing left.
+fn read_beside_a_writer() {
+    const RESET: i32 = 104;
+    const BROKEN_PIPE: i32 = 32;
+    let error = |code| Err(io::Error::from_raw_os_error(code));
+    let shared = Arc::new((AtomicBool::new(true), Failure::new()));
+    let writer = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            let (pending, failure) = &*shared;
+            let send = || error(if pending.swap(false, Relaxed) { RESET } else { BROKEN_PIPE });
+            failure.write::<usize>(send).unwrap_err();
+        })
+    };
+    let (pending, failure) = &*shared;
+    let received = if pending.swap(false, Relaxed) { error(RESET) } else { Ok(0) };
+    let read = failure.read(received);
+    writer.join().unwrap();
+    assert!(read.is_err(), "what was cut off passes for a whole");
+}
+
+#[test]
+fn a_reset_that_a_writer_was_told_of_is_told_to_the_reader() {
+    check(read_beside_a_writer);
+}
+
+#[test]
+#[should_panic(expected = "passes for a whole")]
+fn twin_that_notes_the_reset_after_the_call_is_caught() {
+    check_without("lock around the call", read_beside_a_writer);
 }
 
 #[test]

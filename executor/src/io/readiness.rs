@@ -9,10 +9,12 @@ use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::sync::{Mutex, lock, weakened};
 
-/// What one can wait for.
+/// A direction of a socket, for [`TcpStream::try_io`](crate::net::TcpStream::try_io) and its like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub enum Direction {
+    /// Reading and receiving.
     Read,
+    /// Writing and sending.
     Write,
 }
 

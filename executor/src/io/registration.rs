@@ -45,21 +45,31 @@ struct Home {
 impl<S: Blocks> Registration<S> {
     /// With the runtime this thread belongs to, else with the default one. An eager call outside of any needs none, and starts none.
     pub(crate) fn new(source: S) -> io::Result<Registration<S>> {
-        let mut new =
-            Registration { source: Some(source), home: OnceLock::new(), claims: Default::default() };
+        let mut new = Registration::unplaced(source);
+        new.place()?;
+        Ok(new)
+    }
+
+    /// Without a runtime yet: [`place`](Self::place) comes before anything else.
+    pub(crate) fn unplaced(source: S) -> Registration<S> {
+        Registration { source: Some(source), home: OnceLock::new(), claims: Default::default() }
+    }
+
+    /// The second half of [`new`](Self::new), which may be tried again.
+    pub(crate) fn place(&mut self) -> io::Result<()> {
         let handle = Handle::current_or_default();
         let shared = if !handle.shared().is_threadless() {
             handle.shared()
         } else if TELLS_OF_EVERY_CHANGE {
-            return Ok(new);
+            return Ok(());
         } else {
             default_runtime().shared()
         };
         let driver = shared.driver()?;
-        let source = new.source.as_mut().expect("it was put there");
+        let source = self.source.as_mut().expect("it is there until it is dropped");
         let (place, readiness) = driver.add(source)?;
-        let _ = new.home.set(Home { place, readiness, driver, late: false });
-        Ok(new)
+        let _ = self.home.set(Home { place, readiness, driver, late: false });
+        Ok(())
     }
 
     pub(crate) fn get(&self) -> &S {

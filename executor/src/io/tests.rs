@@ -286,3 +286,34 @@ fn thousands_of_sources() {
     });
     runtime.block_on(task).unwrap();
 }
+
+/// How many system calls a message costs. A read that leaves room need not ask whether there is
+/// more; one that fills its buffer must, for no event tells of what was there before.
+#[test]
+fn a_read_that_leaves_room_costs_one_call() {
+    runtime(1).block_on(async {
+        for (room, calls_each) in [(0, 2), (1, 1)] {
+            let (a, b) = pair();
+            let mut buffer = vec![0; 1 << 12 | room];
+            let mut calls = 0;
+            let mut read = poll_fn(|cx| {
+                b.poll_transfer(cx, Direction::Read, buffer.len(), |mut stream| {
+                    calls += 1;
+                    stream.read(&mut buffer)
+                })
+            });
+            assert!(futures::poll!(&mut read).is_pending());
+            for _ in 0..100 {
+                let sent = a.io(Direction::Write, |mut stream| stream.write(&[7; 1 << 12])).await;
+                assert_eq!(sent.unwrap(), 1 << 12);
+                assert_eq!((&mut read).await.unwrap(), 1 << 12);
+                assert!(futures::poll!(&mut read).is_pending());
+            }
+            drop(read);
+            assert!(
+                calls <= calls_each * 100 + 1,
+                "{calls} calls for 100 messages with {room} bytes to spare"
+            );
+        }
+    });
+}

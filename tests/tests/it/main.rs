@@ -29,6 +29,7 @@ mod requests;
 mod service;
 mod shutdown;
 mod soak;
+mod spawned;
 mod starvation;
 mod teardown;
 mod timers;

@@ -45,9 +45,10 @@ async fn half_std() -> (TcpStream, std::net::TcpStream) {
 /// A listener whose queue is full, so that the system neither accepts nor refuses another connection; and the queue.
 #[cfg(target_os = "linux")]
 async fn full_listener() -> (std::net::TcpListener, Vec<TcpStream>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = listener().await;
+    listener.set_backlog(0).unwrap();
+    let listener = std::net::TcpListener::try_from(listener).unwrap();
     let address = listener.local_addr().unwrap();
-    rustix::net::listen(&listener, 0).unwrap();
     let mut queued = Vec::new();
     // How many fit is the system's business.
     loop {

@@ -67,10 +67,16 @@ pub async fn lookup<A: ToSocketAddrs>(host: A) -> io::Result<vec::IntoIter<Socke
 }
 
 /// Tries `attempt` with each address until one succeeds. The error is the last one's.
-pub(super) async fn first<T>(
+///
+/// `attempt` is no async closure: the compiler does not see that the future of one that borrows is
+/// `Send`.
+pub(super) async fn first<T, F>(
     addr: impl ToSocketAddrs,
-    mut attempt: impl AsyncFnMut(SocketAddr) -> io::Result<T>,
-) -> io::Result<T> {
+    mut attempt: impl FnMut(SocketAddr) -> F,
+) -> io::Result<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
     let mut failed = None;
     for address in lookup(addr).await? {
         match attempt(address).await {

@@ -110,7 +110,8 @@ macro_rules! writes {
     };
 }
 
-/// What a type with a field `io`, the registration of a stream of mio's, does as a stream.
+/// What a type with a field `io`, the registration of a stream of mio's, and a field `failure` does
+/// as a stream.
 macro_rules! duplex {
     ($type:ident) => {
         impl crate::io::net::duplex::Duplex for $type {
@@ -119,7 +120,9 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 buf: &mut [u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.io.poll_transfer(cx, Direction::Read, buf.len(), |mut source| source.read(buf))
+                let wanted = buf.len();
+                let read = |mut source: &mio::$type| self.failure.read(source.read(buf));
+                self.io.poll_transfer(cx, Direction::Read, wanted, read)
             }
 
             #[cfg(all(unix, feature = "hyper"))]
@@ -130,7 +133,7 @@ macro_rules! duplex {
             ) -> std::task::Poll<std::io::Result<usize>> {
                 self.io.poll_transfer(cx, Direction::Read, buf.len(), |source| {
                     // By mio, which may have to ask for the next event.
-                    source.try_io(|| Ok(rustix::io::read(source, &mut *buf)?.0.len()))
+                    self.failure.read(source.try_io(|| Ok(rustix::io::read(source, &mut *buf)?.0.len())))
                 })
             }
 
@@ -140,7 +143,8 @@ macro_rules! duplex {
                 bufs: &mut [std::io::IoSliceMut<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let wanted = crate::io::net::duplex::at_once(bufs);
-                self.io.poll_transfer(cx, Direction::Read, wanted, |mut source| source.read_vectored(bufs))
+                let read = |mut source: &mio::$type| self.failure.read(source.read_vectored(bufs));
+                self.io.poll_transfer(cx, Direction::Read, wanted, read)
             }
 
             fn poll_write(
@@ -148,7 +152,8 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 buf: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.io.poll_transfer(cx, Direction::Write, buf.len(), |mut source| source.write(buf))
+                let write = |mut source: &mio::$type| self.failure.write(|| source.write(buf));
+                self.io.poll_transfer(cx, Direction::Write, buf.len(), write)
             }
 
             fn poll_write_vectored(
@@ -157,7 +162,8 @@ macro_rules! duplex {
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let wanted = crate::io::net::duplex::at_once(bufs);
-                self.io.poll_transfer(cx, Direction::Write, wanted, |mut source| source.write_vectored(bufs))
+                let write = |mut source: &mio::$type| self.failure.write(|| source.write_vectored(bufs));
+                self.io.poll_transfer(cx, Direction::Write, wanted, write)
             }
 
             fn close_write(&self) -> std::io::Result<()> {

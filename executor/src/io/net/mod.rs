@@ -5,6 +5,7 @@
 //! | [`TcpListener`], [`TcpStream`] | TCP |
 //! | [`UdpSocket`] | datagrams |
 //! | [`UnixListener`], [`UnixStream`] | connections within the machine (Unix) |
+//! | [`Direction`] | for system calls of one's own |
 //! | [`lookup`], [`ToSocketAddrs`] | names and addresses |
 //!
 //! Streams implement `AsyncRead` and `AsyncWrite` of [`futures_io`], whose conveniences are in
@@ -49,6 +50,7 @@
 
 mod addr;
 pub(crate) mod duplex;
+pub(crate) mod failure;
 mod incoming;
 mod platform;
 mod shortage;
@@ -58,6 +60,7 @@ mod udp;
 #[cfg(unix)]
 mod unix;
 
+pub use crate::io::readiness::Direction;
 pub use addr::{ToSocketAddrs, lookup};
 pub use incoming::Incoming;
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};

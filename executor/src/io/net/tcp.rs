@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::future::ready;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
@@ -10,8 +11,9 @@ use mio::net as mio;
 
 use super::addr::{ToSocketAddrs, first};
 use super::duplex::duplex;
+use super::failure::Failure;
 use super::incoming::{Accept, Incoming};
-use super::platform::{convert_std, descriptors};
+use super::platform::{convert_std, descriptors, own_calls, queue};
 use super::shortage::Shortage;
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use crate::io::registration::{Direction, Registration};
@@ -42,14 +44,16 @@ use crate::io::registration::{Direction, Registration};
 /// ```
 pub struct TcpListener {
     io: Registration<mio::TcpListener>,
-    shortage: Shortage,
+    shortage: Shortage<(TcpStream, SocketAddr)>,
 }
 
 impl TcpListener {
     /// Binds to the first of the addresses that will have it, and listens. Port 0 asks the system for a free one.
     ///
-    /// On Unix the address may be one that connections of a former listener still linger at (`SO_REUSEADDR`). For other
-    /// options make a [`std::net::TcpListener`] and convert that.
+    /// On Unix the address may be one that connections of a former listener still linger at
+    /// (`SO_REUSEADDR`), and the queue of connections is as long as the system allows;
+    /// `set_backlog` makes it shorter. (On Windows it holds 128.) For other options make a
+    /// [`std::net::TcpListener`] and convert that.
     ///
     /// # Errors
     /// Those of [`lookup`](super::lookup), else the last attempt's.
@@ -57,11 +61,11 @@ impl TcpListener {
     /// # Cancel safety
     /// Nothing is left of it when it is dropped.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        first(addr, async |address| TcpListener::new(mio::TcpListener::bind(address)?)).await
+        first(addr, |address| ready(mio::TcpListener::bind(address).and_then(Self::with_longest_queue))).await
     }
 
     fn new(listener: mio::TcpListener) -> io::Result<TcpListener> {
-        Ok(TcpListener { io: Registration::new(listener)?, shortage: Shortage::default() })
+        Ok(TcpListener { io: Registration::new(listener)?, shortage: Shortage::new() })
     }
 
     /// Waits for a connection, and returns it and the peer's address.
@@ -75,10 +79,11 @@ impl TcpListener {
     /// # Cancel safety
     /// A connection that is not returned is not lost: the next call returns it.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.shortage.over().await;
-        let accepted = self.io.io(Direction::Read, |listener| listener.accept()).await;
-        let (stream, peer) = self.shortage.noted(accepted)?;
-        Ok((TcpStream::new(stream)?, peer))
+        let accept = async {
+            let (stream, peer) = self.io.io(Direction::Read, |listener| listener.accept()).await?;
+            Ok((TcpStream::unplaced(stream), peer))
+        };
+        self.shortage.next(accept, |(stream, _)| stream.io.place()).await
     }
 
     /// The connections, as a stream: [`accept`](TcpListener::accept) again and again, without the addresses.
@@ -147,6 +152,7 @@ impl fmt::Debug for TcpListener {
 
 convert_std!(TcpListener, std::net::TcpListener, mio::TcpListener);
 descriptors!(TcpListener);
+queue!(TcpListener, mio::TcpListener);
 
 /// A TCP connection.
 ///
@@ -156,6 +162,17 @@ descriptors!(TcpListener);
 ///
 /// The traits are implemented for `&TcpStream` too. They keep *one* reader and *one* writer waiting: whoever polls last is
 /// the one that is woken. Methods that take `&self` and are `async` may be awaited by any number of tasks.
+///
+/// A read that leaves room in its buffer has found out that there is nothing left. One that fills
+/// the buffer has not, so that the next one asks the system before it waits: for a message that has
+/// just the buffer's size that is a second system call, and a buffer of one byte more saves it.
+///
+/// If the connection breaks, by a reset for example, the system tells the first call only; the
+/// stream remembers it, and reading returns the error instead of an end from then on.
+///
+/// Urgent data is not supported. A read stops before an urgent byte, which it does not return; what
+/// follows the byte is not read until more arrives, or the peer closes. The option `SO_OOBINLINE`
+/// makes it a byte like any other.
 ///
 /// # Cancel safety
 /// Reading is cancel-safe: what was not returned was not taken from the stream. So is writing a part
@@ -183,6 +200,7 @@ descriptors!(TcpListener);
 /// ```
 pub struct TcpStream {
     io: Registration<mio::TcpStream>,
+    failure: Failure,
 }
 
 impl TcpStream {
@@ -190,6 +208,14 @@ impl TcpStream {
     ///
     /// There is no limit of ours to how long an attempt may take, and the system's is minutes: use
     /// [`wait_for`](crate::wait_for()).
+    ///
+    /// A peer that answers and resets the connection at once has been connected to: what it sent
+    /// can be read, and reading returns the reset then.
+    ///
+    /// A client that tries a port of its own machine again and again while nothing listens there
+    /// may meet itself: the system chooses the client's port, sooner or later that one, and TCP
+    /// connects a socket that connects to its own address. Such a stream has its own address as its
+    /// peer's.
     ///
     /// # Errors
     /// Those of [`lookup`](super::lookup), else the last attempt's, such as
@@ -205,11 +231,16 @@ impl TcpStream {
         let stream = TcpStream::new(mio::TcpStream::connect(address)?)?;
         // The attempt is over when the socket is writable; then it has an error or a peer. Events that come earlier
         // mean nothing.
-        let connected = |stream: &mio::TcpStream| {
-            if let Some(error) = stream.take_error()? {
-                return Err(error);
+        let connected = |socket: &mio::TcpStream| {
+            if let Some(error) = stream.failure.take_error(|| socket.take_error())? {
+                return match error.kind() {
+                    // It was connected, and the peer has reset it since. What had come before can
+                    // be read.
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Ok(()),
+                    _ => Err(error),
+                };
             }
-            match stream.peer_addr() {
+            match socket.peer_addr() {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                     Err(io::ErrorKind::WouldBlock.into())
                 }
@@ -221,7 +252,13 @@ impl TcpStream {
     }
 
     fn new(stream: mio::TcpStream) -> io::Result<TcpStream> {
-        Ok(TcpStream { io: Registration::new(stream)? })
+        let mut new = TcpStream::unplaced(stream);
+        new.io.place()?;
+        Ok(new)
+    }
+
+    fn unplaced(stream: mio::TcpStream) -> TcpStream {
+        TcpStream { io: Registration::unplaced(stream), failure: Failure::new() }
     }
 
     /// The peer's address.
@@ -272,12 +309,15 @@ impl TcpStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.io.io_named("TcpStream::peek", Direction::Read, |stream| stream.peek(buf)).await
+        let peek = |stream: &mio::TcpStream| self.failure.read(stream.peek(buf));
+        self.io.io_named("TcpStream::peek", Direction::Read, peek).await
     }
 
     /// Waits until there is something to read, the end of the stream or an error included.
     ///
-    /// It may be wrong: what seemed ready can be gone, or taken by others. [`try_read`](TcpStream::try_read) says so.
+    /// It may be wrong: what seemed ready can be gone, or taken by others.
+    /// [`try_read`](TcpStream::try_read) says so. A system call of one's own does so only inside
+    /// [`try_io`](TcpStream::try_io).
     ///
     /// # Errors
     /// If the stream's runtime has ended.
@@ -334,7 +374,10 @@ impl TcpStream {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing, as far as is known: something that has just
     /// arrived may not be known yet, so wait by [`readable`](TcpStream::readable) first. Else those of the system.
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.io.try_io(Direction::Read, |mut stream| stream.read(buf))
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.io.try_io(Direction::Read, |mut stream| self.failure.read(stream.read(buf)))
     }
 
     /// Writes as much as there is room for now. Returns how much that was.
@@ -343,7 +386,7 @@ impl TcpStream {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room, as far as is known: wait by
     /// [`writable`](TcpStream::writable) first. Else those of the system.
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-        self.io.try_io(Direction::Write, |mut stream| stream.write(buf))
+        self.io.try_io(Direction::Write, |mut stream| self.failure.write(|| stream.write(buf)))
     }
 
     /// Ends one direction or both, for every handle of the connection. After `Write` the peer reads to an end; after
@@ -393,7 +436,7 @@ impl TcpStream {
     /// # Errors
     /// Those of asking.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.io.get().take_error()
+        self.failure.take_error(|| self.io.get().take_error())
     }
 
     /// Both directions, to be used in one task at the same time. Costs nothing.
@@ -470,3 +513,4 @@ impl fmt::Debug for TcpStream {
 duplex!(TcpStream);
 convert_std!(TcpStream, std::net::TcpStream, mio::TcpStream);
 descriptors!(TcpStream);
+own_calls!(TcpStream);

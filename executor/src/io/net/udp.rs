@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::future::ready;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::net as mio;
 
 use super::addr::{ToSocketAddrs, first, lookup};
-use super::platform::{convert_std, descriptors};
+use super::platform::{convert_std, descriptors, own_calls};
 use crate::io::registration::{Direction, Registration};
 
 /// A socket for datagrams.
@@ -47,7 +48,7 @@ impl UdpSocket {
     /// # Errors
     /// Those of [`lookup`], else the last attempt's.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        first(addr, async |address| UdpSocket::new(mio::UdpSocket::bind(address)?)).await
+        first(addr, |address| ready(mio::UdpSocket::bind(address).and_then(UdpSocket::new))).await
     }
 
     fn new(socket: mio::UdpSocket) -> io::Result<UdpSocket> {
@@ -77,7 +78,7 @@ impl UdpSocket {
     /// # }
     /// ```
     pub async fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
-        first(addr, async |address| self.io.get().connect(address)).await
+        first(addr, |address| ready(self.io.get().connect(address))).await
     }
 
     /// The address the socket is bound to.
@@ -148,7 +149,9 @@ impl UdpSocket {
         self.io.io_named("UdpSocket::peek", Direction::Read, |socket| socket.peek(buf)).await
     }
 
-    /// Waits until there is something to receive, an error included. It may be wrong; the attempt that follows says so.
+    /// Waits until there is something to receive, an error included. It may be wrong; the attempt
+    /// that follows says so. A system call of one's own says so only inside
+    /// [`try_io`](UdpSocket::try_io).
     ///
     /// # Errors
     /// If the socket's runtime has ended.
@@ -278,3 +281,4 @@ impl fmt::Debug for UdpSocket {
 
 convert_std!(UdpSocket, std::net::UdpSocket, mio::UdpSocket);
 descriptors!(UdpSocket);
+own_calls!(UdpSocket);

@@ -174,3 +174,150 @@ fn children_inherit_no_descriptors() {
     }
     say_as_child();
 }
+
+/// The kind: what the system queues for a listener is lost when the queue is shorter than the rush.
+/// So nothing is accepted here until every client is in the queue; then there are fewer descriptors
+/// than clients.
+#[test]
+#[cfg(target_os = "linux")]
+fn clients_that_come_at_once_are_all_served_by_a_process_short_of_descriptors() {
+    use futures::future::join_all;
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let test = "net::descriptors::clients_that_come_at_once_are_all_served_by_a_process_short_of_descriptors";
+    if !in_child(test, false).is_here() {
+        return;
+    }
+    run(2, || async {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let limit =
+            |current| setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum }).unwrap();
+        let most = maximum.unwrap_or(u64::MAX).min(1_000);
+        limit(most);
+        let longest = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let count = (most as usize - 100).min(longest.trim().parse().unwrap());
+
+        let listener = listener().await;
+        let address = listener.local_addr().unwrap();
+        let connecting = join_all((0..count).map(|_| TcpStream::connect(address)));
+        let clients = heirloom::wait_for(connecting, std::time::Duration::from_secs(20)).await;
+        let clients = clients.unwrap_or_else(|_| panic!("not all of {count} clients fit into the queue"));
+
+        limit(heirloom_tests::open_descriptors().unwrap() as u64 + 10);
+        let shortages = Arc::new(AtomicUsize::new(0));
+        let server = spawn({
+            let shortages = shortages.clone();
+            async move {
+                let mut incoming = listener.incoming();
+                let mut serving = Vec::new();
+                while serving.len() < count {
+                    match incoming.next().await.unwrap() {
+                        Ok(stream) => serving.push(spawn(super::echo(stream))),
+                        Err(error) => {
+                            assert_eq!(error.raw_os_error(), Some(EMFILE));
+                            shortages.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                }
+                for served in serving {
+                    assert_eq!(served.await.unwrap().unwrap(), 4);
+                }
+            }
+        });
+        let clients = clients.into_iter().map(|client| {
+            spawn(async move {
+                let mut client = client.unwrap();
+                client.write_all(b"ping").await.unwrap();
+                let mut text = [0; 4];
+                client.read_exact(&mut text).await.unwrap();
+                assert_eq!(&text, b"ping");
+                client.close().await.unwrap();
+            })
+        });
+        for client in clients.collect::<Vec<_>>() {
+            client.await.unwrap();
+        }
+        server.await.unwrap();
+        assert!(shortages.load(Ordering::SeqCst) > 0, "there was no shortage");
+    });
+    say_as_child();
+}
+
+/// The kind: a shortage that shows after a connection was taken. Here the runtime that accepts has
+/// no poll yet, and one descriptor is left: it is the connection's.
+#[test]
+fn a_connection_that_cannot_be_watched_is_kept_until_it_can() {
+    let test = "net::descriptors::a_connection_that_cannot_be_watched_is_kept_until_it_can";
+    if !in_child_with_limit(test, "-n 64", 2).is_here() {
+        return;
+    }
+    const CLIENTS: usize = 8;
+    run(1, || async {
+        let place = std::env::temp_dir().join(format!("heirloom-watched-{}", std::process::id()));
+        let (listener, unix) = (listener().await, UnixListener::bind(&place).unwrap());
+        let address = listener.local_addr().unwrap();
+        let (mut clients, mut unix_clients) = (Vec::new(), Vec::new());
+        for _ in 0..CLIENTS {
+            clients.push(TcpStream::connect(address).await.unwrap());
+            unix_clients.push(UnixStream::connect(&place).await.unwrap());
+        }
+        std::fs::remove_file(&place).unwrap();
+
+        let other = heirloom_tests::runtime(1);
+        other.wait_until_idle();
+        let mut files = use_up();
+        files.pop();
+        let begin = Instant::now();
+        let failures = Arc::new(AtomicUsize::new(0));
+        let (noted, noted_too) = (failures.clone(), failures.clone());
+        let note = |noted: &AtomicUsize, error: io::Error| {
+            assert_eq!(error.raw_os_error(), Some(EMFILE));
+            noted.fetch_add(1, Ordering::SeqCst);
+        };
+        let server = other.spawn(async move {
+            let mut served = Vec::new();
+            while served.len() < CLIENTS {
+                match listener.accept().await {
+                    Ok((stream, _)) => served.push(stream),
+                    Err(error) => note(&noted, error),
+                }
+            }
+            for stream in &mut served {
+                stream.write_all(b"served").await.unwrap();
+            }
+            served
+        });
+        assert!(wait_until(|| failures.load(Ordering::SeqCst) >= 4));
+        let (most, failed) = (begin.elapsed().as_millis() / 100 + 2, failures.load(Ordering::SeqCst));
+        assert!(failed as u128 <= most, "{failed} errors, at most {most} expected");
+        drop(files);
+        for client in &mut clients {
+            let mut text = [0; 6];
+            client.read_exact(&mut text).await.unwrap();
+            assert_eq!(&text, b"served");
+        }
+        drop((server.await.unwrap(), clients));
+        drop(other);
+
+        let other = heirloom_tests::runtime(1);
+        other.wait_until_idle();
+        let mut files = use_up();
+        files.pop();
+        failures.store(0, Ordering::SeqCst);
+        let server = other.spawn(async move {
+            let mut served = Vec::new();
+            while served.len() < CLIENTS {
+                match unix.accept().await {
+                    Ok((stream, _)) => served.push(stream),
+                    Err(error) => note(&noted_too, error),
+                }
+            }
+            served
+        });
+        assert!(wait_until(|| failures.load(Ordering::SeqCst) >= 2));
+        drop(files);
+        assert_eq!(server.await.unwrap().len(), CLIENTS);
+        drop(unix_clients);
+    });
+    say_as_child();
+}

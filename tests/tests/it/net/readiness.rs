@@ -427,3 +427,57 @@ fn a_waker_that_panics_harms_no_other_socket() {
         assert_eq!(next.peek(&mut [0; 4]).await.unwrap(), 1);
     });
 }
+
+/// The kind: a call of one's own, of which the socket does not learn that it would block.
+#[test]
+fn a_system_call_of_ones_own_takes_readiness_back() {
+    use heirloom::net::Direction;
+    use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+    run(1, || async {
+        macro_rules! check {
+            ($here:ident, $there:ident) => {
+                send(&$there, b"ping", SendFlags::empty()).unwrap();
+                $here.readable().await.unwrap();
+                let mut buffer = [0; 8];
+                let mut calls = 0;
+                let mut attempt = || {
+                    calls += 1;
+                    match calls {
+                        1 => Err(ErrorKind::Interrupted.into()),
+                        _ => Ok(recv(&$here, &mut buffer, RecvFlags::empty())?.1),
+                    }
+                };
+                assert_eq!($here.try_io(Direction::Read, &mut attempt).unwrap(), 4);
+                let error = $here.try_io(Direction::Read, &mut attempt).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                // That is known now.
+                let error = $here.try_io(Direction::Read, &mut attempt).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                assert_eq!(calls, 3);
+                let (waker, counts) = CountingWaker::create(Fault::None);
+                let mut readable = Box::pin($here.readable());
+                assert!(poll_with(&mut readable, &waker).is_pending());
+                // The other direction is another matter, and so is another error.
+                let error =
+                    $here.try_io::<()>(Direction::Write, || Err(ErrorKind::NotFound.into())).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::NotFound);
+                $here.writable().await.unwrap();
+                send(&$there, b"pong", SendFlags::empty()).unwrap();
+                assert!(wait_until(|| counts.wakes() > 0));
+                ready(poll_with(&mut readable, &waker)).unwrap();
+            };
+        }
+        let (here, there) = half_std().await;
+        here.writable().await.unwrap();
+        check!(here, there);
+        let (here, there) = UnixStream::pair().unwrap();
+        here.writable().await.unwrap();
+        check!(here, there);
+        let here = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let there = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        there.connect(here.local_addr().unwrap()).await.unwrap();
+        here.writable().await.unwrap();
+        check!(here, there);
+    });
+}

@@ -300,3 +300,135 @@ fn sockets_come_from_the_standard_library_and_go_back() {
         client.join().unwrap().unwrap();
     });
 }
+
+/// The queue holds what it is told to, at bind as much as the system allows.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_queue_of_a_listener_is_as_long_as_it_is_told_to_be() {
+    run(1, || async {
+        let (listener, queued) = full_listener().await;
+        let address = listener.local_addr().unwrap();
+        assert!(queued.len() < 8, "{} connections in a queue of none", queued.len());
+        // Linux makes it one longer.
+        let listener = TcpListener::try_from(listener).unwrap();
+        listener.set_backlog(queued.len() as u32 + 1).unwrap();
+        let more = (0..2).map(|_| TcpStream::connect(address));
+        assert_eq!(future::try_join_all(more).await.unwrap().len(), 2);
+    });
+}
+
+/// Resets when it is closed, whatever is unread or unsent.
+fn will_reset(socket: &std::net::TcpStream) {
+    rustix::net::sockopt::set_socket_linger(socket, Some(std::time::Duration::ZERO)).unwrap();
+}
+
+/// The kind: the system tells of an error once, and the call that is told is not the one that must
+/// know. Here the half that writes takes the reset, or asks for it, and the half that reads would
+/// take what it has for a whole body.
+#[test]
+fn a_reset_is_never_the_end_of_a_body() {
+    run(2, || async {
+        for round in 0..scaled(300) {
+            let (here, mut there) = half_std().await;
+            will_reset(&there);
+            there.write_all(b"half a bo").unwrap();
+            let (mut read, mut write) = here.into_split();
+            let reader = spawn(async move {
+                let mut body = Vec::new();
+                let result = read.read_to_end(&mut body).await;
+                // It stays so.
+                (result, read.read(&mut [0; 8]).await, read.as_ref().peek(&mut [0; 8]).await)
+            });
+            let writer = spawn(async move {
+                let block = [0; 1 << 14];
+                loop {
+                    if let Err(error) = write.write_all(&block).await {
+                        return error.kind();
+                    }
+                }
+            });
+            there.read_exact(&mut vec![0; 1 + round * 100]).unwrap();
+            drop(there);
+            let (result, again, peeked) = reader.await.unwrap();
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionReset, "round {round}");
+            assert_eq!(again.unwrap_err().kind(), ErrorKind::ConnectionReset);
+            assert_eq!(peeked.unwrap_err().kind(), ErrorKind::ConnectionReset);
+            let kind = writer.await.unwrap();
+            assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind:?}");
+        }
+    });
+}
+
+#[test]
+fn a_reset_that_was_asked_for_is_remembered() {
+    run(1, || async {
+        let (mut here, there) = half_std().await;
+        will_reset(&there);
+        drop(there);
+        here.readable().await.unwrap();
+        let asked = here.take_error().unwrap();
+        assert!(asked.is_none_or(|error| error.kind() == ErrorKind::ConnectionReset));
+        assert_eq!(here.read(&mut [0; 8]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(here.try_read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(here.try_read(&mut []).unwrap(), 0);
+        let (mut one, mut other) = ([0; 4], [0; 4]);
+        let bufs = &mut [io::IoSliceMut::new(&mut one), io::IoSliceMut::new(&mut other)];
+        assert_eq!(here.read_vectored(bufs).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+/// A peer that ends its direction and resets afterwards has said all that it had to say.
+#[test]
+fn an_end_that_came_before_a_reset_is_an_end() {
+    run(2, || async {
+        for _ in 0..scaled(50) {
+            let (here, mut there) = half_std().await;
+            will_reset(&there);
+            there.write_all(b"a whole body").unwrap();
+            there.shutdown(Shutdown::Write).unwrap();
+            let (mut read, mut write) = here.into_split();
+            read.as_ref().readable().await.unwrap();
+            drop(there);
+            let error = async {
+                loop {
+                    if let Err(error) = write.write_all(&[0; 1 << 10]).await {
+                        return error.kind();
+                    }
+                }
+            };
+            assert_eq!(error.await, ErrorKind::BrokenPipe);
+            let mut body = String::new();
+            read.read_to_string(&mut body).await.unwrap();
+            assert_eq!(body, "a whole body");
+        }
+    });
+}
+
+#[test]
+fn the_answer_of_a_server_that_resets_at_once_is_not_lost() {
+    run(2, || async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let rounds = scaled(200);
+        let server = std::thread::spawn(move || {
+            for round in 0..rounds {
+                let (mut stream, _) = listener.accept().unwrap();
+                will_reset(&stream);
+                stream.write_all(b"go away").unwrap();
+                if round % 2 == 0 {
+                    stream.shutdown(Shutdown::Write).unwrap();
+                }
+            }
+        });
+        for round in 0..rounds {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let mut answer = Vec::new();
+            let result = client.read_to_end(&mut answer).await;
+            assert_eq!(answer, b"go away", "round {round}: {result:?}");
+            if round % 2 == 1 {
+                assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionReset);
+            }
+        }
+        server.join().unwrap();
+    });
+}
