@@ -1,5 +1,6 @@
 //! hyper on the executor: whose context a request, a connection and a pool see, and what they keep.
 
+mod bodies;
 mod http2;
 
 use std::convert::Infallible;
