@@ -1,20 +1,24 @@
-//! A client that drives the service and believes nothing: every answer must name the request it is for, and no other.
+//! A client that drives the service and believes nothing: every answer must name the request it is
+//! for, and no other.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use axum::http::{Request, StatusCode, header};
+use axum::http::{Request, StatusCode, Version, header};
+use heirloom::hyper::{HyperExecutor, HyperTimer};
 use heirloom::net::TcpStream;
 use heirloom::{JoinHandle, spawn, spawn_background};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::{http1, http2};
 
 use super::request::{DEADLINE_HEADER, ID_HEADER, TENANT_HEADER};
 
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 /// Every so many requests one has less time than it needs.
 const HURRY_EVERY: u64 = 50;
+/// So many clients share a connection over HTTP/2. Over HTTP/1 each has one.
+const SHARED_BY: u64 = 8;
 /// The places that an order's answer names.
 const PLACES: [&str; 5] =
     ["five-calls-deep", "task-of-a-task", "task-of-a-task", "task-of-a-task", "blocking-pool"];
@@ -61,37 +65,58 @@ impl Seen {
     }
 }
 
-/// Opens a connection that is kept alive.
-pub(crate) async fn connect(server: SocketAddr) -> std::io::Result<SendRequest<Empty<Bytes>>> {
+/// A connection that is kept alive.
+pub(crate) enum Sender {
+    Http1(http1::SendRequest<Empty<Bytes>>),
+    Http2(http2::SendRequest<Empty<Bytes>>),
+}
+
+/// Opens a connection. Over HTTP/2 it begins with the preface, in the knowledge that the server
+/// understands it.
+pub(crate) async fn connect(server: SocketAddr, version: Version) -> std::io::Result<Sender> {
     let socket = TcpStream::connect(server).await?;
     socket.set_nodelay(true)?;
-    let (sender, connection) = handshake(socket).await.map_err(std::io::Error::other)?;
+    if version == Version::HTTP_2 {
+        let mut http2 = http2::Builder::new(HyperExecutor);
+        let (sender, connection) =
+            http2.timer(HyperTimer).handshake(socket).await.map_err(std::io::Error::other)?;
+        spawn_background(connection);
+        return Ok(Sender::Http2(sender));
+    }
+    let (sender, connection) = http1::handshake(socket).await.map_err(std::io::Error::other)?;
     spawn_background(connection);
-    Ok(sender)
+    Ok(Sender::Http1(sender))
 }
 
 pub(crate) type Answer = hyper::Result<(StatusCode, String)>;
 
 /// Asks for a path and waits for the whole answer.
-pub(crate) async fn ask(
-    sender: &mut SendRequest<Empty<Bytes>>,
-    path: &str,
-    headers: &[(&str, &str)],
-) -> Answer {
-    let mut request = Request::get(path).header(header::HOST, "service");
+pub(crate) async fn ask(sender: &mut Sender, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = match sender {
+        Sender::Http1(_) => Request::get(path).header(header::HOST, "service"),
+        Sender::Http2(_) => Request::get(format!("http://service{path}")),
+    };
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    sender.ready().await?;
-    let response = sender.send_request(request.body(Empty::new()).expect("a valid request")).await?;
+    let request = request.body(Empty::new()).expect("a valid request");
+    let response = match sender {
+        Sender::Http1(sender) => {
+            sender.ready().await?;
+            sender.send_request(request).await?
+        }
+        Sender::Http2(sender) => {
+            sender.ready().await?;
+            sender.send_request(request).await?
+        }
+    };
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 /// Sends one request after the other until the server closes the connection.
-async fn drive(server: SocketAddr, client: u64) -> std::io::Result<Seen> {
-    let mut sender = connect(server).await?;
+async fn drive(mut sender: Sender, client: u64) -> Seen {
     let mut seen = Seen::default();
     for number in 0.. {
         let id = format!("c{client}-{number}");
@@ -115,10 +140,30 @@ async fn drive(server: SocketAddr, client: u64) -> std::io::Result<Seen> {
             seen.latencies.push(begun.elapsed());
         }
     }
-    Ok(seen)
+    seen
+}
+
+/// How many connections so many clients open.
+pub(crate) fn connections(clients: u64, version: Version) -> u64 {
+    if version == Version::HTTP_2 { clients.div_ceil(SHARED_BY) } else { clients }
 }
 
 /// So many clients, each in a task.
-pub(crate) fn start(server: SocketAddr, clients: u64) -> Vec<JoinHandle<std::io::Result<Seen>>> {
-    (0..clients).map(|client| spawn(drive(server, client))).collect()
+pub(crate) async fn start(
+    server: SocketAddr,
+    clients: u64,
+    version: Version,
+) -> std::io::Result<Vec<JoinHandle<Seen>>> {
+    let mut tasks = Vec::new();
+    for _ in 0..connections(clients, version) {
+        let first = tasks.len() as u64;
+        match connect(server, version).await? {
+            Sender::Http2(sender) => {
+                let sharing = first..clients.min(first + SHARED_BY);
+                tasks.extend(sharing.map(|client| spawn(drive(Sender::Http2(sender.clone()), client))));
+            }
+            sender => tasks.push(spawn(drive(sender, first))),
+        }
+    }
+    Ok(tasks)
 }

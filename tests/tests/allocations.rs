@@ -229,3 +229,52 @@ fn runtimes_give_everything_back() {
         assert!(grown < 512 << 10, "{grown} bytes after a hundred runtimes");
     });
 }
+
+/// A connection may live for years: what a stream has had must go with the stream.
+#[cfg(not(miri))]
+#[test]
+fn streams_leave_no_memory_with_their_connection() {
+    use std::convert::Infallible;
+
+    use heirloom::hyper::{HyperExecutor, HyperIo, ServerExecutor};
+    use heirloom_tests::duplex;
+    use http_body_util::{BodyExt, Empty};
+    use hyper::body::Bytes;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response, client, server};
+
+    const STREAMS: usize = 10_000;
+    let _turn = turn();
+    let grown = watchdog(PATIENCE, || {
+        let runtime = Runtime::builder().workers(1).build().unwrap();
+        let task = runtime.spawn(async {
+            let (near, far) = duplex(4_096);
+            let serving = spawn(ServerExecutor::scope(|executor| {
+                let service = service_fn(async |_| {
+                    yield_now().await;
+                    Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+                });
+                server::conn::http2::Builder::new(executor).serve_connection(HyperIo::new(far), service)
+            }));
+            let (mut sender, connection) =
+                client::conn::http2::handshake(HyperExecutor, HyperIo::new(near)).await.unwrap();
+            heirloom::spawn_background(connection);
+            let mut ask = async |times| {
+                for _ in 0..times {
+                    let request = Request::get("http://server/").body(Empty::<Bytes>::new()).unwrap();
+                    let response = sender.send_request(request).await.unwrap();
+                    response.into_body().collect().await.unwrap();
+                }
+            };
+            ask(STREAMS / 10).await;
+            let region = Region::new(ALLOCATOR);
+            ask(STREAMS).await;
+            let change = region.change();
+            drop(serving);
+            change.bytes_allocated as isize - change.bytes_deallocated as isize
+        });
+        runtime.block_on(task).unwrap()
+    });
+    // A seat that stayed would be 16 bytes.
+    assert!(grown < 4 * STREAMS as isize, "{grown} bytes for {STREAMS} streams");
+}

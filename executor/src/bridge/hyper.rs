@@ -1,15 +1,41 @@
-//! hyper 1 on this executor: what it spawns with, what it sleeps with, and what it reads from and writes to.
+//! hyper 1 on this executor: what it spawns with, what it sleeps with, and what it reads from and
+//! writes to.
 //!
-//! hyper is asked for an [executor](HyperExecutor), a [timer](HyperTimer) and I/O where it needs them: our sockets as they
-//! are, anything else with the traits of `futures` in a [`HyperIo`]. So everything that stands on hyper (hyper-util, axum,
-//! tonic's server) runs unchanged. It brings tokio as a dependency for its channels; no tokio runtime is needed, and none is
-//! started.
+//! hyper asks its user for an executor where it spawns ([`ServerExecutor`] for a server's HTTP/2,
+//! [`HyperExecutor`] for clients and their pools), a [timer](HyperTimer) and I/O: our sockets as
+//! they are, anything else with the traits of `futures` in a [`HyperIo`]. hyper brings tokio as a
+//! dependency for its channels; no tokio runtime is needed, and none is started.
+//!
+//! # What runs
+//!
+//! Tried with hyper 1.12, hyper-util 0.1.21, axum 0.8.9, tonic 0.14.9 and tokio 1.54.1:
+//!
+//! | | |
+//! | --- | --- |
+//! | hyper's connections, of servers and clients, HTTP/1 and HTTP/2 | run |
+//! | hyper-util: `TowerToHyperService`, `server::conn::auto`, `client::legacy::Client` | run; the client with a connector of one's own. `auto` waits without a limit for a connection's first bytes |
+//! | axum's `Router` | runs; `axum::serve` needs tokio's sockets, and the example `service` has the loop in its place |
+//! | tonic's `Routes`, served by hyper | run, but **ignore the `grpc-timeout`** of a request |
+//! | tonic's `transport::Server` | `serve` and its variants panic: there is no reactor of tokio's |
+//! | tonic's client | runs without limits; with limits it panics likewise |
+//! | reqwest | panics likewise |
 //!
 //! # Where the context goes
 //!
-//! A connection is a task, and a request is served inside it. So is the handler: what it sets is seen by the next
-//! request of that connection, unless each request gets a layer or a context of its own. One wrapper around the service
-//! does it for all handlers, and drops what a request has set when its handler returns:
+//! A server's connection is a task. Over HTTP/1 everything runs inside it. Over HTTP/2 hyper spawns
+//! a task per stream, that is, per request, by the executor it was given:
+//!
+//! | whose context and deadline are seen | HTTP/1 | HTTP/2, [`ServerExecutor`] | HTTP/2, [`HyperExecutor`] |
+//! | --- | --- | --- | --- |
+//! | in the service's `call` | the connection's | the connection's | the connection's |
+//! | in the handler, the future that `call` returns | the connection's | its own, inherited from the connection | its own, empty; no deadline |
+//! | in the response's body | the connection's | as in its handler | as in its handler |
+//!
+//! So with [`ServerExecutor`] what is bound around `serve_connection` is seen in every request.
+//! What a handler sets stays in its own request over HTTP/2. Over HTTP/1 the next request of the
+//! connection sees it. What `call` sets before it returns is seen by later requests over both. One
+//! wrapper around the service gives each request a context of its own over both, a copy of the
+//! connection's:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -26,18 +52,59 @@
 //!     Ok(Response::new(Empty::new()))
 //! }
 //!
-//! let service = service_fn(|request| handle(request).in_context(Context::empty()));
+//! let service = service_fn(|request| handle(request).in_context(Context::current()));
 //! # fn is_service<S: hyper::service::Service<Request<Incoming>>>(_: &S) {}
 //! # is_service(&service);
 //! ```
 //!
-//! A response's *body* is polled after its handler has returned, by the connection and in its context. A body that is made
-//! as it is sent, and reads the request's values meanwhile, is therefore a stream with a context of its own:
-//! `StreamBody::new(stream.in_current_context())`.
+//! [`isolated`](crate::ContextFutureExt::isolated) does the same, and the handler goes on to see
+//! what changes in the connection's context.
 //!
-//! A client's pool outlives the requests that open its connections. Therefore [`HyperExecutor`] spawns in the
-//! runtime's root context, without a deadline: no connection holds the values of the request that happened to open it.
+//! # Bodies
+//!
+//! A body that is made as it is sent is polled after the code that made it has returned, so it sees
+//! nothing that stands around that code: neither the context of a wrapper as above, nor the
+//! deadline of a `wait_for`.
+//!
+//! * A *response's* body is polled by the connection's task over HTTP/1, by the stream's task
+//!   over HTTP/2. It sees that task's context, and the deadline around the connection.
+//! * A client's *request* body is polled by a task of the connection, which several callers may
+//!   share. With [`HyperExecutor`] it sees an empty context and no deadline. (With an executor that
+//!   spawned as a user does it would see the context of the caller that happened to open the
+//!   connection.)
+//!
+//! A stream takes its maker's context along by
+//! [`in_current_context`](crate::ContextStreamExt::in_current_context). The deadline does not come
+//! with it: where it matters, each part is limited by itself.
+//!
+//! ```
+//! use std::io;
+//! use futures::{StreamExt, stream};
+//! use heirloom::{ContextStreamExt, context_var, deadline, wait_until};
+//! use http_body_util::StreamBody;
+//! use hyper::body::{Body, Bytes, Frame};
+//!
+//! context_var! { static TENANT: String; }
+//!
+//! async fn row(number: u32) -> Bytes {
+//!     Bytes::from(format!("{} {number}\n", TENANT.get().unwrap_or_default()))
+//! }
+//!
+//! fn rows() -> impl Body<Data = Bytes, Error = io::Error> {
+//!     let end = deadline(); // of the request, while it is served
+//!     let rows = stream::iter(0..100).then(move |number| async move {
+//!         let row = match end {
+//!             Some(end) => wait_until(row(number), end).await?,
+//!             None => row(number).await,
+//!         };
+//!         Ok(Frame::data(row))
+//!     });
+//!     StreamBody::new(rows.in_current_context())
+//! }
+//! # let _ = rows();
+//! ```
 
+mod server;
 #[cfg(feature = "net")]
 mod sockets;
 
@@ -50,15 +117,23 @@ use std::time::{Duration, Instant};
 use futures_io::{AsyncRead, AsyncWrite};
 use hyper::rt::{Executor, Read, ReadBuf, ReadBufCursor, Sleep, Timer, Write};
 
-/// Runs hyper's own tasks: the connections of a client's pool, the streams of HTTP/2.
+pub use self::server::{ServerExecutor, ServerScope};
+
+/// Runs what hyper spawns for clients: the connections of a pool, and the parts of a connection
+/// over HTTP/2.
 ///
-/// Each is a [background task](crate::spawn_background): in the runtime's root context, without a deadline, and
-/// nobody's to cancel. It belongs to the runtime of whoever needs it first, else to the default one.
+/// Each is a [background task](crate::spawn_background): in the runtime's root context, and without
+/// a deadline. No handle ends it, so a connection outlives the request that opens it; and it holds
+/// none of the request's values. The task belongs to the runtime that is current where hyper spawns
+/// it, else to the default one.
+///
+/// For a server's connections there is [`ServerExecutor`]: handlers that this executor ran would
+/// see neither what is bound around their connection nor its deadline.
 ///
 /// ```
 /// use heirloom::hyper::{HyperExecutor, HyperTimer};
 ///
-/// let mut http2 = hyper::server::conn::http2::Builder::new(HyperExecutor);
+/// let mut http2 = hyper::client::conn::http2::Builder::new(HyperExecutor);
 /// http2.timer(HyperTimer);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,8 +159,8 @@ where
 
 /// Sleeps for hyper: time limits for headers, keep-alives, idle connections of a pool.
 ///
-/// Without a timer hyper has none of these limits, and a client that sends its headers a byte a minute is served for
-/// ever.
+/// Without a timer hyper has none of these limits, and a client that sends its headers a byte a
+/// minute is served for ever.
 ///
 /// ```
 /// use std::time::Duration;
@@ -135,16 +210,19 @@ impl Timer for HyperTimer {
 }
 
 pin_project_lite::pin_project! {
-    /// Lets hyper read from and write to anything that implements the traits of `futures`, and the other way round.
+    /// Lets hyper read from and write to anything that implements the traits of `futures`, and the
+    /// other way round.
     ///
-    /// [`TcpStream`](crate::net::TcpStream) and [`UnixStream`](crate::net::UnixStream) do without it.
+    /// [`TcpStream`](crate::net::TcpStream) and [`UnixStream`](crate::net::UnixStream) do without
+    /// it.
     ///
-    /// Bytes go straight into hyper's buffers and come straight from them; parts of a response are written together
-    /// ([vectored](AsyncWrite::poll_write_vectored)). Where the inner writer does not do that well, as TLS streams do not,
-    /// let hyper join the parts instead: `http1::Builder::writev(false)`.
+    /// Bytes go straight into hyper's buffers and come straight from them; parts of a response are
+    /// written together ([vectored](AsyncWrite::poll_write_vectored)). Where the inner writer does
+    /// not do that well, as TLS streams do not, let hyper join the parts instead:
+    /// `http1::Builder::writev(false)`.
     ///
-    /// The other way round is for what hyper hands out: `HyperIo<hyper::upgrade::Upgraded>` is an [`AsyncRead`] and
-    /// [`AsyncWrite`], for instance for web sockets.
+    /// The other way round is for what hyper hands out: `HyperIo<hyper::upgrade::Upgraded>` is an
+    /// [`AsyncRead`] and [`AsyncWrite`], for instance for web sockets.
     ///
     /// ```
     /// use heirloom::hyper::{HyperIo, HyperTimer};

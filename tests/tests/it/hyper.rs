@@ -1,5 +1,8 @@
 //! hyper on the executor: whose context a request, a connection and a pool see, and what they keep.
 
+mod bodies;
+mod http2;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -311,15 +314,18 @@ fn a_pooled_connection_does_not_hold_the_context_of_the_request_that_opened_it()
     assert_eq!(sessions, 0);
 }
 
+/// Spawns like a user.
+#[derive(Clone)]
+struct Inheriting;
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Inheriting {
+    fn execute(&self, future: F) {
+        spawn(future).detach();
+    }
+}
+
 #[test]
 fn a_pool_that_spawned_like_a_user_would_hold_it() {
-    #[derive(Clone)]
-    struct Inheriting;
-    impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Inheriting {
-        fn execute(&self, future: F) {
-            spawn(future).detach();
-        }
-    }
     assert!(through_a_pool(Inheriting).1 > 0, "else the test above proves nothing");
 }
 

@@ -20,15 +20,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Version};
 use axum::routing::get;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use heirloom::net::{TcpListener, TcpStream};
-use heirloom::{CancelToken, JoinHandle, sleep, spawn};
-use heirloom_tests::{Gate, Log, OnDrop, in_a_worker, in_child, in_child_with_limit, say_as_child, scaled};
+use heirloom::{CancelToken, Handle, JoinHandle, sleep, spawn};
+use heirloom_tests::{
+    Gate, Log, OnDrop, in_a_worker, in_child, in_child_with_limit, quiet_panic, say_as_child, scaled,
+};
 
 use app::App;
-use client::{Seen, ask, connect};
+use client::{Answer, Seen, Sender, ask};
 use log::{Kept, OUTPUT, Output};
 use request::{DEADLINE_HEADER, ID_HEADER, REQUEST, RequestLayer, TENANT_HEADER};
 use server::{Limits, Served, serve};
@@ -41,7 +43,18 @@ struct Running {
     serving: JoinHandle<Served>,
 }
 
-const PATIENT: Limits = Limits { head: Duration::from_secs(3_600), drain: Duration::from_secs(3_600) };
+const PATIENT: Limits =
+    Limits { head: Duration::from_secs(3_600), drain: Duration::from_secs(3_600), http2_only: false };
+const VERSIONS: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
+
+async fn connect(server: SocketAddr) -> std::io::Result<Sender> {
+    client::connect(server, Version::HTTP_11).await
+}
+
+/// Asks once over a connection of its own.
+async fn ask_once(server: SocketAddr, version: Version, path: &str, headers: &[(&str, &str)]) -> Answer {
+    ask(&mut client::connect(server, version).await.unwrap(), path, headers).await
+}
 
 impl Running {
     async fn start(app: Router, limits: Limits) -> Running {
@@ -102,7 +115,10 @@ impl Held {
                 "waited"
             }
         };
-        let router = Router::new().route("/wait", get(wait)).route("/healthz", get(async || "ok\n"));
+        let router = Router::new()
+            .route("/wait", get(wait))
+            .route("/healthz", get(async || "ok\n"))
+            .route("/panic", get(async || -> String { quiet_panic("a panic in a handler") }));
         (held, router.layer(RequestLayer))
     }
 
@@ -114,25 +130,27 @@ impl Held {
     }
 }
 
-#[test]
-fn requests_of_many_connections_see_only_their_own_context() {
+fn many_connections(version: Version) {
     const CLIENTS: u64 = 16;
     const LINES: usize = scaled(2_000);
-    in_a_worker(4, async {
+    in_a_worker(4, async move {
         let app = App::new();
         let counts = app.counts.clone();
         let server = Running::start(app.router(), PATIENT).await;
-        let clients = client::start(server.address, CLIENTS);
+        let clients = client::start(server.address, CLIENTS, version).await.unwrap();
         while server.lines.count() < LINES {
             sleep(Duration::from_millis(1)).await;
         }
+        let lines = server.lines.clone();
         let served = server.end().await;
         let mut seen = Seen::default();
         for client in clients {
-            seen.add(client.await.unwrap().unwrap());
+            seen.add(client.await.unwrap());
         }
-        assert_eq!((served.accepted, served.cut), (CLIENTS as usize, 0));
+        let connections = client::connections(CLIENTS, version) as usize;
+        assert_eq!((served.accepted, served.broken, served.cut), (connections, 0, 0));
         assert!(seen.orders + seen.out_of_time >= LINES);
+        assert_eq!(lines.count(), seen.orders + seen.out_of_time + 2, "one for each answer, two for the end");
         assert_eq!(seen.violations, 0);
         assert_eq!(seen.looks, 5 * seen.orders);
         while counts.jobs.load(Ordering::SeqCst) < seen.orders {
@@ -144,75 +162,93 @@ fn requests_of_many_connections_see_only_their_own_context() {
 }
 
 #[test]
+fn requests_of_many_connections_see_only_their_own_context() {
+    many_connections(Version::HTTP_11);
+}
+
+#[test]
+fn requests_of_many_streams_see_only_their_own_context() {
+    many_connections(Version::HTTP_2);
+}
+
+#[test]
 fn a_line_of_the_log_says_for_whom_it_is_and_nobody_can_forge_one() {
-    in_a_worker(2, async {
-        let server = Running::start(App::new().router(), PATIENT).await;
-        let mut sender = connect(server.address).await.unwrap();
-        let headers = [(ID_HEADER, "r\" tenant=\"root"), (TENANT_HEADER, "acme")];
-        let (_, answer) = ask(&mut sender, "/orders/1", &headers).await.unwrap();
-        assert!(answer.starts_with("five-calls-deep r\" tenant=\"root acme "), "{answer}");
-        let line = server.said("event=served").await;
-        assert!(line.contains(r#" request="r\" tenant=\"root" tenant="acme" status="200""#), "{line}");
-        server.end().await;
-    });
+    for version in VERSIONS {
+        in_a_worker(2, async move {
+            let server = Running::start(App::new().router(), PATIENT).await;
+            let mut sender = client::connect(server.address, version).await.unwrap();
+            let headers = [(ID_HEADER, "r\" tenant=\"root"), (TENANT_HEADER, "acme")];
+            let (_, answer) = ask(&mut sender, "/orders/1", &headers).await.unwrap();
+            assert!(answer.starts_with("five-calls-deep r\" tenant=\"root acme "), "{answer}");
+            let line = server.said("event=served").await;
+            assert!(line.contains(r#" request="r\" tenant=\"root" tenant="acme" status="200""#), "{line}");
+            server.end().await;
+        });
+    }
 }
 
 #[test]
 fn a_request_out_of_time_is_answered_so_and_its_work_is_dropped() {
-    in_a_worker(2, async {
-        let (held, app) = Held::new();
-        let server = Running::start(app, PATIENT).await;
-        let mut sender = connect(server.address).await.unwrap();
-        let headers = [(ID_HEADER, "hurried"), (DEADLINE_HEADER, "5")];
-        let (status, _) = ask(&mut sender, "/wait", &headers).await.unwrap();
-        assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
-        assert_eq!(held.dropped().await.as_deref(), Some("hurried"));
-        let (status, _) = ask(&mut sender, "/healthz", &[]).await.unwrap();
-        assert_eq!(status, StatusCode::OK, "the connection goes on");
-        server.end().await;
-    });
+    for version in VERSIONS {
+        in_a_worker(2, async move {
+            let (held, app) = Held::new();
+            let server = Running::start(app, PATIENT).await;
+            let mut sender = client::connect(server.address, version).await.unwrap();
+            let headers = [(ID_HEADER, "hurried"), (DEADLINE_HEADER, "5")];
+            let (status, _) = ask(&mut sender, "/wait", &headers).await.unwrap();
+            assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
+            assert_eq!(held.dropped().await.as_deref(), Some("hurried"));
+            let (status, _) = ask(&mut sender, "/healthz", &[]).await.unwrap();
+            assert_eq!(status, StatusCode::OK, "the connection goes on");
+            server.end().await;
+        });
+    }
 }
 
 #[test]
 fn a_drain_lets_what_has_begun_come_to_its_end_and_nobody_in() {
-    in_a_worker(2, async {
-        let (held, app) = Held::new();
-        let server = Running::start(app, PATIENT).await;
-        let address = server.address;
-        let idle = connect(address).await.unwrap();
-        let request = spawn(async move {
-            let mut sender = connect(address).await?;
-            ask(&mut sender, "/wait", &[]).await.map_err(std::io::Error::other)
+    for version in VERSIONS {
+        in_a_worker(2, async move {
+            let (held, app) = Held::new();
+            let server = Running::start(app, PATIENT).await;
+            let address = server.address;
+            let idle = client::connect(address, version).await.unwrap();
+            let request = spawn(async move {
+                let mut sender = client::connect(address, version).await?;
+                ask(&mut sender, "/wait", &[]).await.map_err(std::io::Error::other)
+            });
+            held.begun.opened().await;
+            server.stop().await;
+            assert!(client::connect(address, version).await.is_err(), "a new client is refused");
+            held.gate.open();
+            assert_eq!(request.await.unwrap().unwrap(), (StatusCode::OK, "waited".to_string()));
+            let served = server.end().await;
+            assert_eq!((served.accepted, served.cut), (2, 0));
+            drop(idle);
         });
-        held.begun.opened().await;
-        server.stop().await;
-        assert!(connect(address).await.is_err(), "a new client is refused");
-        held.gate.open();
-        assert_eq!(request.await.unwrap().unwrap(), (StatusCode::OK, "waited".to_string()));
-        let served = server.end().await;
-        assert_eq!((served.accepted, served.cut), (2, 0));
-        drop(idle);
-    });
+    }
 }
 
 #[test]
 fn a_drain_ends_at_its_limit_and_drops_what_is_left_in_its_context() {
-    in_a_worker(2, async {
-        let (held, app) = Held::new();
-        let limits = Limits { drain: Duration::from_millis(20), ..PATIENT };
-        let server = Running::start(app, limits).await;
-        let address = server.address;
-        let request = spawn(async move {
-            let mut sender = connect(address).await.unwrap();
-            ask(&mut sender, "/wait", &[(ID_HEADER, "endless")]).await
+    for version in VERSIONS {
+        in_a_worker(2, async move {
+            let (held, app) = Held::new();
+            let limits = Limits { drain: Duration::from_millis(20), ..PATIENT };
+            let server = Running::start(app, limits).await;
+            let address = server.address;
+            let request = spawn(async move {
+                let mut sender = client::connect(address, version).await.unwrap();
+                ask(&mut sender, "/wait", &[(ID_HEADER, "endless")]).await
+            });
+            held.begun.opened().await;
+            server.stop().await;
+            let served = server.end().await;
+            assert_eq!(served.cut, 1);
+            assert_eq!(held.dropped().await.as_deref(), Some("endless"));
+            assert!(request.await.unwrap().is_err());
         });
-        held.begun.opened().await;
-        server.stop().await;
-        let served = server.end().await;
-        assert_eq!(served.cut, 1);
-        assert_eq!(held.dropped().await.as_deref(), Some("endless"));
-        assert!(request.await.unwrap().is_err());
-    });
+    }
 }
 
 #[test]
@@ -238,6 +274,103 @@ fn clients_that_never_end_their_head_are_cut_off_and_hold_up_nobody() {
         assert!(server.said("event=connection broke").await.contains("timeout"));
         let served = server.end().await;
         assert!(served.broken >= SLOW, "{served:?}");
+    });
+}
+
+/// Two connections and their requests: what a panic, or a client that gives up, takes with it.
+#[test]
+fn a_request_that_ends_before_its_answer_takes_its_tasks_with_it_and_no_other() {
+    for version in VERSIONS {
+        in_a_worker(2, async move {
+            let (held, app) = Held::new();
+            let server = Running::start(app, PATIENT).await;
+            let address = server.address;
+            server.serves_others().await;
+            let tasks = || Handle::current().unwrap().stats().tasks;
+            let mut sender = client::connect(address, version).await.unwrap();
+            assert!(ask(&mut sender, "/panic", &[]).await.is_err());
+            // Over HTTP/1 the request was served by its connection's task.
+            let answer = ask(&mut sender, "/healthz", &[]).await;
+            assert_eq!(answer.is_ok(), version == Version::HTTP_2);
+            drop(sender);
+            let request =
+                spawn(async move { ask_once(address, version, "/wait", &[(ID_HEADER, "given-up")]).await });
+            held.begun.opened().await;
+            drop(request);
+            assert_eq!(held.dropped().await.as_deref(), Some("given-up"));
+            server.serves_others().await;
+            // This task and the accept loop.
+            while tasks() > 2 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            server.end().await;
+        });
+    }
+}
+
+#[test]
+fn clients_that_say_nothing_or_begin_a_preface_are_cut_off() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    in_a_worker(2, async {
+        let limits = Limits { head: Duration::from_millis(50), ..PATIENT };
+        let server = Running::start(App::new().router(), limits).await;
+        let mut silent = Vec::new();
+        // The last is asked for a sign of life.
+        for length in [0, 1, 4, PREFACE.len() - 1, PREFACE.len()] {
+            let mut socket = TcpStream::connect(server.address).await.unwrap();
+            socket.write_all(&PREFACE[..length]).await.unwrap();
+            silent.push(socket);
+        }
+        let cut = silent.len();
+        for mut socket in silent {
+            // Ended, in order or not.
+            let _ = socket.read_to_end(&mut Vec::new()).await;
+        }
+        server.serves_others().await;
+        let served = server.end().await;
+        assert!(served.broken >= cut, "{served:?}");
+    });
+}
+
+#[test]
+fn a_preface_in_pieces_is_a_preface() {
+    in_a_worker(2, async {
+        let server = Running::start(App::new().router(), PATIENT).await;
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        for byte in b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" {
+            socket.write_all(&[*byte]).await.unwrap();
+        }
+        // Settings, of length zero; those of the server come back.
+        socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let mut answer = [0; 9];
+        socket.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer[3], 4, "{answer:?}");
+        drop(socket);
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_client_that_leaves_without_a_word_is_no_failure() {
+    in_a_worker(2, async {
+        let server = Running::start(App::new().router(), PATIENT).await;
+        drop(TcpStream::connect(server.address).await.unwrap());
+        server.serves_others().await;
+        assert_eq!(server.end().await.broken, 0);
+    });
+}
+
+#[test]
+fn http2_alone_can_be_asked_for() {
+    in_a_worker(2, async {
+        let limits = Limits { http2_only: true, ..PATIENT };
+        let server = Running::start(App::new().router(), limits).await;
+        let served = ask_once(server.address, Version::HTTP_2, "/healthz", &[]).await.unwrap();
+        assert_eq!(served, (StatusCode::OK, "ok\n".to_string()));
+        assert!(ask_once(server.address, Version::HTTP_11, "/healthz", &[]).await.is_err());
+        server.said("event=connection broke").await;
+        assert_eq!(server.end().await.broken, 1);
     });
 }
 
