@@ -28,6 +28,8 @@
 #![forbid(unsafe_code)]
 
 mod bells;
+#[cfg(all(test, loom))]
+mod models;
 mod shared;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -253,7 +253,7 @@ fn threads_of(shared: &Shared) -> MutexGuard<'_, Vec<Thread<()>>> {
     shared.threads.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn share(
+pub(crate) fn share(
     builder: &Builder,
     threads: Threads,
     parts: &[(Queue<crate::task::cell::Runnable>, Parker)],

@@ -3,12 +3,13 @@
 
 use std::alloc::System;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use heirloom::{
     Context, Runtime, context_var, run_eagerly, sleep, spawn, try_run_eagerly, wait_for, yield_now,
 };
-use heirloom_tests::{PATIENCE, Probe, Step, scaled, watchdog};
+use heirloom_tests::{CountingWaker, Fault, PATIENCE, Probe, Step, poll_with, scaled, watchdog};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -141,6 +142,53 @@ fn tasks_of_every_fate_give_everything_back() {
         }
     });
     assert!(grown.unsigned_abs() < 64 << 10, "{grown} bytes");
+}
+
+#[test]
+fn joiners_that_are_no_tasks_give_everything_back_however_they_end() {
+    // Their wakers stand in a place of their own, which the handle and the closer share: each way
+    // in which a handle parts with its waker must give its share back. Enough for 32 bytes each to
+    // be seen.
+    let (_, grown) = measured(|| async {
+        for number in 0..TASKS {
+            let (probe, watch) = Probe::new([Step::Wait]);
+            let mut task = spawn(probe);
+            yield_now().await;
+            let (waker, counts) = CountingWaker::create(Fault::None);
+            assert!(poll_with(&mut task, &waker).is_pending());
+            drop(waker);
+            match number % 5 {
+                // Told, and takes the output.
+                0 => {
+                    watch.wake();
+                    yield_now().await;
+                    assert_eq!(counts.wakes(), 1);
+                    assert!(poll_with(&mut task, Waker::noop()).is_ready());
+                }
+                // Told, and leaves it.
+                1 => {
+                    watch.wake();
+                    yield_now().await;
+                    drop(task);
+                }
+                // Goes before.
+                2 => drop(task),
+                3 => task.detach(),
+                // Changes its waker, for another stranger's and for its task's.
+                _ => {
+                    let (other, _) = CountingWaker::create(Fault::None);
+                    assert!(poll_with(&mut task, &other).is_pending());
+                    assert!(counts.is_gone());
+                    watch.wake();
+                    task.await.unwrap();
+                }
+            }
+            watch.wake();
+            yield_now().await;
+            assert!(counts.is_gone());
+        }
+    });
+    assert!(grown.unsigned_abs() < 16 << 10, "{grown} bytes");
 }
 
 #[test]

@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Wake, Waker};
 
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{Mutex, MutexGuard, lock, weakened};
 use crate::waiters::{Waiters, wake_all};
 
 /// The list of rung bells, and who is to be woken by the next ring.
@@ -22,7 +24,7 @@ struct Rung {
 
 impl Bells {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Bells { state: Mutex::default() })
+        Arc::new(Bells { state: Mutex::new(Rung::default()) })
     }
 
     pub(super) fn waiter(&self) -> Waiter<'_> {
@@ -30,8 +32,7 @@ impl Bells {
     }
 
     fn lock(&self) -> MutexGuard<'_, Rung> {
-        // No user code runs under this lock, so nothing is half done when it is poisoned.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn wake(&self) {
@@ -56,16 +57,16 @@ impl Bell {
     /// Called when the key was taken from the list, before the child is polled: the next ring puts it there again.
     pub(super) fn hush(&self) {
         // Pairs with the release swap in `ring`: what its caller did before is seen by the poll.
-        self.rung.swap(false, Ordering::Acquire);
+        self.rung.swap(false, if weakened("hush") { Relaxed } else { Acquire });
     }
 
     pub(super) fn has_rung(&self) -> bool {
-        self.rung.load(Ordering::Relaxed)
+        self.rung.load(Relaxed)
     }
 
     pub(super) fn ring(&self) {
         // Pairs with the acquire swap in `hush`.
-        if !self.rung.swap(true, Ordering::Release) {
+        if !self.rung.swap(true, if weakened("ring") { Relaxed } else { Release }) {
             let mut rung = self.bells.lock();
             rung.keys.push_back(self.key);
             let wakers = rung.waiters.take();

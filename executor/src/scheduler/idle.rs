@@ -220,7 +220,9 @@ impl Idle {
     /// D2. The deputy is up.
     pub(crate) fn end_deputy(&self) {
         // Before it looks for a keeper. Pairs with the loads in `hand_over`.
-        self.deputy.store(false, SeqCst);
+        if !weakened("deputy gets up") {
+            self.deputy.store(false, SeqCst);
+        }
     }
 
     /// Who keeps the time.

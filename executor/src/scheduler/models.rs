@@ -249,9 +249,7 @@ fn keeper_goes_while_the_deputy_gets_up() {
         })
     };
     // The nap is over, and the worker sleeps on without one.
-    if !weakened("deputy gets up") {
-        shared.idle.end_deputy();
-    }
+    shared.idle.end_deputy();
     let _ = shared.idle.retract(1);
     let keeps = shared.idle.keep(1);
     let _ = shared.idle.announce(1, false, if keeps { As::Keeper } else { As::Any });

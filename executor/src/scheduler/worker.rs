@@ -584,3 +584,7 @@ impl Worker {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -94,6 +94,8 @@ pub(crate) mod id;
 pub(crate) mod joiner;
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(all(test, not(loom)))]
+mod order_tests;
 pub(crate) mod output;
 pub(crate) mod page;
 pub(crate) mod state;

@@ -16,7 +16,7 @@ use loom::thread;
 use super::Schedule;
 use super::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use super::page::{self, Heap};
-use super::state::{Rest, Start, State, Wake};
+use super::state::{Close, Rest, Start, State, Wake};
 use super::turn::Turn;
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::sync::model::{check, check_without};
@@ -649,4 +649,99 @@ fn a_claimed_task_is_dropped_once() {
 #[test]
 fn a_task_that_lost_its_handle_is_cancelled_once() {
     check(leave_during_run);
+}
+
+/// Memory of which a task's word says when it is there, and when it is used no more.
+struct Memory {
+    state: State,
+    used: UnsafeCell<u32>,
+}
+
+impl Memory {
+    /// A task that is done; the references are those of so many holders.
+    fn done(holders: usize) -> Arc<Memory> {
+        let memory = Memory { state: State::vacant(), used: UnsafeCell::new(1) };
+        memory.state.publish();
+        assert!(matches!(memory.state.start(), Start::Poll { .. }));
+        (1..holders).for_each(|_| memory.state.retain());
+        let _ = memory.state.seal();
+        // The task's own and the runnable's are given up, the join handle's is left.
+        assert_eq!(memory.state.close(1, false), Close::Nothing);
+        Arc::new(memory)
+    }
+
+    /// A holder looks, and goes; the last one frees.
+    fn leave(&self) -> bool {
+        // SAFETY: it is freed after the last release only; loom looks.
+        assert_eq!(self.used.with(|used| unsafe { *used }), 1);
+        let last = self.state.release(1);
+        if last {
+            // SAFETY: it is this holder's alone; loom looks.
+            self.used.with_mut(|used| unsafe { *used = 0 });
+        }
+        last
+    }
+}
+
+/// The last two holders of a task that is done go: one of them frees it, after all use by the
+/// other.
+fn last_two_leave() {
+    let memory = Memory::done(2);
+    let other = {
+        let memory = Arc::clone(&memory);
+        thread::spawn(move || memory.leave())
+    };
+    let here = memory.leave();
+    assert!(here != other.join().unwrap(), "freed twice, or never");
+}
+
+/// A walker comes upon memory that is just becoming a task: it sees none, or all of it.
+fn walk_during_spawn() {
+    let memory = Arc::new(Memory { state: State::vacant(), used: UnsafeCell::new(0) });
+    let spawner = {
+        let memory = Arc::clone(&memory);
+        thread::spawn(move || {
+            // SAFETY: no task yet, and so the spawner's; loom looks.
+            memory.used.with_mut(|used| unsafe { *used = 1 });
+            memory.state.publish();
+        })
+    };
+    if memory.state.try_retain() {
+        assert!(!memory.leave());
+    }
+    spawner.join().unwrap();
+}
+
+#[test]
+fn a_task_is_freed_once_and_after_all_use() {
+    check(last_two_leave);
+}
+
+#[test]
+#[should_panic]
+fn twin_that_frees_at_once_without_a_look_at_what_others_did_is_caught() {
+    check_without("fast release", last_two_leave);
+}
+
+#[test]
+#[should_panic]
+fn twin_that_frees_at_last_without_a_look_at_what_others_did_is_caught() {
+    check_without("last release", last_two_leave);
+}
+
+#[test]
+#[should_panic]
+fn twin_that_goes_without_saying_what_it_did_is_caught() {
+    check_without("release", last_two_leave);
+}
+
+#[test]
+fn a_walker_sees_no_task_or_all_of_it() {
+    check(walk_during_spawn);
+}
+
+#[test]
+#[should_panic]
+fn twin_that_publishes_an_unfinished_task_is_caught() {
+    check_without("publish", walk_during_spawn);
 }

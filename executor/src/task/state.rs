@@ -110,7 +110,8 @@ impl State {
 
     /// Step 1. Scheduled, with a join handle. Pairs with the acquire in `try_retain`, by which a walker gets to see the rest.
     pub(crate) fn publish(&self) {
-        self.0.store(SCHEDULED | JOIN | (FIRST * REFERENCE), Release);
+        let order = if weakened("publish") { Relaxed } else { Release };
+        self.0.store(SCHEDULED | JOIN | (FIRST * REFERENCE), order);
     }
 
     /// Changes the word by `next` until it is still what `next` was given; `None` leaves it.
@@ -381,20 +382,22 @@ impl State {
     /// Some references less; true for the last.
     #[inline]
     pub(crate) fn release(&self, references: usize) -> bool {
-        // If all there are are the caller's, nobody can make more of them, but from a task that is not over.
-        let word = self.0.load(Acquire);
+        // If all there are are the caller's, nobody can make more of them, but from a task that is
+        // not over. Acquire as below.
+        let word = self.0.load(if weakened("fast release") { Relaxed } else { Acquire });
         if word & DONE != 0 && word / REFERENCE == references {
             self.0.store(0, Relaxed);
             return true;
         }
         // Pairs with the acquire load: all use of the cell happens before it is freed. (A load rather than a fence,
         // which ThreadSanitizer does not follow.)
-        let before = self.0.fetch_sub(references * REFERENCE, Release);
+        let order = if weakened("release") { Relaxed } else { Release };
+        let before = self.0.fetch_sub(references * REFERENCE, order);
         debug_assert!(before / REFERENCE >= references);
         if before / REFERENCE != references {
             return false;
         }
-        self.0.load(Acquire);
+        self.0.load(if weakened("last release") { Relaxed } else { Acquire });
         true
     }
 

@@ -1,14 +1,17 @@
 //! Groups: always joined, the first failure decides, and what is left is cancelled.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
-use heirloom::{CancelReason, GroupError, GroupHandle, TaskGroup, sleep, spawn, wait_for, yield_now};
+use heirloom::{
+    CancelReason, Context, GroupError, GroupHandle, Hooks, Runtime, TaskGroup, TaskMeta, sleep, spawn,
+    wait_for, yield_now,
+};
 use heirloom_tests::{
-    Countdown, Gate, Ledger, Log, MARK, OnDrop, Probe, SCRIPTED, Step, idle, in_a_worker, quiet_panic, run,
-    scaled, with_runtime,
+    Countdown, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle, in_a_worker,
+    quiet_panic, run, scaled, watchdog, with_runtime,
 };
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -508,5 +511,86 @@ fn what_is_kept_of_a_scope_spawns_nothing_more() {
         }
         watch.assert_counts(0, 1);
         assert_eq!(kept.next().await, None);
+    });
+}
+
+/// Does something once, between the moment at which a group has reserved a child's place and the
+/// one at which it gets to know the child: the hook is called by the spawner, in the middle of the
+/// spawn.
+#[derive(Clone, Default)]
+struct Between(Arc<Mutex<Option<Act>>>);
+
+type Act = Box<dyn FnOnce() + Send>;
+
+impl Between {
+    fn set(&self, act: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap() = Some(Box::new(act));
+    }
+}
+
+impl Hooks for Between {
+    fn on_spawn(&self, _: &TaskMeta, _: &Context) {
+        let act = self.0.lock().unwrap().take();
+        if let Some(act) = act {
+            act();
+        }
+    }
+}
+
+#[test]
+fn a_child_that_is_just_being_spawned_shares_the_fate_of_its_siblings() {
+    // Of the kind: what is done to all children must reach those, too, that the group does not know
+    // yet.
+    watchdog(PATIENCE, || {
+        let between = Between::default();
+        let hooks = Arc::new(between.clone());
+        let runtime = Runtime::builder().workers(2).hooks(hooks).build().unwrap();
+        let child = |group: &GroupHandle<u32>| {
+            let (probe, watch) = Probe::new([Step::Wait]);
+            let child = runtime.block_on(async {
+                group.spawn(async move {
+                    probe.await;
+                    Ok(())
+                })
+            });
+            idle(&runtime);
+            (child, watch)
+        };
+        // All are aborted: so is it, and the group has no error.
+        let group = Arc::new(TaskGroup::<u32>::new());
+        let aborting = group.clone();
+        between.set(move || aborting.abort_all());
+        let (handle, watch) = child(&group.handle());
+        assert!(handle.is_finished(), "it goes on");
+        assert_eq!(watch.drops(), 1);
+        let group = Arc::into_inner(group).expect("the hook is over");
+        assert!(runtime.block_on(group.join()).unwrap().is_empty());
+        // Another one fails: this one is not even begun.
+        let group = TaskGroup::<u32>::new();
+        let gate = Gate::new();
+        let opened = gate.opened();
+        let failing = runtime.block_on(async {
+            group.spawn(async move {
+                opened.await;
+                Err(7)
+            })
+        });
+        between.set(move || {
+            gate.open();
+            while !failing.is_finished() {
+                std::thread::yield_now();
+            }
+        });
+        let (handle, watch) = child(&group.handle());
+        assert!(handle.is_finished(), "it goes on");
+        assert_eq!((watch.polls(), watch.drops()), (0, 1));
+        assert!(matches!(runtime.block_on(group.join()), Err(GroupError::Failed(7))));
+        // The group goes.
+        let group = TaskGroup::<u32>::new();
+        let left = group.handle();
+        between.set(move || drop(group));
+        let (handle, watch) = child(&left);
+        assert!(handle.is_finished(), "it goes on");
+        assert_eq!((watch.polls(), watch.drops()), (0, 1));
     });
 }

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::task::{FutureObj, LocalFutureObj, LocalSpawn, Spawn};
 use heirloom::context::{ContextCell, context_var};
 use heirloom::{
-    Context, ContextFutureExt, Runtime, TaskGroup, sleep, spawn, spawn_background, spawn_blocking, spawn_in,
-    task, wait_for, yield_now,
+    Context, ContextFutureExt, LocalSet, Runtime, TaskGroup, run_eagerly, sleep, spawn, spawn_background,
+    spawn_blocking, spawn_in, spawn_local, task, wait_for, yield_now,
 };
 use heirloom_tests::{Gate, Log, PATIENCE, in_a_worker, run, runtime, scaled, watchdog};
 
@@ -174,6 +175,92 @@ fn policies_apply_once_per_spawn_and_not_to_copies() {
         assert_eq!(given.await.unwrap(), (Some(1), Some(1)));
         // A wait and a plain await are no spawns.
         assert_eq!(wait_for(async move { seen() }, LONG).await.unwrap(), (Some(1), Some(1)));
+    });
+}
+
+#[test]
+fn policies_apply_to_each_way_of_spawning() {
+    // Of the kind: each call that starts something new asks the policies by itself, and one that
+    // does not hands everything down.
+    fn look(log: &Log<(&'static str, Option<u32>, Option<u32>)>, way: &'static str) -> impl Fn() + use<> {
+        let log = log.clone();
+        move || log.push((way, NEVER.get(), DEPTH.get()))
+    }
+    watchdog(PATIENCE, || {
+        let runtime = runtime(2);
+        let handle = runtime.handle().clone();
+        let log = Log::new();
+        let group = TaskGroup::<()>::new();
+        let set = LocalSet::new();
+        macro_rules! future {
+            ($way:literal) => {{
+                let look = look(&log, $way);
+                async move { look() }
+            }};
+        }
+        let all = async {
+            NEVER.set(1);
+            DEPTH.set(1);
+            spawn(future!("spawn")).await.unwrap();
+            spawn_blocking(look(&log, "spawn_blocking")).await.unwrap();
+            handle.spawn(future!("Handle::spawn")).await.unwrap();
+            handle.spawn_blocking(look(&log, "Handle::spawn_blocking")).await.unwrap();
+            runtime.spawn(future!("Runtime::spawn")).await.unwrap();
+            runtime.spawn_blocking(look(&log, "Runtime::spawn_blocking")).await.unwrap();
+            let builder = task::Builder::new;
+            builder().spawn(future!("Builder::spawn")).await.unwrap();
+            builder().eager(true).spawn(future!("Builder::eager")).await.unwrap();
+            builder().spawn_local(future!("Builder::spawn_local")).await.unwrap();
+            builder().spawn_blocking(look(&log, "Builder::spawn_blocking")).await.unwrap();
+            builder().overlay(Context::empty()).spawn(future!("Builder::overlay")).await.unwrap();
+            spawn_local(future!("spawn_local")).await.unwrap();
+            set.spawn_local(future!("LocalSet::spawn_local")).await.unwrap();
+            let seen = look(&log, "TaskGroup::spawn");
+            group.spawn(async move {
+                seen();
+                Ok(())
+            });
+            let seen = look(&log, "GroupHandle::spawn");
+            group.handle().spawn(async move {
+                seen();
+                Ok(())
+            });
+            group.join().await.unwrap();
+            // For generic code: without handles.
+            for (spawner, way) in [(&runtime as &dyn Spawn, "Runtime as Spawn"), (&handle, "Handle as Spawn")]
+            {
+                let (gate, seen) = (Gate::new(), look(&log, way));
+                let opened = gate.opened();
+                let future = Box::pin(async move {
+                    seen();
+                    gate.open();
+                });
+                spawner.spawn_obj(FutureObj::new(future)).unwrap();
+                opened.await;
+            }
+            let (gate, seen) = (Gate::new(), look(&log, "LocalSet as LocalSpawn"));
+            let opened = gate.opened();
+            let future = Box::pin(async move {
+                seen();
+                gate.open();
+            });
+            set.spawn_local_obj(LocalFutureObj::new(future)).unwrap();
+            opened.await;
+            assert_eq!((NEVER.get(), DEPTH.get()), (Some(1), Some(1)));
+        };
+        runtime.block_on(set.run_until(all));
+        // Synchronously, tasks of all kinds begin where they are spawned.
+        NEVER.set(1);
+        DEPTH.set(1);
+        run_eagerly(async {
+            spawn(future!("spawn, eagerly")).await.unwrap();
+            spawn_local(future!("spawn_local, eagerly")).await.unwrap();
+        });
+        let seen = log.take();
+        assert_eq!(seen.len(), 20);
+        for (way, never, depth) in seen {
+            assert_eq!((never, depth), (None, Some(2)), "{way}");
+        }
     });
 }
 

@@ -1,0 +1,214 @@
+//! What a worker owes the others, seen one step at a time: workers without threads, of which one is
+//! told what to do while the others are listed as asleep.
+//!
+//! With threads, what is missed here is made good by the next push or the next nap, some
+//! microseconds later, but not where a long poll begins just then. So there it is a matter of luck,
+//! and here of counting.
+
+use std::sync::Mutex;
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::*;
+use crate::builder::Builder;
+use crate::runtime::share;
+use crate::scheduler::current::Entered;
+use crate::threads::Threads;
+use crate::{JoinHandle, spawn};
+
+/// The workers of a runtime, none of which has a thread.
+struct Crew {
+    shared: Arc<Shared>,
+    workers: Vec<Worker>,
+}
+
+impl Crew {
+    fn new(workers: usize) -> Crew {
+        let threads = Threads { name: String::new(), stack_size: None, on_start: None, on_stop: None };
+        let parts: Vec<_> = (0..workers).map(|_| (Queue::new_fifo(), Parker::new())).collect();
+        let shared = share(&Builder::new(), threads, &parts);
+        let workers = parts.into_iter().enumerate();
+        let workers =
+            workers.map(|(index, (queue, parker))| Worker::new(index, Arc::clone(&shared), queue, parker));
+        Crew { workers: workers.collect(), shared }
+    }
+
+    /// The first one, which this thread is from now on.
+    fn first(&self) -> (&Worker, Entered<'_>) {
+        (&self.workers[0], current::enter_worker(&self.workers[0]))
+    }
+
+    /// All others go to sleep, and miss whatever there is.
+    fn others_sleep(&self) {
+        for sibling in 1..self.workers.len() {
+            let _ = self.shared.idle.announce(sibling, false, As::Any);
+        }
+    }
+
+    fn sleepers(&self) -> usize {
+        self.shared.idle.sleepers()
+    }
+
+    /// S3 and S4, without S2: as if all tasks had been spawned by workers that did not see S1 yet.
+    fn end(self) {
+        self.shared.closing.store(true, SeqCst);
+        self.shared.closed.store(true, SeqCst);
+        self.shared.drain();
+        self.workers.into_iter().for_each(Worker::run);
+    }
+}
+
+/// Tasks that write down how many siblings sleep when they are polled.
+struct Counting<'a> {
+    crew: &'a Crew,
+    seen: Arc<Mutex<Vec<usize>>>,
+}
+
+impl<'a> Counting<'a> {
+    fn new(crew: &'a Crew) -> Self {
+        Counting { crew, seen: Arc::default() }
+    }
+
+    fn task(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (shared, seen) = (Arc::clone(&self.crew.shared), Arc::clone(&self.seen));
+        async move { seen.lock().unwrap().push(shared.idle.sleepers()) }
+    }
+
+    fn seen(&self) -> Vec<usize> {
+        std::mem::take(&mut *self.seen.lock().unwrap())
+    }
+}
+
+/// The worker polls the next task.
+fn step(worker: &Worker) {
+    let (task, popped) = worker.find().expect("a task");
+    worker.poll(task, popped);
+}
+
+#[test]
+fn what_is_queued_behind_a_poll_is_offered_before_it_begins() {
+    let crew = Crew::new(2);
+    let (worker, entered) = crew.first();
+    let counting = Counting::new(&crew);
+    // One for the next slot and two for the queue, before the sibling sleeps: no call when they are
+    // pushed.
+    let tasks: Vec<_> = (0..3).map(|_| spawn(counting.task())).collect();
+    crew.others_sleep();
+    assert_eq!(crew.sleepers(), 1, "no call yet");
+    step(worker);
+    assert_eq!(counting.seen(), [0], "a poll began, and no sibling was called for what is behind it");
+    drop((tasks, entered));
+    crew.end();
+}
+
+#[test]
+fn a_lone_task_is_not_offered() {
+    // The counterpart: it is the one that is polled, and nothing is behind it.
+    let crew = Crew::new(2);
+    let (worker, entered) = crew.first();
+    let counting = Counting::new(&crew);
+    let task = spawn(counting.task());
+    crew.others_sleep();
+    step(worker);
+    assert_eq!(counting.seen(), [1]);
+    drop((task, entered));
+    crew.end();
+}
+
+#[test]
+fn what_is_queued_behind_a_joiner_that_is_polled_at_once_is_offered_too() {
+    let crew = Crew::new(2);
+    let (worker, entered) = crew.first();
+    let counting = Counting::new(&crew);
+    let shared = Arc::clone(&crew.shared);
+    // It spawns one, and then its siblings go to sleep.
+    let child = spawn(async move {
+        spawn(std::future::pending::<()>()).detach();
+        let _ = shared.idle.announce(1, false, As::Any);
+    });
+    let count = counting.task();
+    let joiner = spawn(async move {
+        child.await.unwrap();
+        count.await;
+    });
+    // The joiner, which is in the next slot, begins to wait; then the child ends, and the joiner
+    // follows in the same step.
+    step(worker);
+    assert_eq!(counting.seen(), []);
+    step(worker);
+    assert_eq!(counting.seen(), [0], "a poll began, and no sibling was called for what is behind it");
+    drop((joiner, entered));
+    crew.end();
+}
+
+#[test]
+fn a_batch_from_the_injector_is_offered_as_soon_as_it_is_there() {
+    // While it was moved it was in no queue that a sibling, on its way to sleep, could have looked
+    // at. The injector is filled without a call, as if all had been awake.
+    let crew = Crew::new(2);
+    let (worker, entered) = crew.first();
+    let tasks: Vec<_> = (0..8).map(|_| outside(&crew)).collect();
+    crew.others_sleep();
+    assert_eq!(crew.sleepers(), 1);
+    let task = worker.take_injected().expect("there are eight");
+    assert!(!worker.queue.is_empty(), "a batch");
+    assert_eq!(crew.sleepers(), 0, "no sibling was called for the batch");
+    drop((task, tasks, entered));
+    crew.end();
+}
+
+/// A task in the injector.
+fn outside(crew: &Crew) -> JoinHandle<()> {
+    let shared = Arc::clone(&crew.shared);
+    std::thread::spawn(move || {
+        let _entered = current::enter(&shared);
+        spawn(async {})
+    })
+    .join()
+    .unwrap()
+}
+
+#[test]
+fn a_worker_that_ends_cancels_what_no_queue_and_no_walk_has_shown() {
+    // Spawned by a worker that did not see yet that the runtime was being closed, and idle since:
+    // it is in no queue, and a walk over the heaps that came before has not met it.
+    let crew = Crew::new(1);
+    let (worker, entered) = crew.first();
+    let alive = Arc::new(());
+    let held = Arc::clone(&alive);
+    let task = spawn(async move {
+        let _held = held;
+        std::future::pending::<()>().await;
+    });
+    step(worker);
+    assert!(worker.queue.is_empty() && worker.is_next_empty() && Arc::strong_count(&alive) == 2, "it waits");
+    drop(entered);
+    crew.end();
+    assert!(task.is_finished(), "it was not cancelled");
+    assert_eq!(Arc::strong_count(&alive), 1);
+    let error = crate::block_on(task).unwrap_err();
+    assert_eq!(error.reason(), Some(&CancelReason::Shutdown));
+}
+
+#[test]
+fn a_deputy_that_gets_up_is_the_deputy_no_longer() {
+    let crew = Crew::new(2);
+    let (worker, entered) = crew.first();
+    // A keeper has come and gone since this worker slept last, and there is another.
+    for _ in 0..2 {
+        assert!(crew.shared.idle.keep(1));
+        crew.shared.idle.give_up();
+    }
+    assert!(crew.shared.idle.keep(1));
+    worker.rest();
+    assert!(worker.was_keeper.get(), "it has had its nap as the deputy");
+    assert!(crew.shared.idle.start_deputy(), "there still is a deputy, on which all keepers rely");
+    // And in its next poll, when there is no keeper, a sleeper is called to be the next.
+    crew.shared.idle.end_deputy();
+    crew.shared.idle.give_up();
+    crew.others_sleep();
+    let task = spawn(async {});
+    step(worker);
+    assert_eq!(crew.sleepers(), 0, "during a long poll no worker would keep the time");
+    drop((task, entered));
+    crew.end();
+}
