@@ -44,6 +44,8 @@ pub struct Builder {
     pub(crate) root: Context,
     pub(crate) on_panic: PanicPolicy,
     pub(crate) ambients: Ambients,
+    /// Those of them that go with background tasks.
+    pub(crate) background: Ambients,
     pub(crate) hooks: Option<Arc<dyn Hooks>>,
     pub(crate) on_thread_start: Option<ThreadHook>,
     pub(crate) on_thread_stop: Option<ThreadHook>,
@@ -69,6 +71,7 @@ impl Builder {
             root: Context::empty(),
             on_panic: PanicPolicy::default(),
             ambients: Ambients::new(),
+            background: Ambients::new(),
             hooks: None,
             on_thread_start: None,
             on_thread_stop: None,
@@ -123,9 +126,13 @@ impl Builder {
         self
     }
 
-    /// A foreign ambient state that follows tasks: captured at each spawn, put around each poll and around the drop.
+    /// A foreign ambient state that follows tasks: captured at each spawn, put around each poll and around the drop. It goes with
+    /// [background tasks](crate::spawn_background) if it [says so](Ambient::in_background).
     #[must_use]
     pub fn ambient(mut self, ambient: Arc<dyn Ambient>) -> Self {
+        if ambient.in_background() {
+            self.background.push(Arc::clone(&ambient));
+        }
         self.ambients.push(ambient);
         self
     }

@@ -100,7 +100,7 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let live = Live::new(self.shared.root.clone());
+        let live = Live::new(self.shared.root());
         let place = Location::caller();
         let parts = Parts { live, place, name: None, background: true, begin: Begin::Queued };
         let handle = launch::<F, Workers>(&self.shared, future, || parts);

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
 
+use crate::accompanied::accompany;
 use crate::handle::parts;
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::scheduler::shared::Workers;
@@ -173,13 +174,15 @@ impl LocalSet {
     where
         F: Future + 'static,
     {
-        let runtime = current::with_runtime(|runtime| runtime.filter(|it| it.accompanies()).cloned());
+        let runtime = current::with_runtime(|runtime| runtime.filter(|it| it.given.accompanies()).cloned());
         let Some(runtime) = runtime else { return self.begin(future, parts, |_| {}) };
-        let (accompanied, spawned) = runtime.accompany(future, &parts);
-        self.begin(accompanied, parts, spawned)
+        runtime.with_given(|company| {
+            let (accompanied, spawned) = accompany(company, future, &parts);
+            self.begin(accompanied, parts, spawned)
+        })
     }
 
-    fn begin<F>(&self, future: F, parts: Parts, spawned: impl FnOnce(&Header)) -> JoinHandle<F::Output>
+    fn begin<F>(&self, future: F, parts: Parts, spawned: impl FnOnce(&Runnable)) -> JoinHandle<F::Output>
     where
         F: Future + 'static,
     {
@@ -193,7 +196,7 @@ impl LocalSet {
             let slot = self.shared.heap.take(owner, cell::class::<F>(), &self.shared);
             cell::spawn::<F, Local>(slot, future, parts)
         };
-        spawned(runnable.header());
+        spawned(&runnable);
         if begin == Begin::Queued {
             Local::launch(&self.shared, runnable);
         } else {

@@ -14,6 +14,7 @@ use crossbeam_utils::CachePadded;
 use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
 
+use crate::accompanied::{Company, Given, Watcher};
 use crate::blocking::Pool;
 use crate::builder::{Builder, processors};
 use crate::eager;
@@ -206,7 +207,7 @@ fn end(shared: &Arc<Shared>) {
     let own = current::is_worker();
     // Who comes second finds tasks that the first is just dropping. A worker waits for nobody; nor does a destructor that ends
     // the runtime by which it is dropped.
-    let _turn = (!own).then(|| shared.enders.begin());
+    let turn = (!own).then(|| shared.enders.begin());
     // What destructors spawn is refused, like everything that is spawned from now on.
     let entered = current::enter(shared);
     // S2. Pairs with the fence in `launch`, by threads outside.
@@ -247,6 +248,9 @@ fn end(shared: &Arc<Shared>) {
         // SAFETY: nobody owns it but whoever has its lock, and `shared` keeps it.
         unsafe { heap.orphan(None) }
     }
+    // What is the user's goes, though handles, wakers and tasks that are over keep the rest. Its destructors run in nobody's turn.
+    drop(turn);
+    drop(shared.given.take());
 }
 
 fn threads_of(shared: &Shared) -> MutexGuard<'_, Vec<Thread<()>>> {
@@ -281,9 +285,12 @@ fn share(
             #[cfg(feature = "net")]
             io: Slot::new(),
             blocking: Arc::new(Pool::new(threads, builder.max_blocking_threads, builder.blocking_keep_alive)),
-            root: builder.root.clone(),
-            ambients: builder.ambients.clone(),
-            hooks: builder.hooks.clone(),
+            given: Given::new(Company {
+                root: builder.root.clone(),
+                ambients: builder.ambients.clone(),
+                background: builder.background.clone(),
+                hooks: builder.hooks.clone().map(|hooks| Arc::new(Watcher::new(hooks))),
+            }),
             on_panic: builder.on_panic,
             search: builder.search,
             closing: AtomicBool::new(false),
