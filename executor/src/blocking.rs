@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate::eager;
 use crate::join_handle::CancelReason;
+use crate::room;
 use crate::scheduler::current;
 use crate::scheduler::shared::{Shared, Workers};
 use crate::task::cell::{Header, Runnable};
@@ -127,6 +128,7 @@ impl Pool {
         let mut state = self.lock();
         loop {
             if let Some(task) = state.queue.pop_front() {
+                room::trim(&mut state.queue);
                 drop(state);
                 let again = task.run();
                 state = self.lock();
@@ -267,5 +269,29 @@ impl<F: FnOnce() -> R, R> Future for Call<F> {
         let _entered = self.pool.as_ref().map(current::enter_pool);
         let _unlimited = budget::unlimited();
         Poll::Ready(f())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use crate::Runtime;
+
+    /// The kind: a queue keeps the room of its longest burst. See `room` for what is kept.
+    #[test]
+    fn a_burst_of_closures_leaves_a_short_queue() {
+        let burst = if cfg!(miri) { 3_000 } else { 300_000 };
+        let runtime = Runtime::builder().workers(1).max_blocking_threads(1).build().unwrap();
+        let (go, held) = channel::<()>();
+        runtime.spawn_blocking(move || held.recv()).detach();
+        for _ in 0..burst {
+            runtime.spawn_blocking(|| ()).detach();
+        }
+        let room = || runtime.handle().shared().blocking.lock().queue.capacity();
+        assert!(room() >= burst);
+        drop(go);
+        runtime.wait_until_idle();
+        assert!(room() <= 1024, "room for {}", room());
     }
 }

@@ -66,6 +66,8 @@
 //! threads.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// They panic when nobody reads; see `report`.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod accompanied;
 mod blocking;
@@ -81,6 +83,8 @@ mod io;
 mod join_handle;
 mod local;
 mod parked;
+mod report;
+mod room;
 mod runtime;
 mod scheduler;
 mod shield;

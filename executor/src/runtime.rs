@@ -22,6 +22,7 @@ use crate::handle::Handle;
 #[cfg(feature = "net")]
 use crate::io::driver::Slot;
 use crate::join_handle::{AbortHandle, CancelReason, JoinHandle};
+use crate::report::complain;
 use crate::scheduler::crowd::Crowd;
 use crate::scheduler::current;
 use crate::scheduler::idle::Idle;
@@ -360,36 +361,68 @@ impl ShutdownReport {
     }
 }
 
+/// The process-wide runtime.
+static DEFAULT: OnceLock<Default> = OnceLock::new();
+
+struct Default {
+    runtime: Runtime,
+    /// Whether the program has said how it is to be.
+    configured: bool,
+}
+
 /// The process-wide runtime, started at first use. It lives as long as the process.
 pub(crate) fn default_runtime() -> &'static Handle {
-    static DEFAULT: OnceLock<Runtime> = OnceLock::new();
     let start = || {
         // Fewer workers are better than none, and one that is closed from the start is better than a panic: what is
         // spawned on it resolves as cancelled.
         let mut builder = Builder::new();
         loop {
             let workers = builder.worker_count().unwrap_or_else(|error| {
-                eprintln!("heirloom: the default runtime has a worker per processor: {error}");
+                complain(format_args!("the default runtime has a worker per processor: {error}"));
                 processors()
             });
             match builder.clone().workers(workers).build() {
                 Ok(runtime) => return runtime,
                 Err(_) if workers > 1 => builder = builder.workers(workers / 2),
                 Err(error) => {
-                    eprintln!(
-                        "heirloom: the default runtime has no threads, so nothing can run on it: {error}"
-                    );
+                    complain(format_args!(
+                        "the default runtime has no threads, so nothing can run on it: {error}"
+                    ));
                     return Runtime::without_workers();
                 }
             }
         }
     };
-    DEFAULT.get_or_init(start).handle()
+    DEFAULT.get_or_init(|| Default { runtime: start(), configured: false }).runtime.handle()
 }
 
-/// The runtime of what is spawned outside of any: the default one. Under the eager flag nothing needs threads.
+/// What `Builder::build_default` does.
+pub(crate) fn start_default(builder: Builder) -> io::Result<Handle> {
+    let late = || {
+        let message = "the default runtime has started already: build it before anything is spawned";
+        io::Error::new(io::ErrorKind::AlreadyExists, message)
+    };
+    if DEFAULT.get().is_some() {
+        return Err(late());
+    }
+    let runtime = builder.build()?;
+    let handle = runtime.handle().clone();
+    // One that was started meanwhile stays; then this one ends here.
+    DEFAULT.set(Default { runtime, configured: true }).map_err(|_| late())?;
+    Ok(handle)
+}
+
+/// The default runtime, if the program has said how it is to be.
+pub(crate) fn configured_default() -> Option<&'static Handle> {
+    DEFAULT.get().filter(|default| default.configured).map(|default| default.runtime.handle())
+}
+
+/// The runtime of what is spawned outside of any: the default one. Under the eager flag nothing needs threads, so none is started.
 pub(crate) fn runtime_outside() -> &'static Handle {
-    if eager::is_eager() { threadless() } else { default_runtime() }
+    if !eager::is_eager() {
+        return default_runtime();
+    }
+    configured_default().unwrap_or_else(threadless)
 }
 
 /// Where tasks live that are run eagerly outside of any runtime. It has no threads; what cannot be ended there goes to the

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
+use crate::room;
 use crate::waiters::{Waiters, wake_all};
 
 /// The list of rung bells, and who is to be woken by the next ring.
@@ -109,6 +110,7 @@ impl Waiter<'_> {
         }
         let mut rung = self.bells.lock();
         left.append(&mut rung.keys);
+        room::trim(&mut left);
         rung.keys = left;
         // A ring wakes all, so mostly there is nobody else registered.
         let wakers = rung.waiters.take_others(self.key);
