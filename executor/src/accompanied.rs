@@ -359,3 +359,31 @@ fn poll_inside<F: Future>(
     let _polled = Finally(|| watch(hooks, Hook::After, |hooks, task| hooks.after_poll(task)));
     around(ambients, || poll(future, cx))
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{Runtime, yield_now};
+
+    /// The kind: what is not overridden is looked up once.
+    #[test]
+    fn a_hook_that_is_not_overridden_is_not_called_again() {
+        struct Ends;
+        impl Hooks for Ends {
+            fn on_done(&self, _: &TaskMeta) {}
+        }
+        struct Idle;
+        impl Hooks for Idle {}
+        for (hooks, wanted) in [(Arc::new(Ends) as Arc<dyn Hooks>, Hook::Done as u8), (Arc::new(Idle), 0)] {
+            let runtime = Runtime::builder().workers(1).hooks(hooks).build().unwrap();
+            let given = &runtime.handle().shared().given;
+            assert!(given.accompanies());
+            for _ in 0..2 {
+                runtime.block_on(runtime.spawn(yield_now())).unwrap();
+            }
+            runtime.wait_until_idle();
+            assert_eq!(given.wanted.as_ref().unwrap().0.load(Relaxed), wanted);
+            assert_eq!(given.accompanies(), wanted != 0);
+        }
+    }
+}

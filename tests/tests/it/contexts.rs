@@ -548,7 +548,7 @@ fn an_ambient_state_says_whether_it_goes_with_background_tasks() {
         FOREIGN.set(7);
         let (send, receive) = std::sync::mpsc::channel();
         let witness = send.clone();
-        let witness = OnDrop::new(move || drop(witness.send(FOREIGN.get())));
+        let witness = OnDrop::new(move || witness.send(FOREIGN.get()).unwrap());
         let background = async move {
             let _witness = witness;
             yield_now().await;
