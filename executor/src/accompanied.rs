@@ -166,7 +166,7 @@ pub(crate) struct Given {
     wanted: Option<Arc<Wanted>>,
 }
 
-/// A counted reference of a company. The last one drops it; what its destructors do is the caller's business in no case.
+/// A counted reference of a company. The last one drops it, and lets no panic of a destructor out.
 #[derive(Clone)]
 pub(crate) struct Kept(Option<Arc<Company>>);
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
-/// Writes a line. If standard error takes none, nobody hears of it: `eprintln!` would panic, and take the worker along.
+/// Writes a line, which is lost if standard error takes none. `eprintln!` would panic then, and take the worker along.
 pub(crate) fn complain(what: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "heirloom: {what}");
 }

@@ -8,12 +8,12 @@ use slab::Slab;
 
 /// What a queue or a table keeps when it has run empty, in bytes.
 ///
-/// An idle runtime may well hold on to it; and what is longer was filled by a thousand pushes, beside which the allocation of its
-/// room is nothing, though it be made each time.
+/// An idle runtime may well hold on to it. A longer queue was filled by a thousand pushes, beside which an allocation is nothing:
+/// so a steady load pays little for room that it gives back and takes again.
 const KEPT: usize = 8 * 1024;
 
 const fn kept<T>() -> usize {
-    // (`mem::size_of` may be zero; then there is no room to give back.)
+    // What has no size takes no room.
     if mem::size_of::<T>() == 0 { usize::MAX } else { KEPT / mem::size_of::<T>() }
 }
 

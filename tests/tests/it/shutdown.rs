@@ -274,7 +274,7 @@ fn a_waker_that_is_kept_keeps_the_cell_and_nothing_else() {
         assert_eq!(ledger.alive(), 6);
         drop(runtime);
         assert_eq!(watch.drops(), 1);
-        // The blocking pool's threads are waited for by nobody.
+        // The runtime's end does not wait for the blocking pool's threads.
         assert!(wait_until(|| ledger.alive() == 0), "{} are alive", ledger.alive());
         waker.wake();
         assert!(heirloom::block_on(task).unwrap_err().is_cancelled());
