@@ -51,6 +51,14 @@ pub trait Ambient: Send + Sync + 'static {
 
     /// Calls `f` once with the captured state in force, and puts back what was in force before, also when `f` panics.
     fn around(&self, captured: &Captured, f: &mut dyn FnMut());
+
+    /// Whether the state also goes with background tasks, which have nothing of the request that happened to start them.
+    ///
+    /// No, unless this says otherwise: right for a span or a locale, which belong to the request. Say yes for what belongs to
+    /// the program, such as a handle of another runtime. The executor asks when the ambient state is added.
+    fn in_background(&self) -> bool {
+        false
+    }
 }
 
 /// The ambient states of a runtime, in the order in which they were added.
@@ -77,8 +85,11 @@ impl Ambients {
 
     /// Captures all of them on this thread. A panic in one reaches the caller.
     pub fn capture(&self) -> AmbientSnapshot {
-        let captured = self.list.iter().map(|ambient| ambient.capture()).collect();
-        AmbientSnapshot { list: Arc::clone(&self.list), captured }
+        AmbientSnapshot(match &self.list[..] {
+            [] => Taken::Nothing,
+            [one] => Taken::One(Arc::clone(one), one.capture()),
+            all => Taken::All(Arc::clone(&self.list), all.iter().map(|ambient| ambient.capture()).collect()),
+        })
     }
 }
 
@@ -89,9 +100,13 @@ impl fmt::Debug for Ambients {
 }
 
 /// What [`Ambients::capture`] has captured.
-pub struct AmbientSnapshot {
-    list: Arc<Vec<Arc<dyn Ambient>>>,
-    captured: Vec<Captured>,
+pub struct AmbientSnapshot(Taken);
+
+/// One state is the rule: it needs no list of its own, which would be one allocation more for each task.
+enum Taken {
+    Nothing,
+    One(Arc<dyn Ambient>, Captured),
+    All(Arc<Vec<Arc<dyn Ambient>>>, Box<[Captured]>),
 }
 
 impl AmbientSnapshot {
@@ -99,26 +114,42 @@ impl AmbientSnapshot {
     ///
     /// # Panics
     /// If `f` does; or if an ambient breaks its contract by not calling what it was given exactly once.
+    #[inline]
     pub fn around<R>(&self, f: impl FnOnce() -> R) -> R {
+        if let Taken::Nothing = self.0 {
+            return f();
+        }
         let mut f = Some(f);
         let mut result = None;
-        self.nest(0, &mut || {
+        let mut once = || {
             let f = f.take().expect("an ambient must call its closure once, not twice");
             result = Some(f());
-        });
+        };
+        match &self.0 {
+            Taken::Nothing => {}
+            Taken::One(ambient, captured) => ambient.around(captured, &mut once),
+            Taken::All(list, captured) => nest(list, captured, &mut once),
+        }
         result.expect("an ambient must call its closure")
     }
+}
 
-    fn nest(&self, level: usize, f: &mut dyn FnMut()) {
-        match (self.list.get(level), self.captured.get(level)) {
-            (Some(ambient), Some(captured)) => ambient.around(captured, &mut || self.nest(level + 1, f)),
-            _ => f(),
+fn nest(list: &[Arc<dyn Ambient>], captured: &[Captured], f: &mut dyn FnMut()) {
+    match (list, captured) {
+        ([ambient, list @ ..], [captured, rest @ ..]) => {
+            ambient.around(captured, &mut || nest(list, rest, f));
         }
+        _ => f(),
     }
 }
 
 impl fmt::Debug for AmbientSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AmbientSnapshot").field("len", &self.captured.len()).finish()
+        let len = match &self.0 {
+            Taken::Nothing => 0,
+            Taken::One(..) => 1,
+            Taken::All(_, captured) => captured.len(),
+        };
+        f.debug_struct("AmbientSnapshot").field("len", &len).finish()
     }
 }

@@ -129,10 +129,18 @@ impl Owned {
         Owned(Word::frame(NonNull::from(Box::leak(frame)), layer, watched))
     }
 
-    /// A copy of the bindings; of a layer, of its own only.
+    /// A copy of the bindings; of a layer, of its own only. A credit, if they are the current ones: a spawner looks at what its
+    /// child has.
     pub(crate) fn bindings(&self) -> Bindings {
         // SAFETY: the word owns what it points to.
-        unsafe { Bindings::clone_at(own_head(self.0)) }
+        unsafe {
+            let Some(head) = own_head(self.0) else { return Bindings::EMPTY };
+            SLOT.with(|slot| match slot.credits.get() {
+                credits if credits != 0 && slot.lent.get() == head.as_ptr() => slot.credits.set(credits - 1),
+                _ => Bindings::retain(head, 1),
+            });
+            Bindings::from_raw(head.as_ptr())
+        }
     }
 
     #[inline]

@@ -27,7 +27,7 @@ pub(crate) const FLAT_MAX: usize = 64;
 /// The bits of an id that are looked up inside a block of a large context.
 const BLOCK_BITS: u32 = 6;
 
-const _: () = assert!(FLAT_MAX <= block::BINDINGS_MAX && 1 << BLOCK_BITS <= block::BINDINGS_MAX);
+const _: () = assert!(FLAT_MAX <= block::PLACES_MAX / 2 && 1 << BLOCK_BITS <= block::PLACES_MAX / 2);
 
 /// A variable's identity: dense, from one, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

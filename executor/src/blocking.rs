@@ -21,9 +21,11 @@ use std::time::{Duration, Instant};
 
 use crate::eager;
 use crate::join_handle::CancelReason;
+use crate::room;
 use crate::scheduler::current;
 use crate::scheduler::shared::{Shared, Workers};
 use crate::task::cell::{Header, Runnable};
+use crate::task::harness::quietly;
 use crate::task::page;
 use crate::task::{Schedule, budget};
 use crate::threads::Threads;
@@ -31,7 +33,6 @@ use crate::threads::Threads;
 pub(crate) struct Pool {
     state: Mutex<State>,
     work: Condvar,
-    threads: Threads,
     cap: usize,
     keep_alive: Duration,
 }
@@ -48,6 +49,8 @@ struct State {
     /// Told of work they have not taken yet.
     called: usize,
     closed: bool,
+    /// What starts threads, with the user's functions for them; gone when it is closed.
+    starter: Option<Arc<Threads>>,
 }
 
 /// The shortest queue that is worth looking through.
@@ -69,7 +72,8 @@ impl State {
 
 impl Pool {
     pub(crate) fn new(threads: Threads, cap: usize, keep_alive: Duration) -> Pool {
-        Pool { state: Mutex::default(), work: Condvar::new(), threads, cap: cap.max(1), keep_alive }
+        let state = State { starter: Some(Arc::new(threads)), ..State::default() };
+        Pool { state: Mutex::new(state), work: Condvar::new(), cap: cap.max(1), keep_alive }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -98,10 +102,14 @@ impl Pool {
         if state.threads == self.cap {
             return cancelled;
         }
+        let Some(starter) = state.starter.clone() else { return cancelled };
         state.threads += 1;
         drop(state);
         let pool = Arc::clone(self);
-        if self.threads.start("blocking", move || pool.run()).is_err() {
+        let started = starter.start("blocking", move || pool.run());
+        // It may be the last by now.
+        quietly(|| drop(starter));
+        if started.is_err() {
             let mut state = self.lock();
             state.threads -= 1;
             // Whoever is left takes the work. If nobody is, there is nobody to wait for.
@@ -120,6 +128,7 @@ impl Pool {
         let mut state = self.lock();
         loop {
             if let Some(task) = state.queue.pop_front() {
+                room::trim(&mut state.queue);
                 drop(state);
                 let again = task.run();
                 state = self.lock();
@@ -152,9 +161,11 @@ impl Pool {
         let mut state = self.lock();
         state.closed = true;
         let queue = std::mem::take(&mut state.queue);
+        let starter = state.starter.take();
         drop(state);
         self.work.notify_all();
         drop(queue);
+        quietly(|| drop(starter));
         let Some(deadline) = deadline else { return };
         let mut state = self.lock();
         while state.threads > 0 {
@@ -258,5 +269,29 @@ impl<F: FnOnce() -> R, R> Future for Call<F> {
         let _entered = self.pool.as_ref().map(current::enter_pool);
         let _unlimited = budget::unlimited();
         Poll::Ready(f())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use crate::Runtime;
+
+    /// The kind: a queue keeps the room of its longest burst. See `room` for what is kept.
+    #[test]
+    fn a_burst_of_closures_leaves_a_short_queue() {
+        let burst = if cfg!(miri) { 3_000 } else { 300_000 };
+        let runtime = Runtime::builder().workers(1).max_blocking_threads(1).build().unwrap();
+        let (go, held) = channel::<()>();
+        runtime.spawn_blocking(move || held.recv()).detach();
+        for _ in 0..burst {
+            runtime.spawn_blocking(|| ()).detach();
+        }
+        let room = || runtime.handle().shared().blocking.lock().queue.capacity();
+        assert!(room() >= burst);
+        drop(go);
+        runtime.wait_until_idle();
+        assert!(room() <= 1024, "room for {}", room());
     }
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use heirloom_context::{Ambient, Ambients, Context};
 
 use crate::accompanied::Hooks;
-use crate::runtime::Runtime;
+use crate::handle::Handle;
+use crate::runtime::{Runtime, start_default};
 
 /// What happens when a task panics, besides its joiner being told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct Builder {
     pub(crate) root: Context,
     pub(crate) on_panic: PanicPolicy,
     pub(crate) ambients: Ambients,
+    /// Those of them that go with background tasks.
+    pub(crate) background: Ambients,
     pub(crate) hooks: Option<Arc<dyn Hooks>>,
     pub(crate) on_thread_start: Option<ThreadHook>,
     pub(crate) on_thread_stop: Option<ThreadHook>,
@@ -69,6 +72,7 @@ impl Builder {
             root: Context::empty(),
             on_panic: PanicPolicy::default(),
             ambients: Ambients::new(),
+            background: Ambients::new(),
             hooks: None,
             on_thread_start: None,
             on_thread_stop: None,
@@ -103,6 +107,9 @@ impl Builder {
     }
 
     /// How many threads may run blocking closures at a time; the others wait in a queue. Without it: 512.
+    ///
+    /// Closures that wait for other closures need a thread each: if all threads are taken by such, they wait for ever, since what
+    /// they wait for stands in the queue. With `max_blocking_threads(1)` a single closure that waits for another one does.
     #[must_use]
     pub fn max_blocking_threads(mut self, threads: usize) -> Self {
         self.max_blocking_threads = threads;
@@ -123,9 +130,13 @@ impl Builder {
         self
     }
 
-    /// A foreign ambient state that follows tasks: captured at each spawn, put around each poll and around the drop.
+    /// A foreign ambient state that follows tasks: captured at each spawn, put around each poll and around the drop. It goes with
+    /// [background tasks](crate::spawn_background) if it [says so](Ambient::in_background).
     #[must_use]
     pub fn ambient(mut self, ambient: Arc<dyn Ambient>) -> Self {
+        if ambient.in_background() {
+            self.background.push(Arc::clone(&ambient));
+        }
         self.ambients.push(ambient);
         self
     }
@@ -166,6 +177,35 @@ impl Builder {
     /// were started are stopped then.
     pub fn build(self) -> io::Result<Runtime> {
         Runtime::start(self)
+    }
+
+    /// As [`build`](Self::build), but the runtime is the default one, which otherwise starts at first use with all defaults: that of
+    /// [`block_on`](crate::block_on), [`spawn`](crate::spawn()) and all else outside of any runtime. It lives as long as the process,
+    /// unless the handle [shuts it down](crate::Handle::shutdown). `#[heirloom::main(builder = …)]` calls this.
+    ///
+    /// Libraries leave it to the program.
+    ///
+    /// # Errors
+    /// As `build`; and with [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the default runtime has started, be it by this
+    /// function or by a first use.
+    ///
+    /// ```
+    /// use heirloom::{Context, Runtime, context_var};
+    /// context_var! { static SERVICE: &'static str; }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let root = Context::empty().with(&SERVICE, "mill");
+    /// let default = Runtime::builder().workers(1).root_context(root).build_default()?;
+    ///
+    /// let (send, receive) = std::sync::mpsc::channel();
+    /// heirloom::spawn_background(async move { send.send(SERVICE.get()) });
+    /// assert_eq!(receive.recv(), Ok(Some("mill")));
+    /// assert_eq!(default.stats().workers.len(), 1);
+    /// assert!(Runtime::builder().build_default().is_err());
+    /// # Ok(()) }
+    /// ```
+    pub fn build_default(self) -> io::Result<Handle> {
+        start_default(self)
     }
 
     pub(crate) fn worker_count(&self) -> io::Result<usize> {

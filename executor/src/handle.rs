@@ -15,7 +15,7 @@ use heirloom_context::raw::Live;
 use crate::blocking::{Blocking, Call};
 use crate::join_handle::{AbortHandle, JoinHandle};
 use crate::parked;
-use crate::runtime::{ShutdownReport, runtime_outside, shut_down};
+use crate::runtime::{ShutdownReport, configured_default, runtime_outside, shut_down};
 use crate::scheduler::current;
 use crate::scheduler::shared::{Shared, Workers, launch};
 use crate::stats::{Stats, TaskDump, WorkerStats};
@@ -100,7 +100,7 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let live = Live::new(self.shared.root.clone());
+        let live = Live::new(self.shared.root());
         let place = Location::caller();
         let parts = Parts { live, place, name: None, background: true, begin: Begin::Queued };
         let handle = launch::<F, Workers>(&self.shared, future, || parts);
@@ -198,6 +198,12 @@ impl Handle {
 #[inline]
 pub(crate) fn with_current<R>(f: impl FnOnce(&Arc<Shared>) -> R) -> R {
     current::with_runtime(|shared| f(shared.unwrap_or_else(|| runtime_outside().shared())))
+}
+
+/// Calls `f` with the runtime whose ambient states, hooks and panic policy hold for tasks that are no runtime's: the current one, else
+/// the default one if the program has configured it. None is started.
+pub(crate) fn with_ruling<R>(f: impl FnOnce(Option<&Arc<Shared>>) -> R) -> R {
+    current::with_runtime(|shared| f(shared.or_else(|| configured_default().map(Handle::shared))))
 }
 
 /// Spawns a blocking closure on a runtime.

@@ -41,7 +41,8 @@
 //! * **Every wake-up leads to a poll** that begins after it, unless the task is over.
 //! * **No poll after completion.**
 //! * **A future is dropped exactly once, in its own context**, whichever thread does it.
-//! * **Wakers may outlive the runtime.** They do nothing then.
+//! * **Wakers may outlive the runtime.** They do nothing then, and keep some 20 KiB of the executor's own, but no value of the
+//!   user's; the same is true of handles.
 //! * **Every runnable task runs within a bounded time**, if there are finitely many and each poll ends within some
 //!   bound: nobody is starved by the next slot, by pairs that wake each other, by the injector, or by timers.
 //! * **A worker that sleeps is woken by work from anywhere.**
@@ -66,6 +67,8 @@
 //! threads.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// These panic when standard error takes nothing; see `report`.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod accompanied;
 mod blocking;
@@ -81,6 +84,8 @@ mod io;
 mod join_handle;
 mod local;
 mod parked;
+mod report;
+mod room;
 mod runtime;
 mod scheduler;
 mod shield;

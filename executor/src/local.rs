@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,12 @@ use std::task::{Context, Poll, Waker};
 
 use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
 
-use crate::handle::parts;
+use crate::accompanied::accompany;
+use crate::handle::{parts, with_ruling};
 use crate::join_handle::{CancelReason, JoinHandle};
+use crate::room;
+use crate::scheduler::inline;
 use crate::scheduler::shared::Workers;
-use crate::scheduler::{current, inline};
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
 use crate::task::harness::quietly;
@@ -33,12 +35,12 @@ const BATCH: usize = 61;
 /// [run](Self::run_until).
 ///
 /// The rules are those of other tasks: [`spawn_local`](Self::spawn_local) inherits, dropping a handle cancels. Dropping
-/// the set cancels all its tasks, here and now.
+/// the set cancels all its tasks, here and now; what their destructors spawn into it is cancelled as well.
 ///
 /// The tasks are the set's: no runtime counts them in its [`stats`](crate::Runtime::stats), lists them, or ends them. But what a
 /// runtime does around its own tasks ([ambient states](crate::Builder::ambient), [hooks](crate::Builder::hooks),
 /// the [panic policy](crate::Builder::on_panic)) it does around those that are spawned, and run, in its `block_on` or in a
-/// task of it.
+/// task of it. Outside of any runtime the default one does, if it was [configured](crate::Builder::build_default).
 ///
 /// A set is no future: it is run by [`run_until`](Self::run_until) or [`block_on`](Self::block_on).
 ///
@@ -57,6 +59,8 @@ pub struct LocalSet {
     shared: Arc<Shared>,
     /// There until the set is dropped.
     owner: Option<Owner>,
+    /// It is being dropped: what is spawned is cancelled.
+    ending: Cell<bool>,
     /// Its tasks are this thread's.
     not_send: PhantomData<*const ()>,
 }
@@ -77,6 +81,14 @@ struct Queue {
     runners: Waiters,
     /// The set is gone, and all its tasks are over.
     dead: bool,
+}
+
+impl Queue {
+    fn pop(&mut self) -> Option<Runnable> {
+        let task = self.tasks.pop_front();
+        room::trim(&mut self.tasks);
+        task
+    }
 }
 
 impl Shared {
@@ -122,7 +134,7 @@ impl Schedule for Local {
 
     /// The policy is that of the runtime in which the set is run.
     fn panicked(_: &Shared) {
-        current::with_runtime(|runtime| {
+        with_ruling(|runtime| {
             if let Some(runtime) = runtime {
                 Workers::panicked(runtime);
             }
@@ -157,7 +169,7 @@ impl LocalSet {
     /// An empty set.
     pub fn new() -> LocalSet {
         let shared = Arc::new(Shared { queue: Mutex::default(), heap: Heap::new() });
-        LocalSet { owner: Some(shared.heap.own()), shared, not_send: PhantomData }
+        LocalSet { owner: Some(shared.heap.own()), shared, ending: Cell::new(false), not_send: PhantomData }
     }
 
     /// Spawns a task into the set; it runs when the set does.
@@ -173,13 +185,15 @@ impl LocalSet {
     where
         F: Future + 'static,
     {
-        let runtime = current::with_runtime(|runtime| runtime.filter(|it| it.accompanies()).cloned());
+        let runtime = with_ruling(|runtime| runtime.filter(|it| it.given.accompanies()).cloned());
         let Some(runtime) = runtime else { return self.begin(future, parts, |_| {}) };
-        let (accompanied, spawned) = runtime.accompany(future, &parts);
-        self.begin(accompanied, parts, spawned)
+        runtime.with_given(|company| {
+            let (accompanied, spawned) = accompany(company, future, &parts);
+            self.begin(accompanied, parts, spawned)
+        })
     }
 
-    fn begin<F>(&self, future: F, parts: Parts, spawned: impl FnOnce(&Header)) -> JoinHandle<F::Output>
+    fn begin<F>(&self, future: F, parts: Parts, spawned: impl FnOnce(&Runnable)) -> JoinHandle<F::Output>
     where
         F: Future + 'static,
     {
@@ -193,8 +207,11 @@ impl LocalSet {
             let slot = self.shared.heap.take(owner, cell::class::<F>(), &self.shared);
             cell::spawn::<F, Local>(slot, future, parts)
         };
-        spawned(runnable.header());
-        if begin == Begin::Queued {
+        spawned(&runnable);
+        if self.ending.get() {
+            // Dropped, it is cancelled.
+            drop(runnable);
+        } else if begin == Begin::Queued {
             Local::launch(&self.shared, runnable);
         } else {
             let _entered = Entered(CURRENT.replace(self));
@@ -208,7 +225,7 @@ impl LocalSet {
     ///
     /// Cancel-safe: tasks stay in the set.
     pub async fn run_until<F: Future>(&self, future: F) -> F::Output {
-        let mut future = pin!(future);
+        let mut future = pin!(Inside { future: Some(future), set: self });
         let mut runner = Runner { shared: &self.shared, key: None };
         poll_fn(|cx| {
             let _entered = Entered(CURRENT.replace(self));
@@ -234,13 +251,37 @@ impl LocalSet {
         // First the waker, then the tasks: whoever pushes one that is not seen finds the waker.
         runner.register(cx.waker());
         for _ in 0..BATCH {
-            let Some(task) = self.shared.lock().tasks.pop_front() else { return };
+            let Some(task) = self.shared.lock().pop() else { return };
             if let Some(again) = task.run() {
                 self.shared.lock().tasks.push_back(again);
             }
         }
         // There may be more; the others have a turn first.
         cx.waker().wake_by_ref();
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// What a set is run for. It is dropped inside the set too: its destructors may spawn there.
+    struct Inside<'a, F> {
+        // `None` only while it is being dropped.
+        #[pin]
+        future: Option<F>,
+        set: &'a LocalSet,
+    }
+
+    impl<F> PinnedDrop for Inside<'_, F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _entered = Entered(CURRENT.replace(*this.set));
+            this.future.set(None);
+        }
+    }
+}
+
+impl<F: Future> Inside<'_, F> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.as_pin_mut().expect("taken by the drop only").poll(cx)
     }
 }
 
@@ -279,17 +320,22 @@ impl Default for LocalSet {
 
 impl Drop for LocalSet {
     fn drop(&mut self) {
-        let _entered = Entered(CURRENT.replace(ptr::null()));
-        for task in self.shared.heap.each() {
-            task.shut_down(CancelReason::RuntimeGone);
+        self.ending.set(true);
+        {
+            // What destructors spawn here is refused; that of wakers too.
+            let this: &LocalSet = self;
+            let _entered = Entered(CURRENT.replace(this));
+            for task in self.shared.heap.each() {
+                task.shut_down(CancelReason::RuntimeGone);
+            }
+            let mut queue = self.shared.lock();
+            queue.dead = true;
+            let rest = (std::mem::take(&mut queue.tasks), queue.runners.take());
+            drop(queue);
+            drop(rest);
         }
         // SAFETY: the owner is this heap's, which the shared part keeps. Whatever tasks are left are over.
         unsafe { self.shared.heap.orphan(self.owner.take()) }
-        let mut queue = self.shared.lock();
-        queue.dead = true;
-        let rest = (std::mem::take(&mut queue.tasks), queue.runners.take());
-        drop(queue);
-        drop(rest);
     }
 }
 
@@ -356,5 +402,24 @@ impl Drop for EagerCall {
             let set = OF_CALL.try_with(|set| set.borrow_mut().take());
             drop(set);
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// As `blocking::tests::a_burst_of_closures_leaves_a_short_queue`.
+    #[test]
+    fn a_burst_of_local_tasks_leaves_a_short_queue() {
+        let burst = if cfg!(miri) { 3_000 } else { 100_000 };
+        let set = LocalSet::new();
+        for _ in 0..burst {
+            set.spawn_local(async {}).detach();
+        }
+        let room = || set.shared.lock().tasks.capacity();
+        assert!(room() >= burst);
+        set.block_on(set.spawn_local(async {})).unwrap();
+        assert!(room() <= 1024, "room for {}", room());
     }
 }

@@ -14,6 +14,7 @@ use crossbeam_utils::CachePadded;
 use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
 
+use crate::accompanied::{Company, Given, Watcher};
 use crate::blocking::Pool;
 use crate::builder::{Builder, processors};
 use crate::eager;
@@ -21,6 +22,7 @@ use crate::handle::Handle;
 #[cfg(feature = "net")]
 use crate::io::driver::Slot;
 use crate::join_handle::{AbortHandle, CancelReason, JoinHandle};
+use crate::report::complain;
 use crate::scheduler::crowd::Crowd;
 use crate::scheduler::current;
 use crate::scheduler::idle::Idle;
@@ -206,7 +208,7 @@ fn end(shared: &Arc<Shared>) {
     let own = current::is_worker();
     // Who comes second finds tasks that the first is just dropping. A worker waits for nobody; nor does a destructor that ends
     // the runtime by which it is dropped.
-    let _turn = (!own).then(|| shared.enders.begin());
+    let turn = (!own).then(|| shared.enders.begin());
     // What destructors spawn is refused, like everything that is spawned from now on.
     let entered = current::enter(shared);
     // S2. Pairs with the fence in `launch`, by threads outside.
@@ -247,6 +249,9 @@ fn end(shared: &Arc<Shared>) {
         // SAFETY: nobody owns it but whoever has its lock, and `shared` keeps it.
         unsafe { heap.orphan(None) }
     }
+    // What is the user's goes, though handles, wakers and tasks that are over keep the rest. Its destructors run in nobody's turn.
+    drop(turn);
+    drop(shared.given.take());
 }
 
 fn threads_of(shared: &Shared) -> MutexGuard<'_, Vec<Thread<()>>> {
@@ -281,9 +286,12 @@ pub(crate) fn share(
             #[cfg(feature = "net")]
             io: Slot::new(),
             blocking: Arc::new(Pool::new(threads, builder.max_blocking_threads, builder.blocking_keep_alive)),
-            root: builder.root.clone(),
-            ambients: builder.ambients.clone(),
-            hooks: builder.hooks.clone(),
+            given: Given::new(Company {
+                root: builder.root.clone(),
+                ambients: builder.ambients.clone(),
+                background: builder.background.clone(),
+                hooks: builder.hooks.clone().map(|hooks| Arc::new(Watcher::new(hooks))),
+            }),
             on_panic: builder.on_panic,
             search: builder.search,
             closing: AtomicBool::new(false),
@@ -353,36 +361,68 @@ impl ShutdownReport {
     }
 }
 
+/// The process-wide runtime.
+static DEFAULT: OnceLock<Default> = OnceLock::new();
+
+struct Default {
+    runtime: Runtime,
+    /// Whether the program has said how it is to be.
+    configured: bool,
+}
+
 /// The process-wide runtime, started at first use. It lives as long as the process.
 pub(crate) fn default_runtime() -> &'static Handle {
-    static DEFAULT: OnceLock<Runtime> = OnceLock::new();
     let start = || {
         // Fewer workers are better than none, and one that is closed from the start is better than a panic: what is
         // spawned on it resolves as cancelled.
         let mut builder = Builder::new();
         loop {
             let workers = builder.worker_count().unwrap_or_else(|error| {
-                eprintln!("heirloom: the default runtime has a worker per processor: {error}");
+                complain(format_args!("the default runtime has a worker per processor: {error}"));
                 processors()
             });
             match builder.clone().workers(workers).build() {
                 Ok(runtime) => return runtime,
                 Err(_) if workers > 1 => builder = builder.workers(workers / 2),
                 Err(error) => {
-                    eprintln!(
-                        "heirloom: the default runtime has no threads, so nothing can run on it: {error}"
-                    );
+                    complain(format_args!(
+                        "the default runtime has no threads, so nothing can run on it: {error}"
+                    ));
                     return Runtime::without_workers();
                 }
             }
         }
     };
-    DEFAULT.get_or_init(start).handle()
+    DEFAULT.get_or_init(|| Default { runtime: start(), configured: false }).runtime.handle()
 }
 
-/// The runtime of what is spawned outside of any: the default one. Under the eager flag nothing needs threads.
+/// What `Builder::build_default` does.
+pub(crate) fn start_default(builder: Builder) -> io::Result<Handle> {
+    let late = || {
+        let message = "the default runtime has started already: build it before anything is spawned";
+        io::Error::new(io::ErrorKind::AlreadyExists, message)
+    };
+    if DEFAULT.get().is_some() {
+        return Err(late());
+    }
+    let runtime = builder.build()?;
+    let handle = runtime.handle().clone();
+    // One that was started meanwhile stays; then this one ends here.
+    DEFAULT.set(Default { runtime, configured: true }).map_err(|_| late())?;
+    Ok(handle)
+}
+
+/// The default runtime, if the program has said how it is to be.
+pub(crate) fn configured_default() -> Option<&'static Handle> {
+    DEFAULT.get().filter(|default| default.configured).map(|default| default.runtime.handle())
+}
+
+/// The runtime of what is spawned outside of any: the default one. Under the eager flag nothing needs threads, so none is started.
 pub(crate) fn runtime_outside() -> &'static Handle {
-    if eager::is_eager() { threadless() } else { default_runtime() }
+    if !eager::is_eager() {
+        return default_runtime();
+    }
+    configured_default().unwrap_or_else(threadless)
 }
 
 /// Where tasks live that are run eagerly outside of any runtime. It has no threads; what cannot be ended there goes to the

@@ -16,8 +16,13 @@ use crate::scheduler::shared::launch_here;
 /// Runs a future on the calling thread, in a copy of its context, and returns the output.
 ///
 /// The future need be neither `Send` nor `'static`. What it spawns runs on the runtime this thread belongs to, else on
-/// a process-wide one that starts at first use: as many workers as the process may use processors, or `HEIRLOOM_WORKERS`
-/// of them; its root context is empty.
+/// a process-wide one, the default runtime, that starts at first use: as many workers as the process may use processors, or
+/// `HEIRLOOM_WORKERS` of them; its root context is empty. [`Builder::build_default`](crate::Builder::build_default) makes another
+/// default runtime before the first use.
+///
+/// The future itself is no task, here as in [`Runtime::block_on`](crate::Runtime::block_on): hooks are not told of it, and a foreign
+/// [ambient state](crate::Builder::ambient) is, as ever, the thread's. What it spawns, also into a [`LocalSet`](crate::LocalSet),
+/// has both.
 ///
 /// What the future sets is gone afterwards.
 ///
@@ -125,6 +130,9 @@ where
 /// The pool grows up to its cap; beyond that closures wait. Dropping the handle cancels a closure that has not begun, which then
 /// goes when its turn comes, or earlier if many wait; one that has begun runs on. If there is no thread and none can be started, it is cancelled with
 /// [`NoThread`](crate::CancelReason::NoThread).
+///
+/// A closure that waits for other closures holds its thread meanwhile. If as many as the
+/// [cap](crate::Builder::max_blocking_threads) do so, what they wait for is never begun, and they wait for ever.
 ///
 /// ```
 /// use heirloom::context_var;

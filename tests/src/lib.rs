@@ -20,8 +20,8 @@ pub use gate::{Countdown, Gate};
 pub use ledger::{Counted, Ledger, Log, OnDrop};
 pub use probe::{MARK, Probe, SCRIPTED, Step, Watch};
 pub use process::{
-    Child, cpu_time, in_child, in_child_with_limit, naps, open_descriptors, resident_bytes, say_as_child,
-    threads, threads_named, wait_until,
+    Child, cpu_time, in_child, in_child_by, in_child_with_limit, naps, open_descriptors, resident_bytes,
+    say_as_child, threads, threads_named, wait_until,
 };
 pub use runtimes::{Occupied, idle, in_a_worker, occupy, run, runtime, shut_down, with_runtime};
 pub use scale::scaled;

@@ -106,15 +106,19 @@ pub fn in_child(test: &str, main_thread: bool) -> Child {
 /// As [`in_child`], on a thread that is not the main one, with a limit of the shell's `ulimit`, as in `-v 500000`, and
 /// stacks of so many MiB for threads that do not say how much they need.
 pub fn in_child_with_limit(test: &str, limit: &str, stack: usize) -> Child {
+    in_child_by(test, &format!("ulimit {limit} && RUST_MIN_STACK={} exec \"$@\"", stack << 20))
+}
+
+/// As [`in_child`], on a thread that is not the main one, started by a shell, to which the program and its arguments are `"$@"`.
+pub fn in_child_by(test: &str, script: &str) -> Child {
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         return Child::Here;
     }
     let output = Command::new("sh")
-        .arg("-c")
-        .arg(format!("ulimit {limit} && exec \"$0\" --exact {test} --nocapture --test-threads 2"))
+        .args(["-c", script, "sh"])
         .arg(std::env::current_exe().expect("the test binary"))
+        .args(["--exact", test, "--nocapture", "--test-threads", "2"])
         .env(CHILD, test)
-        .env("RUST_MIN_STACK", (stack << 20).to_string())
         .output()
         .expect("a child process");
     Child::Ended(output)

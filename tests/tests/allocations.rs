@@ -2,12 +2,14 @@
 //! tests take turns.
 
 use std::alloc::System;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use heirloom::context::{Ambient, Captured};
 use heirloom::{
-    Context, Runtime, context_var, run_eagerly, sleep, spawn, try_run_eagerly, wait_for, yield_now,
+    Context, Hooks, Runtime, TaskMeta, context_var, run_eagerly, sleep, spawn, task, try_run_eagerly,
+    wait_for, yield_now,
 };
 use heirloom_tests::{CountingWaker, Fault, PATIENCE, Probe, Step, poll_with, scaled, watchdog};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -33,9 +35,16 @@ const LONG: Duration = Duration::from_secs(3_600);
 fn measured<F: Future<Output = ()> + Send + 'static>(
     work: impl Fn() -> F + Send + 'static,
 ) -> (usize, isize) {
+    measured_on(Runtime::builder(), work)
+}
+
+fn measured_on<F: Future<Output = ()> + Send + 'static>(
+    builder: heirloom::Builder,
+    work: impl Fn() -> F + Send + 'static,
+) -> (usize, isize) {
     let _turn = turn();
     watchdog(PATIENCE, move || {
-        let runtime = Runtime::builder().workers(1).build().unwrap();
+        let runtime = builder.workers(1).build().unwrap();
         let once = || {
             runtime.block_on(runtime.spawn(work())).unwrap();
             runtime.wait_until_idle();
@@ -87,6 +96,56 @@ fn one_allocation_per_task_at_most() {
     // The error says whose it is, which is an allocation if nobody has asked before. Where tasks stand alone, they have one each besides.
     let each = if cfg!(heirloom_lone_tasks) { 2 } else { 1 };
     assert!(allocations <= each * TASKS + 50, "{allocations} allocations for {TASKS} tasks");
+}
+
+/// The kind: what a hook is told, and what goes along with a task, is looked up and not made.
+#[test]
+fn hooks_and_an_ambient_state_allocate_nothing_per_task_or_poll() {
+    struct Idle;
+    impl Hooks for Idle {}
+    struct Places;
+    impl Hooks for Places {
+        fn on_spawn(&self, task: &TaskMeta, _: &Context) {
+            assert!(task.place().line() > 1);
+        }
+        fn before_poll(&self, task: &TaskMeta) {
+            assert!(task.name().is_none());
+        }
+        fn after_poll(&self, _: &TaskMeta) {
+            assert_eq!(NUMBER.get(), Some(1));
+        }
+        fn on_done(&self, _: &TaskMeta) {
+            assert!(task::current().is_some());
+        }
+    }
+    struct Nothing;
+    impl Ambient for Nothing {
+        fn capture(&self) -> Captured {
+            Box::new(())
+        }
+        fn around(&self, _: &Captured, f: &mut dyn FnMut()) {
+            f();
+        }
+    }
+    let builder = Runtime::builder;
+    let [none, idle, places, ambient] = [
+        builder(),
+        builder().hooks(Arc::new(Idle)),
+        builder().hooks(Arc::new(Places)),
+        builder().ambient(Arc::new(Nothing)),
+    ]
+    .map(|builder| {
+        measured_on(builder.root_context(Context::empty().with(&NUMBER, 1)), || async {
+            NUMBER.set(1);
+            for _ in 0..TASKS {
+                spawn(async { yield_now().await }).await.unwrap();
+            }
+        })
+        .0
+    });
+    for (with, what) in [(idle, "hooks that do nothing"), (places, "hooks"), (ambient, "an ambient state")] {
+        assert!(with <= none + 50, "{with} allocations with {what}, {none} without");
+    }
 }
 
 #[test]

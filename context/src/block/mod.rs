@@ -71,8 +71,8 @@ use crate::storage::{Entry, Id, Lookup};
 use crate::sync::{Acquire, AtomicUsize, Relaxed, Release, weakened};
 use crate::value::Value;
 use ledger::Ledger;
-pub(crate) use table::{BINDINGS_MAX, Head, Home, Kind};
-use table::{HIDDEN, PLACES_MAX, Places, REACH, Slot, Table};
+use table::{HIDDEN, Places, REACH, Slot, Table};
+pub(crate) use table::{Head, Home, Kind, PLACES_MAX};
 
 /// How many counts a copy takes rather than become a borrower.
 ///

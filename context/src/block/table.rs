@@ -13,10 +13,9 @@ use crate::value::{self, Value};
 pub(super) const REACH: usize = 3;
 
 /// Places a table may have, so that a set of places is four words.
-pub(super) const PLACES_MAX: usize = 256;
-
-/// Bindings a table is sure to have room for. Lookups stay short up to half of [`PLACES_MAX`].
-pub(crate) const BINDINGS_MAX: usize = PLACES_MAX / 2;
+///
+/// Half of them are sure to have room for a binding, and lookups stay short up to there.
+pub(crate) const PLACES_MAX: usize = 256;
 
 /// Stands for "explicitly unset" in place of a value's address.
 pub(super) const HIDDEN: *mut value::Header = ptr::without_provenance_mut(1);

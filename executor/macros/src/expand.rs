@@ -14,6 +14,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::quote_spanned;
 use syn::parse::Parser;
+use syn::spanned::Spanned;
 
 use crate::function::Function;
 use crate::options::Options;
@@ -37,8 +38,8 @@ impl Kind {
 
     pub(crate) fn options(self) -> &'static str {
         match self {
-            Kind::Main => "`workers = N`",
-            Kind::Test => "`workers = N` and `timeout = \"5s\"`",
+            Kind::Main => "`workers = N` and `builder = function`",
+            Kind::Test => "`workers = N`, `builder = function` and `timeout = \"5s\"`",
         }
     }
 }
@@ -99,11 +100,22 @@ fn plain(kind: Kind, function: &Function, options: Options) -> TokenStream {
 
 fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
     let span = Span::mixed_site();
-    let Options { workers, timeout } = options;
-    let workers = match (kind, workers) {
-        (_, Some(workers)) => quote_spanned! {span=> #workers },
-        (Kind::Test, None) => quote_spanned! {span=> #TEST_WORKERS },
-        (Kind::Main, None) => return quote_spanned! {span=> ::heirloom::block_on(#name()) },
+    let Options { workers, timeout, builder } = options;
+    if kind == Kind::Main && workers.is_none() && builder.is_none() {
+        return quote_spanned! {span=> ::heirloom::block_on(#name()) };
+    }
+    let workers = match (kind, workers, &builder) {
+        (_, Some(workers), _) => Some(quote_spanned! {span=> .workers(#workers) }),
+        (Kind::Test, None, None) => Some(quote_spanned! {span=> .workers(#TEST_WORKERS) }),
+        (_, None, _) => None,
+    };
+    let start = match &builder {
+        None => quote_spanned! {span=> ::heirloom::Runtime::builder() },
+        Some(function) => {
+            // A function of another type is told of where it is named.
+            let call = quote_spanned! {function.span()=> #function() };
+            quote_spanned! {span=> { let builder: ::heirloom::Builder = #call; builder } }
+        }
     };
     let future = match timeout {
         None => quote_spanned! {span=> #name() },
@@ -121,8 +133,16 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
             }
         }
     };
+    if kind == Kind::Main && builder.is_some() {
+        return quote_spanned! {span=>
+            match #start #workers.build_default() {
+                ::core::result::Result::Ok(_) => ::heirloom::block_on(#future),
+                ::core::result::Result::Err(error) => ::core::panic!("the default runtime cannot be started: {error}"),
+            }
+        };
+    }
     quote_spanned! {span=>
-        match ::heirloom::Runtime::builder().workers(#workers).build() {
+        match #start #workers.build() {
             ::core::result::Result::Ok(runtime) => runtime.block_on(#future),
             ::core::result::Result::Err(error) => ::core::panic!("the runtime cannot be started: {error}"),
         }

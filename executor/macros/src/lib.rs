@@ -18,6 +18,7 @@ use crate::expand::Kind;
 /// | option | meaning |
 /// | --- | --- |
 /// | `workers = N` | a runtime of its own with that many workers; without it, the default runtime |
+/// | `builder = path::to::function` | the default runtime is made by the `Builder` that the function returns: hooks, ambient states, panic policy and all else; with `workers = N` besides, it has that many |
 ///
 /// The function takes no arguments and is not generic.
 ///
@@ -41,6 +42,20 @@ use crate::expand::Kind;
 /// }
 /// ```
 ///
+/// With everything that a builder can be told:
+///
+/// ```
+/// fn configured() -> heirloom::Builder {
+///     heirloom::Runtime::builder().thread_name("mill").on_panic(heirloom::PanicPolicy::Abort)
+/// }
+///
+/// #[heirloom::main(builder = configured)]
+/// async fn main() {
+///     let name = heirloom::spawn(async { std::thread::current().name().map(str::to_owned) }).await;
+///     assert!(name.unwrap().unwrap().starts_with("mill"));
+/// }
+/// ```
+///
 /// Without the attribute, the first of them reads:
 ///
 /// ```
@@ -54,7 +69,7 @@ use crate::expand::Kind;
 /// ```
 ///
 /// # Panics
-/// If the runtime's threads cannot be started.
+/// If the runtime's threads cannot be started; with `builder`, also if the default runtime has started before.
 #[proc_macro_attribute]
 pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(Kind::Main, options.into(), item.into()).into()
@@ -66,6 +81,7 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | option | meaning |
 /// | --- | --- |
 /// | `workers = N` | how many workers; two, if not given |
+/// | `builder = path::to::function` | the runtime is made by the `Builder` that the function returns, which says how many workers there are, unless `workers` does |
 /// | `timeout = "5s"` | the test fails when it has not ended after that time; a number with `ms`, `s`, `m` or `h` |
 ///
 /// `seed` and `virtual_time` are reserved, and refused, until there is a simulator to give them to.

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use proc_macro2::Ident;
+use proc_macro2::{Ident, TokenStream};
+use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
-use syn::{Error, Lit, LitInt, LitStr, Result, Token};
+use syn::{Error, Lit, LitInt, LitStr, Path, Result, Token};
 
 use crate::expand::Kind;
 
@@ -16,12 +17,35 @@ pub(crate) struct Options {
     pub(crate) workers: Option<LitInt>,
     /// As written, and as parsed.
     pub(crate) timeout: Option<(LitStr, Duration)>,
+    /// A function that returns a `Builder`.
+    pub(crate) builder: Option<Path>,
 }
 
 /// `name`, or `name = value`.
 struct Given {
     name: Ident,
-    value: Option<Lit>,
+    value: Option<Value>,
+}
+
+enum Value {
+    Lit(Lit),
+    Path(Path),
+}
+
+impl Parse for Value {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        // `true` is a literal, and an identifier besides.
+        if input.peek(Lit) { input.parse().map(Value::Lit) } else { input.parse().map(Value::Path) }
+    }
+}
+
+impl ToTokens for Value {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        match self {
+            Value::Lit(value) => value.to_tokens(tokens),
+            Value::Path(value) => value.to_tokens(tokens),
+        }
+    }
 }
 
 impl Parse for Given {
@@ -50,6 +74,11 @@ impl Options {
         match option.as_str() {
             "workers" if self.workers.is_some() => error("`workers` is given twice".into()),
             "timeout" if self.timeout.is_some() => error("`timeout` is given twice".into()),
+            "builder" if self.builder.is_some() => error("`builder` is given twice".into()),
+            "builder" => {
+                self.builder = Some(builder(&name, value)?);
+                Ok(())
+            }
             "workers" => {
                 self.workers = Some(workers(&name, value)?);
                 Ok(())
@@ -69,10 +98,10 @@ impl Options {
     }
 }
 
-fn workers(name: &Ident, value: Option<Lit>) -> Result<LitInt> {
+fn workers(name: &Ident, value: Option<Value>) -> Result<LitInt> {
     const EXPECTED: &str = "expected a number of workers, as in `workers = 4`";
     match value {
-        Some(Lit::Int(number)) => match number.base10_parse::<usize>() {
+        Some(Value::Lit(Lit::Int(number))) => match number.base10_parse::<usize>() {
             Ok(0) => Err(Error::new_spanned(number, "a runtime needs a worker: the smallest number is 1")),
             Ok(_) => Ok(number),
             Err(error) => Err(Error::new_spanned(number, format!("{EXPECTED}: {error}"))),
@@ -82,13 +111,23 @@ fn workers(name: &Ident, value: Option<Lit>) -> Result<LitInt> {
     }
 }
 
-fn timeout(name: &Ident, value: Option<Lit>) -> Result<(LitStr, Duration)> {
+fn timeout(name: &Ident, value: Option<Value>) -> Result<(LitStr, Duration)> {
     const EXPECTED: &str = "expected a text with a number and a unit, as in `timeout = \"5s\"`";
     match value {
-        Some(Lit::Str(text)) => match duration(&text.value()) {
+        Some(Value::Lit(Lit::Str(text))) => match duration(&text.value()) {
             Ok(limit) => Ok((text, limit)),
             Err(message) => Err(Error::new_spanned(text, message)),
         },
+        Some(other) => Err(Error::new_spanned(other, EXPECTED)),
+        None => Err(Error::new_spanned(name, EXPECTED)),
+    }
+}
+
+fn builder(name: &Ident, value: Option<Value>) -> Result<Path> {
+    const EXPECTED: &str =
+        "expected a function that returns a `heirloom::Builder`, as in `builder = configured`";
+    match value {
+        Some(Value::Path(path)) => Ok(path),
         Some(other) => Err(Error::new_spanned(other, EXPECTED)),
         None => Err(Error::new_spanned(name, EXPECTED)),
     }
@@ -154,7 +193,12 @@ mod tests {
         assert_eq!(options.workers.unwrap().base10_parse::<usize>().unwrap(), 16);
         assert_eq!(options.timeout.unwrap().1, Duration::from_secs(1));
         let none = parse(Kind::Main, "").unwrap();
-        assert!(none.workers.is_none() && none.timeout.is_none());
+        assert!(none.workers.is_none() && none.timeout.is_none() && none.builder.is_none());
+        for kind in [Kind::Main, Kind::Test] {
+            let options = parse(kind, "builder = crate::setup::configured, workers = 3").unwrap();
+            assert_eq!(options.builder.unwrap().segments.len(), 3);
+            assert!(options.workers.is_some());
+        }
     }
 
     #[test]
@@ -169,6 +213,10 @@ mod tests {
             refused(kind, "workers = 0", "the smallest number is 1");
             refused(kind, "workers = 99999999999999999999999", "expected a number");
             refused(kind, "workers = 1, workers = 2", "given twice");
+            refused(kind, "workers = four", "expected a number");
+            refused(kind, "builder", "expected a function");
+            refused(kind, "builder = \"configured\"", "expected a function");
+            refused(kind, "builder = one, builder = other", "given twice");
             refused(kind, "seed = 7", "`seed` needs the simulator");
             refused(kind, "virtual_time", "`virtual_time` needs the simulator");
             refused(kind, "wrokers = 2", "unknown option `wrokers`");
@@ -178,6 +226,7 @@ mod tests {
         refused(Kind::Main, "timeout = \"1s\"", "is for tests");
         refused(Kind::Test, "timeout = 5", "expected a text");
         refused(Kind::Test, "timeout", "expected a text");
+        refused(Kind::Test, "timeout = long", "expected a text");
         refused(Kind::Test, "timeout = \"5\"", "has no unit");
     }
 }

@@ -6,6 +6,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
+use crate::room;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{Mutex, MutexGuard, lock, weakened};
@@ -110,6 +111,7 @@ impl Waiter<'_> {
         }
         let mut rung = self.bells.lock();
         left.append(&mut rung.keys);
+        room::trim(&mut left);
         rung.keys = left;
         // A ring wakes all, so mostly there is nobody else registered.
         let wakers = rung.waiters.take_others(self.key);

@@ -14,7 +14,7 @@ use slab::Slab;
 
 use super::GroupError;
 use super::bells::{Bell, Bells, Waiter};
-use crate::{AbortHandle, CancelReason, JoinError, JoinHandle};
+use crate::{AbortHandle, CancelReason, JoinError, JoinHandle, room};
 
 pub(super) struct Shared<E, T> {
     bells: Arc<Bells>,
@@ -179,6 +179,7 @@ impl<E, T> Shared<E, T> {
     fn settle(&self, key: usize, result: Result<Option<T>, JoinError>) {
         let mut state = self.lock();
         let slot = state.slots.remove(key);
+        room::trim_slab(&mut state.slots);
         let mut siblings = Vec::new();
         let mut dropped = None;
         match result {
@@ -231,7 +232,9 @@ impl<E, T> Shared<E, T> {
     pub(super) fn poll_output(&self, waiter: &mut Waiter<'_>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         self.drive(waiter, cx);
         let mut state = self.lock();
-        match state.outputs.pop_front() {
+        let output = state.outputs.pop_front();
+        room::trim(&mut state.outputs);
+        match output {
             Some(output) => Poll::Ready(Some(output)),
             None if state.slots.is_empty() => Poll::Ready(None),
             None => Poll::Pending,

@@ -16,6 +16,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
 use super::readiness::{Change, Readiness};
+use crate::report::complain;
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::waiters::wake;
 
@@ -142,7 +143,7 @@ impl Driver {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
             Err(error) => {
                 // Somebody has closed our descriptor. Asking again would be asking for ever.
-                eprintln!("heirloom: there are no more events from outside: {error}");
+                complain(format_args!("there are no more events from outside: {error}"));
                 drop(turn);
                 self.end();
                 return;

@@ -11,23 +11,23 @@ use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Steal, Stealer};
 use crossbeam_utils::CachePadded;
-use heirloom_context::{Ambients, Context};
+use heirloom_context::Context;
 
 use super::crowd::Crowd;
 use super::idle::Idle;
 use super::parker::{Call, Unparker};
 use super::worker::Worker;
 use super::{current, inline};
-use crate::accompanied::{self, Accompanied, Hooks};
+use crate::accompanied::{Company, Given, accompany};
 use crate::blocking::Pool;
 use crate::builder::PanicPolicy;
 #[cfg(feature = "net")]
 use crate::io::driver::{Driver, Slot};
 use crate::join_handle::JoinHandle;
 use crate::runtime::{default_runtime, runtime_outside};
+use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::page::{self, Heap};
-use crate::task::{Schedule, TaskMeta};
 use crate::time::{self, Timers};
 
 /// Of a worker, what others see.
@@ -79,9 +79,7 @@ pub(crate) struct Shared {
     #[cfg(feature = "net")]
     pub(crate) io: Slot,
     pub(crate) blocking: Arc<Pool>,
-    pub(crate) root: Context,
-    pub(crate) ambients: Ambients,
-    pub(crate) hooks: Option<Arc<dyn Hooks>>,
+    pub(crate) given: Given,
     pub(crate) on_panic: PanicPolicy,
     /// How long an idle worker searches on.
     pub(crate) search: Duration,
@@ -255,28 +253,20 @@ impl Shared {
         Ok(driver)
     }
 
-    /// Whether its tasks are [accompanied](Self::accompany).
-    #[inline]
-    pub(crate) fn accompanies(&self) -> bool {
-        !self.ambients.is_empty() || self.hooks.is_some()
+    /// The context in which background tasks start.
+    pub(crate) fn root(&self) -> Context {
+        self.with_given(|given| given.map_or(Context::empty(), |given| given.root.clone()))
     }
 
-    /// A future with what goes along with it; and what is to be called when it is a task.
-    pub(crate) fn accompany<F>(
-        &self,
-        future: F,
-        parts: &Parts,
-    ) -> (Accompanied<F>, impl FnOnce(&Header) + use<F>) {
-        let Shared { ambients, hooks, .. } = self;
-        let captured = if parts.background { Ambients::new().capture() } else { ambients.capture() };
-        let watch = hooks.clone().map(|hooks| (hooks, parts.live.snapshot()));
-        let spawned = |task: &Header| {
-            if let Some((hooks, context)) = watch {
-                let task = TaskMeta::of(task);
-                accompanied::call(|| hooks.on_spawn(&task, &context));
-            }
-        };
-        (Accompanied::new(future, captured, hooks.clone()), spawned)
+    /// Calls `f` with what the builder was given, until the runtime has ended. A worker has it without a count.
+    pub(crate) fn with_given<R>(&self, f: impl FnOnce(Option<&Company>) -> R) -> R {
+        if self.given.is_nothing() {
+            return f(None);
+        }
+        current::with_worker(self, |worker| match worker {
+            Some(worker) => f(worker.given()),
+            None => f(self.given.get().as_deref()),
+        })
     }
 
     /// Whether it is that of tasks that are run eagerly outside of any runtime: nobody polls here.
@@ -443,20 +433,22 @@ where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
 {
-    if !shared.accompanies() {
+    if !shared.given.accompanies() {
         return begin::<F, S>(shared, future, parts, |_| {});
     }
     launch_accompanied::<F, S>(shared, future, parts())
 }
 
-#[cold]
+#[inline(never)]
 fn launch_accompanied<F, S>(shared: &Arc<Shared>, future: F, parts: Parts) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
 {
-    let (accompanied, spawned) = shared.accompany(future, &parts);
-    begin::<_, S>(shared, accompanied, || parts, spawned)
+    shared.with_given(|company| {
+        let (accompanied, spawned) = accompany(company, future, &parts);
+        begin::<_, S>(shared, accompanied, || parts, spawned)
+    })
 }
 
 #[inline]
@@ -464,7 +456,7 @@ fn begin<F, S>(
     shared: &Arc<Shared>,
     future: F,
     parts: impl FnOnce() -> Parts,
-    spawned: impl FnOnce(&Header),
+    spawned: impl FnOnce(&Runnable),
 ) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -489,7 +481,7 @@ where
         });
         cell::spawn::<F, S>(slot, future, parts)
     };
-    spawned(runnable.header());
+    spawned(&runnable);
     if begin == Begin::Queued {
         S::launch(shared, runnable);
     } else {

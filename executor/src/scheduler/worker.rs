@@ -17,6 +17,7 @@ use super::idle::As;
 use super::pace::Pace;
 use super::parker::Parker;
 use super::shared::{Counters, Remote, Shared, Workers};
+use crate::accompanied::{Company, Kept};
 #[cfg(feature = "net")]
 use crate::io::driver;
 use crate::join_handle::CancelReason;
@@ -52,6 +53,7 @@ pub(crate) struct Worker {
     deputy: Deputy,
     stance: Stance,
     owner: Owner,
+    given: Option<Kept>,
     /// Whom the poll has found to be woken; kept for its room.
     #[cfg(feature = "net")]
     wakers: Cell<Vec<Waker>>,
@@ -61,6 +63,7 @@ impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, queue: Queue<Runnable>, parker: Parker) -> Worker {
         let owner = shared.heaps[index].own();
         let stance = Stance::new(shared.remotes.len());
+        let given = shared.given.get();
         Worker {
             index,
             shared,
@@ -81,6 +84,7 @@ impl Worker {
             deputy: Deputy::default(),
             stance,
             owner,
+            given,
             #[cfg(feature = "net")]
             wakers: Cell::default(),
         }
@@ -95,6 +99,12 @@ impl Worker {
     #[inline]
     pub(crate) fn heap(&self) -> (&Heap, &Owner) {
         (&self.shared.heaps[self.index], &self.owner)
+    }
+
+    /// What the runtime's builder was given; this worker keeps it while it runs.
+    #[inline]
+    pub(crate) fn given(&self) -> Option<&Company> {
+        self.given.as_deref()
     }
 
     /// Takes a task that was spawned or woken here. What was in the next slot goes to the queue, where others see it.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use heirloom_context::raw::Live;
 
 use super::about::About;
+use super::current::TaskMeta;
 use super::harness;
 use super::joiner::Joiner;
 use super::page::{self, Class};
@@ -342,6 +343,13 @@ impl Runnable {
     pub(crate) fn reference(&self) -> TaskRef {
         self.header().state.retain();
         TaskRef(self.task())
+    }
+
+    /// Lends what is known of the task.
+    #[inline]
+    pub(crate) fn with_meta<R>(&self, f: impl FnOnce(&TaskMeta) -> R) -> R {
+        // SAFETY: the runnable has a reference.
+        unsafe { TaskMeta::lend(self.task(), f) }
     }
 
     /// Polls the task once, or cancels it. Gives the runnable back if the task was woken meanwhile, or has yielded: it

@@ -1,12 +1,13 @@
 //! Which task this thread is running.
 
-use std::borrow::Cow;
 use std::cell::Cell;
+use std::fmt;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::task::Waker;
 
-use super::cell::Header;
+use super::cell::{Header, TaskRef};
 use super::id::Id;
 use super::{budget, waker};
 
@@ -127,12 +128,11 @@ pub(super) fn wake_later(waker: &Waker) {
 }
 
 /// What is known of a task: for the task itself, and for [hooks](crate::Hooks).
-#[derive(Clone, Debug)]
-pub struct TaskMeta {
-    id: Id,
-    name: Option<Cow<'static, str>>,
-    place: &'static Location<'static>,
-}
+///
+/// A reference of the task, as an [`AbortHandle`](crate::AbortHandle) is: nothing is looked up before it is asked for, and a copy
+/// is one count. A copy that is kept keeps the task's memory, not its future nor its output.
+#[derive(Clone)]
+pub struct TaskMeta(TaskRef);
 
 /// The task that is running on this thread; `None` outside of tasks, also in [`block_on`](crate::block_on).
 ///
@@ -145,28 +145,54 @@ pub struct TaskMeta {
 /// # });
 /// ```
 pub fn current() -> Option<TaskMeta> {
-    // SAFETY: set for as long as the task is being run on this thread, by whoever keeps it alive.
-    let header = unsafe { CURRENT.with(|here| here.task.get()).as_ref() }?;
-    Some(TaskMeta::of(header))
+    with_current(|task| task.cloned())
+}
+
+/// The same without a count.
+#[inline]
+pub(crate) fn with_current<R>(f: impl FnOnce(Option<&TaskMeta>) -> R) -> R {
+    match NonNull::new(CURRENT.with(|here| here.task.get()).cast_mut()) {
+        // SAFETY: current for as long as the task is being run on this thread, by a caller that has a reference. The call of `f`
+        // is within that time.
+        Some(task) => unsafe { TaskMeta::lend(task, |task| f(Some(task))) },
+        None => f(None),
+    }
 }
 
 impl TaskMeta {
-    pub(crate) fn of(task: &Header) -> TaskMeta {
-        TaskMeta { id: task.about.id(), name: task.about.name().cloned(), place: task.about.place() }
+    /// Lends what is known of a task.
+    ///
+    /// # Safety
+    /// A reference of the task outlives the call.
+    #[inline]
+    pub(super) unsafe fn lend<R>(task: NonNull<Header>, f: impl FnOnce(&TaskMeta) -> R) -> R {
+        // SAFETY: not dropped, so that the reference need not be this one's own.
+        let meta = ManuallyDrop::new(TaskMeta(unsafe { TaskRef::from_raw(task) }));
+        f(&meta)
     }
 
     /// The task's identity.
     pub fn id(&self) -> Id {
-        self.id
+        self.0.header().about.id()
     }
 
     /// The name given by [`Builder::name`](super::Builder::name).
     pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.0.header().about.name().map(|name| &**name)
     }
 
     /// Where it was spawned.
     pub fn place(&self) -> &'static Location<'static> {
-        self.place
+        self.0.header().about.place()
+    }
+}
+
+impl fmt::Debug for TaskMeta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskMeta")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .field("place", &self.place())
+            .finish()
     }
 }

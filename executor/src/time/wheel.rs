@@ -41,8 +41,6 @@ use slab::Slab;
 /// Bits per digit.
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
-/// Enough for 64 bits.
-const LEVELS: usize = u64::BITS.div_ceil(BITS) as usize;
 
 /// No entry.
 const NONE: usize = usize::MAX;
@@ -334,7 +332,8 @@ impl<T> Wheel<T> {
     }
 }
 
-const _: () = assert!(LEVELS <= u32::BITS as usize, "`occupied` has a bit for each level");
+const _: () =
+    assert!(u64::BITS.div_ceil(BITS) <= u32::BITS, "`occupied` has a bit for each level of 64-bit ticks");
 
 #[cfg(all(test, not(loom)))]
 #[path = "wheel_tests.rs"]

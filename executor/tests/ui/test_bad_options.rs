@@ -25,4 +25,14 @@ async fn twice() {}
 #[heirloom::test(workers(2))]
 async fn parentheses() {}
 
+#[heirloom::test(builder = "configured")]
+async fn no_function() {}
+
+#[heirloom::main(builder = number)]
+async fn no_builder() {}
+
+fn number() -> u32 {
+    4
+}
+
 fn main() {}

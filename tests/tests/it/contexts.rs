@@ -470,13 +470,13 @@ fn hooks_come_in_pairs_whatever_panics() {
         fn on_spawn(&self, _: &TaskMeta, _: &Context) {
             self.count(0);
         }
-        fn before_poll(&self, _: &TaskMeta, _: &Context) {
+        fn before_poll(&self, _: &TaskMeta) {
             self.count(1);
         }
-        fn after_poll(&self, _: &TaskMeta, _: &Context) {
+        fn after_poll(&self, _: &TaskMeta) {
             self.count(2);
         }
-        fn on_done(&self, _: &TaskMeta, _: &Context) {
+        fn on_done(&self, _: &TaskMeta) {
             self.count(3);
         }
     }
@@ -520,6 +520,145 @@ fn a_background_task_has_nothing_of_a_foreign_ambient_state() {
     });
 }
 
+/// The same state, of the program rather than of a request.
+struct OfTheProgram(Foreign);
+
+impl Ambient for OfTheProgram {
+    fn capture(&self) -> Box<dyn Any + Send + Sync> {
+        self.0.capture()
+    }
+
+    fn around(&self, captured: &Box<dyn Any + Send + Sync>, f: &mut dyn FnMut()) {
+        self.0.around(captured, f);
+    }
+
+    fn in_background(&self) -> bool {
+        true
+    }
+}
+
+/// The kind: what goes with a background task is for the ambient state to say; a span stays behind, a runtime's handle goes along.
+#[test]
+fn an_ambient_state_says_whether_it_goes_with_background_tasks() {
+    watchdog(PATIENCE, || {
+        let (log, other) = (Log::new(), Log::new());
+        let goes = Arc::new(OfTheProgram(Foreign { log: log.clone() }));
+        let stays = Arc::new(Foreign { log: other.clone() });
+        let runtime = Runtime::builder().workers(1).ambient(stays).ambient(goes).build().unwrap();
+        FOREIGN.set(7);
+        let (send, receive) = std::sync::mpsc::channel();
+        let witness = send.clone();
+        let witness = OnDrop::new(move || witness.send(FOREIGN.get()).unwrap());
+        let background = async move {
+            let _witness = witness;
+            yield_now().await;
+            let child = spawn(async { FOREIGN.get() }).await.unwrap();
+            let _ = send.send(FOREIGN.get() * 10 + child);
+        };
+        let _ = runtime.handle().spawn_background(background);
+        assert_eq!([receive.recv().unwrap(), receive.recv().unwrap()], [77, 7]);
+        assert_eq!((log.take().len(), other.take().len()), (2, 1), "the child has both");
+        FOREIGN.set(0);
+    });
+}
+
+/// The kind: what is not overridden costs nothing, so the runtime stops calling it; what is overridden is called each time, also
+/// where it calls in turn hooks of the same name that are not, be they of its own type's making or at its own address.
+#[test]
+fn hooks_that_pass_calls_on_to_hooks_that_do_nothing_go_on_being_called() {
+    #[derive(Default)]
+    struct Idle;
+    impl Hooks for Idle {}
+    #[derive(Default)]
+    #[repr(C)]
+    struct Outer {
+        inner: Idle,
+        calls: [AtomicUsize; 4],
+        next: Option<Box<Outer>>,
+    }
+    impl Outer {
+        fn count(&self, hook: usize) -> usize {
+            self.calls[hook].fetch_add(1, Ordering::SeqCst)
+        }
+    }
+    impl Hooks for Outer {
+        fn on_spawn(&self, task: &TaskMeta, context: &Context) {
+            self.count(0);
+            self.inner.on_spawn(task, context);
+        }
+        fn before_poll(&self, task: &TaskMeta) {
+            self.count(1);
+            self.next.iter().for_each(|next| next.before_poll(task));
+            self.inner.before_poll(task);
+        }
+        fn after_poll(&self, task: &TaskMeta) {
+            self.count(2);
+            self.inner.after_poll(task);
+        }
+        fn on_done(&self, task: &TaskMeta) {
+            self.count(3);
+            self.inner.on_done(task);
+        }
+    }
+    watchdog(PATIENCE, || {
+        let hooks = Arc::new(Outer { next: Some(Box::default()), ..Outer::default() });
+        let runtime = Runtime::builder().workers(1).hooks(hooks.clone()).build().unwrap();
+        for _ in 0..10 {
+            runtime.block_on(runtime.spawn(yield_now())).unwrap();
+        }
+        drop(runtime);
+        let counted = |hooks: &Outer| [0, 1, 2, 3].map(|hook| hooks.count(hook));
+        assert_eq!(counted(&hooks), [10, 20, 20, 10]);
+        assert_eq!(counted(hooks.next.as_deref().unwrap()), [0, 20, 0, 0]);
+    });
+}
+
+#[test]
+fn hooks_read_the_tasks_context_and_may_keep_what_they_are_told_of_a_task() {
+    #[derive(Default)]
+    struct Told(Mutex<Vec<(&'static str, Option<u64>, TaskMeta)>>);
+    impl Told {
+        fn note(&self, hook: &'static str, mark: Option<u64>, task: &TaskMeta) {
+            self.0.lock().unwrap().push((hook, mark, task.clone()));
+        }
+    }
+    impl Hooks for Told {
+        fn on_spawn(&self, task: &TaskMeta, context: &Context) {
+            self.note("spawn", context.get(&MARK), task);
+        }
+        fn before_poll(&self, task: &TaskMeta) {
+            self.note("before", MARK.get(), task);
+        }
+        fn after_poll(&self, task: &TaskMeta) {
+            self.note("after", Context::current().get(&MARK), task);
+        }
+        fn on_done(&self, task: &TaskMeta) {
+            self.note("done", MARK.get(), task);
+        }
+    }
+    watchdog(PATIENCE, || {
+        let told = Arc::new(Told::default());
+        let runtime = Runtime::builder().workers(1).hooks(told.clone()).build().unwrap();
+        let id = runtime.block_on(async {
+            MARK.set(3);
+            let named = task::Builder::new().name("told").on(runtime.handle());
+            let task = named.spawn(async {
+                MARK.set(4);
+                task::current().unwrap().id()
+            });
+            MARK.set(5);
+            task.await.unwrap()
+        });
+        drop(runtime);
+        let told = std::mem::take(&mut *told.0.lock().unwrap());
+        let heard: Vec<_> = told.iter().map(|(hook, mark, _)| (*hook, *mark)).collect();
+        assert_eq!(heard, [("spawn", Some(3)), ("before", Some(3)), ("after", Some(4)), ("done", Some(4))]);
+        for (_, _, task) in told {
+            assert_eq!((task.id(), task.name(), task.place().file()), (id, Some("told"), file!()));
+        }
+    });
+}
+
 #[test]
 fn ambient_states_and_hooks_go_with_local_tasks_too() {
     #[derive(Default)]
@@ -528,7 +667,7 @@ fn ambient_states_and_hooks_go_with_local_tasks_too() {
         fn on_spawn(&self, _: &TaskMeta, _: &Context) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
-        fn on_done(&self, _: &TaskMeta, _: &Context) {
+        fn on_done(&self, _: &TaskMeta) {
             self.1.fetch_add(1, Ordering::SeqCst);
         }
     }

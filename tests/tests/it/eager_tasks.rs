@@ -293,14 +293,14 @@ impl Hooks for Counts {
     fn on_spawn(&self, _: &TaskMeta, _: &Context) {
         assert_eq!(self.begun.load(SeqCst), self.spawned.fetch_add(1, SeqCst), "before the poll");
     }
-    fn before_poll(&self, _: &TaskMeta, context: &Context) {
-        assert_eq!(context.get(&LEVEL), Some(4));
+    fn before_poll(&self, _: &TaskMeta) {
+        assert_eq!(Context::current().get(&LEVEL), Some(4));
         self.begun.fetch_add(1, SeqCst);
     }
-    fn after_poll(&self, _: &TaskMeta, _: &Context) {
+    fn after_poll(&self, _: &TaskMeta) {
         self.ended.fetch_add(1, SeqCst);
     }
-    fn on_done(&self, _: &TaskMeta, _: &Context) {
+    fn on_done(&self, _: &TaskMeta) {
         self.done.fetch_add(1, SeqCst);
     }
 }

@@ -8,7 +8,7 @@ use futures::task::LocalSpawn;
 use heirloom::{CancelReason, LocalSet, deadline, sleep, spawn, spawn_local, task, wait_for, yield_now};
 use heirloom_tests::{
     CountingWaker, Fault, Gate, MARK, PATIENCE, Probe, SCRIPTED, Step, poll_once, poll_with, quiet_panic,
-    scaled, watchdog,
+    scaled, wait_until, watchdog,
 };
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -335,5 +335,122 @@ fn a_runner_that_has_gone_leaves_no_waker_behind() {
         assert_eq!(counts.wakes(), 1);
         drop((two, waker));
         assert!(counts.is_gone(), "a waker is kept");
+    });
+}
+
+/// Spawns in every way when it is dropped, and leaves the handles.
+struct SpawnsWhenDropped {
+    group: heirloom::GroupHandle<(), ()>,
+    left: Rc<RefCell<Vec<heirloom::AbortHandle>>>,
+    witness: Rc<Cell<usize>>,
+}
+
+impl Drop for SpawnsWhenDropped {
+    fn drop(&mut self) {
+        let mut left = self.left.borrow_mut();
+        let witness = Rc::clone(&self.witness);
+        let body = move || async move { witness.set(witness.get() + 1) };
+        // Aborted by being dropped, too; what counts is the handle.
+        left.push(spawn_local(body.clone()()).abort_handle());
+        left.push(task::Builder::new().name("late").spawn_local(body.clone()()).abort_handle());
+        left.push(task::Builder::new().eager(true).spawn_local(body()).abort_handle());
+        left.push(spawn(async {}).abort_handle());
+        left.push(heirloom::spawn_blocking(|| ()).abort_handle());
+        left.push(heirloom::spawn_background(async {}));
+        left.push(self.group.spawn(async { Ok(()) }));
+    }
+}
+
+/// The kind: a spawn into something that is ending gives a cancelled handle, whatever is spawned and whatever ends: a set, the call
+/// of a set, a group, a runtime. A destructor that panicked instead would abort the process if it ran by unwinding, and under
+/// `PanicPolicy::Abort` anyway.
+#[test]
+fn a_destructor_may_spawn_into_a_set_that_is_ending() {
+    fn ends(end: impl FnOnce(SpawnsWhenDropped)) {
+        let left = Rc::<RefCell<Vec<_>>>::default();
+        let witness = Rc::<Cell<usize>>::default();
+        let group = heirloom::TaskGroup::<(), ()>::new();
+        let spawns =
+            SpawnsWhenDropped { group: group.handle(), left: left.clone(), witness: witness.clone() };
+        drop(group);
+        end(spawns);
+        let left = left.take();
+        assert_eq!(left.len(), 7);
+        assert_eq!(witness.get(), 0, "none of them began");
+        for local in &left[..3] {
+            assert!(local.is_finished());
+        }
+        assert!(wait_until(|| left.iter().all(heirloom::AbortHandle::is_finished)));
+    }
+    fn dropped_with_the_set(spawns: SpawnsWhenDropped) {
+        let set = LocalSet::new();
+        let task = set.spawn_local(async move {
+            let _spawns = spawns;
+            std::future::pending::<()>().await;
+        });
+        set.block_on(yield_now());
+        drop(set);
+        let error = heirloom::block_on(task).unwrap_err();
+        assert_eq!(error.reason(), Some(&CancelReason::RuntimeGone));
+    }
+    watchdog(PATIENCE, || {
+        ends(dropped_with_the_set);
+        // Not begun.
+        ends(|spawns| {
+            let set = LocalSet::new();
+            set.spawn_local(async move { drop(spawns) }).detach();
+        });
+        // By unwinding.
+        ends(|spawns| {
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let set = LocalSet::new();
+                set.spawn_local(async move { drop(spawns) }).detach();
+                quiet_panic("beside a set");
+            }));
+            assert!(panicked.is_err());
+        });
+        // In a call that runs eagerly.
+        ends(|spawns| {
+            heirloom::run_eagerly(async move {
+                let body = async move {
+                    let _spawns = spawns;
+                    std::future::pending::<()>().await;
+                };
+                let wait = wait_for(async { spawn_local(body).await }, Duration::from_millis(1));
+                assert!(wait.await.is_err());
+            });
+        });
+        // In a runtime where a panic would be the end.
+        ends(|spawns| {
+            let builder = heirloom::Runtime::builder().workers(1);
+            let runtime = builder.on_panic(heirloom::PanicPolicy::Abort).build().unwrap();
+            runtime.block_on(async { dropped_with_the_set(spawns) });
+        });
+    });
+}
+
+#[test]
+fn what_a_set_is_run_for_is_dropped_inside_it() {
+    struct Spawns(Rc<Cell<bool>>);
+    impl Drop for Spawns {
+        fn drop(&mut self) {
+            let ran = Rc::clone(&self.0);
+            spawn_local(async move { ran.set(true) }).detach();
+        }
+    }
+    watchdog(PATIENCE, || {
+        let set = LocalSet::new();
+        let ran = Rc::<Cell<bool>>::default();
+        let spawns = Spawns(ran.clone());
+        let endless = async move {
+            let _spawns = spawns;
+            std::future::pending::<()>().await;
+        };
+        heirloom::block_on(async {
+            assert!(wait_for(set.run_until(endless), Duration::from_millis(1)).await.is_err());
+            assert!(!ran.get());
+            set.run_until(yield_now()).await;
+        });
+        assert!(ran.get());
     });
 }

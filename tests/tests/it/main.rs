@@ -10,6 +10,7 @@ mod cancel_tokens;
 mod channel;
 mod contexts;
 mod deadlines;
+mod default_runtime;
 mod eager;
 mod eager_children;
 mod eager_tasks;

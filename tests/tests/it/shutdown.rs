@@ -5,10 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use heirloom::{CancelReason, Handle, JoinHandle, Runtime, context_var, spawn, spawn_blocking, task};
+use heirloom::context::{Ambient, Captured};
+use heirloom::{
+    CancelReason, Context, Handle, Hooks, JoinHandle, Runtime, TaskMeta, context_var, spawn, spawn_blocking,
+    task,
+};
 use heirloom_tests::{
-    Countdown, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle, occupy, quiet_panic,
-    runtime, scaled, shut_down, wait_until, watchdog,
+    Countdown, Counted, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle, occupy,
+    quiet_panic, runtime, scaled, shut_down, wait_until, watchdog,
 };
 
 context_var! {
@@ -218,24 +222,66 @@ fn wakers_that_fire_while_the_runtime_ends_do_no_harm() {
     });
 }
 
+/// Foreign state, or hooks, with something that is counted.
+struct Witness(#[expect(dead_code, reason = "it is dropped")] Counted);
+
+impl Ambient for Witness {
+    fn capture(&self) -> Captured {
+        Box::new(())
+    }
+
+    fn around(&self, _: &Captured, f: &mut dyn FnMut()) {
+        f();
+    }
+}
+
+impl Hooks for Witness {
+    fn before_poll(&self, _: &TaskMeta) {}
+}
+
+context_var! {
+    static AT_THE_ROOT: Arc<Counted>;
+}
+
+/// The kind: whatever outlives a runtime (a waker, a handle of a task that is over or of the runtime) keeps memory of the
+/// executor's own at most. What the user gave to the tasks, or to the builder, is gone.
 #[test]
 fn a_waker_that_is_kept_keeps_the_cell_and_nothing_else() {
     watchdog(PATIENCE, || {
-        let runtime = runtime(1);
         let ledger = Ledger::new();
-        let value = ledger.counted(1);
+        let [root, ambient, hooks, on_start, on_stop] = [1, 2, 3, 4, 5].map(|id| ledger.counted(id));
+        let runtime = Runtime::builder()
+            .workers(2)
+            .root_context(Context::empty().with(&AT_THE_ROOT, Arc::new(root)))
+            .ambient(Arc::new(Witness(ambient)))
+            .hooks(Arc::new(Witness(hooks)))
+            .on_thread_start(move || assert_eq!(on_start.id(), 4))
+            .on_thread_stop(move || assert_eq!(on_stop.id(), 5))
+            .build()
+            .unwrap();
+        let value = ledger.counted(6);
         let (probe, watch) = Probe::new([Step::Wait]);
         MARK.set(5);
         let task = runtime.spawn(async move {
             let _value = value;
             probe.await;
         });
+        runtime.block_on(runtime.spawn_blocking(|| ())).unwrap();
+        let over = runtime.spawn(async { task::current().unwrap() });
+        let (abort, over) = (over.abort_handle(), runtime.block_on(over).unwrap());
         idle(&runtime);
-        let waker = watch.waker().unwrap();
+        let (waker, handle) = (watch.waker().unwrap(), runtime.handle().clone());
+        assert_eq!(ledger.alive(), 6);
         drop(runtime);
-        assert_eq!((ledger.alive(), watch.drops()), (0, 1));
+        assert_eq!(watch.drops(), 1);
+        // The runtime's end does not wait for the blocking pool's threads.
+        assert!(wait_until(|| ledger.alive() == 0), "{} are alive", ledger.alive());
         waker.wake();
         assert!(heirloom::block_on(task).unwrap_err().is_cancelled());
+        assert!(heirloom::block_on(handle.spawn(async {})).unwrap_err().is_cancelled());
+        assert!(handle.spawn_background(async {}).is_finished());
+        assert!(abort.is_finished());
+        assert_eq!(over.place().file(), file!());
     });
 }
 
