@@ -16,12 +16,13 @@ use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
 
 use crate::handle::parts;
 use crate::join_handle::{CancelReason, JoinHandle};
+use crate::runtime::end_of_eager_call;
 use crate::scheduler::shared::Workers;
 use crate::scheduler::{current, inline};
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
 use crate::task::harness::quietly;
-use crate::task::page::{self, Heap, Owner};
+use crate::task::page::{self, Heap, Owner, SPARE, STOCK};
 use crate::waiters::Waiters;
 
 /// Polls in a row before the others on the thread get a turn.
@@ -57,6 +58,10 @@ pub struct LocalSet {
     shared: Arc<Shared>,
     /// There until the set is dropped.
     owner: Option<Owner>,
+    /// Polls of it that are in progress, one in the other.
+    depth: Cell<usize>,
+    /// Its heap is at rest.
+    rests: Cell<bool>,
     /// Its tasks are this thread's.
     not_send: PhantomData<*const ()>,
 }
@@ -144,6 +149,20 @@ thread_local! {
     static CURRENT: Cell<*const LocalSet> = const { Cell::new(ptr::null()) };
 }
 
+/// A set is current, and the owner of its heap, until this is dropped.
+struct Polled<'a> {
+    set: &'a LocalSet,
+    _entered: Entered,
+}
+
+impl Drop for Polled<'_> {
+    fn drop(&mut self) {
+        self.set.depth.set(self.set.depth.get() - 1);
+        // What stays of a burst is bounded while the set is run, and so is what a poll does about it.
+        self.set.rest(SPARE);
+    }
+}
+
 /// Puts back the set that was current before.
 struct Entered(*const LocalSet);
 
@@ -157,7 +176,33 @@ impl LocalSet {
     /// An empty set.
     pub fn new() -> LocalSet {
         let shared = Arc::new(Shared { queue: Mutex::default(), heap: Heap::new() });
-        LocalSet { owner: Some(shared.heap.own()), shared, not_send: PhantomData }
+        let owner = Some(shared.heap.own());
+        LocalSet { owner, depth: Cell::new(0), rests: Cell::new(false), shared, not_send: PhantomData }
+    }
+
+    /// The owner of the heap.
+    fn owner(&self) -> &Owner {
+        let owner = self.owner.as_ref().expect("taken by the drop only");
+        if self.rests.replace(false) {
+            self.shared.heap.back(owner);
+        }
+        owner
+    }
+
+    fn enter(&self) -> Polled<'_> {
+        self.owner();
+        self.depth.set(self.depth.get() + 1);
+        Polled { set: self, _entered: Entered(CURRENT.replace(self)) }
+    }
+
+    /// Leaves the heap at rest, with so many empty pages, unless it is in use or not worth it.
+    fn rest(&self, keep: usize) {
+        if self.depth.get() == 0 && self.shared.heap.exceeds(keep) {
+            let owner = self.owner();
+            self.rests.set(true);
+            // SAFETY: the owner is this heap's, which the shared part keeps.
+            unsafe { self.shared.heap.rest(owner, keep) }
+        }
     }
 
     /// Spawns a task into the set; it runs when the set does.
@@ -183,21 +228,20 @@ impl LocalSet {
     where
         F: Future + 'static,
     {
-        let owner = self.owner.as_ref().expect("taken by the drop only");
         let begin = parts.begin;
         // SAFETY: a slot of this class, from this set's heap. The set stays on this thread, and runs, cancels and shuts
         // its tasks down here alone. (Other threads may only put runnables into its queue; one that is dropped elsewhere,
         // once the set is dead, belongs to a task that is over.) The join handle is not `Send` unless the output is, and
         // that is moved to another thread only by a handle that is.
         let Spawned { runnable, join } = unsafe {
-            let slot = self.shared.heap.take(owner, cell::class::<F>(), &self.shared);
+            let slot = self.shared.heap.take(self.owner(), cell::class::<F>(), &self.shared);
             cell::spawn::<F, Local>(slot, future, parts)
         };
         spawned(runnable.header());
         if begin == Begin::Queued {
             Local::launch(&self.shared, runnable);
         } else {
-            let _entered = Entered(CURRENT.replace(self));
+            let _polled = self.enter();
             inline::begin(runnable, begin, |task| Local::launch(&self.shared, task));
         }
         join
@@ -209,9 +253,9 @@ impl LocalSet {
     /// Cancel-safe: tasks stay in the set.
     pub async fn run_until<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
-        let mut runner = Runner { shared: &self.shared, key: None };
+        let mut runner = Runner { set: self, shared: &self.shared, key: None };
         poll_fn(|cx| {
-            let _entered = Entered(CURRENT.replace(self));
+            let _polled = self.enter();
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(output);
             }
@@ -246,6 +290,7 @@ impl LocalSet {
 
 /// One who runs a set, until it is dropped.
 struct Runner<'a> {
+    set: &'a LocalSet,
     shared: &'a Shared,
     key: Option<usize>,
 }
@@ -268,6 +313,7 @@ impl Drop for Runner<'_> {
             let waker = self.shared.lock().runners.remove(key);
             drop(waker);
         }
+        self.set.rest(STOCK);
     }
 }
 
@@ -356,5 +402,6 @@ impl Drop for EagerCall {
             let set = OF_CALL.try_with(|set| set.borrow_mut().take());
             drop(set);
         }
+        end_of_eager_call();
     }
 }

@@ -385,11 +385,20 @@ pub(crate) fn runtime_outside() -> &'static Handle {
     if eager::is_eager() { threadless() } else { default_runtime() }
 }
 
+static THREADLESS: OnceLock<Runtime> = OnceLock::new();
+
 /// Where tasks live that are run eagerly outside of any runtime. It has no threads; what cannot be ended there goes to the
 /// default runtime.
 fn threadless() -> &'static Handle {
-    static THREADLESS: OnceLock<Runtime> = OnceLock::new();
     THREADLESS.get_or_init(Runtime::without_threads).handle()
+}
+
+/// The outermost eager call of this thread is over.
+pub(crate) fn end_of_eager_call() {
+    // If it is not there, nothing was ever spawned in it.
+    if let Some(runtime) = THREADLESS.get() {
+        runtime.handle.shared().end_of_call();
+    }
 }
 
 /// The timers of the default runtime, for futures outside of any.

@@ -449,7 +449,7 @@ impl Runtime {
         };
         // SAFETY: a slot of this future's class, from this runtime's heap.
         let Spawned { runnable, join } = unsafe {
-            let slot = self.heap.take_locked(cell::class::<F>(), self);
+            let (slot, _) = self.heap.take_locked(cell::class::<F>(), self);
             cell::spawn::<F, Runtime>(slot, future, parts)
         };
         fence(Ordering::SeqCst);

@@ -26,7 +26,7 @@ use crate::io::driver::{Driver, Slot};
 use crate::join_handle::JoinHandle;
 use crate::runtime::{default_runtime, runtime_outside};
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
-use crate::task::page::{self, Heap};
+use crate::task::page::{self, Heap, SPARE, Tidied};
 use crate::task::{Schedule, TaskMeta};
 use crate::time::{self, Timers};
 
@@ -320,6 +320,43 @@ impl Shared {
         &self.heaps[self.remotes.len() + current::thread_number() % OUTSIDE]
     }
 
+    /// The heaps for all threads that are none of the workers.
+    fn outside_heaps(&self) -> &[CachePadded<Heap>] {
+        &self.heaps[self.remotes.len()..]
+    }
+
+    /// Whether a heap for other threads than the workers is to be tidied.
+    pub(crate) fn is_outside_untidy(&self) -> bool {
+        self.outside_heaps().iter().any(|heap| heap.is_untidy())
+    }
+
+    /// Tidies the heaps for other threads than the workers. Whether there is more to be done at once.
+    pub(crate) fn tidy_outside(&self) -> bool {
+        let mut more = false;
+        for heap in self.outside_heaps().iter().filter(|heap| heap.is_untidy()) {
+            // SAFETY: the caller keeps what is shared.
+            more |= unsafe { heap.tidy_unowned() } == Tidied::Partly;
+        }
+        more
+    }
+
+    /// A heap for other threads has become untidy: the worker that keeps the time is to know, if it sleeps.
+    #[cold]
+    fn tell_keeper(&self) {
+        // Pairs with W3: either the keeper is seen here, or it sees the heap when it is about to sleep.
+        fence(SeqCst);
+        self.wake_keeper();
+    }
+
+    /// An eager call outside of all runtimes is over, and with it what it has spawned, as a rule. This is where such tasks live.
+    pub(crate) fn end_of_call(&self) {
+        let heap = self.outside_heap();
+        if heap.exceeds(SPARE) && heap.is_untidy() {
+            // SAFETY: the caller keeps what is shared.
+            unsafe { heap.rest_unowned(SPARE) }
+        }
+    }
+
     /// How many tasks there are; at least so many as were not over when it was called.
     pub(crate) fn task_count(&self) -> usize {
         let sum = |count: fn(&Counters) -> &AtomicU64, outside: &AtomicU64| {
@@ -484,7 +521,11 @@ where
             }
             None => {
                 shared.outside.spawned.fetch_add(1, Release);
-                shared.outside_heap().take_locked(cell::class::<F>(), shared)
+                let (slot, untidy) = shared.outside_heap().take_locked(cell::class::<F>(), shared);
+                if untidy {
+                    shared.tell_keeper();
+                }
+                slot
             }
         });
         cell::spawn::<F, S>(slot, future, parts)
