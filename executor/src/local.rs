@@ -41,6 +41,10 @@ const BATCH: usize = 61;
 /// the [panic policy](crate::Builder::on_panic)) it does around those that are spawned, and run, in its `block_on` or in a
 /// task of it.
 ///
+/// The memory of tasks that are over goes back when the set has polled what there was to poll, but
+/// for 2 MiB; and but for little, when it is not being run. Its tasks [stand in
+/// pages](crate::Runtime#memory), too.
+///
 /// A set is no future: it is run by [`run_until`](Self::run_until) or [`block_on`](Self::block_on).
 ///
 /// ```
@@ -158,7 +162,7 @@ struct Polled<'a> {
 impl Drop for Polled<'_> {
     fn drop(&mut self) {
         self.set.depth.set(self.set.depth.get() - 1);
-        // What stays of a burst is bounded while the set is run, and so is what a poll does about it.
+        // So many empty pages stay while the set is run: a load in bursts finds its pages again.
         self.set.rest(SPARE);
     }
 }

@@ -231,8 +231,9 @@ fn runtimes_give_everything_back() {
     });
 }
 
-// What a burst has left goes back when the runtime rests, whoever spawned the tasks, whoever ended them, and whoever gave the
-// last reference up, however late. Tasks of a kibibyte, so that what stays is seen.
+// What a burst has left goes back when the runtime rests, whoever spawned the tasks, whoever ended
+// them, and whoever gave the last reference up, however late. Tasks of a kibibyte, so that what
+// stays is seen.
 
 const BURST: usize = scaled(30_000);
 const BLOCKING: usize = 2;
@@ -338,8 +339,8 @@ fn the_memory_of_a_burst_of_blocking_closures_goes_back() {
     });
 }
 
-/// The first half's references are dropped while workers are awake or about to sleep; the second half's when the memory of
-/// the first has gone back, so that workers sleep, or are about to.
+/// The first half's references are dropped while workers are awake or about to sleep; the second
+/// half's when the memory of the first has gone back, so that workers sleep, or are about to.
 fn goes_back_late(spawned: impl Fn(&Runtime) -> Vec<AbortHandle> + Send + 'static) {
     let _turn = turn();
     watchdog(PATIENCE, move || {

@@ -242,11 +242,7 @@ impl Shared {
     /// The poll; it begins when it is asked for first.
     #[cfg(feature = "net")]
     pub(crate) fn driver(&self) -> std::io::Result<Arc<Driver>> {
-        let driver = self.io.get_or_start(|| {
-            // Pairs with W3: either the keeper sees that there is a poll now, or it is seen here and called.
-            fence(SeqCst);
-            self.wake_keeper();
-        })?;
+        let driver = self.io.get_or_start(|| self.tell_keeper())?;
         // Pairs with the fence in `Runtime::end`: either it ends what has begun, or the end is seen here.
         fence(SeqCst);
         if self.closed.load(Relaxed) {
@@ -330,7 +326,8 @@ impl Shared {
         self.outside_heaps().iter().any(|heap| heap.is_untidy())
     }
 
-    /// Tidies the heaps for other threads than the workers. Whether there is more to be done at once.
+    /// Tidies the heaps for other threads than the workers. Whether there is more to be done at
+    /// once.
     pub(crate) fn tidy_outside(&self) -> bool {
         let mut more = false;
         for heap in self.outside_heaps().iter().filter(|heap| heap.is_untidy()) {
@@ -340,15 +337,17 @@ impl Shared {
         more
     }
 
-    /// A heap for other threads has become untidy: the worker that keeps the time is to know, if it sleeps.
+    /// Something has changed that the worker that keeps the time looks at before it sleeps: there
+    /// is a poll, or a heap for other threads has become untidy.
     #[cold]
     fn tell_keeper(&self) {
-        // Pairs with W3: either the keeper is seen here, or it sees the heap when it is about to sleep.
-        fence(SeqCst);
-        self.wake_keeper();
+        if let Some(worker) = self.idle.keeper_to_tell() {
+            self.unpark(worker);
+        }
     }
 
-    /// An eager call outside of all runtimes is over, and with it what it has spawned, as a rule. This is where such tasks live.
+    /// An eager call outside of all runtimes is over, and with it what it has spawned, as a rule.
+    /// This is where such tasks live.
     pub(crate) fn end_of_call(&self) {
         let heap = self.outside_heap();
         if heap.exceeds(SPARE) && heap.is_untidy() {

@@ -20,7 +20,7 @@ use super::shared::{Counters, Remote, Shared, Workers};
 use crate::io::driver;
 use crate::join_handle::CancelReason;
 use crate::task::cell::Runnable;
-use crate::task::page::{Heap, Owner, STOCK, Tidied};
+use crate::task::page::{Heap, Owner, Tidied};
 use crate::task::turn::Turn;
 use crate::time::{self, ParkUntil};
 
@@ -511,7 +511,7 @@ impl Worker {
             let rests = tidied == Tidied::Done;
             if rests {
                 // SAFETY: the owner is this heap's, which the shared part keeps.
-                unsafe { self.heap().0.rest(&self.owner, STOCK) }
+                unsafe { self.heap().0.rest(&self.owner, 0) }
             }
             let tidy = self.next_tidy(keeper);
             self.sleep(timer.into_iter().chain(nap).chain(tidy).min(), keeper);
@@ -553,8 +553,8 @@ impl Worker {
         }
     }
 
-    /// If it is time to, brings home what was freed elsewhere, and gives back the memory that is not needed. In part, so that
-    /// no work waits for that; done, if the heap can be left at rest.
+    /// If it is time to, brings home what was freed elsewhere, and gives back the memory that is
+    /// not needed. In part, so that no work waits for that; done, if the heap can be left at rest.
     fn tidy(&self) -> Tidied {
         match self.tidy_at.get() {
             Some(at) if Instant::now() >= at => {}
@@ -570,8 +570,8 @@ impl Worker {
         own
     }
 
-    /// When to get up to tidy: not at all, if nothing was spawned here or, as far as the keeper of the time is asked, outside.
-    /// To be asked after W3.
+    /// When to get up to tidy: not at all, if nothing was spawned here or, as far as the keeper of
+    /// the time is asked, outside. To be asked after W3.
     fn next_tidy(&self, keeper: bool) -> Option<Instant> {
         let untidy = self.heap().0.is_untidy() || keeper && self.shared.is_outside_untidy();
         let at = untidy.then(|| self.tidy_at.get().unwrap_or_else(|| Instant::now() + TIDY_AFTER));

@@ -630,8 +630,8 @@ fn free_during_orphan() {
     assert_eq!(Arc::strong_count(&queue), 1);
 }
 
-/// A task is freed on another thread while the heap's owner rests, is back, and takes a slot: what the owner has is touched by
-/// one of the two at a time, and while the owner rests, nothing stays.
+/// A task is freed on another thread while the heap's owner rests, is back, and takes a slot: what
+/// the owner has is touched by one of the two at a time, and while the owner rests, nothing stays.
 fn free_during_rest() {
     let queue = Arc::new(Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() });
     let owner = queue.heap.own();

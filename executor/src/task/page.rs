@@ -37,30 +37,35 @@
 //! outside: a fifth of the spawner's time.) That is a chain's first two megabytes; what is left of a longer one comes at once,
 //! so that the memory of a burst goes back.
 //!
-//! **No slot is forgotten.** The mark is a bit of the stack's head, so R1 and O2 are changes of one word: R1 first, and
-//! O3 takes the slot; O2 first, and R1 sees the mark. A thread that has seen the mark and comes to its R2 after B1 leaves the
-//! slot on the stack, where the owner finds it.
+//! **No slot is forgotten.** The mark is a bit of the stack's head, so R1 and O2 are changes of one
+//! word: R1 first, and O3 takes the slot; O2 first, and R1 sees the mark. A thread that has seen
+//! the mark and comes to its R2 after B1 leaves the slot on the stack, where the owner finds it.
+//!
+//! **A page outlives its tasks, and what they need.** Each page holds the scheduler's shared part,
+//! so a task that is not freed keeps it, whoever else is gone. A thread that pushes on a marked
+//! stack holds it for itself meanwhile.
 //!
 //! # How the memory of a burst goes back
 //!
-//! F2 keeps [`SPARE`] empty pages, and slots on the stack keep theirs. The rest is the work of an owner that has time. It
-//! *tidies* a heap of more than [`STOCK`] pages: all slots come home, and of the empty pages those go back to the allocator
-//! that were empty since the last time; a load that comes in bursts finds its pages again. When no more than the stock is
-//! empty, the owner *rests* (O1 to O3). From then on each thread that frees a slot also frees the pages: a handle that is
-//! dropped hours later, while all workers sleep, leaves nothing behind.
+//! F2 keeps [`SPARE`] empty pages, and slots on the stack keep theirs. The rest is the work of an
+//! owner that has time. It *tidies* a heap of more than [`STOCK`] pages: all slots come home, and
+//! of the empty pages those go back to the allocator that were empty since the last time; a load
+//! that comes in bursts finds its pages again. When none is empty, the owner *rests* (O1 to O3).
+//! From then on each thread that frees a slot also frees the pages: a handle
+//! that is dropped hours later, while all workers sleep, leaves nothing behind.
 //!
 //! | heap | its owner tidies | and rests |
 //! | --- | --- | --- |
-//! | a worker's | before it parks, [`TIDY_AFTER`](crate::scheduler::budget::TIDY_AFTER) since it first parked with such a heap | while it is parked after that |
-//! | for threads outside | the worker that keeps the time, likewise | until the next spawn (B1, B2) |
-//! | a `LocalSet`'s | when it has polled all there is to poll | until it polls or spawns again |
-//! | for eager calls outside of all runtimes | the thread, at the end of its outermost call | until the next spawn |
+//! | a worker's | before it parks, [`TIDY_AFTER`] since it first parked so | while it is parked then |
+//! | for threads outside | the worker that keeps the time does, likewise | until the next spawn |
+//! | a `LocalSet`'s | at the end of each poll of the set | until it polls or spawns again |
+//! | for eager calls outside of runtimes | at the end of a thread's outermost call | until the next spawn |
 //!
-//! A worker that never parks does not tidy: it takes slots from the stack as it spawns. A page goes back when all its slots
-//! are free; one task that lives on keeps its page, see [`Runtime`](crate::Runtime#memory).
+//! A worker that never parks does not tidy: it takes slots from the stack as it spawns. A page goes
+//! back when all its slots are free; one task that lives on keeps its page, see
+//! [`Runtime`](crate::Runtime#memory).
 //!
-//! **A page outlives its tasks, and what they need.** Each page holds the scheduler's shared part, so a task that is not
-//! freed keeps it, whoever else is gone. Who pushes on an orphaned heap holds it for himself meanwhile.
+//! [`TIDY_AFTER`]: crate::scheduler::budget::TIDY_AFTER
 
 use std::alloc::{self, Layout};
 use std::cell::Cell as Plain;
@@ -93,10 +98,11 @@ const CLASSES: usize = FINE / STEP + (COARSE / STEP).ilog2() as usize;
 const HUGE: usize = usize::MAX;
 /// Empty pages an owner keeps: a burst of ten thousand small tasks finds its pages again.
 pub(crate) const SPARE: usize = 64;
-/// Empty pages that are left to a heap at rest: what a small load needs at a time is not asked for each time.
+/// A heap of no more pages is not tidied: what a small load needs is not asked for each time, and
+/// no worker gets up for it.
 pub(crate) const STOCK: usize = 4;
-/// Slots that come home in one go while an owner tidies. Each may be a wait for memory; together they are some 50 µs, for
-/// which work that has arrived meanwhile waits.
+/// Slots that come home in one go while an owner tidies. Each may be a wait for memory; together
+/// they are some 50 µs, for which work that has arrived meanwhile waits.
 const TIDY: usize = 1_000;
 
 /// The mark of a heap whose ownership is free, in the head of its stack.
@@ -176,7 +182,8 @@ struct Page {
 pub(crate) struct Heap {
     /// Freed by others; linked like the free slots of a page. The lowest bit is [`MARK`].
     stack: Stack,
-    /// Whether there is an owner. Under this lock is also what a thread does to a heap that has none.
+    /// Whether there is an owner. Under this lock is also what a thread does to a heap that has
+    /// none.
     owned: Mutex<bool>,
     pages: Mutex<Vec<PagePtr>>,
     /// Of all pages together. Changed by the owner; to other threads a guess.
@@ -208,7 +215,8 @@ struct Own {
     /// How many bytes more of that may take their time.
     time: Plain<usize>,
     stage: Plain<Stage>,
-    /// A heap without an owner, when a slot was taken: it was at rest, or is for the first time worth to be tidied.
+    /// Of a heap without an owner: it is at rest, or has become untidy, which the next thread that
+    /// takes a slot is to see to.
     news: Plain<bool>,
 }
 
@@ -222,7 +230,8 @@ enum Stage {
     Ended,
 }
 
-// SAFETY: `own` is touched by the owner, or under the lock on the ownership while that is free. So are the pages' plain cells.
+// SAFETY: `own` is touched by the owner, or under the lock on the ownership while that is free. So
+// are the pages' plain cells.
 unsafe impl Send for Heap {}
 // SAFETY: as above.
 unsafe impl Sync for Heap {}
@@ -251,9 +260,11 @@ impl Stack {
         self.0.load(Relaxed).addr() & MARK != 0
     }
 
-    /// O2 and B2. Of what is on the stack, nothing is looked at; a slot pushed before is seen by the take that follows.
+    /// O2 and B2. Of what is on the stack, nothing is looked at; a slot pushed before is seen by
+    /// the take that follows.
     fn mark(&self, mark: bool) {
-        let change = |head: *mut Header| head.map_addr(|address| address & !MARK | usize::from(mark) * MARK);
+        let mark = if mark { MARK } else { 0 };
+        let change = |head: *mut Header| head.map_addr(|address| (address & !MARK) | mark);
         let mut head = self.0.load(Relaxed);
         while let Err(changed) = self.0.compare_exchange_weak(head, change(head), Relaxed, Relaxed) {
             head = changed;
@@ -276,8 +287,9 @@ impl Stack {
                 }
                 link(slot, head.map_addr(|address| address & !MARK));
                 let new = slot.as_ptr().map_addr(|address| address | mark);
-                // Pairs with the acquire in `take`: what the slot was last used for, and the link, are seen there. Pushes and
-                // changes of the mark in between are read-modify-write operations, which pass it on.
+                // Pairs with the acquire in `take`: what the slot was last used for, and the link,
+                // are seen there. Pushes and changes of the mark in between are read-modify-write
+                // operations, which pass it on.
                 let order = if weakened("push") { Relaxed } else { Release };
                 match (*stack).compare_exchange_weak(head, new, order, Relaxed) {
                     Ok(_) => return mark != 0,
@@ -287,7 +299,8 @@ impl Stack {
         }
     }
 
-    /// Takes all slots. The mark does not change meanwhile: the caller is the owner, or has the lock on the ownership.
+    /// Takes all slots. The mark does not change meanwhile: the caller is the owner, or has the
+    /// lock on the ownership.
     fn take(&self) -> *mut Header {
         let head = self.0.load(Relaxed);
         if head.addr() & !MARK == 0 {
@@ -382,7 +395,8 @@ impl Heap {
         unsafe { self.leave(Stage::Ended, 0) }
     }
 
-    /// O1 to O3. The owner has nothing to do with the heap until it [is back](Self::back). So many empty pages are kept.
+    /// O1 to O3. The owner has nothing to do with the heap until it [is back](Self::back). So many
+    /// empty pages are kept.
     ///
     /// # Safety
     /// `owner` is this heap's, and something else keeps the heap alive.
@@ -435,7 +449,8 @@ impl Heap {
     /// Frees empty pages until there are no more than `keep`.
     ///
     /// # Safety
-    /// The caller is the owner, or has the lock on the ownership, which is free; something else keeps the heap alive.
+    /// The caller is the owner, or has the lock on the ownership, which is free; something else
+    /// keeps the heap alive.
     unsafe fn free_empty(&self, keep: usize) {
         if self.own.empty.get() <= keep {
             return;
@@ -458,7 +473,8 @@ impl Heap {
         self.own.unused.set(self.own.unused.get().min(self.own.empty.get()));
     }
 
-    /// Whether the heap is worth to be tidied, and then to be left at rest, by an owner that has time.
+    /// Whether the heap is worth to be tidied, and then to be left at rest, by an owner that has
+    /// time.
     pub(crate) fn is_untidy(&self) -> bool {
         self.exceeds(STOCK) && !self.stack.is_marked()
     }
@@ -485,9 +501,9 @@ impl Heap {
             for _ in 0..TIDY {
                 if !self.take_stack() {
                     let own = &self.own;
-                    self.free_empty((own.empty.get() - own.unused.get()).max(STOCK));
+                    self.free_empty(own.empty.get() - own.unused.get());
                     own.unused.set(own.empty.get());
-                    return if own.empty.get() > STOCK { Tidied::NotYet } else { Tidied::Done };
+                    return if own.empty.get() > 0 { Tidied::NotYet } else { Tidied::Done };
                 }
                 self.bring_one_home();
             }
@@ -495,7 +511,8 @@ impl Heap {
         Tidied::Partly
     }
 
-    /// Tidies a heap that has no owner, unless a thread just spawns; and leaves it at rest when that is done.
+    /// Tidies a heap that has no owner, unless a thread just spawns; and leaves it at rest when
+    /// that is done.
     ///
     /// # Safety
     /// Something else keeps the heap alive.
@@ -509,7 +526,7 @@ impl Heap {
         unsafe {
             let tidied = self.tidy_own();
             if tidied == Tidied::Done {
-                self.leave(Stage::Resting, STOCK);
+                self.leave(Stage::Resting, 0);
             }
             tidied
         }
@@ -528,8 +545,8 @@ impl Heap {
         }
     }
 
-    /// A1 to A3. A slot for a cell of this class, from a heap without an owner. And whether the heap has become
-    /// [untidy](Self::is_untidy), so that a thread that has time should know.
+    /// A1 to A3. A slot for a cell of this class, from a heap without an owner. And whether the
+    /// heap has become [untidy](Self::is_untidy), so that a thread that has time should know.
     ///
     /// # Safety
     /// As [`take`](Self::take), and the heap was not [taken](Self::own).
@@ -742,7 +759,8 @@ impl Heap {
     /// As [`bring_home`](Self::bring_home).
     #[inline]
     unsafe fn bring_one_home(&self) -> usize {
-        // SAFETY: a freed slot, linked to the next; its page lives as long as it counts the slot as used.
+        // SAFETY: a freed slot, linked to the next; its page lives as long as it counts the slot as
+        // used.
         unsafe {
             let slot = NonNull::new_unchecked(self.own.coming.with(|coming| *coming));
             let next = linked(slot);
@@ -811,7 +829,8 @@ impl Heap {
                     keep = Some(Arc::from_raw(shared));
                 }
             });
-            // If there was no mark, nothing of the heap is touched from here on: the slot may have been the last.
+            // If there was no mark, nothing of the heap is touched from here on: the slot may have
+            // been the last.
             if marked && !weakened("orphan look") {
                 let owned = lock(&(*heap).owned);
                 // The owner may be back: then the slot is on its stack.
@@ -819,7 +838,8 @@ impl Heap {
                     (*heap).settle();
                 }
             }
-            // The last of a runtime that is gone takes its hooks and its root context along, wherever this is.
+            // The last of a runtime that is gone takes its hooks and its root context along,
+            // wherever this is.
             if let Some(keep) = keep {
                 quietly(|| drop(keep));
             }
