@@ -18,12 +18,13 @@ use crate::accompanied::accompany;
 use crate::handle::{parts, with_ruling};
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::room;
+use crate::runtime::end_of_eager_call;
 use crate::scheduler::inline;
 use crate::scheduler::shared::Workers;
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
 use crate::task::harness::quietly;
-use crate::task::page::{self, Heap, Owner};
+use crate::task::page::{self, Heap, Owner, SPARE, STOCK};
 use crate::waiters::Waiters;
 
 /// Polls in a row before the others on the thread get a turn.
@@ -41,6 +42,10 @@ const BATCH: usize = 61;
 /// runtime does around its own tasks ([ambient states](crate::Builder::ambient), [hooks](crate::Builder::hooks),
 /// the [panic policy](crate::Builder::on_panic)) it does around those that are spawned, and run, in its `block_on` or in a
 /// task of it. Outside of any runtime the default one does, if it was [configured](crate::Builder::build_default).
+///
+/// The memory of tasks that are over goes back when the set has polled what there was to poll, but
+/// for 2 MiB; and but for little, when it is not being run. Its tasks [stand in
+/// pages](crate::Runtime#memory), too.
 ///
 /// A set is no future: it is run by [`run_until`](Self::run_until) or [`block_on`](Self::block_on).
 ///
@@ -61,6 +66,10 @@ pub struct LocalSet {
     owner: Option<Owner>,
     /// It is being dropped: what is spawned is cancelled.
     ending: Cell<bool>,
+    /// Polls of it that are in progress, one in the other.
+    depth: Cell<usize>,
+    /// Its heap is at rest.
+    rests: Cell<bool>,
     /// Its tasks are this thread's.
     not_send: PhantomData<*const ()>,
 }
@@ -156,6 +165,20 @@ thread_local! {
     static CURRENT: Cell<*const LocalSet> = const { Cell::new(ptr::null()) };
 }
 
+/// A set is current, and the owner of its heap, until this is dropped.
+struct Polled<'a> {
+    set: &'a LocalSet,
+    _entered: Entered,
+}
+
+impl Drop for Polled<'_> {
+    fn drop(&mut self) {
+        self.set.depth.set(self.set.depth.get() - 1);
+        // So many empty pages stay while the set is run: a load in bursts finds its pages again.
+        self.set.rest(SPARE);
+    }
+}
+
 /// Puts back the set that was current before.
 struct Entered(*const LocalSet);
 
@@ -169,7 +192,40 @@ impl LocalSet {
     /// An empty set.
     pub fn new() -> LocalSet {
         let shared = Arc::new(Shared { queue: Mutex::default(), heap: Heap::new() });
-        LocalSet { owner: Some(shared.heap.own()), shared, ending: Cell::new(false), not_send: PhantomData }
+        let owner = Some(shared.heap.own());
+        LocalSet {
+            owner,
+            ending: Cell::new(false),
+            depth: Cell::new(0),
+            rests: Cell::new(false),
+            shared,
+            not_send: PhantomData,
+        }
+    }
+
+    /// The owner of the heap.
+    fn owner(&self) -> &Owner {
+        let owner = self.owner.as_ref().expect("taken by the drop only");
+        if self.rests.replace(false) {
+            self.shared.heap.back(owner);
+        }
+        owner
+    }
+
+    fn enter(&self) -> Polled<'_> {
+        self.owner();
+        self.depth.set(self.depth.get() + 1);
+        Polled { set: self, _entered: Entered(CURRENT.replace(self)) }
+    }
+
+    /// Leaves the heap at rest, with so many empty pages, unless it is in use or not worth it.
+    fn rest(&self, keep: usize) {
+        if self.depth.get() == 0 && self.shared.heap.exceeds(keep) {
+            let owner = self.owner();
+            self.rests.set(true);
+            // SAFETY: the owner is this heap's, which the shared part keeps.
+            unsafe { self.shared.heap.rest(owner, keep) }
+        }
     }
 
     /// Spawns a task into the set; it runs when the set does.
@@ -197,14 +253,13 @@ impl LocalSet {
     where
         F: Future + 'static,
     {
-        let owner = self.owner.as_ref().expect("taken by the drop only");
         let begin = parts.begin;
         // SAFETY: a slot of this class, from this set's heap. The set stays on this thread, and runs, cancels and shuts
         // its tasks down here alone. (Other threads may only put runnables into its queue; one that is dropped elsewhere,
         // once the set is dead, belongs to a task that is over.) The join handle is not `Send` unless the output is, and
         // that is moved to another thread only by a handle that is.
         let Spawned { runnable, join } = unsafe {
-            let slot = self.shared.heap.take(owner, cell::class::<F>(), &self.shared);
+            let slot = self.shared.heap.take(self.owner(), cell::class::<F>(), &self.shared);
             cell::spawn::<F, Local>(slot, future, parts)
         };
         spawned(&runnable);
@@ -214,7 +269,7 @@ impl LocalSet {
         } else if begin == Begin::Queued {
             Local::launch(&self.shared, runnable);
         } else {
-            let _entered = Entered(CURRENT.replace(self));
+            let _polled = self.enter();
             inline::begin(runnable, begin, |task| Local::launch(&self.shared, task));
         }
         join
@@ -226,9 +281,9 @@ impl LocalSet {
     /// Cancel-safe: tasks stay in the set.
     pub async fn run_until<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(Inside { future: Some(future), set: self });
-        let mut runner = Runner { shared: &self.shared, key: None };
+        let mut runner = Runner { set: self, shared: &self.shared, key: None };
         poll_fn(|cx| {
-            let _entered = Entered(CURRENT.replace(self));
+            let _polled = self.enter();
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(output);
             }
@@ -287,6 +342,7 @@ impl<F: Future> Inside<'_, F> {
 
 /// One who runs a set, until it is dropped.
 struct Runner<'a> {
+    set: &'a LocalSet,
     shared: &'a Shared,
     key: Option<usize>,
 }
@@ -309,6 +365,7 @@ impl Drop for Runner<'_> {
             let waker = self.shared.lock().runners.remove(key);
             drop(waker);
         }
+        self.set.rest(STOCK);
     }
 }
 
@@ -402,6 +459,7 @@ impl Drop for EagerCall {
             let set = OF_CALL.try_with(|set| set.borrow_mut().take());
             drop(set);
         }
+        end_of_eager_call();
     }
 }
 

@@ -44,6 +44,28 @@ use crate::time::{Clock, Timers};
 /// runtime: a worker waits for no other.
 /// Blocking closures that have begun run on by themselves. It is safe anywhere.
 ///
+/// # Memory
+///
+/// Tasks stand in pages of 32 KiB, each with tasks of one size: 31 of a kibibyte, some 250 small
+/// ones. (A task of more than 8 KiB has an allocation of its own.) The memory of tasks that are
+/// over serves later tasks of that size. What is not needed goes back to the allocator when workers
+/// rest: a fraction of a second after the last task of a burst has ended and its last handle or
+/// waker is gone, a runtime has no more than a few empty pages per worker, and a few more for tasks
+/// spawned by other threads. A worker that is busy
+/// without a pause keeps up to 2 MiB of empty pages, and the pages of tasks it has spawned and
+/// others have ended, until it spawns again or has a pause; a poll that takes long is no pause.
+///
+/// A page goes back when all its tasks are over. So **a few tasks that outlive their burst can hold
+/// the memory of many**: of a burst of tasks of a kibibyte of which one in thirty lives on, nearly
+/// every page has one of those, and nearly nothing goes back before they end. It is at most one
+/// page per task alive, and later tasks of this size are put there first. Where that matters, spawn
+/// `Box::pin(future)`: the task is small then, 250 share a page, and what is large is the
+/// allocator's.
+///
+/// Whether the process becomes smaller as well is the allocator's affair. glibc's gives back only
+/// what lies above all that is in use, and keeps the rest for whatever is allocated next: after
+/// 200,000 tasks of two kibibytes the runtime had 32 KiB, and the process its 440 MiB.
+///
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// let runtime = heirloom::Runtime::new()?;
@@ -425,11 +447,20 @@ pub(crate) fn runtime_outside() -> &'static Handle {
     configured_default().unwrap_or_else(threadless)
 }
 
+static THREADLESS: OnceLock<Runtime> = OnceLock::new();
+
 /// Where tasks live that are run eagerly outside of any runtime. It has no threads; what cannot be ended there goes to the
 /// default runtime.
 fn threadless() -> &'static Handle {
-    static THREADLESS: OnceLock<Runtime> = OnceLock::new();
     THREADLESS.get_or_init(Runtime::without_threads).handle()
+}
+
+/// The outermost eager call of this thread is over.
+pub(crate) fn end_of_eager_call() {
+    // If it is not there, nothing was ever spawned in it.
+    if let Some(runtime) = THREADLESS.get() {
+        runtime.handle.shared().end_of_call();
+    }
 }
 
 /// The timers of the default runtime, for futures outside of any.

@@ -4,14 +4,14 @@
 use std::alloc::System;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use heirloom::context::{Ambient, Captured};
 use heirloom::{
-    Context, Hooks, Runtime, TaskMeta, context_var, run_eagerly, sleep, spawn, task, try_run_eagerly,
-    wait_for, yield_now,
+    AbortHandle, Context, Hooks, JoinHandle, LocalSet, Runtime, TaskMeta, context_var, run_eagerly, sleep,
+    spawn, spawn_blocking, spawn_local, task, try_run_eagerly, wait_for, yield_now,
 };
-use heirloom_tests::{CountingWaker, Fault, PATIENCE, Probe, Step, poll_with, scaled, watchdog};
+use heirloom_tests::{CountingWaker, Fault, Gate, PATIENCE, Probe, Step, poll_with, scaled, watchdog};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -384,4 +384,206 @@ fn streams_leave_no_memory_with_their_connection() {
     });
     // A seat that stayed would be 16 bytes.
     assert!(grown < 4 * STREAMS as isize, "{grown} bytes for {STREAMS} streams");
+}
+
+// What a burst has left goes back when the runtime rests, whoever spawned the tasks, whoever ended
+// them, and whoever gave the last reference up, however late. Tasks of a kibibyte, so that what
+// stays is seen.
+
+/// Where tasks stand alone, each takes a page of the allocator's.
+const BURST: usize = if cfg!(heirloom_lone_tasks) { 10_000 } else { scaled(30_000) };
+const BLOCKING: usize = 2;
+/// What may stay: empty pages that are kept, and the capacity of queues.
+const LITTLE: isize = 4 << 20;
+
+/// A task of somewhat more than a kibibyte, which has to be polled twice.
+async fn large() {
+    let block = [1_u8; 1024];
+    yield_now().await;
+    std::hint::black_box(&block);
+}
+
+/// How many bytes there are more than there were.
+struct Growth(Region<'static, System>);
+
+impl Growth {
+    fn begin() -> Growth {
+        Growth(Region::new(ALLOCATOR))
+    }
+
+    fn now(&self) -> isize {
+        let change = self.0.change();
+        change.bytes_allocated as isize - change.bytes_deallocated as isize
+    }
+
+    /// Whether there are fewer than `limit` within a second.
+    fn falls_below(&self, limit: isize) -> bool {
+        let begin = Instant::now();
+        // An interpreter's second is over soon, and a sanitizer's machine slow.
+        let patience = if cfg!(any(miri, heirloom_lone_tasks)) { PATIENCE } else { 1 };
+        while self.now() >= limit {
+            if begin.elapsed() > Duration::from_secs(patience) {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        true
+    }
+}
+
+/// On a machine so busy that a second is short, one try of three must do.
+fn one_of_three<E: std::fmt::Debug>(goes_back: impl Fn() -> Result<(), E>) {
+    let stayed: Vec<_> = (0..3).map_while(|_| goes_back().err()).collect();
+    assert!(stayed.len() < 3, "{stayed:?} bytes stay");
+}
+
+/// A burst, on a runtime with two workers; then the memory goes back.
+fn burst_goes_back<B>(burst: impl Fn(&Runtime) -> B + Send + 'static) {
+    let _turn = turn();
+    watchdog(PATIENCE, move || {
+        let goes_back = || {
+            let growth = Growth::begin();
+            let runtime = Runtime::builder().workers(2).max_blocking_threads(BLOCKING).build().unwrap();
+            // All workers sleep: closures wake none of them.
+            runtime.wait_until_idle();
+            let kept = burst(&runtime);
+            runtime.wait_until_idle();
+            let fell = growth.falls_below(LITTLE);
+            drop(kept);
+            if fell { Ok(()) } else { Err(growth.now()) }
+        };
+        one_of_three(goes_back);
+    });
+}
+
+#[test]
+fn the_memory_of_a_burst_from_outside_goes_back() {
+    burst_goes_back(|runtime| (0..BURST).for_each(|_| runtime.spawn(large()).detach()));
+}
+
+#[test]
+fn the_memory_of_a_burst_from_inside_goes_back() {
+    burst_goes_back(|runtime| {
+        let burst = async { (0..BURST).for_each(|_| spawn(large()).detach()) };
+        runtime.block_on(runtime.spawn(burst)).unwrap();
+    });
+}
+
+#[test]
+fn the_memory_of_a_burst_of_blocking_closures_goes_back() {
+    let closure = || {
+        let block = [1_u8; 1024];
+        move || _ = std::hint::black_box(block)
+    };
+    // The threads begin when all is queued.
+    let held_up = |runtime: &Runtime| {
+        let gate = Gate::new();
+        for _ in 0..BLOCKING {
+            let gate = gate.clone();
+            runtime.spawn_blocking(move || gate.wait()).detach();
+        }
+        gate
+    };
+    burst_goes_back(move |runtime| {
+        let gate = held_up(runtime);
+        (0..BURST).for_each(|_| runtime.spawn_blocking(closure()).detach());
+        gate.open();
+    });
+    burst_goes_back(move |runtime| {
+        let gate = held_up(runtime);
+        let burst = async move { (0..BURST).for_each(|_| spawn_blocking(closure()).detach()) };
+        runtime.block_on(runtime.spawn(burst)).unwrap();
+        gate.open();
+    });
+}
+
+/// The first half's references are dropped while workers are awake or about to sleep; the second
+/// half's when the memory of the first has gone back, so that workers sleep for good, or
+/// are about to.
+fn goes_back_late(spawned: impl Fn(&Runtime) -> Vec<AbortHandle> + Send + 'static) {
+    let _turn = turn();
+    watchdog(PATIENCE, move || {
+        let goes_back = || {
+            let growth = Growth::begin();
+            let runtime = Runtime::builder().workers(2).build().unwrap();
+            let mut kept = spawned(&runtime);
+            runtime.wait_until_idle();
+            let whole = growth.now();
+            kept.truncate(BURST / 2);
+            // The last that goes back are two mebibytes of empty pages.
+            let half = growth.falls_below(whole / 2 + (1 << 20));
+            drop(kept);
+            if half && growth.falls_below(LITTLE) { Ok(()) } else { Err((whole, half, growth.now())) }
+        };
+        one_of_three(goes_back);
+    });
+}
+
+fn detached(task: JoinHandle<()>) -> AbortHandle {
+    let kept = task.abort_handle();
+    task.detach();
+    kept
+}
+
+#[test]
+fn the_memory_of_tasks_goes_back_if_their_last_references_are_dropped_late() {
+    goes_back_late(move |runtime| (0..BURST).map(|_| detached(runtime.spawn(large()))).collect());
+    goes_back_late(move |runtime| {
+        let burst = async move { (0..BURST).map(|_| detached(spawn(large()))).collect() };
+        runtime.block_on(runtime.spawn(burst)).unwrap()
+    });
+}
+
+#[test]
+fn the_memory_of_a_burst_in_a_local_set_goes_back() {
+    let _turn = turn();
+    watchdog(PATIENCE, || {
+        let growth = Growth::begin();
+        let set = LocalSet::new();
+        let spawned = async || {
+            let tasks: Vec<_> = (0..BURST).map(|_| spawn_local(large())).collect();
+            let mut kept = Vec::with_capacity(BURST);
+            for task in tasks {
+                kept.push(task.abort_handle());
+                task.await.unwrap();
+            }
+            kept
+        };
+        // The last references are dropped on this thread, when the set is not being run.
+        drop(set.block_on(spawned()));
+        assert!(growth.now() < LITTLE, "{} bytes", growth.now());
+        // On another thread, while it is.
+        let left = set.block_on(async {
+            let kept = spawned().await;
+            let (send, receive) = futures::channel::oneshot::channel();
+            let other = std::thread::spawn(move || {
+                drop(kept);
+                let _ = send.send(());
+            });
+            receive.await.unwrap();
+            other.join().unwrap();
+            yield_now().await;
+            growth.now()
+        });
+        assert!(left < LITTLE, "{left} bytes");
+        // On another thread, when it is not.
+        let kept = set.block_on(spawned());
+        std::thread::spawn(move || drop(kept)).join().unwrap();
+        assert!(growth.now() < LITTLE, "{} bytes", growth.now());
+    });
+}
+
+#[test]
+fn the_memory_of_a_burst_of_eager_children_goes_back() {
+    let _turn = turn();
+    watchdog(PATIENCE, || {
+        let growth = Growth::begin();
+        let spawned = async || (0..BURST).map(|_| detached(spawn(large()))).collect::<Vec<_>>();
+        run_eagerly(async { drop(spawned().await) });
+        assert!(growth.now() < LITTLE, "{} bytes", growth.now());
+        // After the call.
+        let kept = run_eagerly(spawned());
+        drop(kept);
+        assert!(growth.now() < LITTLE, "{} bytes", growth.now());
+    });
 }

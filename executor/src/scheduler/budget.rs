@@ -29,5 +29,13 @@ pub(crate) const NEXT_SLOT_STREAK: u32 = 3;
 /// Rounds through all queues before a searching worker gives up.
 pub(crate) const SEARCH_ROUNDS: u32 = 2;
 
+/// How long a worker that parks leaves the memory of its tasks as it is, before it
+/// [tidies](crate::task::page).
+///
+/// A load that pauses for less finds its pages again. What a burst leaves takes two such times: in
+/// the second, its pages are seen not to have been used in the first. A worker gets up for that
+/// once or twice after it has run tasks, and not again.
+pub(crate) const TIDY_AFTER: Duration = Duration::from_millis(100);
+
 /// Pauses between two looks of a worker that searches on. Looking is not free for those whose queues are looked at.
 pub(crate) const SEARCH_SPINS: u32 = 16;

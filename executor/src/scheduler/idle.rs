@@ -225,6 +225,16 @@ impl Idle {
         }
     }
 
+    /// The worker that keeps the time, for a thread that has changed what the keeper looks at after
+    /// it has [announced](Self::announce) itself.
+    pub(crate) fn keeper_to_tell(&self) -> Option<usize> {
+        // Pairs with W3: either the keeper is seen here, or it sees the change.
+        if !weakened("tell fence") {
+            fence(SeqCst);
+        }
+        self.keeper()
+    }
+
     /// Who keeps the time.
     pub(crate) fn keeper(&self) -> Option<usize> {
         self.keeper.load(SeqCst).checked_sub(1)

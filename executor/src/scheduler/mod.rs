@@ -99,6 +99,16 @@
 //! and K4 in an order. W1 first: K4 finds the sleeper, which becomes the keeper. K4 first: K2 sees what K3 has stored. If K4
 //! finds a deputy instead, that one's D2, and with it its K1, K2 or K4, or its look at the poll, is yet to come.
 //!
+//! # Memory at rest
+//!
+//! A worker that parks although [its heap, or as the keeper one for threads outside, is
+//! untidy](crate::task::page) gets up after [`budget::TIDY_AFTER`] at the latest, and tidies while
+//! there is nothing else to do. It gets up for that once or twice after tasks were spawned, and not
+//! again: the heap is left at rest then. A spawn from outside that finds a heap at rest, or makes
+//! it larger than what is tidied, tells the keeper, which may sleep without a limit. For that, and
+//! for a poll that begins, the fence of W3 has a partner of its own: the thread changes what the
+//! keeper looks at, fence(SeqCst), is there a keeper?
+//!
 //! # Fairness
 //!
 //! With finitely many tasks, each of which is polled for a bounded time, every runnable task is polled within a bounded time:

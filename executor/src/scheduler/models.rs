@@ -366,6 +366,45 @@ fn twin_that_does_not_look_for_a_keeper_is_caught() {
     check_without("keeper look", sleep_while_the_keeper_goes);
 }
 
+/// The keeper parks while a thread outside changes what it looks at: begins the poll, or makes a
+/// heap untidy.
+fn change_while_the_keeper_parks() {
+    let shared = Sleepers::new();
+    let changed = Arc::new(AtomicBool::new(false));
+    let outside = {
+        let (shared, changed) = (Arc::clone(&shared), Arc::clone(&changed));
+        thread::spawn(move || {
+            changed.store(true, Ordering::Relaxed);
+            if let Some(worker) = shared.idle.keeper_to_tell() {
+                shared.tokens[worker].store(true, Ordering::Relaxed);
+            }
+        })
+    };
+    // K1, W1 to W3.
+    assert!(shared.idle.keep(0));
+    let _ = shared.idle.announce(0, false, As::Keeper);
+    let seen = changed.load(Ordering::Relaxed);
+    outside.join().unwrap();
+    assert!(seen || shared.tokens[0].load(Ordering::Relaxed), "the keeper was not told");
+}
+
+#[test]
+fn the_keeper_sees_what_has_changed_or_is_told() {
+    check(change_while_the_keeper_parks);
+}
+
+#[test]
+#[should_panic(expected = "the keeper was not told")]
+fn twin_that_tells_the_keeper_without_a_fence_is_caught() {
+    check_without("tell fence", change_while_the_keeper_parks);
+}
+
+#[test]
+#[should_panic(expected = "the keeper was not told")]
+fn twin_whose_keeper_parks_without_a_fence_is_caught() {
+    check_without("announce fence", change_while_the_keeper_parks);
+}
+
 #[test]
 fn a_push_is_seen_by_the_worker_that_parks() {
     check(push_during_park);
@@ -447,7 +486,7 @@ impl Runtime {
         };
         // SAFETY: a slot of this future's class, from this runtime's heap.
         let Spawned { runnable, join } = unsafe {
-            let slot = self.heap.take_locked(cell::class::<F>(), self);
+            let (slot, _) = self.heap.take_locked(cell::class::<F>(), self);
             cell::spawn::<F, Runtime>(slot, future, parts)
         };
         fence(Ordering::SeqCst);

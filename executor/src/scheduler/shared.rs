@@ -27,7 +27,7 @@ use crate::join_handle::JoinHandle;
 use crate::runtime::{default_runtime, runtime_outside};
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
-use crate::task::page::{self, Heap};
+use crate::task::page::{self, Heap, SPARE, Tidied};
 use crate::time::{self, Timers};
 
 /// Of a worker, what others see.
@@ -240,11 +240,7 @@ impl Shared {
     /// The poll; it begins when it is asked for first.
     #[cfg(feature = "net")]
     pub(crate) fn driver(&self) -> std::io::Result<Arc<Driver>> {
-        let driver = self.io.get_or_start(|| {
-            // Pairs with W3: either the keeper sees that there is a poll now, or it is seen here and called.
-            fence(SeqCst);
-            self.wake_keeper();
-        })?;
+        let driver = self.io.get_or_start(|| self.tell_keeper())?;
         // Pairs with the fence in `Runtime::end`: either it ends what has begun, or the end is seen here.
         fence(SeqCst);
         if self.closed.load(Relaxed) {
@@ -308,6 +304,46 @@ impl Shared {
     /// The heap for this thread, which is none of the workers.
     pub(crate) fn outside_heap(&self) -> &Heap {
         &self.heaps[self.remotes.len() + current::thread_number() % OUTSIDE]
+    }
+
+    /// The heaps for all threads that are none of the workers.
+    fn outside_heaps(&self) -> &[CachePadded<Heap>] {
+        &self.heaps[self.remotes.len()..]
+    }
+
+    /// Whether a heap for other threads than the workers is to be tidied.
+    pub(crate) fn is_outside_untidy(&self) -> bool {
+        self.outside_heaps().iter().any(|heap| heap.is_untidy())
+    }
+
+    /// Tidies the heaps for other threads than the workers. Whether there is more to be done at
+    /// once.
+    pub(crate) fn tidy_outside(&self) -> bool {
+        let mut more = false;
+        for heap in self.outside_heaps().iter().filter(|heap| heap.is_untidy()) {
+            // SAFETY: the caller keeps what is shared.
+            more |= unsafe { heap.tidy_unowned() } == Tidied::Partly;
+        }
+        more
+    }
+
+    /// Something has changed that the worker that keeps the time looks at before it sleeps: there
+    /// is a poll, or a heap for other threads has become untidy.
+    #[cold]
+    fn tell_keeper(&self) {
+        if let Some(worker) = self.idle.keeper_to_tell() {
+            self.unpark(worker);
+        }
+    }
+
+    /// An eager call outside of all runtimes is over, and with it what it has spawned, as a rule.
+    /// This is where such tasks live.
+    pub(crate) fn end_of_call(&self) {
+        let heap = self.outside_heap();
+        if heap.exceeds(SPARE) && heap.is_untidy() {
+            // SAFETY: the caller keeps what is shared.
+            unsafe { heap.rest_unowned(SPARE) }
+        }
     }
 
     /// How many tasks there are; at least so many as were not over when it was called.
@@ -476,7 +512,11 @@ where
             }
             None => {
                 shared.outside.spawned.fetch_add(1, Release);
-                shared.outside_heap().take_locked(cell::class::<F>(), shared)
+                let (slot, untidy) = shared.outside_heap().take_locked(cell::class::<F>(), shared);
+                if untidy {
+                    shared.tell_keeper();
+                }
+                slot
             }
         });
         cell::spawn::<F, S>(slot, future, parts)

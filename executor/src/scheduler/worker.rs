@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_deque::{Steal, Worker as Queue};
 
 use super::adaptive::{Deputy, Gain, Patience};
-use super::budget::{NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS, SHARE};
+use super::budget::{NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS, SHARE, TIDY_AFTER};
 use super::crowd::Stance;
 use super::current;
 use super::idle::As;
@@ -22,7 +22,7 @@ use crate::accompanied::{Company, Kept};
 use crate::io::driver;
 use crate::join_handle::CancelReason;
 use crate::task::cell::Runnable;
-use crate::task::page::{Heap, Owner};
+use crate::task::page::{Heap, Owner, Tidied};
 use crate::task::turn::Turn;
 use crate::time::{self, ParkUntil};
 
@@ -54,6 +54,8 @@ pub(crate) struct Worker {
     stance: Stance,
     owner: Owner,
     given: Option<Kept>,
+    /// When to tidy, if there is something to be tidied.
+    tidy_at: Cell<Option<Instant>>,
     /// Whom the poll has found to be woken; kept for its room.
     #[cfg(feature = "net")]
     wakers: Cell<Vec<Waker>>,
@@ -85,6 +87,7 @@ impl Worker {
             stance,
             owner,
             given,
+            tidy_at: Cell::new(None),
             #[cfg(feature = "net")]
             wakers: Cell::default(),
         }
@@ -469,6 +472,10 @@ impl Worker {
         if self.fire() != 0 {
             return;
         }
+        let tidied = self.tidy();
+        if tidied == Tidied::Partly {
+            return;
+        }
         // There is something to steal, but it is not worth it: one naps, all others sleep.
         let spared = self.spared();
         let nap = spared.or_else(|| self.gain.nap().filter(|_| shared.has_work()));
@@ -515,7 +522,17 @@ impl Worker {
                 .chain(duty)
                 .min()
                 .map(|nap| Instant::now() + nap);
-            self.sleep(timer.into_iter().chain(nap).min(), keeper);
+            let rests = tidied == Tidied::Done;
+            if rests {
+                // SAFETY: the owner is this heap's, which the shared part keeps.
+                unsafe { self.heap().0.rest(&self.owner, 0) }
+            }
+            let tidy = self.next_tidy(keeper);
+            self.sleep(timer.into_iter().chain(nap).chain(tidy).min(), keeper);
+            if rests {
+                // Before anything is spawned or freed here.
+                self.heap().0.back(&self.owner);
+            }
             self.gain.woken();
             // Nobody has been at the poll meanwhile.
             unpolled = parks.is_some_and(|before| before == self.parks_of_siblings());
@@ -548,6 +565,32 @@ impl Worker {
             // What was seen must be found: search, even if others do.
             self.searching.set(shared.idle.start_search());
         }
+    }
+
+    /// If it is time to, brings home what was freed elsewhere, and gives back the memory that is
+    /// not needed. In part, so that no work waits for that; done, if the heap can be left at rest.
+    fn tidy(&self) -> Tidied {
+        match self.tidy_at.get() {
+            Some(at) if Instant::now() >= at => {}
+            _ => return Tidied::NotYet,
+        }
+        let (heap, owner) = self.heap();
+        // SAFETY: the owner is this heap's, which the shared part keeps.
+        let own = if heap.is_untidy() { unsafe { heap.tidy(owner) } } else { Tidied::NotYet };
+        if own == Tidied::Partly || self.shared.tidy_outside() {
+            return Tidied::Partly;
+        }
+        self.tidy_at.set(None);
+        own
+    }
+
+    /// When to get up to tidy: not at all, if nothing was spawned here or, as far as the keeper of
+    /// the time is asked, outside. To be asked after W3.
+    fn next_tidy(&self, keeper: bool) -> Option<Instant> {
+        let untidy = self.heap().0.is_untidy() || keeper && self.shared.is_outside_untidy();
+        let at = untidy.then(|| self.tidy_at.get().unwrap_or_else(|| Instant::now() + TIDY_AFTER));
+        self.tidy_at.set(at);
+        at
     }
 
     /// Parks; the keeper does so in the poll, if there is one.

@@ -65,7 +65,7 @@ impl Queue {
         };
         // SAFETY: a slot of this future's class, from this queue's heap.
         let Spawned { runnable, join } = unsafe {
-            let slot = self.heap.take_locked(cell::class::<F>(), self);
+            let (slot, _) = self.heap.take_locked(cell::class::<F>(), self);
             cell::spawn::<F, Queue>(slot, future, parts)
         };
         let watcher = runnable.reference();
@@ -628,6 +628,58 @@ fn free_during_orphan() {
     other.join().unwrap();
     assert_eq!(queue.heap.page_count(), 0, "a page was forgotten");
     assert_eq!(Arc::strong_count(&queue), 1);
+}
+
+/// A task is freed on another thread while the heap's owner rests, is back, and takes a slot: what
+/// the owner has is touched by one of the two at a time, and while the owner rests, nothing stays.
+fn free_during_rest() {
+    let queue = Arc::new(Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() });
+    let owner = queue.heap.own();
+    let class = cell::class::<std::future::Ready<()>>();
+    // SAFETY: the owner is this heap's.
+    let take = || unsafe { queue.heap.take(&owner, class, &queue) };
+    // SAFETY: no task was ever in the slot.
+    let free = |slot, mine| unsafe { page::free::<Queue>(slot, mine) };
+    let other = take().as_ptr() as usize;
+    let other = thread::spawn(move || free(NonNull::new(other as *mut Header).unwrap(), None));
+    // SAFETY: the owner is this heap's.
+    unsafe { queue.heap.rest(&owner, 0) };
+    queue.heap.back(&owner);
+    free(take(), Some((&queue.heap, &owner)));
+    // SAFETY: the owner is this heap's.
+    unsafe { queue.heap.rest(&owner, 0) };
+    other.join().unwrap();
+    assert_eq!(queue.heap.page_count(), 0, "a page was forgotten");
+    assert_eq!(Arc::strong_count(&queue), 1);
+}
+
+#[test]
+fn a_heap_that_rests_forgets_no_page_and_has_one_owner() {
+    check(free_during_rest);
+}
+
+#[test]
+#[should_panic(expected = "a page was forgotten")]
+fn twin_that_does_not_look_after_a_heap_at_rest_is_caught() {
+    check_without("orphan look", free_during_rest);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn twin_that_does_not_see_that_the_owner_is_back_is_caught() {
+    check_without("back look", free_during_rest);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn twin_with_a_relaxed_push_of_a_freed_slot_is_caught() {
+    check_without("push", free_during_orphan);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn twin_with_a_relaxed_take_of_freed_slots_is_caught() {
+    check_without("take", free_during_orphan);
 }
 
 #[test]

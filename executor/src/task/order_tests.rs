@@ -53,7 +53,7 @@ impl Keeper {
         let parts = Parts { live, place, name: None, background: false, begin: Begin::Queued };
         // SAFETY: a slot of this future's class, from this keeper's heap.
         unsafe {
-            let slot = self.heap.take_locked(cell::class::<Ready<()>>(), self);
+            let (slot, _) = self.heap.take_locked(cell::class::<Ready<()>>(), self);
             cell::spawn::<_, Keeper>(slot, ready(()), parts)
         }
     }

@@ -18,14 +18,18 @@
 //! | the list of all pages | under its lock: the owner to change it, walkers to read it |
 //!
 //! ```text
-//!   owner                                         anybody else
-//!   ─────                                         ────────────
+//!   owner                                         any other thread
+//!   ─────                                         ────────────────
 //!   A1  slot from the page at the head            R1  push the slot on the heap's stack
-//!   A2  none: take the stack, slots home          R2  the heap is orphaned: lock its owner, do A2
-//!   A3  still none: a further page
-//!   F1  own slot: back to its page                orphan (the worker ends)
-//!   F2  page empty: keep a few, free the rest     O1  put the owner under its lock
-//!                                                 O2  mark the stack orphaned    O3  do A2
+//!   A2  none: take the stack, slots home          R2  the stack is marked: lock the ownership;
+//!   A3  still none: a further page                      it is free: do A2, free surplus pages
+//!   F1  own slot: back to its page                      it is taken: nothing
+//!   F2  page empty: keep a few, free the rest
+//!
+//!   owner that rests, or ends                     owner that is back
+//!   ─────────────────────────                     ──────────────────
+//!   O1  lock the ownership: it is free            B1  lock the ownership: it is taken
+//!   O2  mark the stack    O3  do A2               B2  remove the mark
 //! ```
 //!
 //! **Slots come home one by one**, one with each spawn, while the next is fetched: each is in the cache of whoever has freed
@@ -33,11 +37,35 @@
 //! outside: a fifth of the spawner's time.) That is a chain's first two megabytes; what is left of a longer one comes at once,
 //! so that the memory of a burst goes back.
 //!
-//! **No slot is forgotten.** The mark is a bit of the stack's head, so R1 and O2 are changes of one word: R1 first, and
-//! O3 takes the slot; O2 first, and R1 sees the mark.
+//! **No slot is forgotten.** The mark is a bit of the stack's head, so R1 and O2 are changes of one
+//! word: R1 first, and O3 takes the slot; O2 first, and R1 sees the mark. A thread that has seen
+//! the mark and comes to its R2 after B1 leaves the slot on the stack, where the owner finds it.
 //!
-//! **A page outlives its tasks, and what they need.** Each page holds the scheduler's shared part, so a task that is not
-//! freed keeps it, whoever else is gone. Who pushes on an orphaned heap holds it for himself meanwhile.
+//! **A page outlives its tasks, and what they need.** Each page holds the scheduler's shared part,
+//! so a task that is not freed keeps it, whoever else is gone. A thread that pushes on a marked
+//! stack holds it for itself meanwhile.
+//!
+//! # How the memory of a burst goes back
+//!
+//! F2 keeps [`SPARE`] empty pages, and slots on the stack keep theirs. The rest is the work of an
+//! owner that has time. It *tidies* a heap of more than [`STOCK`] pages: all slots come home, and
+//! of the empty pages those go back to the allocator that were empty since the last time; a load
+//! that comes in bursts finds its pages again. When none is empty, the owner *rests* (O1 to O3).
+//! From then on each thread that frees a slot also frees the pages: a handle
+//! that is dropped hours later, while all workers sleep, leaves nothing behind.
+//!
+//! | heap | its owner tidies | and rests |
+//! | --- | --- | --- |
+//! | a worker's | before it parks, [`TIDY_AFTER`] since it first parked so | while it is parked then |
+//! | for threads outside | the worker that keeps the time does, likewise | until the next spawn |
+//! | a `LocalSet`'s | at the end of each poll of the set | until it polls or spawns again |
+//! | for eager calls outside of runtimes | at the end of a thread's outermost call | until the next spawn |
+//!
+//! A worker that never parks does not tidy: it takes slots from the stack as it spawns. A page goes
+//! back when all its slots are free; one task that lives on keeps its page, see
+//! [`Runtime`](crate::Runtime#memory).
+//!
+//! [`TIDY_AFTER`]: crate::scheduler::budget::TIDY_AFTER
 
 use std::alloc::{self, Layout};
 use std::cell::Cell as Plain;
@@ -47,9 +75,9 @@ use std::sync::Arc;
 use super::cell::{Header, TaskRef};
 use super::harness::quietly;
 use super::state::State;
-use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicUsize};
-use crate::sync::{Mutex, lock, weakened};
+use crate::sync::{Mutex, UnsafeCell, lock, try_lock, weakened};
 
 /// Size and alignment of a page: a task's page is found by its address.
 ///
@@ -69,10 +97,16 @@ const CLASSES: usize = FINE / STEP + (COARSE / STEP).ilog2() as usize;
 /// Stands for no class: a page of one slot.
 const HUGE: usize = usize::MAX;
 /// Empty pages an owner keeps: a burst of ten thousand small tasks finds its pages again.
-const SPARE: usize = 64;
+pub(crate) const SPARE: usize = 64;
+/// A heap of no more pages is not tidied: what a small load needs is not asked for each time, and
+/// no worker gets up for it.
+pub(crate) const STOCK: usize = 4;
+/// Slots that come home in one go while an owner tidies. Each may be a wait for memory; together
+/// they are some 50 µs, for which work that has arrived meanwhile waits.
+const TIDY: usize = 1_000;
 
-/// The mark of an orphaned heap, in the head of its stack.
-const ORPHANED: usize = 1;
+/// The mark of a heap whose ownership is free, in the head of its stack.
+const MARK: usize = 1;
 
 /// Where a cell of some layout goes; a constant of its types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,11 +180,15 @@ struct Page {
 
 /// The pages that one spawner fills: what everybody may see of them.
 pub(crate) struct Heap {
-    /// Freed by others; linked like the free slots of a page. The lowest bit is [`ORPHANED`].
+    /// Freed by others; linked like the free slots of a page. The lowest bit is [`MARK`].
     stack: Stack,
+    /// Whether there is an owner. Under this lock is also what a thread does to a heap that has
+    /// none.
+    owned: Mutex<bool>,
     pages: Mutex<Vec<PagePtr>>,
-    /// While nobody owns the heap.
-    owner: Mutex<Owner>,
+    /// Of all pages together. Changed by the owner; to other threads a guess.
+    bytes: AtomicUsize,
+    own: Own,
 }
 
 struct PagePtr(*mut Page);
@@ -159,19 +197,56 @@ struct PagePtr(*mut Page);
 unsafe impl Send for PagePtr {}
 
 /// The right to take slots of a heap, and to give them back directly.
-pub(crate) struct Owner {
+#[derive(Debug)]
+pub(crate) struct Owner(());
+
+/// What only the owner of a heap touches.
+struct Own {
     /// Per class, the pages with room.
-    lists: Box<[Plain<*mut Page>; CLASSES]>,
+    lists: [Plain<*mut Page>; CLASSES],
     /// Empty pages among them.
     empty: Plain<usize>,
+    /// The fewest of them since the owner has tidied.
+    unused: Plain<usize>,
+    /// How many of them are kept.
+    keep: Plain<usize>,
     /// What of the stack was taken, and is not home yet; linked as there.
-    coming: Plain<*mut Header>,
+    coming: UnsafeCell<*mut Header>,
     /// How many bytes more of that may take their time.
     time: Plain<usize>,
+    stage: Plain<Stage>,
+    /// Of a heap without an owner: it is at rest, or has become untidy, which the next thread that
+    /// takes a slot is to see to.
+    news: Plain<bool>,
 }
 
-// SAFETY: the right moves as a whole; the pages' plain cells are touched by whoever has it.
-unsafe impl Send for Owner {}
+/// Whether there is an owner to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Active,
+    /// O1 to O3.
+    Resting,
+    /// The same, for good.
+    Ended,
+}
+
+// SAFETY: `own` is touched by the owner, or under the lock on the ownership while that is free. So
+// are the pages' plain cells.
+unsafe impl Send for Heap {}
+// SAFETY: as above.
+unsafe impl Sync for Heap {}
+
+/// What tidying has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Tidied {
+    /// There are more slots to be brought home: go on, when there is nothing else to do.
+    Partly,
+    /// There are empty pages that were in use a short time ago: see again after a while.
+    NotYet,
+    /// There is nothing left to do.
+    Done,
+}
 
 /// The head of a stack of freed slots.
 ///
@@ -181,14 +256,60 @@ unsafe impl Send for Owner {}
 struct Stack(AtomicPtr<Header>);
 
 impl Stack {
-    /// O2. Pairs with the exchange in `free_from_afar`: slots pushed before are seen.
-    fn fetch_or_mark(&self) {
+    fn is_marked(&self) -> bool {
+        self.0.load(Relaxed).addr() & MARK != 0
+    }
+
+    /// O2 and B2. Of what is on the stack, nothing is looked at; a slot pushed before is seen by
+    /// the take that follows.
+    fn mark(&self, mark: bool) {
+        let mark = if mark { MARK } else { 0 };
+        let change = |head: *mut Header| head.map_addr(|address| (address & !MARK) | mark);
         let mut head = self.0.load(Relaxed);
-        while let Err(changed) =
-            self.0.compare_exchange_weak(head, head.map_addr(|address| address | ORPHANED), AcqRel, Relaxed)
-        {
+        while let Err(changed) = self.0.compare_exchange_weak(head, change(head), Relaxed, Relaxed) {
             head = changed;
         }
+    }
+
+    /// R1. `marked` is called before the slot is pushed on a marked stack. Whether it was.
+    ///
+    /// # Safety
+    /// The slot is free, and the caller's; `this` is alive as long as that.
+    unsafe fn push(this: *const Stack, slot: NonNull<Header>, mut marked: impl FnMut()) -> bool {
+        // SAFETY: says the caller.
+        unsafe {
+            let stack = &raw const (*this).0;
+            let mut head = (*stack).load(Relaxed);
+            loop {
+                let mark = head.addr() & MARK;
+                if mark != 0 {
+                    marked();
+                }
+                link(slot, head.map_addr(|address| address & !MARK));
+                let new = slot.as_ptr().map_addr(|address| address | mark);
+                // Pairs with the acquire in `take`: what the slot was last used for, and the link,
+                // are seen there. Pushes and changes of the mark in between are read-modify-write
+                // operations, which pass it on.
+                let order = if weakened("push") { Relaxed } else { Release };
+                match (*stack).compare_exchange_weak(head, new, order, Relaxed) {
+                    Ok(_) => return mark != 0,
+                    Err(changed) => head = changed,
+                }
+            }
+        }
+    }
+
+    /// Takes all slots. The mark does not change meanwhile: the caller is the owner, or has the
+    /// lock on the ownership.
+    fn take(&self) -> *mut Header {
+        let head = self.0.load(Relaxed);
+        if head.addr() & !MARK == 0 {
+            return ptr::null_mut();
+        }
+        let mark = ptr::without_provenance_mut(head.addr() & MARK);
+        // Pairs with the release in `push`.
+        let order = if weakened("take") { Relaxed } else { Acquire };
+        self.0.swap(mark, order).map_addr(|address| address & !MARK)
     }
 }
 
@@ -241,60 +362,208 @@ impl Heap {
     pub(crate) fn new() -> Heap {
         Heap {
             stack: Stack(AtomicPtr::new(ptr::null_mut())),
+            owned: Mutex::new(false),
             pages: Mutex::new(Vec::new()),
-            owner: Mutex::new(Owner::new()),
+            bytes: AtomicUsize::new(0),
+            own: Own {
+                lists: [const { Plain::new(ptr::null_mut()) }; CLASSES],
+                empty: Plain::new(0),
+                unused: Plain::new(0),
+                keep: Plain::new(SPARE),
+                coming: UnsafeCell::new(ptr::null_mut()),
+                time: Plain::new(0),
+                stage: Plain::new(Stage::Active),
+                news: Plain::new(false),
+            },
         }
     }
 
     /// Makes the caller the owner. There is one who has not [given it back](Self::orphan) at most.
     pub(crate) fn own(&self) -> Owner {
-        std::mem::replace(&mut lock(&self.owner), Owner::new())
+        *lock(&self.owned) = true;
+        Owner(())
     }
 
-    /// O1 to O3. The owner is put back if there is one; it may have been here all the time.
+    /// O1 to O3, for good. There may have been no owner all the time.
     ///
     /// # Safety
     /// `owner` is this heap's, and something else keeps the heap alive.
-    pub(crate) unsafe fn orphan(&self, owner: Option<Owner>) {
-        let mut place = lock(&self.owner);
-        if let Some(owner) = owner {
-            *place = owner;
-        }
-        self.stack.fetch_or_mark();
-        // SAFETY: the owner is this heap's.
-        unsafe { self.settle(&place) };
+    pub(crate) unsafe fn orphan(&self, _owner: Option<Owner>) {
+        let mut owned = lock(&self.owned);
+        *owned = false;
+        // SAFETY: says the caller; the ownership is free, and under its lock.
+        unsafe { self.leave(Stage::Ended, 0) }
     }
 
-    /// O3 and R2: takes everything home and frees what is empty.
+    /// O1 to O3. The owner has nothing to do with the heap until it [is back](Self::back). So many
+    /// empty pages are kept.
     ///
     /// # Safety
     /// `owner` is this heap's, and something else keeps the heap alive.
-    unsafe fn settle(&self, owner: &Owner) {
-        // SAFETY: says the caller; pages in the lists are alive.
+    pub(crate) unsafe fn rest(&self, _owner: &Owner, keep: usize) {
+        let mut owned = lock(&self.owned);
+        *owned = false;
+        // SAFETY: says the caller; the ownership is free, and under its lock.
+        unsafe { self.leave(Stage::Resting, keep) }
+    }
+
+    /// B1 and B2, by the owner.
+    pub(crate) fn back(&self, _owner: &Owner) {
+        let mut owned = lock(&self.owned);
+        self.wake();
+        *owned = true;
+    }
+
+    /// B2. The ownership is free, and under its lock.
+    fn wake(&self) {
+        self.own.stage.set(Stage::Active);
+        self.own.keep.set(SPARE);
+        self.stack.mark(false);
+    }
+
+    /// O2 and O3.
+    ///
+    /// # Safety
+    /// The ownership is free, and the caller has its lock; something else keeps the heap alive.
+    unsafe fn leave(&self, stage: Stage, keep: usize) {
+        self.own.stage.set(stage);
+        self.own.keep.set(keep);
+        self.own.news.set(stage == Stage::Resting);
+        self.stack.mark(true);
+        // SAFETY: says the caller.
+        unsafe { self.settle() }
+    }
+
+    /// O3 and R2: takes everything home and frees the empty pages that are not kept.
+    ///
+    /// # Safety
+    /// As [`leave`](Self::leave).
+    unsafe fn settle(&self) {
+        // SAFETY: says the caller.
         unsafe {
-            self.take_all_home(owner);
-            for list in &*owner.lists {
-                let mut page = list.get();
-                while !page.is_null() {
+            self.take_all_home();
+            self.free_empty(self.own.keep.get());
+        }
+    }
+
+    /// Frees empty pages until there are no more than `keep`.
+    ///
+    /// # Safety
+    /// The caller is the owner, or has the lock on the ownership, which is free; something else
+    /// keeps the heap alive.
+    unsafe fn free_empty(&self, keep: usize) {
+        if self.own.empty.get() <= keep {
+            return;
+        }
+        for list in &self.own.lists {
+            let mut page = list.get();
+            // SAFETY: says the caller; pages in the lists are alive.
+            unsafe {
+                while self.own.empty.get() > keep && !page.is_null() {
                     let next = (*page).next.get();
                     if (*page).used.get() == 0 {
-                        owner.unlist(page);
-                        owner.empty.set(owner.empty.get() - 1);
+                        self.own.unlist(page);
+                        self.own.empty.set(self.own.empty.get() - 1);
                         self.release(page);
                     }
                     page = next;
                 }
             }
         }
+        self.own.unused.set(self.own.unused.get().min(self.own.empty.get()));
     }
 
-    /// A1 to A3. A slot for a cell of this class, by whoever holds the lock on the owner.
+    /// Whether the heap is worth to be tidied, and then to be left at rest, by an owner that has
+    /// time.
+    pub(crate) fn is_untidy(&self) -> bool {
+        self.exceeds(STOCK) && !self.stack.is_marked()
+    }
+
+    /// Whether there are more bytes than so many pages have.
+    pub(crate) fn exceeds(&self, pages: usize) -> bool {
+        self.bytes.load(Relaxed) > pages * PAGE
+    }
+
+    /// Takes slots home, a few at a time; then frees the pages that were empty since the last time.
     ///
     /// # Safety
-    /// As [`take`](Self::take), and the owner was not [taken](Self::own).
-    pub(crate) unsafe fn take_locked<T>(&self, class: &Class, shared: &Arc<T>) -> NonNull<Header> {
+    /// `owner` is this heap's, and something else keeps the heap alive.
+    pub(crate) unsafe fn tidy(&self, _owner: &Owner) -> Tidied {
         // SAFETY: says the caller.
-        unsafe { self.take(&lock(&self.owner), class, shared) }
+        unsafe { self.tidy_own() }
+    }
+
+    /// # Safety
+    /// As [`free_empty`](Self::free_empty).
+    unsafe fn tidy_own(&self) -> Tidied {
+        // SAFETY: says the caller.
+        unsafe {
+            for _ in 0..TIDY {
+                if !self.take_stack() {
+                    let own = &self.own;
+                    self.free_empty(own.empty.get() - own.unused.get());
+                    own.unused.set(own.empty.get());
+                    return if own.empty.get() > 0 { Tidied::NotYet } else { Tidied::Done };
+                }
+                self.bring_one_home();
+            }
+        }
+        Tidied::Partly
+    }
+
+    /// Tidies a heap that has no owner, unless a thread just spawns; and leaves it at rest when
+    /// that is done.
+    ///
+    /// # Safety
+    /// Something else keeps the heap alive.
+    pub(crate) unsafe fn tidy_unowned(&self) -> Tidied {
+        let Some(owned) = try_lock(&self.owned) else { return Tidied::NotYet };
+        debug_assert!(!*owned);
+        if self.own.stage.get() != Stage::Active {
+            return Tidied::Done;
+        }
+        // SAFETY: says the caller; the ownership is free, and under its lock.
+        unsafe {
+            let tidied = self.tidy_own();
+            if tidied == Tidied::Done {
+                self.leave(Stage::Resting, 0);
+            }
+            tidied
+        }
+    }
+
+    /// O1 to O3 for a heap that has no owner: until the next spawn.
+    ///
+    /// # Safety
+    /// Something else keeps the heap alive.
+    pub(crate) unsafe fn rest_unowned(&self, keep: usize) {
+        let owned = lock(&self.owned);
+        debug_assert!(!*owned);
+        if self.own.stage.get() == Stage::Active {
+            // SAFETY: says the caller; the ownership is free, and under its lock.
+            unsafe { self.leave(Stage::Resting, keep) }
+        }
+    }
+
+    /// A1 to A3. A slot for a cell of this class, from a heap without an owner. And whether the
+    /// heap has become [untidy](Self::is_untidy), so that a thread that has time should know.
+    ///
+    /// # Safety
+    /// As [`take`](Self::take), and the heap was not [taken](Self::own).
+    #[inline]
+    pub(crate) unsafe fn take_locked<T>(&self, class: &Class, shared: &Arc<T>) -> (NonNull<Header>, bool) {
+        let owned = lock(&self.owned);
+        debug_assert!(!*owned);
+        // SAFETY: says the caller.
+        let slot = unsafe { self.take(&Owner(()), class, shared) };
+        if !self.own.news.get() {
+            return (slot, false);
+        }
+        self.own.news.set(false);
+        if self.own.stage.get() == Stage::Resting {
+            self.wake();
+        }
+        (slot, self.is_untidy())
     }
 
     /// A1 to A3. A slot for a cell of this class. Its state word is vacant, or a finished task's; nothing else of it is
@@ -303,55 +572,56 @@ impl Heap {
     /// # Safety
     /// `owner` is this heap's, which is part of `shared`, or lives as long.
     #[inline]
-    pub(crate) unsafe fn take<T>(&self, owner: &Owner, class: &Class, shared: &Arc<T>) -> NonNull<Header> {
+    pub(crate) unsafe fn take<T>(&self, _owner: &Owner, class: &Class, shared: &Arc<T>) -> NonNull<Header> {
         // SAFETY: says the caller; pages in the lists are alive, and their plain cells the owner's.
         unsafe {
             if class.index != HUGE {
-                if !owner.coming.get().is_null() {
-                    self.bring_home(owner);
+                if self.own.is_some_coming() {
+                    self.bring_home();
                 }
-                let page = owner.lists[class.index].get();
+                let page = self.own.lists[class.index].get();
                 if !page.is_null()
-                    && let Some(slot) = owner.pop(page)
+                    && let Some(slot) = self.own.pop(page)
                 {
                     return slot;
                 }
             }
-            self.take_slowly(owner, class, shared)
+            self.take_slowly(class, shared)
         }
     }
 
     /// # Safety
     /// As [`take`](Self::take).
     #[cold]
-    unsafe fn take_slowly<T>(&self, owner: &Owner, class: &Class, shared: &Arc<T>) -> NonNull<Header> {
+    unsafe fn take_slowly<T>(&self, class: &Class, shared: &Arc<T>) -> NonNull<Header> {
+        let own = &self.own;
         // SAFETY: as in `take`.
         unsafe {
             if class.index == HUGE {
                 // A2. Such a page goes as soon as it is home, and this is the last occasion before a further one comes.
-                self.take_all_home(owner);
+                self.take_all_home();
                 let page = self.add_page(class, shared);
-                owner.empty.set(owner.empty.get() + 1);
-                return owner.touch(page);
+                own.empty.set(own.empty.get() + 1);
+                return own.touch(page);
             }
             loop {
-                let page = owner.lists[class.index].get();
+                let page = own.lists[class.index].get();
                 if page.is_null() {
                     // A2, A3.
-                    if !self.take_home(owner, class) {
+                    if !self.take_home(class) {
                         let page = self.add_page(class, shared);
-                        owner.empty.set(owner.empty.get() + 1);
-                        owner.list(page);
+                        own.empty.set(own.empty.get() + 1);
+                        own.list(page);
                     }
                     continue;
                 }
-                if let Some(slot) = owner.pop(page) {
+                if let Some(slot) = own.pop(page) {
                     return slot;
                 }
                 if (*page).touched.load(Relaxed) < class.capacity() {
-                    return owner.touch(page);
+                    return own.touch(page);
                 }
-                owner.unlist(page);
+                own.unlist(page);
             }
         }
     }
@@ -381,7 +651,18 @@ impl Heap {
         // SAFETY: fresh memory, large enough and aligned.
         unsafe { page.write(head) };
         pages.push(PagePtr(page));
+        if self.grow(class.page.size() as isize) {
+            self.own.news.set(true);
+        }
         page
+    }
+
+    /// There are so many bytes more. Whether the heap has become larger than what is tidied.
+    fn grow(&self, by: isize) -> bool {
+        // One writer at a time: a load and a store do.
+        let before = self.exceeds(STOCK);
+        self.bytes.store(self.bytes.load(Relaxed).wrapping_add_signed(by), Relaxed);
+        !before && self.exceeds(STOCK)
     }
 
     /// Frees a page.
@@ -397,8 +678,13 @@ impl Heap {
             if let Some(moved) = pages.get(place) {
                 (*moved.0).place.set(place);
             }
+            if pages.capacity() > SPARE && pages.len() < pages.capacity() / 4 {
+                let room = pages.capacity() / 2;
+                pages.shrink_to(room);
+            }
             drop(pages);
             let Page { class, shared, drop_shared, .. } = page.read();
+            self.grow(-(class.page.size() as isize));
             alloc::dealloc(page.cast(), class.page);
             // The last page of a runtime that is gone takes the runtime's root context along.
             quietly(|| drop_shared(shared));
@@ -408,13 +694,13 @@ impl Heap {
     /// A2, until there is room for this class. False if there is none.
     ///
     /// # Safety
-    /// `owner` is this heap's, and something else keeps the heap alive.
-    unsafe fn take_home(&self, owner: &Owner, class: &Class) -> bool {
+    /// As [`free_empty`](Self::free_empty).
+    unsafe fn take_home(&self, class: &Class) -> bool {
         // SAFETY: says the caller.
         unsafe {
-            while self.take_stack(owner) {
-                self.bring_home(owner);
-                if !owner.lists[class.index].get().is_null() {
+            while self.take_stack() {
+                self.bring_home();
+                if !self.own.lists[class.index].get().is_null() {
                     return true;
                 }
             }
@@ -425,69 +711,82 @@ impl Heap {
     /// A2, for all slots.
     ///
     /// # Safety
-    /// As [`take_home`](Self::take_home).
-    unsafe fn take_all_home(&self, owner: &Owner) {
+    /// As [`free_empty`](Self::free_empty).
+    unsafe fn take_all_home(&self) {
         // SAFETY: says the caller.
         unsafe {
-            while self.take_stack(owner) {
-                self.bring_home(owner);
+            while self.take_stack() {
+                self.bring_one_home();
             }
         }
     }
 
     /// Takes the stack, unless slots are on their way. False if there are none.
-    fn take_stack(&self, owner: &Owner) -> bool {
-        if !owner.coming.get().is_null() {
+    ///
+    /// # Safety
+    /// As [`free_empty`](Self::free_empty).
+    unsafe fn take_stack(&self) -> bool {
+        if self.own.is_some_coming() {
             return true;
         }
-        let head = self.stack.0.load(Relaxed);
-        if head.addr() & !ORPHANED == 0 {
-            return false;
-        }
-        // The mark does not change while somebody is the owner. Pairs with the exchange in `free_from_afar`: the slots'
-        // last use, and their links, are seen.
-        let mark = ptr::without_provenance_mut(head.addr() & ORPHANED);
-        let slots = self.stack.0.swap(mark, AcqRel).map_addr(|address| address & !ORPHANED);
-        owner.coming.set(slots);
-        owner.time.set(SPARE * PAGE);
-        true
+        let slots = self.stack.take();
+        // SAFETY: `own` is the caller's.
+        self.own.coming.with_mut(|coming| unsafe { *coming = slots });
+        self.own.time.set(SPARE * PAGE);
+        !slots.is_null()
     }
 
     /// Brings the next slot home, or all of them if it has taken too long.
     ///
     /// # Safety
-    /// There is one; `owner` is this heap's, and something else keeps the heap alive.
-    unsafe fn bring_home(&self, owner: &Owner) {
-        // SAFETY: a freed slot, linked to the next; its page lives as long as it counts the slot as used.
+    /// There is one; otherwise as [`free_empty`](Self::free_empty).
+    unsafe fn bring_home(&self) {
+        // SAFETY: says the caller.
         unsafe {
-            while let Some(slot) = NonNull::new(owner.coming.get()) {
-                let next = *next_free(slot);
-                owner.coming.set(next);
-                fetch(next);
-                let size = page_of(slot).as_ref().class.size;
-                self.put(owner, slot);
-                if owner.time.get() >= size {
-                    return owner.time.set(owner.time.get() - size);
+            while self.own.is_some_coming() {
+                let size = self.bring_one_home();
+                let time = self.own.time.get();
+                if time >= size {
+                    return self.own.time.set(time - size);
                 }
             }
+        }
+    }
+
+    /// Brings the next slot home, and says how large it is.
+    ///
+    /// # Safety
+    /// As [`bring_home`](Self::bring_home).
+    #[inline]
+    unsafe fn bring_one_home(&self) -> usize {
+        // SAFETY: a freed slot, linked to the next; its page lives as long as it counts the slot as
+        // used.
+        unsafe {
+            let slot = NonNull::new_unchecked(self.own.coming.with(|coming| *coming));
+            let next = linked(slot);
+            self.own.coming.with_mut(|coming| *coming = next);
+            fetch(next);
+            let size = page_of(slot).as_ref().class.size;
+            self.put(slot);
+            size
         }
     }
 
     /// F1 and F2.
     ///
     /// # Safety
-    /// The task is gone, its slot in this heap, and `owner` the heap's; something else keeps the heap alive.
+    /// The task is gone, its slot in this heap; otherwise as [`free_empty`](Self::free_empty).
     #[inline]
-    unsafe fn put(&self, owner: &Owner, task: NonNull<Header>) {
+    unsafe fn put(&self, task: NonNull<Header>) {
         // SAFETY: says the caller.
         unsafe {
             let page = page_of(task).as_ptr();
-            *next_free(task) = (*page).free.get();
+            link(task, (*page).free.get());
             (*page).free.set(task.as_ptr());
             let used = (*page).used.get() - 1;
             (*page).used.set(used);
             if used == 0 || !(*page).listed.get() {
-                self.put_slowly(owner, page);
+                self.put_slowly(page);
             }
         }
     }
@@ -495,19 +794,20 @@ impl Heap {
     /// # Safety
     /// As [`put`](Self::put).
     #[cold]
-    unsafe fn put_slowly(&self, owner: &Owner, page: *mut Page) {
+    unsafe fn put_slowly(&self, page: *mut Page) {
+        let own = &self.own;
         // SAFETY: as in `put`.
         unsafe {
             let huge = (*page).class.index == HUGE;
             if !huge && !(*page).listed.get() {
-                owner.list(page);
+                own.list(page);
             }
             if (*page).used.get() == 0 {
-                if !huge && owner.empty.get() < SPARE {
-                    return owner.empty.set(owner.empty.get() + 1);
+                if !huge && own.empty.get() < own.keep.get() {
+                    return own.empty.set(own.empty.get() + 1);
                 }
                 if !huge {
-                    owner.unlist(page);
+                    own.unlist(page);
                 }
                 self.release(page);
             }
@@ -521,31 +821,26 @@ impl Heap {
     unsafe fn free_from_afar<T>(heap: *const Heap, task: NonNull<Header>) {
         // SAFETY: the slot is ours until it is pushed; it keeps its page, and the page what is shared, the heap included.
         unsafe {
-            let stack = &raw const (*heap).stack.0;
             let mut keep: Option<Arc<T>> = None;
-            let mut head = (*stack).load(Relaxed);
-            loop {
-                let mark = head.addr() & ORPHANED;
-                if mark != 0 && keep.is_none() {
+            let marked = Stack::push(&raw const (*heap).stack, task, || {
+                if keep.is_none() {
                     let shared: *const T = page_of(task).as_ref().shared.cast();
                     Arc::increment_strong_count(shared);
                     keep = Some(Arc::from_raw(shared));
                 }
-                *next_free(task) = head.map_addr(|address| address & !ORPHANED);
-                let new = task.as_ptr().map_addr(|address| address | mark);
-                // Pairs with the exchange in `take_home`, and with that in `fetch_or_mark`.
-                match (*stack).compare_exchange_weak(head, new, AcqRel, Relaxed) {
-                    Ok(_) => break,
-                    Err(changed) => head = changed,
+            });
+            // If there was no mark, nothing of the heap is touched from here on: the slot may have
+            // been the last.
+            if marked && !weakened("orphan look") {
+                let owned = lock(&(*heap).owned);
+                // The owner may be back: then the slot is on its stack.
+                if !*owned || weakened("back look") {
+                    (*heap).settle();
                 }
             }
-            // If there was no mark, nothing of the heap is touched from here on: the slot may have been the last.
-            if let Some(keep) = keep
-                && !weakened("orphan look")
-            {
-                // Whoever holds the lock is the owner of what is orphaned.
-                (*heap).settle(&lock(&(*heap).owner));
-                // The last of a runtime that is gone takes its hooks and its root context along, wherever this is.
+            // The last of a runtime that is gone takes its hooks and its root context along,
+            // wherever this is.
+            if let Some(keep) = keep {
                 quietly(|| drop(keep));
             }
         }
@@ -588,20 +883,17 @@ pub(crate) unsafe fn free<T>(task: NonNull<Header>, mine: Option<(&Heap, &Owner)
     unsafe {
         let heap = page_of(task).as_ref().heap;
         match mine {
-            Some((own, owner)) if ptr::eq(own, heap) => own.put(owner, task),
+            Some((own, _)) if ptr::eq(own, heap) => own.put(task),
             _ => Heap::free_from_afar::<T>(heap, task),
         }
     }
 }
 
-impl Owner {
-    fn new() -> Owner {
-        Owner {
-            lists: Box::new([const { Plain::new(ptr::null_mut()) }; CLASSES]),
-            empty: Plain::new(0),
-            coming: Plain::new(ptr::null_mut()),
-            time: Plain::new(0),
-        }
+impl Own {
+    #[inline]
+    fn is_some_coming(&self) -> bool {
+        // SAFETY: `own` is the caller's.
+        !self.coming.with(|coming| unsafe { *coming }).is_null()
     }
 
     /// One slot more is in use.
@@ -613,7 +905,11 @@ impl Owner {
         // SAFETY: says the caller.
         let used = unsafe { &(*page).used };
         if used.get() == 0 {
-            self.empty.set(self.empty.get() - 1);
+            let empty = self.empty.get() - 1;
+            self.empty.set(empty);
+            if empty < self.unused.get() {
+                self.unused.set(empty);
+            }
         }
         used.set(used.get() + 1);
     }
@@ -627,7 +923,7 @@ impl Owner {
         // SAFETY: says the caller; free slots are the owner's.
         unsafe {
             let slot = NonNull::new((*page).free.get())?;
-            (*page).free.set(*next_free(slot));
+            (*page).free.set(linked(slot));
             self.count(page);
             Some(slot)
         }
@@ -643,6 +939,8 @@ impl Owner {
             let index = (*page).touched.load(Relaxed);
             let slot = slot_at(page, index);
             (&raw mut (*slot.as_ptr()).state).write(State::vacant());
+            #[cfg(loom)]
+            (&raw mut (*slot.as_ptr()).link).write(UnsafeCell::new(ptr::null_mut()));
             // Pairs with the acquire in `each`.
             (*page).touched.store(index + 1, Release);
             self.count(page);
@@ -703,10 +1001,39 @@ unsafe fn slot_at(page: *mut Page, index: usize) -> NonNull<Header> {
 ///
 /// # Safety
 /// The slot is free, and the caller's.
+#[cfg(not(loom))]
 #[inline]
 unsafe fn next_free(slot: NonNull<Header>) -> *mut *mut Header {
     // SAFETY: memory of a slot.
     unsafe { (&raw mut (*slot.as_ptr()).vtable).cast() }
+}
+
+/// The slot that follows a free one.
+///
+/// # Safety
+/// As [`next_free`]; it was linked.
+#[inline]
+unsafe fn linked(slot: NonNull<Header>) -> *mut Header {
+    // SAFETY: says the caller.
+    unsafe {
+        #[cfg(loom)]
+        return (*slot.as_ptr()).link.with(|next| *next);
+        #[cfg(not(loom))]
+        return *next_free(slot);
+    }
+}
+
+/// # Safety
+/// As [`next_free`].
+#[inline]
+unsafe fn link(slot: NonNull<Header>, next: *mut Header) {
+    // SAFETY: says the caller.
+    unsafe {
+        #[cfg(loom)]
+        (*slot.as_ptr()).link.with_mut(|link| *link = next);
+        #[cfg(not(loom))]
+        (*next_free(slot) = next);
+    }
 }
 
 /// Asks for a slot's memory, without a wait for it.

@@ -125,6 +125,101 @@ fn the_memory_of_a_burst_that_others_have_freed_goes_back() {
 }
 
 #[test]
+fn an_owner_that_tidies_and_rests_leaves_a_stock_and_no_more() {
+    let rig = Rig::new(1_000);
+    let owner = rig.owner.as_ref().unwrap();
+    let count = if cfg!(miri) { 10 } else { 300 } * rig.class.capacity();
+    let mut slots: Vec<_> = (0..count).map(|_| Sent(rig.take())).collect();
+    let late: Vec<_> = slots.drain(count / 2..).collect();
+    let pages = rig.shared.page_count();
+    std::thread::spawn(move || slots.into_iter().for_each(Sent::free)).join().unwrap();
+    assert!(rig.shared.is_untidy());
+    // SAFETY: the owner is this heap's, which the rig keeps.
+    let tidy = || unsafe { rig.shared.tidy(owner) };
+    // Pages that were in use a short time ago are kept once.
+    let mut seen = Vec::new();
+    while seen.last() != Some(&Tidied::Done) {
+        seen.push(tidy());
+        assert!(seen.len() < 1_000, "{seen:?}");
+    }
+    seen.dedup();
+    if !ALONE {
+        assert!(seen.contains(&Tidied::NotYet), "{seen:?}");
+    }
+    let half = rig.shared.page_count();
+    assert!(half <= pages / 2 + STOCK, "{half} of {pages}");
+    // SAFETY: the owner is this heap's, which the rig keeps.
+    unsafe { rig.shared.rest(owner, STOCK) }
+    assert!(!rig.shared.is_untidy());
+    std::thread::spawn(move || late.into_iter().for_each(Sent::free)).join().unwrap();
+    let after = rig.shared.page_count();
+    assert!(after <= STOCK, "{after} of {pages}");
+    rig.shared.back(owner);
+    rig.free(rig.take());
+    assert!(!rig.shared.is_untidy());
+}
+
+#[test]
+fn a_heap_without_an_owner_rests_until_a_slot_is_taken() {
+    let shared = Arc::new(Heap::new());
+    let class = Class::of(Layout::from_size_align(5_000, 8).unwrap());
+    // SAFETY: the heap has no owner.
+    let take = || unsafe { shared.take_locked(&class, &shared) };
+    let mut slots = Vec::new();
+    // Told once, when the heap has become larger than what is tidied.
+    while !shared.is_untidy() {
+        let (slot, told) = take();
+        slots.push(Sent(slot));
+        assert_eq!(told, shared.is_untidy());
+    }
+    slots.extend((0..40).map(|_| {
+        let (slot, told) = take();
+        assert!(!told);
+        Sent(slot)
+    }));
+    // SAFETY: here is what keeps the heap.
+    assert_eq!(unsafe { shared.tidy_unowned() }, Tidied::Done);
+    assert!(!shared.is_untidy());
+    let (slot, told) = take();
+    assert!(told && shared.is_untidy(), "it is in use again");
+    slots.push(Sent(slot));
+    // SAFETY: as above.
+    unsafe { shared.rest_unowned(1) }
+    slots.into_iter().for_each(Sent::free);
+    assert!(shared.page_count() <= 1);
+    // SAFETY: as above.
+    unsafe { shared.orphan(None) }
+    assert_eq!(shared.page_count(), 0);
+    let (slot, told) = take();
+    assert!(!told, "what has ended is not told of");
+    Sent(slot).free();
+    assert_eq!(shared.page_count(), 0);
+}
+
+#[test]
+fn owners_that_rest_and_others_free_at_the_same_time() {
+    const ROUNDS: usize = if cfg!(miri) { 3 } else { 100 };
+    const SLOTS: usize = if cfg!(miri) { 30 } else { 500 };
+    let rig = Rig::new(128);
+    let owner = rig.owner.as_ref().unwrap();
+    let (send, receive) = std::sync::mpsc::channel::<Vec<Sent>>();
+    let other = std::thread::spawn(move || receive.into_iter().flatten().for_each(Sent::free));
+    for _ in 0..ROUNDS {
+        send.send((0..SLOTS).map(|_| Sent(rig.take())).collect()).unwrap();
+        // SAFETY: the owner is this heap's, which the rig keeps.
+        unsafe { rig.shared.rest(owner, 1) }
+        std::thread::yield_now();
+        rig.shared.back(owner);
+    }
+    drop(send);
+    // SAFETY: the owner is this heap's, which the rig keeps.
+    unsafe { rig.shared.rest(owner, 0) }
+    other.join().unwrap();
+    assert_eq!(rig.shared.page_count(), 0);
+    rig.shared.back(owner);
+}
+
+#[test]
 fn pages_end_with_their_last_slot_once_the_owner_is_gone() {
     for size in [96, 5_000, 100_000] {
         let mut rig = Rig::new(size);
