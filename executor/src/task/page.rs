@@ -47,7 +47,7 @@
 //!
 //! # How the memory of a burst goes back
 //!
-//! F2 keeps [`SPARE`] empty pages, and slots on the stack keep theirs. The rest is the work of an
+//! F2 keeps [`KEPT`] empty pages, and slots on the stack keep theirs. The rest is the work of an
 //! owner that has time. It *tidies* a heap of more than [`STOCK`] pages: all slots come home, and
 //! of the empty pages those go back to the allocator that were empty since the last time; a load
 //! that comes in bursts finds its pages again. When none is empty, the owner *rests* (O1 to O3).
@@ -97,7 +97,11 @@ const CLASSES: usize = FINE / STEP + (COARSE / STEP).ilog2() as usize;
 /// Stands for no class: a page of one slot.
 const HUGE: usize = usize::MAX;
 /// Empty pages an owner keeps: a burst of ten thousand small tasks finds its pages again.
+/// Where a heap is used from time to time only: by a local set, by eager calls.
 pub(crate) const SPARE: usize = 64;
+/// The same of a worker, until it tidies: a burst of ten thousand tasks of a kibibyte finds its
+/// pages again. To give a page to the system and to take it back costs some five microseconds.
+const KEPT: usize = if cfg!(miri) { SPARE } else { 512 };
 /// A heap of no more pages is not tidied: what a small load needs is not asked for each time, and
 /// no worker gets up for it.
 pub(crate) const STOCK: usize = 4;
@@ -369,7 +373,7 @@ impl Heap {
                 lists: [const { Plain::new(ptr::null_mut()) }; CLASSES],
                 empty: Plain::new(0),
                 unused: Plain::new(0),
-                keep: Plain::new(SPARE),
+                keep: Plain::new(KEPT),
                 coming: UnsafeCell::new(ptr::null_mut()),
                 time: Plain::new(0),
                 stage: Plain::new(Stage::Active),
@@ -417,7 +421,7 @@ impl Heap {
     /// B2. The ownership is free, and under its lock.
     fn wake(&self) {
         self.own.stage.set(Stage::Active);
-        self.own.keep.set(SPARE);
+        self.own.keep.set(KEPT);
         self.stack.mark(false);
     }
 
@@ -685,6 +689,7 @@ impl Heap {
             drop(pages);
             let Page { class, shared, drop_shared, .. } = page.read();
             self.grow(-(class.page.size() as isize));
+            give_to_the_system(page.cast(), class.page.size());
             alloc::dealloc(page.cast(), class.page);
             // The last page of a runtime that is gone takes the runtime's root context along.
             quietly(|| drop_shared(shared));
@@ -1052,3 +1057,24 @@ fn fetch(slot: *mut Header) {
 #[cfg(all(test, not(loom)))]
 #[path = "page_tests.rs"]
 mod tests;
+/// Lets the system take the memory of a page that is about to be freed. An allocator gives memory
+/// back from the top of what it has, if at all: glibc keeps a burst of pages for the sake of one
+/// small block above them.
+///
+/// # Safety
+/// The block is the caller's, is aligned to a page of the system's, and its content is not needed.
+unsafe fn give_to_the_system(block: *mut u8, size: usize) {
+    #[cfg(all(target_os = "linux", not(miri), not(loom)))]
+    {
+        use rustix::mm::{Advice, madvise};
+        // The pages of some systems are larger than half of ours. An error changes nothing.
+        let whole = size / SYSTEM_PAGE * SYSTEM_PAGE;
+        // SAFETY: the content is not needed, says the caller; the range is within the block.
+        let _ = unsafe { madvise(block.cast(), whole, Advice::LinuxDontNeed) };
+    }
+    let _ = (block, size);
+}
+
+/// 4 KiB nearly everywhere; where they are larger, ours may be part of one, and the call fails.
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
+const SYSTEM_PAGE: usize = 4096;

@@ -264,3 +264,34 @@ fn the_same_waker_over_and_over_is_one_task() {
         watch.assert_counts(WAITS + 1, 1);
     });
 }
+
+/// The kind: memory that a burst has taken and nothing needs any more, as the system sees it. What
+/// the allocator was given back is counted in `allocations`.
+#[cfg(all(target_os = "linux", not(miri), not(heirloom_lone_tasks)))]
+#[test]
+fn the_resident_memory_of_a_burst_goes_back() {
+    if !in_child("soak::the_resident_memory_of_a_burst_goes_back", false).is_here() {
+        return;
+    }
+    watchdog(PATIENCE, || {
+        let runtime = heirloom_tests::runtime(2);
+        let before = resident_bytes().unwrap();
+        // All of them exist at once: the workers have no time for them yet.
+        let occupied = heirloom_tests::occupy(&runtime, 2);
+        for _ in 0..100_000 {
+            let large = async {
+                let block = [1_u8; 1024];
+                yield_now().await;
+                std::hint::black_box(&block);
+            };
+            runtime.spawn(large).detach();
+        }
+        let peak = resident_bytes().unwrap() - before;
+        assert!(peak > 100_000 * 1024, "{peak} bytes");
+        occupied.release();
+        runtime.wait_until_idle();
+        let left = || resident_bytes().unwrap().saturating_sub(before);
+        assert!(heirloom_tests::wait_until(|| left() < peak / 4), "{} of {peak} bytes stay", left());
+        say_as_child();
+    });
+}
