@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::binding::Binding;
+use crate::binding::{Binding, Origin};
 use crate::current;
 use crate::error::{ResetError, ResetErrorKind};
 use crate::frame::{GuardGone, Scope};
@@ -152,6 +152,10 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// Whoever shares the context sees it: the caller, and everything awaited from here on. Tasks spawned before do
     /// not. The token undoes it, and may be ignored.
     ///
+    /// The token keeps the replaced value; where nothing else does, the value ends with the token.
+    /// A value's destructor sees an empty context, not the one it was bound in. (Python's sees the
+    /// current one.) So what a destructor needs belongs into the value.
+    ///
     /// ```
     /// # heirloom_context::context_var! { static TENANT: u32; }
     /// fn callee() {
@@ -194,12 +198,15 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
 
     /// Puts back what was there before the [`set`](Self::set) or [`unset`](Self::unset) that made the token.
     ///
-    /// Literally that, as in Python: also when an enclosing scope has ended since.
+    /// Literally that, as in Python: also when an enclosing scope has ended since. The value that
+    /// stood there until now ends here if nothing else keeps it; its destructor sees an empty
+    /// context, as with [`set`](Self::set).
     ///
     /// # Errors
-    /// If the token was made by another variable, in another context (task, thread, [`run`](crate::Context::run), or
-    /// across an `isolated`/`in_context` boundary in either direction), or under a [`Binding`] that is gone. Nothing
-    /// changes then, and the error gives the token back.
+    /// If the token was made by another variable, in another context (task, thread,
+    /// [`run`](crate::Context::run), or across an `isolated`/`in_context` boundary in either
+    /// direction), or under a [`Binding`] that is gone (dropped, or dropped elsewhere and covered
+    /// by another one that was). Nothing changes then, and the error gives the token back.
     ///
     /// ```
     /// use heirloom_context::{Context, ResetErrorKind};
@@ -235,11 +242,14 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
 
     /// Binds a value until the guard is dropped: at the end of the block, by `?`, by a panic, by the task's end.
     ///
-    /// The guard is `Send` and may be held across an `.await` while the task moves between threads. Per variable
-    /// there is a base entry and one of each living guard: the newest living guard decides; `set`, `unset` and
-    /// `reset` act on the newest entry; a guard takes with it its own entry and what was written into it, in whatever
-    /// order guards go. Dropped outside the context it was made in, a guard does nothing, there or at home: the value
-    /// stays bound at home as if the guard lived.
+    /// The guard is `Send` and may be held across an `.await` while the task moves between threads.
+    /// Per variable there is a base entry and one of each living guard: the newest living guard
+    /// decides; `set`, `unset` and `reset` act on the newest entry; a guard takes with it its own
+    /// entry and what was written into it, in whatever order guards go. Dropped outside the context
+    /// it was made in, a guard does nothing, there or at home: the value stays bound at home as if
+    /// the guard lived. A future that one task begins and another one ends, as the inner one of
+    /// `futures::future::Shared`, does that to its guards; `.isolated()` is the cure. See
+    /// [`Binding`], also for the report in debug builds.
     ///
     /// ```
     /// # heirloom_context::context_var! { static TENANT: u32; }
@@ -250,12 +260,13 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// }
     /// assert_eq!(TENANT.get(), Some(1));
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn bind(&self, value: T) -> Binding {
         let id = self.assigned_id();
         let entry = Entry::Bound(self.value(value));
         let serial = current::next_serial();
         let made = self.observe(|| current::write(|frame| (frame.identity, frame.bind(id, entry, serial))));
-        Binding::new(id, made, self.is_watched())
+        Binding::new(id, made, self.is_watched(), Origin::here(self.name))
     }
 
     /// Binds a value while `f` runs. What `f` writes to this variable is gone after it; other variables are shared.
