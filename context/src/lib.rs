@@ -87,6 +87,7 @@ mod inherit;
 mod iter;
 mod join;
 mod layer;
+mod once;
 pub mod raw;
 mod reaper;
 mod storage;

@@ -10,6 +10,7 @@ use crate::error::{ResetError, ResetErrorKind};
 use crate::frame::{GuardGone, Scope};
 use crate::inherit::VarOptions;
 use crate::layer::Surroundings;
+use crate::once;
 use crate::storage::{Entry, Id};
 use crate::token::Token;
 use crate::value::{self, Value};
@@ -113,8 +114,10 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// until it returns.
     ///
     /// # Panics
-    /// If the default is evaluated and panics (it is tried again at the next need). A default that asks for the default
-    /// of its own variable panics or blocks for ever, as [`OnceLock::get_or_init`] does.
+    /// If the default is evaluated and panics (it is tried again at the next need). If the default
+    /// needs itself, through other variables too, also if several threads evaluate them: the text
+    /// names the variables. (A default that waits in another way for a thread or a task that needs
+    /// it waits for ever.)
     ///
     /// ```
     /// # heirloom_context::context_var! { static TENANT: String; }
@@ -332,7 +335,7 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
 
     #[inline(never)]
     fn initialized(&self, default: fn() -> T) -> &T {
-        self.default.get_or_init(default)
+        self.default.get().unwrap_or_else(|| once::get_or_make(&self.default, self.name, default))
     }
 
     fn is_watched(&self) -> bool {
