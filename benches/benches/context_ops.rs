@@ -1,12 +1,17 @@
 //! What does one operation on a context cost by itself: a read, a set, a snapshot, a fork, a swap?
+//! And what do branches with a context each cost a `join_all`?
 //!
 //! For a look at one change on one machine. What is promised is a ratio to a peer, and measured by the program
 //! `context`.
 #![forbid(unsafe_code)]
 
+use std::future::Future;
 use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context as Poller, Waker};
 
-use criterion::{BenchmarkId, Criterion};
+use criterion::{BatchSize, BenchmarkId, Criterion};
+use futures::channel::oneshot;
 use heirloom_benches::context::subjects::{self, Payload};
 use heirloom_context::{Context, raw};
 
@@ -22,6 +27,47 @@ fn per_size(
     for n in SIZES {
         let context = subjects::context::<u64>(n);
         group.bench_function(BenchmarkId::from_parameter(n), |bencher| run(bencher, context.clone(), n));
+    }
+    group.finish();
+}
+
+type Branch = oneshot::Receiver<u64>;
+
+/// The whole life of a `join_all` whose branches are woken, and it is polled, one by one.
+fn one_by_one<F: Future>(
+    join: impl Fn(Vec<Branch>) -> F,
+    (senders, branches): (Vec<oneshot::Sender<u64>>, Vec<Branch>),
+) {
+    let mut poller = Poller::from_waker(Waker::noop());
+    let mut all = pin!(join(branches));
+    let mut ready = all.as_mut().poll(&mut poller).is_ready();
+    for sender in senders {
+        sender.send(7).expect("its branch waits");
+        ready = all.as_mut().poll(&mut poller).is_ready();
+    }
+    assert!(ready);
+}
+
+/// Ours, whose branches are isolated, and that of `futures`.
+fn join_all(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("join_all, woken one by one");
+    group.sample_size(20);
+    for n in [3, 30, 1_000, 16_000] {
+        let branches = || (0..n).map(|_| oneshot::channel()).unzip();
+        group.bench_function(BenchmarkId::new("heirloom", n), |bencher| {
+            bencher.iter_batched(
+                branches,
+                |all| one_by_one(heirloom_context::future::join_all, all),
+                BatchSize::LargeInput,
+            );
+        });
+        group.bench_function(BenchmarkId::new("futures", n), |bencher| {
+            bencher.iter_batched(
+                branches,
+                |all| one_by_one(futures::future::join_all, all),
+                BatchSize::LargeInput,
+            );
+        });
     }
     group.finish();
 }
@@ -62,5 +108,6 @@ fn main() {
             raw::swap(&mut task);
         });
     });
+    join_all(&mut criterion);
     criterion.final_summary();
 }

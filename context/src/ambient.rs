@@ -11,7 +11,11 @@ pub type Captured = Box<dyn Any + Send + Sync>;
 /// A foreign ambient state that is to follow tasks: tracing's current span, an OpenTelemetry context, a tokio runtime
 /// handle.
 ///
-/// An executor captures it at the spawn call, and puts it around each poll of the task and around its drop.
+/// An executor captures it at the spawn call, on the thread that spawns, and puts it around each
+/// poll of the task and around its drop. So what a task gets is its *spawner's*, also where the
+/// task is given another [context](crate::Context): a context holds no ambient states. If that
+/// other context is to bring its ambient state along, put it in force around the spawn call, or
+/// keep it in a variable with an [`on_change`](crate::VarOptions::on_change) hook.
 ///
 /// # Examples
 ///
@@ -20,21 +24,7 @@ pub type Captured = Box<dyn Any + Send + Sync>;
 /// use std::sync::Arc;
 /// use heirloom_context::{Ambient, Ambients, Captured};
 ///
-/// thread_local! { static LOCALE: Cell<&'static str> = const { Cell::new("en") }; }
-///
-/// struct Locale;
-///
-/// impl Ambient for Locale {
-///     fn capture(&self) -> Captured {
-///         Box::new(LOCALE.get())
-///     }
-///
-///     fn around(&self, captured: &Captured, f: &mut dyn FnMut()) {
-///         let before = LOCALE.replace(captured.downcast_ref::<&'static str>().unwrap());
-///         f();
-///         LOCALE.set(before);
-///     }
-/// }
+#[doc = include_str!("ambient/locale.rs")]
 ///
 /// let mut ambients = Ambients::new();
 /// ambients.push(Arc::new(Locale));

@@ -14,6 +14,9 @@ use crate::var::ContextVar;
 /// Cloning is O(1): one reference count, none for the empty context. Nothing that happens anywhere changes a snapshot:
 /// [`with`](Self::with) and [`without`](Self::without) make new ones that share what they have in common.
 ///
+/// It holds variables, and nothing else: neither a deadline nor [ambient states](crate::Ambient)
+/// are in it. A task that is given a context has its spawner's.
+///
 /// Two contexts are equal if they bind the same variables to the same values, meaning the very same: a value set
 /// twice is two.
 ///

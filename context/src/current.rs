@@ -121,7 +121,7 @@ impl Owned {
 
     /// A new, empty layer.
     pub(crate) fn layer() -> Owned {
-        Owned::from_frame(Box::new(Frame::layer(next_serial())))
+        Owned::from_frame(Box::new(Frame::layer()))
     }
 
     fn from_frame(frame: Box<Frame>) -> Owned {
@@ -171,9 +171,14 @@ impl Owned {
     pub(crate) fn identity(&self) -> Option<u64> {
         match self.0.target() {
             // SAFETY: the word owns the frame.
-            Target::Frame(frame) => Some(unsafe { frame.as_ref() }.identity),
+            Target::Frame(frame) => unsafe { frame.as_ref() }.identity(),
             _ => None,
         }
+    }
+
+    /// Whether it is a layer that was never written to, so that a new one is as good.
+    pub(crate) fn is_blank_layer(&self) -> bool {
+        self.0.is_layer() && self.identity().is_none()
     }
 }
 
@@ -706,7 +711,7 @@ pub(crate) fn give_back(bindings: Bindings) {
 pub(crate) fn identity() -> Option<u64> {
     SLOT.with(|slot| match slot.word.get().target() {
         // SAFETY: the slot owns its word.
-        Target::Frame(frame) => Some(unsafe { frame.as_ref() }.identity),
+        Target::Frame(frame) => unsafe { frame.as_ref() }.identity(),
         _ => None,
     })
 }
@@ -738,7 +743,14 @@ pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
         let word = replace(slot, Word::CLOSED);
         let mut frame = match word.target() {
             Target::Closed => return None,
-            Target::Frame(frame) => frame,
+            Target::Frame(mut frame) => {
+                // SAFETY: the slot owned the frame, and is closed: nobody else can reach it.
+                let frame_now = unsafe { frame.as_mut() };
+                if frame_now.identity == 0 {
+                    frame_now.identity = next_serial();
+                }
+                frame
+            }
             Target::Nothing | Target::Snapshot(_) => {
                 // If the thread's destructors have run already, this frame is not its root: that one is closed.
                 let _ = JANITOR.try_with(|_| ());

@@ -11,12 +11,15 @@
 //! | bind | new top entry | the former top waits here, below a new place |
 //! | drop of the top guard | the entry below | its place goes |
 //! | drop of another guard, also below a scope | – | its place goes, with the entry in it |
+//! | drop of a guard elsewhere | – | – ; [later](crate::abandoned) what lies below it goes |
 //! | scope, on entry | its top entry | the former top waits here, below the scope's level |
 //! | scope, on exit | the entry below | its level goes to the scope, to be kept for the next entry |
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
+use crate::abandoned;
 use crate::current::Word;
 use crate::storage::{Bindings, Entry, Id};
 
@@ -25,7 +28,7 @@ use crate::storage::{Bindings, Entry, Id};
 pub(crate) struct Frame {
     /// What shows; of a layer, what it has itself.
     pub(crate) bindings: Bindings,
-    /// Never reused.
+    /// Never reused. Zero for a layer that was never written to.
     pub(crate) identity: u64,
     /// What is not bound here is looked up outside.
     pub(crate) is_layer: bool,
@@ -42,11 +45,23 @@ pub(crate) struct GuardKey {
     serial: u64,
 }
 
+#[cfg(all(test, loom))]
+impl GuardKey {
+    pub(crate) fn for_model(serial: u64) -> GuardKey {
+        GuardKey { order: serial, serial }
+    }
+}
+
 /// A base entry and those of the guards made on it.
 #[derive(Default)]
 struct Level {
     base: Option<Entry>,
     guards: BTreeMap<GuardKey, Option<Entry>>,
+    /// Never reused: the serial of the first guard. Zero before there is one.
+    number: u64,
+    /// The newest guard of which it is known that it was abandoned. Nothing below it is ever seen
+    /// again.
+    abandoned: Option<GuardKey>,
 }
 
 impl Level {
@@ -57,6 +72,51 @@ impl Level {
             None => &mut self.base,
         }
     }
+
+    /// Lets go what was abandoned since the last call, and what lies below it. The top entry stays
+    /// what it is.
+    #[inline]
+    fn settle(&mut self) {
+        if abandoned::is_any_noted() {
+            self.settle_now();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn settle_now(&mut self) {
+        let keys = abandoned::take(self.number);
+        let Some(newest) = keys.iter().copied().max() else { return };
+        let newest = self.abandoned.map_or(newest, |before| before.max(newest));
+        let before = self.abandoned.replace(newest);
+        for key in keys.into_iter().chain(before).filter(|key| *key != newest) {
+            self.guards.remove(&key);
+        }
+        self.base = Some(Entry::Absent);
+        // What lies below the former newest one has gone before. A guard that lives keeps its
+        // place, for its tokens.
+        let from = before.map_or(Bound::Unbounded, Bound::Included);
+        for (_, entry) in self.guards.range_mut((from, Bound::Excluded(newest))) {
+            *entry = Some(Entry::Absent);
+        }
+    }
+}
+
+impl Drop for Level {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.guards.is_empty() {
+            abandoned::end(self.number, self.guards.len() - usize::from(self.abandoned.is_some()));
+        }
+    }
+}
+
+/// Where a guard's entry is.
+#[derive(Clone, Copy)]
+pub(crate) struct GuardPlace {
+    /// See [`abandoned`].
+    pub(crate) level: u64,
+    pub(crate) key: GuardKey,
 }
 
 /// A scope of one variable: what it has bound, while it is not entered.
@@ -67,7 +127,9 @@ pub(crate) struct Scope {
 
 impl Scope {
     pub(crate) fn new(id: Id, entry: Entry) -> Scope {
-        Scope { id, level: Level { base: Some(entry), guards: BTreeMap::new() } }
+        let mut scope = Scope { id, level: Level::default() };
+        scope.level.base = Some(entry);
+        scope
     }
 
     /// What shows when it is entered.
@@ -88,8 +150,13 @@ impl Frame {
         Frame { bindings, identity, is_layer: false, outside: Word::EMPTY, levels: BTreeMap::new() }
     }
 
-    pub(crate) fn layer(identity: u64) -> Frame {
-        Frame { is_layer: true, ..Frame::new(identity, Bindings::EMPTY) }
+    pub(crate) fn layer() -> Frame {
+        Frame { is_layer: true, ..Frame::new(0, Bindings::EMPTY) }
+    }
+
+    /// The identity, once it was written to.
+    pub(crate) fn identity(&self) -> Option<u64> {
+        (self.identity != 0).then_some(self.identity)
     }
 
     fn levels(&self, id: Id) -> &[Level] {
@@ -119,45 +186,58 @@ impl Frame {
         previous: Entry,
         guard: Option<GuardKey>,
     ) -> Result<Entry, (Entry, GuardGone)> {
-        if let Some(key) = guard
-            && !self.levels(id).iter().any(|level| level.guards.contains_key(&key))
-        {
-            return Err((previous, GuardGone));
+        if let Some(key) = guard {
+            let mut levels = self.levels.get_mut(&id).into_iter().flatten();
+            let lives = levels.find(|level| level.guards.contains_key(&key)).is_some_and(|level| {
+                level.settle();
+                level.guards.contains_key(&key)
+            });
+            if !lives {
+                return Err((previous, GuardGone));
+            }
         }
         Ok(self.bindings.write(id, previous))
     }
 
     /// A new guard's entry goes on top.
-    pub(crate) fn bind(&mut self, id: Id, entry: Entry, serial: u64) -> GuardKey {
+    pub(crate) fn bind(&mut self, id: Id, entry: Entry, serial: u64) -> GuardPlace {
         let covered = self.bindings.write(id, entry);
         let levels = self.levels.entry(id).or_default();
         if levels.is_empty() {
+            // One is enough for nearly every variable.
+            levels.reserve_exact(1);
             levels.push(Level::default());
         }
         let level = levels.last_mut().expect("just pushed");
         *level.top() = Some(covered);
+        if level.number == 0 {
+            level.number = serial;
+        } else {
+            level.settle();
+        }
         let order = level.guards.last_key_value().map_or(0, |(newest, _)| newest.order + 1);
         let key = GuardKey { order, serial };
         level.guards.insert(key, None);
-        key
+        GuardPlace { level: level.number, key }
     }
 
-    /// A guard's entry goes. Returns it.
-    pub(crate) fn unbind(&mut self, id: Id, key: GuardKey) -> Entry {
-        let Some(levels) = self.levels.get_mut(&id) else { return Entry::Absent };
-        let Some(index) = levels.iter().rposition(|level| level.guards.contains_key(&key)) else {
-            return Entry::Absent;
-        };
+    /// A guard's entry goes. Returns it; `None` if the guard is in a scope that is not on.
+    pub(crate) fn unbind(&mut self, id: Id, key: GuardKey) -> Option<Entry> {
+        let levels = self.levels.get_mut(&id)?;
+        let index = levels.iter().rposition(|level| level.guards.contains_key(&key))?;
         let shows = index + 1 == levels.len();
         let level = &mut levels[index];
+        if level.guards.len() > 1 {
+            level.settle();
+        }
         let was_top = level.guards.last_key_value().is_some_and(|(top, _)| *top == key);
         let entry = level.guards.remove(&key).flatten();
         if !(shows && was_top) {
-            return entry.unwrap_or(Entry::Absent);
+            return Some(entry.unwrap_or(Entry::Absent));
         }
         let uncovered = level.top().take();
         self.forget_plain_base(id);
-        self.bindings.write(id, uncovered.unwrap_or(Entry::Absent))
+        Some(self.bindings.write(id, uncovered.unwrap_or(Entry::Absent)))
     }
 
     /// A base without guards and scopes needs no level.

@@ -25,6 +25,29 @@ pub use crate::join::{join3, join4, join5, join6, join7, join8};
 ///
 /// The foreign `join!` and `select!` macros poll all branches in one task, hence in one context: what one branch
 /// sets, its siblings see. [`join`], [`join_all`] and [`select`] isolate each branch; with the foreign ones, isolate by hand.
+///
+/// # A future that several tasks poll
+///
+/// A plain future has no context, it shares that of each poll. What one task begins and another one
+/// goes on with sees now the one's values, now the other's; what it sets lands here and there; and
+/// a [guard](crate::Binding) that was begun in the one and ends in the other stays bound in the
+/// first. That is so for `futures::future::Shared`, and for whatever a library lets a later caller
+/// finish. The inner future needs a context of its own:
+///
+/// | inner future | reads | writes and guards |
+/// | --- | --- | --- |
+/// | plain | whoever polls now | land with whoever polls now; a guard may stay bound there |
+/// | `.isolated()` | its own, else whoever polls now | its own, and end with it |
+/// | `.in_current_context()` | its own copy of where it was made | its own, and end with it |
+///
+/// See [`Binding`](crate::Binding) for an example.
+///
+/// # Executors inside a task
+///
+/// `tokio::task::LocalSet` and `futures::executor::LocalPool` run tasks of their own inside the
+/// task, or on the thread, that polls them. Those tasks know no context of their own, share the
+/// poller's, and overwrite each other's values. What is spawned there is wrapped:
+/// `task.in_context(Context::inherited())`.
 pub trait ContextFutureExt: Future + Sized {
     /// Puts a layer of its own around the future. What it binds is invisible outside and kept between polls; what it
     /// has not bound itself is what the current poller has bound *now*.

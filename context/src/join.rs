@@ -7,10 +7,12 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 
+use futures_core::Stream;
+use futures_util::stream::FuturesUnordered;
+
+use crate::current::{self, EnteredLayer, Owned};
 use crate::future::ContextFutureExt;
 use crate::with_context::WithContext;
 
@@ -175,8 +177,15 @@ pub async fn select<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Ou
 
 /// Waits for all, each [isolated](crate::ContextFutureExt::isolated); the outputs come in the order of the futures.
 ///
-/// The first poll goes through them in order. Later ones poll, in order, those that were woken: a thousand branches
-/// cost no more than a thousand wake-ups.
+/// The first polls go through them in order. Later ones poll those that were woken, in the order in
+/// which they were: a poll costs what was woken, however many wait. A branch is dropped as soon as
+/// it is done. If some branches wake themselves again and again, the task yields between two rounds
+/// of them.
+///
+/// Cancel-safe as its branches are: dropping it drops all that are left, each in its context.
+///
+/// # Panics
+/// If a branch does, and at each further poll after that.
 ///
 /// ```
 /// use heirloom_context::{context_var, future};
@@ -195,101 +204,101 @@ where
     I: IntoIterator,
     I::Item: Future,
 {
-    let caller = Arc::new(Caller::default());
     // At the call, not at the first poll: an iterator that makes its futures may look at the context.
-    let branches: Vec<_> = futures
+    let branches: FuturesUnordered<_> = futures
         .into_iter()
-        .map(|future| {
-            let bell = Arc::new(Bell { rung: AtomicBool::new(true), caller: Arc::clone(&caller) });
-            (Waker::from(Arc::clone(&bell)), bell, Box::pin(Branch::new(future)))
-        })
+        .enumerate()
+        .map(|(place, future)| Placed { place, layer: Owned::EMPTY, future: Some(future) })
         .collect();
-    JoinAll { left: branches.len(), branches, caller }
+    JoinAll { outputs: (0..branches.len()).map(|_| None).collect(), branches, broken: false }
 }
 
-/// A branch, what it wakes, and whether it has.
-type Belled<F> = (Waker, Arc<Bell>, Pin<Box<Branch<F>>>);
+pin_project_lite::pin_project! {
+    /// A branch in its layer, that says which one it is. As `WithContext`, but smaller, and dropped
+    /// within its last poll: of many branches, memory is what costs.
+    struct Placed<F> {
+        place: usize,
+        // Nothing before it is needed.
+        layer: Owned,
+        #[pin]
+        future: Option<F>,
+    }
 
-/// Waits for many futures; made by [`join_all`]. It has a name of its own, and not the iterator's type in it, so that it may
-/// be awaited in a spawned task also if the iterator borrows.
+    impl<F> PinnedDrop for Placed<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if this.future.is_some() {
+                let _inside = enter(this.layer);
+                this.future.set(None);
+            }
+        }
+    }
+}
+
+impl<F: Future> Future for Placed<F> {
+    type Output = (usize, F::Output);
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let inside = enter(this.layer);
+        let poll = this.future.as_mut().as_pin_mut().expect("not done yet").poll(cx);
+        if poll.is_ready() {
+            this.future.set(None);
+        }
+        drop(inside);
+        if this.layer.is_blank_layer() {
+            this.layer.clear();
+        }
+        poll.map(|output| (*this.place, output))
+    }
+}
+
+/// Enters a branch's layer.
+fn enter(layer: &mut Owned) -> EnteredLayer<'_> {
+    if layer.is_nothing() {
+        *layer = Owned::layer();
+    }
+    current::enter_layer(layer)
+}
+
+/// Waits for many futures; made by [`join_all`]. It has a name of its own, and not the iterator's
+/// type in it, so that it may be awaited in a spawned task also if the iterator borrows.
 #[must_use = "futures do nothing unless they are polled"]
 pub struct JoinAll<F: Future> {
-    caller: Arc<Caller>,
-    branches: Vec<Belled<F>>,
-    left: usize,
+    /// Those that are not done.
+    branches: FuturesUnordered<Placed<F>>,
+    /// One place for each.
+    outputs: Vec<Option<F::Output>>,
+    /// A poll has begun and not returned: a branch has panicked, and its output will never come.
+    broken: bool,
 }
+
+// Branches are pinned where `FuturesUnordered` keeps them, and outputs are not pinned.
+impl<F: Future> Unpin for JoinAll<F> {}
 
 impl<F: Future> Future for JoinAll<F> {
     type Output = Vec<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<F::Output>> {
-        let JoinAll { caller, branches, left } = &mut *self;
-        // First the new waker, then the bells: whoever rings after its bell was looked at finds the waker.
-        caller.register(cx.waker());
-        for (waker, bell, branch) in &mut *branches {
-            // Pairs with the release in `ring`: what the waker did before is seen by the poll.
-            if bell.rung.swap(false, Ordering::Acquire)
-                && branch.as_mut().poll_running(&mut Context::from_waker(waker)) == Some(true)
-            {
-                *left -= 1;
+        let JoinAll { branches, outputs, broken } = &mut *self;
+        assert!(!std::mem::replace(broken, true), "`join_all` polled after a panic in a branch");
+        let poll = loop {
+            match Pin::new(&mut *branches).poll_next(cx) {
+                Poll::Ready(Some((place, output))) => outputs[place] = Some(output),
+                Poll::Ready(None) => {
+                    let outputs = std::mem::take(outputs).into_iter();
+                    break Poll::Ready(outputs.map(|output| output.expect("all are done")).collect());
+                }
+                Poll::Pending => break Poll::Pending,
             }
-        }
-        if *left != 0 {
-            return Poll::Pending;
-        }
-        let mut branches = std::mem::take(branches);
-        Poll::Ready(branches.iter_mut().map(|(_, _, branch)| branch.as_mut().take()).collect())
+        };
+        *broken = false;
+        poll
     }
 }
 
 impl<F: Future> fmt::Debug for JoinAll<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinAll").field("left", &self.left).finish_non_exhaustive()
-    }
-}
-
-/// Whoever awaits a `join_all`.
-#[derive(Default)]
-struct Caller {
-    waker: Mutex<Option<Waker>>,
-}
-
-impl Caller {
-    fn register(&self, waker: &Waker) {
-        // Cloned, and the former one dropped, outside the lock: wakers are strangers' code.
-        let mut waker = Some(waker.clone());
-        std::mem::swap(&mut waker, &mut self.waker.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn wake(&self) {
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-/// One branch was woken.
-struct Bell {
-    rung: AtomicBool,
-    caller: Arc<Caller>,
-}
-
-impl Bell {
-    fn ring(&self) {
-        // Pairs with the acquire swap in `join_all`.
-        if !self.rung.swap(true, Ordering::Release) {
-            self.caller.wake();
-        }
-    }
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.ring();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.ring();
+        f.debug_struct("JoinAll").field("left", &self.branches.len()).finish_non_exhaustive()
     }
 }

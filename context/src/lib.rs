@@ -73,6 +73,7 @@
 //! after that: nothing is bound then, and what is set is dropped at once. A value whose destructor panics while its
 //! thread ends is reported by the panic hook, and harms nothing else.
 
+mod abandoned;
 mod ambient;
 mod binding;
 mod block;
@@ -86,6 +87,7 @@ mod inherit;
 mod iter;
 mod join;
 mod layer;
+mod once;
 pub mod raw;
 mod reaper;
 mod storage;

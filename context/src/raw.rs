@@ -31,13 +31,14 @@ impl Live {
         Live { state: Owned::EMPTY, execution: Execution::NONE }
     }
 
-    /// Whether there is nothing in it: the empty context, never written to.
+    /// Whether there is nothing in it: the empty context, never written to, and no
+    /// [execution state](Execution) either.
     #[inline]
     pub fn is_nothing(&self) -> bool {
-        self.state.is_nothing()
+        self.state.is_nothing() && self.execution == Execution::NONE
     }
 
-    /// Gives the context up, as dropping this would.
+    /// Gives the context up, as dropping this would. The execution state stays.
     #[inline]
     pub fn clear(&mut self) {
         self.state.clear();
@@ -106,6 +107,11 @@ impl fmt::Debug for Live {
 /// The two must be a pair, also when the poll between them panics; if they are not, contexts get mixed up, but nothing
 /// worse. A few loads and stores, unless a variable with an `on_change` hook is bound on either side.
 ///
+/// What is installed when a thread ends is dropped then only if a variable was ever written to on
+/// that thread, by a task or by anything else: only a write, not a swap, has the thread clean up at
+/// its end. So an executor whose thread may end in the middle of a poll, which is no pair, leaks
+/// that task's values. A guard that swaps out by unwinding too is all it takes.
+///
 /// ```
 /// use heirloom_context::{Context, context_var, raw};
 /// context_var! { static TENANT: u32; }
@@ -148,8 +154,9 @@ pub fn relay(last: &mut Live, next: &mut Live) -> bool {
     current::relay((&mut last.state, &mut last.execution.0), (&mut next.state, &mut next.execution.0))
 }
 
-/// Whether somebody else may have the very context that is current, so that a [relay] may follow: it is not empty, was never
-/// written to, no variable in it has a hook, and there are other handles of it.
+/// Whether a [relay] may follow: whether somebody else may have the very context that is current,
+/// which is not empty, was never written to, and in which no variable has a hook. Of any other
+/// context the answer is no, however many handles it has.
 #[inline]
 pub fn is_shared() -> bool {
     current::is_shared()

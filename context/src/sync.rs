@@ -4,10 +4,14 @@
 #[cfg(loom)]
 pub(crate) use loom::{
     cell::UnsafeCell,
+    sync::Mutex,
     sync::atomic::{AtomicBool, AtomicUsize},
 };
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize};
+pub(crate) use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, AtomicUsize},
+};
 
 pub(crate) use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 

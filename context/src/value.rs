@@ -9,6 +9,9 @@
 //!
 //! [reaper]: crate::reaper
 
+#[cfg(all(test, loom))]
+mod models;
+
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,7 +19,7 @@ use std::ptr::NonNull;
 
 use crate::inherit::{DebugText, Inherit, OnChange, VarOptions};
 use crate::reaper;
-use crate::sync::{Acquire, AtomicUsize, Relaxed, Release};
+use crate::sync::{Acquire, AtomicUsize, Relaxed, Release, weakened};
 
 /// The variable wants to be told when what a thread sees of it changes.
 pub(crate) const WATCHED: u8 = 1;
@@ -215,14 +218,16 @@ impl Drop for Value {
     #[inline]
     fn drop(&mut self) {
         // The only count there is is the caller's: nobody else can make one.
-        if self.header().count.load(Acquire) == 1 {
+        let look = if weakened("look of the only one") { Relaxed } else { Acquire };
+        if self.header().count.load(look) == 1 {
             // SAFETY: the last reference, which is given up here.
             return unsafe { reaper::bury(self.0) };
         }
         // Pairs with the acquire loads: what others did with the value happens before its destructor. (A load
         // rather than a fence, which ThreadSanitizer does not follow.)
-        if self.header().count.fetch_sub(1, Release) == 1 {
-            self.header().count.load(Acquire);
+        let release = if weakened("release of a value") { Relaxed } else { Release };
+        if self.header().count.fetch_sub(1, release) == 1 {
+            self.header().count.load(if weakened("acquire of a value") { Relaxed } else { Acquire });
             // SAFETY: the count went from one to zero, so this was the last reference, and it is given up here.
             unsafe { reaper::bury(self.0) }
         }

@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::binding::Binding;
+use crate::binding::{Binding, Origin};
 use crate::current;
 use crate::error::{ResetError, ResetErrorKind};
 use crate::frame::{GuardGone, Scope};
 use crate::inherit::VarOptions;
 use crate::layer::Surroundings;
+use crate::once;
 use crate::storage::{Entry, Id};
 use crate::token::Token;
 use crate::value::{self, Value};
@@ -113,8 +114,10 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// until it returns.
     ///
     /// # Panics
-    /// If the default is evaluated and panics (it is tried again at the next need). A default that asks for the default
-    /// of its own variable panics or blocks for ever, as [`OnceLock::get_or_init`] does.
+    /// If the default is evaluated and panics (it is tried again at the next need). If the default
+    /// needs itself, through other variables too, also if several threads evaluate them: the text
+    /// names the variables. (A default that waits in another way for a thread or a task that needs
+    /// it waits for ever.)
     ///
     /// ```
     /// # heirloom_context::context_var! { static TENANT: String; }
@@ -151,6 +154,10 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     ///
     /// Whoever shares the context sees it: the caller, and everything awaited from here on. Tasks spawned before do
     /// not. The token undoes it, and may be ignored.
+    ///
+    /// The token keeps the replaced value; where nothing else does, the value ends with the token.
+    /// A value's destructor sees an empty context, not the one it was bound in. (Python's sees the
+    /// current one.) So what a destructor needs belongs into the value.
     ///
     /// ```
     /// # heirloom_context::context_var! { static TENANT: u32; }
@@ -194,12 +201,15 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
 
     /// Puts back what was there before the [`set`](Self::set) or [`unset`](Self::unset) that made the token.
     ///
-    /// Literally that, as in Python: also when an enclosing scope has ended since.
+    /// Literally that, as in Python: also when an enclosing scope has ended since. The value that
+    /// stood there until now ends here if nothing else keeps it; its destructor sees an empty
+    /// context, as with [`set`](Self::set).
     ///
     /// # Errors
-    /// If the token was made by another variable, in another context (task, thread, [`run`](crate::Context::run), or
-    /// across an `isolated`/`in_context` boundary in either direction), or under a [`Binding`] that is gone. Nothing
-    /// changes then, and the error gives the token back.
+    /// If the token was made by another variable, in another context (task, thread,
+    /// [`run`](crate::Context::run), or across an `isolated`/`in_context` boundary in either
+    /// direction), or under a [`Binding`] that is gone (dropped, or dropped elsewhere and covered
+    /// by another one that was). Nothing changes then, and the error gives the token back.
     ///
     /// ```
     /// use heirloom_context::{Context, ResetErrorKind};
@@ -235,11 +245,14 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
 
     /// Binds a value until the guard is dropped: at the end of the block, by `?`, by a panic, by the task's end.
     ///
-    /// The guard is `Send` and may be held across an `.await` while the task moves between threads. Per variable
-    /// there is a base entry and one of each living guard: the newest living guard decides; `set`, `unset` and
-    /// `reset` act on the newest entry; a guard takes with it its own entry and what was written into it, in whatever
-    /// order guards go. Dropped outside the context it was made in, a guard does nothing, there or at home: the value
-    /// stays bound at home as if the guard lived.
+    /// The guard is `Send` and may be held across an `.await` while the task moves between threads.
+    /// Per variable there is a base entry and one of each living guard: the newest living guard
+    /// decides; `set`, `unset` and `reset` act on the newest entry; a guard takes with it its own
+    /// entry and what was written into it, in whatever order guards go. Dropped outside the context
+    /// it was made in, a guard does nothing, there or at home: the value stays bound at home as if
+    /// the guard lived. A future that one task begins and another one ends, as the inner one of
+    /// `futures::future::Shared`, does that to its guards; `.isolated()` is the cure. See
+    /// [`Binding`], also for the report in debug builds.
     ///
     /// ```
     /// # heirloom_context::context_var! { static TENANT: u32; }
@@ -250,12 +263,13 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// }
     /// assert_eq!(TENANT.get(), Some(1));
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn bind(&self, value: T) -> Binding {
         let id = self.assigned_id();
         let entry = Entry::Bound(self.value(value));
         let serial = current::next_serial();
         let made = self.observe(|| current::write(|frame| (frame.identity, frame.bind(id, entry, serial))));
-        Binding::new(id, made, self.is_watched())
+        Binding::new(id, made, self.is_watched(), Origin::here(self.name))
     }
 
     /// Binds a value while `f` runs. What `f` writes to this variable is gone after it; other variables are shared.
@@ -321,7 +335,7 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
 
     #[inline(never)]
     fn initialized(&self, default: fn() -> T) -> &T {
-        self.default.get_or_init(default)
+        self.default.get().unwrap_or_else(|| once::get_or_make(&self.default, self.name, default))
     }
 
     fn is_watched(&self) -> bool {

@@ -75,6 +75,10 @@ where
 
 /// Spawns a task in `context`, taken as given. [`Context::empty`] is a fresh one. The deadline is the caller's.
 ///
+/// So are the [ambient states](heirloom_context::Ambient) of the runtime, tracing's current span
+/// for one: they are captured on this thread, at this call, and a context holds none. Where another
+/// one is to go with the context, put it in force around this call.
+///
 /// ```
 /// use heirloom::{Context, context_var};
 /// context_var! { static REQUEST_ID: u64; }

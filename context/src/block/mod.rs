@@ -195,7 +195,8 @@ impl Block {
     /// Whether this handle is the only access to the table, lookups of borrowers included.
     fn is_unique(&self) -> bool {
         // Pairs with the release decrement in `drop`: what other handles read happens before what we write.
-        if self.head().handles.load(Acquire) != 1 {
+        if self.head().handles.load(if weakened("look of the only handle") { Relaxed } else { Acquire }) != 1
+        {
             return false;
         }
         if !self.ledger().lent.load(Relaxed) {

@@ -78,6 +78,22 @@ fn read_and_drop() {
     assert_eq!(probes.ended(), [1, 1, 1, 1, 0, 0, 0, 0]);
 }
 
+/// One handle reads and goes; then, or not yet, the other one changes the table in place.
+fn read_and_change() {
+    let probes = Probes::default();
+    let mut root = probes.root();
+    let theirs = root.clone();
+    let other = thread::spawn(move || {
+        read(&theirs);
+        drop(theirs);
+    });
+    drop(root.write(Id::from_key(1), probes.value(4), true));
+    other.join().unwrap();
+    assert_eq!(probes.ended(), [1, 0, 0, 0, 0, 0, 0, 0]);
+    drop(root);
+    assert_eq!(probes.ended(), [1, 1, 1, 1, 1, 0, 0, 0]);
+}
+
 /// Two tables derived from one root, whose handles go meanwhile: a value ends with the last table that shows it.
 fn derive_and_drop() {
     let probes = Probes::default();
@@ -142,6 +158,17 @@ fn reading_happens_before_the_end() {
 #[should_panic]
 fn twin_with_a_relaxed_release_is_caught() {
     check_without("release", read_and_drop);
+}
+
+#[test]
+fn reading_happens_before_a_change_in_place() {
+    check(read_and_change);
+}
+
+#[test]
+#[should_panic]
+fn twin_with_a_relaxed_look_of_the_only_handle_is_caught() {
+    check_without("look of the only handle", read_and_change);
 }
 
 #[test]

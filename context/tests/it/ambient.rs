@@ -11,24 +11,12 @@ use crate::support::{
     Executor, Log, OnDrop, caught, never, on_a_fresh_thread, poll_once, quiet_panic, yield_once,
 };
 
+// The example of the docs, to the letter. The kind: an example that shows how to keep a contract,
+// and would break it if copied.
+include!("../../src/ambient/locale.rs");
+
 thread_local! {
-    static LOCALE: Cell<&'static str> = const { Cell::new("en") };
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Mirrors a thread-local that another library might have.
-struct Locale;
-
-impl Ambient for Locale {
-    fn capture(&self) -> Captured {
-        Box::new(LOCALE.get())
-    }
-
-    fn around(&self, captured: &Captured, f: &mut dyn FnMut()) {
-        let before = LOCALE.replace(captured.downcast_ref::<&'static str>().expect("its own capture"));
-        let _restore = OnDrop(|| LOCALE.set(before));
-        f();
-    }
 }
 
 /// Logs in which order the ambients are entered and left.

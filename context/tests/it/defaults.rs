@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use heirloom_context::{Context, ContextVar, VarOptions, context_var};
 
-use crate::support::{Probe, caught, on_a_fresh_thread, quiet_panic};
+use crate::support::{Probe, caught, on_a_fresh_thread, panic_text, quiet_panic};
 
 static EVALUATED: AtomicUsize = AtomicUsize::new(0);
 static RACED: AtomicUsize = AtomicUsize::new(0);
@@ -154,5 +154,108 @@ fn a_default_may_read_other_variables_and_itself_be_shadowed() {
         assert_eq!(DOUBLE.get(), Some(20));
         DOUBLE.scope(1, || assert_eq!(DOUBLE.get(), Some(1)));
         assert_eq!(DOUBLE.get(), Some(20));
+    });
+}
+
+// A default that needs itself. The kind: anything made at the first need by a stranger's code,
+// which waits for what is being made: a circle of needs is told, through whatever it leads, and
+// needs that are no circle wait.
+
+context_var! {
+    static OWN: u32 = OWN.get().unwrap_or(1);
+    static LENT: u32 = LENT.with(|value| value.copied().unwrap_or(1));
+    static FIRST: u32 = SECOND.get().unwrap_or(1) + 1;
+    static SECOND: u32 = THIRD.with(|value| value.copied().unwrap_or(1)) + 1;
+    static THIRD: u32 = FIRST.get().unwrap_or(1) + 1;
+}
+
+#[test]
+fn a_default_that_reads_its_own_variable_panics_and_says_so() {
+    on_a_fresh_thread(|| {
+        for _ in 0..2 {
+            let said = panic_text(|| OWN.get());
+            assert!(said.contains("`OWN` needs itself: OWN -> OWN"), "{said}");
+            let said = panic_text(|| LENT.with(|value| value.copied()));
+            assert!(said.contains("`LENT` needs itself: LENT -> LENT"), "{said}");
+        }
+        OWN.scope(5, || assert_eq!(OWN.get(), Some(5)));
+    });
+}
+
+#[test]
+fn a_default_that_needs_itself_through_others_panics_and_says_so() {
+    on_a_fresh_thread(|| {
+        let said = panic_text(|| FIRST.get());
+        assert!(said.contains("`FIRST` needs itself: FIRST -> SECOND -> THIRD -> FIRST"), "{said}");
+        let said = panic_text(|| THIRD.get());
+        assert!(said.contains("`THIRD` needs itself: THIRD -> FIRST -> SECOND -> THIRD"), "{said}");
+        SECOND.scope(10, || assert_eq!(FIRST.get(), Some(11), "bound, it needs no default"));
+        assert_eq!(THIRD.get(), Some(12));
+    });
+}
+
+#[test]
+fn defaults_that_need_each_other_on_two_threads_panic_on_both() {
+    /// Both threads are in the midst of their defaults.
+    static BOTH: Barrier = Barrier::new(2);
+    static MEETINGS: AtomicUsize = AtomicUsize::new(2);
+
+    /// Waits for the other thread in the first two calls.
+    fn meet() {
+        if MEETINGS.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            BOTH.wait();
+        }
+    }
+
+    context_var! {
+        static LEFT: u32 = {
+            meet();
+            RIGHT.get().unwrap_or(1)
+        };
+        static RIGHT: u32 = {
+            meet();
+            LEFT.get().unwrap_or(1)
+        };
+    }
+    let other = std::thread::spawn(|| panic_text(|| RIGHT.get()));
+    let said = [panic_text(|| LEFT.get()), other.join().unwrap()];
+    assert!(said.iter().all(|said| said.contains("needs itself")), "{said:?}");
+}
+
+#[test]
+fn a_default_that_another_thread_is_making_is_waited_for() {
+    static BEGUN: Barrier = Barrier::new(2);
+
+    context_var! {
+        static SLOW: u32 = {
+            BEGUN.wait();
+            // The other thread needs this value by now, or does so later. Either way it gets it.
+            BASE_OF_SLOW.get().unwrap_or(0) + 1
+        };
+        static BASE_OF_SLOW: u32 = 41;
+        static NEEDS_SLOW: u32 = SLOW.get().unwrap_or(0);
+    }
+    let other = std::thread::spawn(|| SLOW.get());
+    BEGUN.wait();
+    assert_eq!((NEEDS_SLOW.get(), other.join().unwrap()), (Some(42), Some(42)));
+}
+
+#[test]
+fn threads_that_race_for_defaults_that_need_others_all_get_them() {
+    context_var! {
+        static ONE: usize = 1;
+        static TWO: usize = ONE.get().unwrap_or(0) + 1;
+        static THREE: usize = TWO.get().unwrap_or(0) + ONE.get().unwrap_or(0);
+    }
+    let barrier = Barrier::new(6);
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            let barrier = &barrier;
+            scope.spawn(move || {
+                barrier.wait();
+                let (variable, value) = [(&ONE, 1), (&TWO, 2), (&THREE, 3)][number % 3];
+                assert_eq!(variable.get(), Some(value));
+            });
+        }
     });
 }

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use heirloom_context::{Context, ContextFutureExt, ContextVar, context_var};
 
-use crate::support::{Executor, Gate, Log, count, on_a_fresh_thread, yield_once};
+use crate::support::{Executor, Gate, Log, block_on, count, on_a_fresh_thread, yield_once};
 
 context_var! {
     static LEVEL: u32;
@@ -266,6 +266,76 @@ fn without_an_adaptor_a_set_lands_in_the_root_of_the_polling_thread() {
         .unwrap();
         pool.run();
         assert_eq!(LEVEL.get(), Some(2));
+    });
+}
+
+// Executors that are polled inside a task. The kind: whatever runs tasks of its own in a poll of
+// the task that polls it. Those tasks know no context but the poller's. Documented
+// (`ContextFutureExt`), with the cure.
+
+#[test]
+fn the_tasks_of_a_local_pool_in_a_task_share_its_context_unless_wrapped() {
+    use futures::task::LocalSpawnExt;
+
+    let trace = |wrapped: bool| async move {
+        LEVEL.set(1);
+        let mut pool = futures::executor::LocalPool::new();
+        let log = Log::new();
+        for number in 10..12 {
+            let log = log.clone();
+            let task = async move {
+                LEVEL.set(number);
+                yield_once().await;
+                log.push(LEVEL.get());
+            };
+            if wrapped {
+                pool.spawner().spawn_local(task.in_context(Context::inherited())).unwrap();
+            } else {
+                pool.spawner().spawn_local(task).unwrap();
+            }
+        }
+        pool.run();
+        (log.take(), LEVEL.get())
+    };
+    on_a_fresh_thread(|| {
+        let one_for_all = block_on(trace(false).in_context(Context::empty()));
+        assert_eq!(one_for_all, (vec![Some(11), Some(11)], Some(11)));
+        let one_each = block_on(trace(true).in_context(Context::empty()));
+        assert_eq!(one_each, (vec![Some(10), Some(11)], Some(1)));
+        assert_eq!(LEVEL.get(), None);
+    });
+}
+
+#[cfg(not(miri))]
+#[test]
+fn the_tasks_of_a_local_set_in_a_task_share_its_context_unless_wrapped() {
+    let trace = |wrapped: bool| async move {
+        LEVEL.set(1);
+        let set = tokio::task::LocalSet::new();
+        let tasks: Vec<_> = (10..12)
+            .map(|number| {
+                let task = async move {
+                    LEVEL.set(number);
+                    tokio::task::yield_now().await;
+                    LEVEL.get()
+                };
+                if wrapped {
+                    set.spawn_local(task.in_context(Context::inherited()))
+                } else {
+                    set.spawn_local(task)
+                }
+            })
+            .collect();
+        let seen = set.run_until(futures::future::join_all(tasks)).await;
+        (seen.into_iter().map(Result::unwrap).collect::<Vec<_>>(), LEVEL.get())
+    };
+    on_a_fresh_thread(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let one_for_all = runtime.block_on(trace(false).in_context(Context::empty()));
+        assert_eq!(one_for_all, (vec![Some(11), Some(11)], Some(11)));
+        let one_each = runtime.block_on(trace(true).in_context(Context::empty()));
+        assert_eq!(one_each, (vec![Some(10), Some(11)], Some(1)));
+        assert_eq!(LEVEL.get(), None);
     });
 }
 

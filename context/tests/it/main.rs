@@ -8,6 +8,7 @@
 
 mod support;
 
+mod abandoned;
 mod ambient;
 mod auto_traits;
 mod bindings;

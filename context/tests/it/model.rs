@@ -4,10 +4,12 @@
 //! after each, every variable must show what the model says, and exactly those values must be alive that something in
 //! the model still holds.
 //!
-//! The model in one breath: a *node* is a place with a base entry and a list of guards' entries per variable; the current
-//! context is a stack of nodes. A lookup takes the newest entry of the topmost node that has one; a write goes to the
-//! newest entry of the topmost node that is for the variable. `run`, pinned iterators and cells start a stack of their
-//! own; layers and scopes add to the present one.
+//! The model in one breath: a *node* is a place with a base entry and a list of guards' entries per
+//! variable; the current context is a stack of nodes. A lookup takes the newest entry of the
+//! topmost node that has one; a write goes to the newest entry of the topmost node that is for the
+//! variable. `run`, pinned iterators and cells start a stack of their own; layers and scopes add to
+//! the present one. A guard that is dropped elsewhere stays, and what lies below it goes when its
+//! node next has to do with guards.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -124,6 +126,8 @@ enum Entry {
 struct Entries {
     base: Entry,
     guards: Vec<(u64, Entry)>,
+    /// Guards that were dropped elsewhere.
+    abandoned: Vec<u64>,
 }
 
 impl Entries {
@@ -132,6 +136,20 @@ impl Entries {
             Some((_, entry)) => entry,
             None => &mut self.base,
         }
+    }
+
+    /// Of the guards that were dropped elsewhere the newest stays bound, and nothing below it is
+    /// ever seen again.
+    fn settle(&mut self) {
+        let abandoned = &mut self.abandoned;
+        let Some(newest) = self.guards.iter().rposition(|(guard, _)| abandoned.contains(guard)) else {
+            return;
+        };
+        self.base = Entry::Absent;
+        self.guards[..newest].iter_mut().for_each(|(_, entry)| *entry = Entry::Absent);
+        let stays = self.guards[newest].0;
+        self.guards.retain(|(guard, _)| *guard == stays || !abandoned.contains(guard));
+        abandoned.retain(|guard| *guard == stays);
     }
 }
 
@@ -183,8 +201,11 @@ impl Model {
     }
 
     fn add(&mut self, identity: u64, only: Option<usize>, is_layer: bool, seen: Seen) -> u64 {
-        let entries =
-            seen.map(|id| Entries { base: id.map_or(Entry::Absent, Entry::Bound), guards: Vec::new() });
+        let entries = seen.map(|id| Entries {
+            base: id.map_or(Entry::Absent, Entry::Bound),
+            guards: Vec::new(),
+            abandoned: Vec::new(),
+        });
         let number = self.number();
         self.nodes.push((number, Node { identity, only, is_layer, entries }));
         number
@@ -252,8 +273,12 @@ impl Model {
         }
         if let Some(guard) = token.guard {
             // A guard whose scope has ended may count as gone or not.
-            let home = self.node(token.node)?;
-            if !home.entries[variable].guards.iter().any(|(other, _)| *other == guard) {
+            let entries = &mut self.node(token.node)?.entries[variable];
+            let lives = |entries: &Entries| entries.guards.iter().any(|(other, _)| *other == guard);
+            if lives(entries) {
+                entries.settle();
+            }
+            if !lives(entries) {
                 return Some(Err(ResetErrorKind::Stale));
             }
         }
@@ -271,15 +296,21 @@ impl Model {
 
     fn bind(&mut self, variable: usize, id: Id) -> ModelGuard {
         let (identity, node, guard) = (self.identity(), self.target(variable), self.number());
-        self.node(node).expect("the target exists").entries[variable].guards.push((guard, Entry::Bound(id)));
+        let entries = &mut self.node(node).expect("the target exists").entries[variable];
+        entries.settle();
+        entries.guards.push((guard, Entry::Bound(id)));
         ModelGuard { variable, identity, node, guard }
     }
 
     fn unbind(&mut self, guard: ModelGuard) {
-        if self.identity() == guard.identity
-            && let Some(node) = self.node(guard.node)
-        {
-            node.entries[guard.variable].guards.retain(|(other, _)| *other != guard.guard);
+        let at_home = self.identity() == guard.identity;
+        let Some(node) = self.node(guard.node) else { return };
+        let entries = &mut node.entries[guard.variable];
+        if at_home {
+            entries.settle();
+            entries.guards.retain(|(other, _)| *other != guard.guard);
+        } else {
+            entries.abandoned.push(guard.guard);
         }
     }
 

@@ -334,6 +334,27 @@ fn a_context_that_is_given_up_leaves_what_nobody_else_has() {
     });
 }
 
+// The kind: a function whose name says more than it looks at. A task with a deadline and no
+// variables is not nothing.
+#[test]
+fn a_state_with_a_deadline_is_not_nothing() {
+    let executions = [
+        Execution::NONE.with_deadline(Some(Instant::now())),
+        Execution::NONE.with_limit(Duration::from_secs(1)).unwrap(),
+        Execution::NONE.with_eager(true),
+    ];
+    for execution in executions {
+        let mut live = Live::empty();
+        assert!(live.is_nothing());
+        live.set_execution(execution);
+        assert!(!live.is_nothing());
+        live.clear();
+        assert_eq!(live.execution(), execution, "given up is the context only");
+        live.set_execution(Execution::NONE);
+        assert!(live.is_nothing());
+    }
+}
+
 #[test]
 fn execution_state_is_beside_the_context_and_follows_the_call() {
     on_a_fresh_thread(|| {

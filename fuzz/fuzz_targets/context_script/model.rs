@@ -19,11 +19,29 @@ pub enum Entry {
 pub struct Entries {
     base: Entry,
     guards: Vec<(u64, Entry)>,
+    /// Guards that were dropped elsewhere.
+    abandoned: Vec<u64>,
 }
 
 impl Entries {
     pub fn bound(serial: u64) -> Entries {
-        Entries { base: Entry::Bound(serial), guards: Vec::new() }
+        Entries { base: Entry::Bound(serial), ..Entries::default() }
+    }
+
+    /// Of the guards that were dropped elsewhere the newest stays bound, and nothing below it is
+    /// ever seen again.
+    fn settle(&mut self) {
+        let abandoned = &mut self.abandoned;
+        let Some(newest) = self.guards.iter().rposition(|(guard, _)| abandoned.contains(guard)) else { return };
+        self.base = Entry::Absent;
+        self.guards[..newest].iter_mut().for_each(|(_, entry)| *entry = Entry::Absent);
+        let stays = self.guards[newest].0;
+        self.guards.retain(|(guard, _)| *guard == stays || !abandoned.contains(guard));
+        abandoned.retain(|guard| *guard == stays);
+    }
+
+    fn has(&self, guard: u64) -> bool {
+        self.guards.iter().any(|(serial, _)| *serial == guard)
     }
 
     fn top(&self) -> Entry {
@@ -180,10 +198,13 @@ impl Model {
             return Verdict::WrongContext;
         }
         let Some(guard) = token.guard else { return Verdict::Fine };
-        let has = |entries: &Entries| entries.guards.iter().any(|(serial, _)| *serial == guard);
-        if has(self.current().entries(token.variable)) {
+        let covers = self.current().variables.entry(token.variable).or_default();
+        if let Some(home) = covers.iter_mut().find(|entries| entries.has(guard)) {
+            home.settle();
+        }
+        if self.current().entries(token.variable).has(guard) {
             Verdict::Fine
-        } else if self.current().variables[&token.variable].iter().any(has) {
+        } else if self.current().variables[&token.variable].iter().any(|entries| entries.has(guard)) {
             Verdict::Covered
         } else {
             Verdict::Stale
@@ -193,7 +214,9 @@ impl Model {
     pub fn bind(&mut self, variable: usize, value: u64) -> GuardModel {
         let frame = *self.entered.last().unwrap();
         let serial = self.next();
-        self.current().entries(variable).guards.push((serial, Entry::Bound(value)));
+        let entries = self.current().entries(variable);
+        entries.settle();
+        entries.guards.push((serial, Entry::Bound(value)));
         GuardModel { variable, frame, serial }
     }
 

@@ -163,6 +163,25 @@ fn leaves_that_are_always_ready_use_up_a_budget() {
     });
 }
 
+// The kind: branches of one task that are all ready, and share its budget. What has to wait for the
+// next turn is polled then, and not in each turn before.
+#[test]
+fn ready_branches_that_each_spend_budget_are_polled_twice_at_most() {
+    in_a_worker(1, async {
+        let (number, polls) = (scaled(1_000), Arc::new(AtomicUsize::new(0)));
+        let branches = (0..number).map(|_| {
+            let polls = polls.clone();
+            std::future::poll_fn(move |poller| {
+                polls.fetch_add(1, Ordering::SeqCst);
+                budget::consume(poller)
+            })
+        });
+        heirloom::context::future::join_all(branches).await;
+        let polls = polls.load(Ordering::SeqCst);
+        assert!((number..=2 * number).contains(&polls), "{polls} polls of {number} branches");
+    });
+}
+
 #[test]
 fn the_budget_can_be_read_consumed_and_left() {
     in_a_worker(1, async {

@@ -51,6 +51,18 @@ pub(crate) fn caught<R>(f: impl FnOnce() -> R) -> &'static str {
     }
 }
 
+/// Runs `f`, which must panic with a text, and returns that text. What the panic hook prints goes
+/// where the test's output goes.
+pub(crate) fn panic_text<R>(f: impl FnOnce() -> R) -> String {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+        Ok(_) => panic!("a panic was expected"),
+        Err(payload) => match payload.downcast::<String>() {
+            Ok(text) => *text,
+            Err(payload) => payload.downcast_ref::<&'static str>().expect("a panic with a text").to_string(),
+        },
+    }
+}
+
 /// Unwinds without calling the panic hook.
 pub(crate) fn quiet_panic(message: &'static str) -> ! {
     std::panic::resume_unwind(Box::new(message))

@@ -1,0 +1,67 @@
+//! A value that is read by two threads, and ended by whichever lets it go last.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use loom::thread;
+
+use super::Value;
+use crate::inherit::VarOptions;
+use crate::sync::UnsafeCell;
+use crate::sync::model::{check, check_without};
+
+/// The cell is read by whoever looks at the value, and written by its end: loom sees whether the
+/// one happens before the other.
+struct Probe(UnsafeCell<()>, Arc<AtomicUsize>);
+
+// SAFETY: for loom to judge.
+unsafe impl Sync for Probe {}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.with_mut(|_| ());
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn read(value: &Value) {
+    // SAFETY: made of a `Probe`, and alive.
+    unsafe { super::get::<Probe>(value.0) }.0.with(|_| ());
+}
+
+fn read_and_let_go() {
+    let ends = Arc::new(AtomicUsize::new(0));
+    let value = Value::new(Probe(UnsafeCell::new(()), ends.clone()), "probe", &VarOptions::new());
+    let theirs = value.clone();
+    let other = thread::spawn(move || {
+        read(&theirs);
+        drop(theirs);
+    });
+    read(&value);
+    drop(value);
+    other.join().unwrap();
+    assert_eq!(ends.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn reading_a_value_happens_before_its_end() {
+    check(read_and_let_go);
+}
+
+#[test]
+#[should_panic]
+fn twin_with_a_relaxed_look_of_the_only_one_is_caught() {
+    check_without("look of the only one", read_and_let_go);
+}
+
+#[test]
+#[should_panic]
+fn twin_with_a_relaxed_release_is_caught() {
+    check_without("release of a value", read_and_let_go);
+}
+
+#[test]
+#[should_panic]
+fn twin_with_a_relaxed_acquire_is_caught() {
+    check_without("acquire of a value", read_and_let_go);
+}
