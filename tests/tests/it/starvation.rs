@@ -41,10 +41,17 @@ impl Flag {
     }
 }
 
+/// A name, and what makes a busy future.
+type Source = (&'static str, fn(Flag) -> Boxed<()>);
+/// A name, and what makes a future in which a busy one is ended.
+type Ender = (&'static str, fn(Boxed<()>, Flag) -> Boxed<()>);
+/// A name, and what runs a future to its end.
+type Driver = (&'static str, fn(Boxed<()>));
+
 const SHORT: Duration = Duration::from_millis(3);
 
 /// Futures that are busy until the flag is set: the leaf is ready each time.
-const SOURCES: [(&str, fn(Flag) -> Boxed<()>); 13] = [
+const SOURCES: [Source; 13] = [
     ("late ticks", |flag| {
         Box::pin(async move {
             let mut ticks = interval(Duration::from_nanos(1));
@@ -154,7 +161,7 @@ const SOURCES: [(&str, fn(Flag) -> Boxed<()>); 13] = [
 ];
 
 /// A loop that lets the others run has no leaf that is ready, but under the eager flag.
-const YIELDS: (&str, fn(Flag) -> Boxed<()>) = ("yields", |flag| {
+const YIELDS: Source = ("yields", |flag| {
     Box::pin(async move {
         while !flag.is_set() {
             yield_now().await;
@@ -163,7 +170,7 @@ const YIELDS: (&str, fn(Flag) -> Boxed<()>) = ("yields", |flag| {
 });
 
 /// What has to end a busy future, and does so in any case for the future that is returned.
-const ENDERS: [(&str, fn(Boxed<()>, Flag) -> Boxed<()>); 7] = [
+const ENDERS: [Ender; 7] = [
     ("a limit", |busy, _| {
         Box::pin(async move { assert!(wait_for(busy, SHORT).await.is_err(), "nothing else ends it") })
     }),
@@ -212,7 +219,7 @@ async fn sets(flag: Flag) {
 }
 
 /// Everything that polls a future of a user's.
-const DRIVERS: [(&str, fn(Boxed<()>)); 15] = [
+const DRIVERS: [Driver; 15] = [
     ("a task", |future| in_a_worker(1, future)),
     ("heirloom::block_on", |future| heirloom::block_on(future)),
     ("Runtime::block_on", |future| run(1, || future)),
@@ -234,13 +241,20 @@ const DRIVERS: [(&str, fn(Boxed<()>)); 15] = [
     ("a child of a group", |future| {
         in_a_worker(1, async {
             let group = TaskGroup::<Infallible>::new();
-            group.spawn(async { Ok(future.await) });
+            group.spawn(async {
+                future.await;
+                Ok(())
+            });
             group.join().await.unwrap();
         });
     }),
     ("the body of a group", |future| {
         in_a_worker(1, async {
-            TaskGroup::<Infallible>::scope(async |_| Ok(future.await)).await.unwrap();
+            let scope = TaskGroup::<Infallible>::scope(async |_| {
+                future.await;
+                Ok(())
+            });
+            scope.await.unwrap();
         });
     }),
     ("a branch of join!", |future| {

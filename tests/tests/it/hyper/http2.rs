@@ -371,7 +371,8 @@ fn given_up(within_body: bool) {
             async move {
                 let id = id_of(&request);
                 MARK.set(id);
-                let handler = (counted.counted(id), OnDrop::new(move || log.push(MARK.get())));
+                // Logged first: the count tells that the log is complete.
+                let handler = (OnDrop::new(move || log.push(MARK.get())), counted.counted(id));
                 if id == 0 {
                     return Ok(Response::new(StreamBody::new(stream::empty().right_stream())));
                 }
