@@ -116,7 +116,7 @@
 //! over goes to the end of the queue. A worker *looks around*, at the injector and the timers, after a tenth of a millisecond
 //! ([`budget::LOOK_WITHIN`]) or [`budget::LOOK_AROUND`] polls, whichever comes first; [`pace`] says how without reading the clock
 //! for each poll. It takes its share of the injector, up to [`budget::SHARE`] tasks, which go behind what is queued: tasks from
-//! outside and tasks that yield are served as in one queue. If polls become longer all at once, one look comes late, by as
+//! outside and tasks that yield are served as in one queue. (Up to [`budget::BATCH`] if it has queued nothing itself.) If polls become longer all at once, one look comes late, by as
 //! many polls as fitted before. So a poll
 //! begins with an empty next slot, also if the end of the task before has woken somebody. A task that it wakes last waits there
 //! for its end: nobody steals it, unless the poll is [about to block](current::about_to_block) and says so. A task whose joiner

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_deque::{Steal, Worker as Queue};
 
 use super::adaptive::{Deputy, Gain, Patience};
-use super::budget::{NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS, SHARE, TIDY_AFTER};
+use super::budget::{BATCH, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS, SHARE, TIDY_AFTER};
 use super::crowd::Stance;
 use super::current;
 use super::idle::As;
@@ -35,6 +35,8 @@ pub(crate) struct Worker {
     /// How often in a row the next slot went first.
     streak: Cell<u32>,
     pace: Pace,
+    /// It has queued tasks of its own since it looked around last.
+    has_queued: Cell<bool>,
     turn: Turn,
     parker: Parker,
     searching: Cell<bool>,
@@ -73,6 +75,7 @@ impl Worker {
             next: Cell::new(None),
             streak: Cell::new(0),
             pace: Pace::new(),
+            has_queued: Cell::new(false),
             turn: Turn::new(),
             parker,
             searching: Cell::new(false),
@@ -112,6 +115,7 @@ impl Worker {
 
     /// Takes a task that was spawned or woken here. What was in the next slot goes to the queue, where others see it.
     pub(crate) fn push_next(&self, task: Runnable) {
+        self.has_queued.set(true);
         if let Some(former) = self.next.replace(Some(task)) {
             self.push_back(former);
         }
@@ -119,6 +123,7 @@ impl Worker {
 
     /// Takes a task that has yielded, or has lost the next slot.
     pub(crate) fn push_back(&self, task: Runnable) {
+        self.has_queued.set(true);
         // P1. A lone task is not worth waking anybody: this worker takes it next.
         let alone = self.queue.is_empty();
         self.queue.push(task);
@@ -330,7 +335,8 @@ impl Worker {
         if injector.is_empty() {
             return None;
         }
-        let share = (injector.len() / self.shared.remotes.len()).clamp(1, SHARE);
+        let limit = if self.has_queued.replace(false) { SHARE } else { BATCH };
+        let share = (injector.len() / self.shared.remotes.len()).clamp(1, limit);
         let goal = self.queue.len() + share - 1;
         let task = loop {
             match injector.steal_batch_with_limit_and_pop(&self.queue, share) {
