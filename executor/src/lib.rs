@@ -61,7 +61,8 @@
 //! # What cannot happen here, and what can
 //!
 //! The task that was woken or spawned last waits for the end of the poll that its worker has begun, even if other workers are
-//! idle: a poll that blocks delays it. Use [`spawn_blocking`] for what blocks.
+//! idle: a poll that blocks delays it. Use [`spawn_blocking`] for what blocks. All limits that are known, and what to write
+//! instead, stand on the page [`known_limits`].
 //!
 //! Forking the process is not supported while a runtime exists, except to call `exec`: the child has none of the
 //! threads.
@@ -82,6 +83,7 @@ mod handle;
 #[cfg(feature = "net")]
 mod io;
 mod join_handle;
+pub mod known_limits;
 mod local;
 mod parked;
 mod report;

@@ -537,3 +537,79 @@ fn ends_and_waits_can_be_sent_to_other_threads() {
     let mut receiving = pin!(receiver.recv());
     assert!(poll(receiving.as_mut()).is_pending());
 }
+
+// The kind: one event, many that wait, and a wake-up for each of them. A message is for one receiver.
+
+#[test]
+fn a_message_wakes_one_of_the_receivers_that_wait_as_streams() {
+    const RECEIVERS: usize = 100;
+    run(1, || async {
+        let (sender, receiver) = unbounded();
+        let (polls, log) = (Arc::new(AtomicUsize::new(0)), Log::new());
+        let tasks: Vec<_> = (0..RECEIVERS)
+            .map(|number| {
+                let (mut receiver, polls, log) = (receiver.clone(), polls.clone(), log.clone());
+                spawn(async move {
+                    let mut next = receiver.next();
+                    let counted = std::future::poll_fn(|poller| {
+                        polls.fetch_add(1, Ordering::SeqCst);
+                        next.poll_unpin(poller)
+                    });
+                    let (message, _) = counted.await.unwrap();
+                    log.push((number, message));
+                })
+            })
+            .collect();
+        // All of them wait, in the order of their spawn.
+        while polls.load(Ordering::SeqCst) < RECEIVERS {
+            task::yield_now().await;
+        }
+        for message in 0..RECEIVERS {
+            sender.try_send(message).unwrap();
+        }
+        futures::future::join_all(tasks).await;
+        let polls = polls.load(Ordering::SeqCst);
+        assert!(polls <= 2 * RECEIVERS, "{polls} polls");
+        assert_eq!(log.take().len(), RECEIVERS);
+    });
+}
+
+#[test]
+fn streams_are_served_in_the_order_in_which_they_began_to_wait() {
+    let (sender, receiver) = unbounded();
+    let mut receivers = [receiver.clone(), receiver.clone(), receiver];
+    let wakers = [(); 3].map(|()| CountingWaker::create(Fault::None));
+    for (receiver, (waker, _)) in receivers.iter_mut().zip(&wakers) {
+        assert!(receiver.poll_next_unpin(&mut Poller::from_waker(waker)).is_pending());
+    }
+    for served in 0..3 {
+        sender.try_send(served).unwrap();
+        let woken: Vec<_> = wakers.iter().map(|(_, counts)| usize::from(counts.wakes() > 0)).collect();
+        assert_eq!(woken.iter().sum::<usize>(), served + 1, "one more for each message: {woken:?}");
+        assert!(wakers[served].1.wakes() > 0);
+    }
+    for (served, receiver) in receivers.iter_mut().enumerate() {
+        let received = receiver.next().now_or_never().flatten().unwrap();
+        assert_eq!(received.0, served);
+    }
+}
+
+#[test]
+fn a_stream_that_was_woken_and_is_dropped_passes_its_wake_up_on() {
+    let (sender, mut first) = unbounded();
+    let mut second = first.clone();
+    let [(waker, one), (other, two)] = [(); 2].map(|()| CountingWaker::create(Fault::None));
+    assert!(first.poll_next_unpin(&mut Poller::from_waker(&waker)).is_pending());
+    assert!(second.poll_next_unpin(&mut Poller::from_waker(&other)).is_pending());
+    sender.try_send(7).unwrap();
+    assert_eq!((one.wakes() > 0, two.wakes() > 0), (true, false));
+    drop(first);
+    assert!(two.wakes() > 0);
+    assert_eq!(second.next().now_or_never().flatten().unwrap().0, 7);
+    // The end of the channel wakes those that wait, too.
+    assert!(second.poll_next_unpin(&mut Poller::from_waker(&other)).is_pending());
+    let before = two.wakes();
+    drop(sender);
+    assert!(two.wakes() > before);
+    assert!(second.next().now_or_never().unwrap().is_none());
+}
