@@ -40,7 +40,7 @@ use crate::time;
 /// Of a call: a copy of the context, and no allocation unless a waker is kept. Inside, nothing is
 /// paid per level of the call tree: a future that never suspends is polled once, and once more for
 /// every 128 leaves that it completes, so that a limit around them is looked at
-/// ([budget](crate::task::budget)).
+/// ([cooperative budget](crate::task::budget)).
 ///
 /// # Deadlines
 ///
