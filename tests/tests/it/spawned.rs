@@ -54,6 +54,13 @@ spawned! {
     [shield, Shield] => shield(spawn(async {})).await;
     [task::budget::yield_now, task::budget::YieldNow] => yield_now().await;
     [task::budget::unconstrained, task::budget::Unconstrained] => task::budget::unconstrained(yield_now()).await;
+    [task::budget::cooperative, task::budget::Cooperative] => {
+        task::budget::cooperative(yield_now()).await;
+        task::budget::cooperative(ticks()).next().await
+    };
+    [hyper::ServerExecutor::scope, hyper::ServerScope] => {
+        heirloom::hyper::ServerExecutor::scope(|_executor| yield_now()).await
+    };
 
     [CancelToken::cancelled, Cancelled] => cancelled().cancelled().await;
     [CancelToken::run_until_cancelled] => cancelled().run_until_cancelled(sleep(LONG)).await;
