@@ -24,7 +24,8 @@
 //! * **A message that nobody receives is dropped in its own context**: when the last receiver goes, or when a `send`
 //!   is given up. One that is given back in an error, or was received, is its owner's.
 //! * Waiting is cancel-safe on both sides, and consumes the [cooperative budget](crate::task::budget): a receiver that
-//!   always finds a message lets other tasks have their turn.
+//!   always finds a message lets other tasks have their turn. (A receiver of another crate does not,
+//!   unless it is wrapped in [`cooperative`](crate::task::budget::cooperative).)
 //! * A message wakes one of the receivers that wait, in the order in which they began to wait: one of
 //!   those in [`recv`](Receiver::recv), and one of those that are used as streams. A receiver that
 //!   asks while a message is there takes it at once, and may so overtake one that was woken for it.
