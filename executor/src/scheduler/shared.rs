@@ -27,7 +27,7 @@ use crate::join_handle::JoinHandle;
 use crate::runtime::{default_runtime, runtime_outside};
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
-use crate::task::page::{self, Heap, SPARE, Tidied};
+use crate::task::page::{self, Class, Heap, SPARE, Tidied};
 use crate::time::{self, Timers};
 
 /// Of a worker, what others see.
@@ -510,14 +510,7 @@ where
                 Counters::add(&worker.remote().counters.spawned);
                 heap.take(owner, cell::class::<F>(), shared)
             }
-            None => {
-                shared.outside.spawned.fetch_add(1, Release);
-                let (slot, untidy) = shared.outside_heap().take_locked(cell::class::<F>(), shared);
-                if untidy {
-                    shared.tell_keeper();
-                }
-                slot
-            }
+            None => take_outside(shared, cell::class::<F>()),
         });
         cell::spawn::<F, S>(slot, future, parts)
     };
@@ -528,6 +521,22 @@ where
         begin_here(shared, runnable, begin, S::launch);
     }
     join
+}
+
+/// A slot for a thread that is no worker. One function for all futures, so that the way of a worker
+/// stays short.
+///
+/// # Safety
+/// As [`Heap::take_locked`].
+#[inline(never)]
+unsafe fn take_outside(shared: &Arc<Shared>, class: &Class) -> NonNull<Header> {
+    shared.outside.spawned.fetch_add(1, Release);
+    // SAFETY: the heap is part of what is shared, and has no owner; the caller promises the rest.
+    let (slot, untidy) = unsafe { shared.outside_heap().take_locked(class, shared) };
+    if untidy {
+        shared.tell_keeper();
+    }
+    slot
 }
 
 /// Begins a task on this thread.

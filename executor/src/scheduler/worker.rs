@@ -330,6 +330,9 @@ impl Worker {
 
     /// Takes this worker's share of the injector. It goes behind what is queued here, as in one
     /// queue that is served in order.
+    ///
+    /// Out of line: a worker asks seldom, and the way to its own queue is to stay short.
+    #[inline(never)]
     fn take_injected(&self) -> Option<Runnable> {
         let injector = &self.shared.injector;
         if injector.is_empty() {
