@@ -42,10 +42,12 @@ pub trait Ambient: Send + Sync + 'static {
     /// Calls `f` once with the captured state in force, and puts back what was in force before, also when `f` panics.
     fn around(&self, captured: &Captured, f: &mut dyn FnMut());
 
-    /// Whether the state also goes with background tasks, which have nothing of the request that happened to start them.
+    /// Whether the state also goes with background tasks, which have nothing of the request that
+    /// happened to start them.
     ///
-    /// No, unless this says otherwise: right for a span or a locale, which belong to the request. Say yes for what belongs to
-    /// the program, such as a handle of another runtime. The executor asks when the ambient state is added.
+    /// No, unless this says otherwise: right for a span or a locale, which belong to the request. Say
+    /// yes for what belongs to the program, such as a handle of another runtime. The executor asks when
+    /// the ambient state is added.
     fn in_background(&self) -> bool {
         false
     }
@@ -92,7 +94,8 @@ impl fmt::Debug for Ambients {
 /// What [`Ambients::capture`] has captured.
 pub struct AmbientSnapshot(Taken);
 
-/// One state is the rule: it needs no list of its own, which would be one allocation more for each task.
+/// One state is the rule: it needs no list of its own, which would be one allocation more for each
+/// task.
 enum Taken {
     Nothing,
     One(Arc<dyn Ambient>, Captured),

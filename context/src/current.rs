@@ -129,8 +129,8 @@ impl Owned {
         Owned(Word::frame(NonNull::from(Box::leak(frame)), layer, watched))
     }
 
-    /// A copy of the bindings; of a layer, of its own only. A credit, if they are the current ones: a spawner looks at what its
-    /// child has.
+    /// A copy of the bindings; of a layer, of its own only. A credit, if they are the current ones: a
+    /// spawner looks at what its child has.
     pub(crate) fn bindings(&self) -> Bindings {
         // SAFETY: the word owns what it points to.
         unsafe {

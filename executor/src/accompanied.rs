@@ -22,10 +22,11 @@ use crate::task::{self, TaskMeta};
 
 /// Watches the tasks of a runtime; added by [`Builder::hooks`](crate::Builder::hooks).
 ///
-/// All but [`on_spawn`](Self::on_spawn) are called with the task's context current, by whichever thread runs the task: variables
-/// read as in the task, and [`Context::current`] is a snapshot of all. Nothing is made for a hook that does not ask.
-/// A panic in a hook is caught (the panic hook has reported it), and changes nothing. A hook that is not overridden costs nothing:
-/// the runtime finds that out by the first call.
+/// All but [`on_spawn`](Self::on_spawn) are called with the task's context current, by whichever
+/// thread runs the task: variables read as in the task, and [`Context::current`] is a snapshot of
+/// all. Nothing is made for a hook that does not ask. A panic in a hook is caught (the panic hook
+/// has reported it), and changes nothing. A hook that is not overridden costs nothing: the runtime
+/// finds that out by the first call.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -88,8 +89,8 @@ impl Hook {
 }
 
 thread_local! {
-    /// The last provided hook that was called on this thread: its type has not overridden it. Without drop glue, so that it answers
-    /// during thread teardown.
+    /// The last provided hook that was called on this thread: its type has not overridden it. Without
+    /// drop glue, so that it answers during thread teardown.
     static PROVIDED: Cell<Option<(TypeId, Hook)>> = const { Cell::new(None) };
 }
 
@@ -103,8 +104,9 @@ pub(crate) struct Watcher {
     wanted: Arc<Wanted>,
 }
 
-/// The [`Hook`]s that do something, as far as is known; and, [`ASKED`] higher, those that nothing is known of yet. Relaxed: what is
-/// known depends on the type alone, and a call too many does nothing.
+/// The [`Hook`]s that do something, as far as is known; and, [`ASKED`] higher, those that nothing
+/// is known of yet. Relaxed: what is known depends on the type alone, and a call too many does
+/// nothing.
 struct Wanted(AtomicU8);
 
 const ASKED: u32 = 4;
@@ -154,8 +156,9 @@ pub(crate) struct Company {
     pub(crate) hooks: Option<Arc<Watcher>>,
 }
 
-/// A company, until the runtime ends: then it is [taken](Self::take) away, and goes when the last of those that use it is done. A
-/// task that is over, and a handle, keep the runtime's shared part, but nothing of its user's.
+/// A company, until the runtime ends: then it is [taken](Self::take) away, and goes when the last
+/// of those that use it is done. A task that is over, and a handle, keep the runtime's shared part,
+/// but nothing of its user's.
 ///
 /// A worker keeps the company for as long as it runs, and so reads it without the lock.
 pub(crate) struct Given {

@@ -108,8 +108,9 @@ impl Builder {
 
     /// How many threads may run blocking closures at a time; the others wait in a queue. Without it: 512.
     ///
-    /// Closures that wait for other closures need a thread each: if all threads are taken by such, they wait for ever, since what
-    /// they wait for stands in the queue. With `max_blocking_threads(1)` a single closure that waits for another one does.
+    /// Closures that wait for other closures need a thread each: if all threads are taken by such, they
+    /// wait for ever, since what they wait for stands in the queue. With `max_blocking_threads(1)` a
+    /// single closure that waits for another one does.
     #[must_use]
     pub fn max_blocking_threads(mut self, threads: usize) -> Self {
         self.max_blocking_threads = threads;
@@ -130,8 +131,9 @@ impl Builder {
         self
     }
 
-    /// A foreign ambient state that follows tasks: captured at each spawn, put around each poll and around the drop. It goes with
-    /// [background tasks](crate::spawn_background) if it [says so](Ambient::in_background).
+    /// A foreign ambient state that follows tasks: captured at each spawn, put around each poll and
+    /// around the drop. It goes with [background tasks](crate::spawn_background) if it [says
+    /// so](Ambient::in_background).
     #[must_use]
     pub fn ambient(mut self, ambient: Arc<dyn Ambient>) -> Self {
         if ambient.in_background() {
@@ -179,15 +181,16 @@ impl Builder {
         Runtime::start(self)
     }
 
-    /// As [`build`](Self::build), but the runtime is the default one, which otherwise starts at first use with all defaults: that of
-    /// [`block_on`](crate::block_on), [`spawn`](crate::spawn()) and all else outside of any runtime. It lives as long as the process,
-    /// unless the handle [shuts it down](crate::Handle::shutdown). `#[heirloom::main(builder = …)]` calls this.
+    /// As [`build`](Self::build), but the runtime is the default one, which otherwise starts at first
+    /// use with all defaults: that of [`block_on`](crate::block_on), [`spawn`](crate::spawn()) and all
+    /// else outside of any runtime. It lives as long as the process, unless the handle [shuts it
+    /// down](crate::Handle::shutdown). `#[heirloom::main(builder = …)]` calls this.
     ///
     /// Libraries leave it to the program.
     ///
     /// # Errors
-    /// As `build`; and with [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the default runtime has started, be it by this
-    /// function or by a first use.
+    /// As `build`; and with [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the default runtime has
+    /// started, be it by this function or by a first use.
     ///
     /// ```
     /// use heirloom::{Context, Runtime, context_var};

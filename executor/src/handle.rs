@@ -200,8 +200,9 @@ pub(crate) fn with_current<R>(f: impl FnOnce(&Arc<Shared>) -> R) -> R {
     current::with_runtime(|shared| f(shared.unwrap_or_else(|| runtime_outside().shared())))
 }
 
-/// Calls `f` with the runtime whose ambient states, hooks and panic policy hold for tasks that are no runtime's: the current one, else
-/// the default one if the program has configured it. None is started.
+/// Calls `f` with the runtime whose ambient states, hooks and panic policy hold for tasks that are
+/// no runtime's: the current one, else the default one if the program has configured it. None is
+/// started.
 pub(crate) fn with_ruling<R>(f: impl FnOnce(Option<&Arc<Shared>>) -> R) -> R {
     current::with_runtime(|shared| f(shared.or_else(|| configured_default().map(Handle::shared))))
 }

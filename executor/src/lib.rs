@@ -41,8 +41,8 @@
 //! * **Every wake-up leads to a poll** that begins after it, unless the task is over.
 //! * **No poll after completion.**
 //! * **A future is dropped exactly once, in its own context**, whichever thread does it.
-//! * **Wakers may outlive the runtime.** They do nothing then, and keep some 20 KiB of the executor's own, but no value of the
-//!   user's; the same is true of handles.
+//! * **Wakers may outlive the runtime.** They do nothing then, and keep some 20 KiB of the
+//!   executor's own, but no value of the user's; the same is true of handles.
 //! * **Every runnable task runs within a bounded time**, if there are finitely many and each poll ends within some
 //!   bound: nobody is starved by the next slot, by pairs that wake each other, by the injector, or by timers.
 //! * **A worker that sleeps is woken by work from anywhere.**
@@ -61,8 +61,8 @@
 //! # What cannot happen here, and what can
 //!
 //! The task that was woken or spawned last waits for the end of the poll that its worker has begun, even if other workers are
-//! idle: a poll that blocks delays it. Use [`spawn_blocking`] for what blocks. All limits that are known, and what to write
-//! instead, stand on the page [`known_limits`].
+//! idle: a poll that blocks delays it. Use [`spawn_blocking`] for what blocks. All limits that are
+//! known, and what to write instead, stand on the page [`known_limits`].
 //!
 //! Forking the process is not supported while a runtime exists, except to call `exec`: the child has none of the
 //! threads.

@@ -36,12 +36,14 @@ const BATCH: usize = 61;
 /// [run](Self::run_until).
 ///
 /// The rules are those of other tasks: [`spawn_local`](Self::spawn_local) inherits, dropping a handle cancels. Dropping
-/// the set cancels all its tasks, here and now; what their destructors spawn into it is cancelled as well.
+/// the set cancels all its tasks, here and now; what their destructors spawn into it is cancelled
+/// as well.
 ///
 /// The tasks are the set's: no runtime counts them in its [`stats`](crate::Runtime::stats), lists them, or ends them. But what a
 /// runtime does around its own tasks ([ambient states](crate::Builder::ambient), [hooks](crate::Builder::hooks),
 /// the [panic policy](crate::Builder::on_panic)) it does around those that are spawned, and run, in its `block_on` or in a
-/// task of it. Outside of any runtime the default one does, if it was [configured](crate::Builder::build_default).
+/// task of it. Outside of any runtime the default one does, if it was
+/// [configured](crate::Builder::build_default).
 ///
 /// The memory of tasks that are over goes back when the set has polled what there was to poll, but
 /// for 2 MiB; and but for little, when it is not being run. Its tasks [stand in

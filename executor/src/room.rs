@@ -8,8 +8,9 @@ use slab::Slab;
 
 /// What a queue or a table keeps when it has run empty, in bytes.
 ///
-/// An idle runtime may well hold on to it. A longer queue was filled by a thousand pushes, beside which an allocation is nothing:
-/// so a steady load pays little for room that it gives back and takes again.
+/// An idle runtime may well hold on to it. A longer queue was filled by a thousand pushes, beside
+/// which an allocation is nothing: so a steady load pays little for room that it gives back and
+/// takes again.
 const KEPT: usize = 8 * 1024;
 
 const fn kept<T>() -> usize {

@@ -272,7 +272,8 @@ fn end(shared: &Arc<Shared>) {
         // SAFETY: nobody owns it but whoever has its lock, and `shared` keeps it.
         unsafe { heap.orphan(None) }
     }
-    // What is the user's goes, though handles, wakers and tasks that are over keep the rest. Its destructors run in nobody's turn.
+    // What is the user's goes, though handles, wakers and tasks that are over keep the rest. Its
+    // destructors run in nobody's turn.
     drop(turn);
     drop(shared.given.take());
 }
@@ -440,7 +441,8 @@ pub(crate) fn configured_default() -> Option<&'static Handle> {
     DEFAULT.get().filter(|default| default.configured).map(|default| default.runtime.handle())
 }
 
-/// The runtime of what is spawned outside of any: the default one. Under the eager flag nothing needs threads, so none is started.
+/// The runtime of what is spawned outside of any: the default one. Under the eager flag nothing
+/// needs threads, so none is started.
 pub(crate) fn runtime_outside() -> &'static Handle {
     if !eager::is_eager() {
         return default_runtime();

@@ -16,13 +16,14 @@ use crate::scheduler::shared::launch_here;
 /// Runs a future on the calling thread, in a copy of its context, and returns the output.
 ///
 /// The future need be neither `Send` nor `'static`. What it spawns runs on the runtime this thread belongs to, else on
-/// a process-wide one, the default runtime, that starts at first use: as many workers as the process may use processors, or
-/// `HEIRLOOM_WORKERS` of them; its root context is empty. [`Builder::build_default`](crate::Builder::build_default) makes another
-/// default runtime before the first use.
+/// a process-wide one, the default runtime, that starts at first use: as many workers as the
+/// process may use processors, or `HEIRLOOM_WORKERS` of them; its root context is empty.
+/// [`Builder::build_default`](crate::Builder::build_default) makes another default runtime before
+/// the first use.
 ///
-/// The future itself is no task, here as in [`Runtime::block_on`](crate::Runtime::block_on): hooks are not told of it, and a foreign
-/// [ambient state](crate::Builder::ambient) is, as ever, the thread's. What it spawns, also into a [`LocalSet`](crate::LocalSet),
-/// has both.
+/// The future itself is no task, here as in [`Runtime::block_on`](crate::Runtime::block_on): hooks
+/// are not told of it, and a foreign [ambient state](crate::Builder::ambient) is, as ever, the
+/// thread's. What it spawns, also into a [`LocalSet`](crate::LocalSet), has both.
 ///
 /// What the future sets is gone afterwards.
 ///
@@ -136,7 +137,8 @@ where
 /// [`NoThread`](crate::CancelReason::NoThread).
 ///
 /// A closure that waits for other closures holds its thread meanwhile. If as many as the
-/// [cap](crate::Builder::max_blocking_threads) do so, what they wait for is never begun, and they wait for ever.
+/// [cap](crate::Builder::max_blocking_threads) do so, what they wait for is never begun, and they
+/// wait for ever.
 ///
 /// ```
 /// use heirloom::context_var;

@@ -109,7 +109,8 @@ pub fn in_child_with_limit(test: &str, limit: &str, stack: usize) -> Child {
     in_child_by(test, &format!("ulimit {limit} && RUST_MIN_STACK={} exec \"$@\"", stack << 20))
 }
 
-/// As [`in_child`], on a thread that is not the main one, started by a shell, to which the program and its arguments are `"$@"`.
+/// As [`in_child`], on a thread that is not the main one, started by a shell, to which the program
+/// and its arguments are `"$@"`.
 pub fn in_child_by(test: &str, script: &str) -> Child {
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         return Child::Here;

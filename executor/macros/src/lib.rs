@@ -69,7 +69,8 @@ use crate::expand::Kind;
 /// ```
 ///
 /// # Panics
-/// If the runtime's threads cannot be started; with `builder`, also if the default runtime has started before.
+/// If the runtime's threads cannot be started; with `builder`, also if the default runtime has
+/// started before.
 #[proc_macro_attribute]
 pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(Kind::Main, options.into(), item.into()).into()

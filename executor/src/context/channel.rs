@@ -26,9 +26,10 @@
 //! * Waiting is cancel-safe on both sides, and consumes the [cooperative budget](crate::task::budget): a receiver that
 //!   always finds a message lets other tasks have their turn. (A receiver of another crate does not,
 //!   unless it is wrapped in [`cooperative`](crate::task::budget::cooperative).)
-//! * A message wakes one of the receivers that wait, in the order in which they began to wait: one of
-//!   those in [`recv`](Receiver::recv), and one of those that are used as streams. A receiver that
-//!   asks while a message is there takes it at once, and may so overtake one that was woken for it.
+//! * A message wakes one of the receivers that wait, in the order in which they began to wait: one
+//!   of those in [`recv`](Receiver::recv), and one of those that are used as streams. A receiver
+//!   that asks while a message is there takes it at once, and may so overtake one that was woken
+//!   for it.
 //! * A `recv` that is dropped hands its wake-up on. A receiver that is used as a *stream* keeps its
 //!   place until it is polled again, or dropped: while it is woken and not polled, its message
 //!   waits in the queue for it, or for a receiver that asks. So in a `select!` use `recv`.

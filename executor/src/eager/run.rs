@@ -56,7 +56,8 @@ use crate::time;
 ///   into a channel, to leave a [`ContextCell`](crate::context::ContextCell);
 /// * the same with a child that never ends by itself, such as a server that waits for its clients: use
 ///   [`spawn_background`](crate::spawn_background);
-/// * a branch of `join!` or `select!` that blocks, in a `sleep` or on a socket, until another branch does something;
+/// * a branch of `join!` or `select!` that blocks, in a `sleep` or on a socket, until another
+///   branch does something;
 /// * a loop over leaves of another crate that are always ready, or over nothing at all: no limit is
 ///   looked at in there. Wrap such a leaf in [`cooperative`](crate::task::budget::cooperative).
 ///

@@ -76,10 +76,11 @@
 //!
 //! # Who keeps the time
 //!
-//! Running workers look at the timers, and at the [poll](crate::io) if there is one, when they [look around](pace) and
-//! whenever they have nothing to do. Of the parked ones, one is the *keeper*: it sleeps only until the next deadline, and in
-//! the poll. It stands at the bottom of the list, so that it is woken for work only after the others. An earlier deadline
-//! unparks it; that handshake is `time::driver`'s.
+//! Running workers look at the timers, and at the [poll](crate::io) if there is one, when they
+//! [look around](pace) and whenever they have nothing to do. Of the parked ones, one is the
+//! *keeper*: it sleeps only until the next deadline, and in the poll. It stands at the bottom of
+//! the list, so that it is woken for work only after the others. An earlier deadline unparks it;
+//! that handshake is `time::driver`'s.
 //!
 //! A keeper that gets up leaves nobody behind. Where that happens again and again, another worker is the *deputy*: it naps,
 //! a millisecond at first, and is the next keeper if there is none when it gets up. So the keeper need not wake anybody.
@@ -113,15 +114,17 @@
 //!
 //! With finitely many tasks, each of which is polled for a bounded time, every runnable task is polled within a bounded time:
 //! queues are served in order; the next slot goes first only [`budget::NEXT_SLOT_STREAK`] times in a row, and what is passed
-//! over goes to the end of the queue. A worker *looks around*, at the injector and the timers, after a tenth of a millisecond
-//! ([`budget::LOOK_WITHIN`]) or [`budget::LOOK_AROUND`] polls, whichever comes first; [`pace`] says how without reading the clock
-//! for each poll. It takes its share of the injector, up to [`budget::SHARE`] tasks, which go behind what is queued: tasks from
-//! outside and tasks that yield are served as in one queue. (Up to [`budget::BATCH`] if it has queued nothing itself.) If polls become longer all at once, one look comes late, by as
-//! many polls as fitted before. So a poll
-//! begins with an empty next slot, also if the end of the task before has woken somebody. A task that it wakes last waits there
-//! for its end: nobody steals it, unless the poll is [about to block](current::about_to_block) and says so. A task whose joiner
-//! is idle hands the worker on to it, as if it had woken it into the next slot ([turn](crate::task::turn)): that counts as one
-//! of those times.
+//! over goes to the end of the queue. A worker *looks around*, at the injector and the timers,
+//! after a tenth of a millisecond ([`budget::LOOK_WITHIN`]) or [`budget::LOOK_AROUND`] polls,
+//! whichever comes first; [`pace`] says how without reading the clock for each poll. It takes its
+//! share of the injector, up to [`budget::SHARE`] tasks, which go behind what is queued: tasks from
+//! outside and tasks that yield are served as in one queue. (Up to [`budget::BATCH`] if it has
+//! queued nothing itself.) If polls become longer all at once, one look comes late, by as many
+//! polls as fitted before. So a poll begins with an empty next slot, also if the end of the task
+//! before has woken somebody. A task that it wakes last waits there for its end: nobody steals it,
+//! unless the poll is [about to block](current::about_to_block) and says so. A task whose joiner is
+//! idle hands the worker on to it, as if it had woken it into the next slot
+//! ([turn](crate::task::turn)): that counts as one of those times.
 //!
 //! # Shutdown
 //!

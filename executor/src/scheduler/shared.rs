@@ -254,7 +254,8 @@ impl Shared {
         self.with_given(|given| given.map_or(Context::empty(), |given| given.root.clone()))
     }
 
-    /// Calls `f` with what the builder was given, until the runtime has ended. A worker has it without a count.
+    /// Calls `f` with what the builder was given, until the runtime has ended. A worker has it without
+    /// a count.
     pub(crate) fn with_given<R>(&self, f: impl FnOnce(Option<&Company>) -> R) -> R {
         if self.given.is_nothing() {
             return f(None);

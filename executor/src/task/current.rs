@@ -129,8 +129,9 @@ pub(super) fn wake_later(waker: &Waker) {
 
 /// What is known of a task: for the task itself, and for [hooks](crate::Hooks).
 ///
-/// A reference of the task, as an [`AbortHandle`](crate::AbortHandle) is: nothing is looked up before it is asked for, and a copy
-/// is one count. A copy that is kept keeps the task's memory, not its future nor its output.
+/// A reference of the task, as an [`AbortHandle`](crate::AbortHandle) is: nothing is looked up
+/// before it is asked for, and a copy is one count. A copy that is kept keeps the task's memory,
+/// not its future nor its output.
 #[derive(Clone)]
 pub struct TaskMeta(TaskRef);
 
@@ -152,8 +153,8 @@ pub fn current() -> Option<TaskMeta> {
 #[inline]
 pub(crate) fn with_current<R>(f: impl FnOnce(Option<&TaskMeta>) -> R) -> R {
     match NonNull::new(CURRENT.with(|here| here.task.get()).cast_mut()) {
-        // SAFETY: current for as long as the task is being run on this thread, by a caller that has a reference. The call of `f`
-        // is within that time.
+        // SAFETY: current for as long as the task is being run on this thread, by a caller that has a
+        // reference. The call of `f` is within that time.
         Some(task) => unsafe { TaskMeta::lend(task, |task| f(Some(task))) },
         None => f(None),
     }

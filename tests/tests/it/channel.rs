@@ -538,7 +538,8 @@ fn ends_and_waits_can_be_sent_to_other_threads() {
     assert!(poll(receiving.as_mut()).is_pending());
 }
 
-// The kind: one event, many that wait, and a wake-up for each of them. A message is for one receiver.
+// The kind: one event, many that wait, and a wake-up for each of them. A message is for one
+// receiver.
 
 #[test]
 fn a_message_wakes_one_of_the_receivers_that_wait_as_streams() {

@@ -537,7 +537,8 @@ impl Ambient for OfTheProgram {
     }
 }
 
-/// The kind: what goes with a background task is for the ambient state to say; a span stays behind, a runtime's handle goes along.
+/// The kind: what goes with a background task is for the ambient state to say; a span stays behind,
+/// a runtime's handle goes along.
 #[test]
 fn an_ambient_state_says_whether_it_goes_with_background_tasks() {
     watchdog(PATIENCE, || {
@@ -562,8 +563,9 @@ fn an_ambient_state_says_whether_it_goes_with_background_tasks() {
     });
 }
 
-/// The kind: what is not overridden costs nothing, so the runtime stops calling it; what is overridden is called each time, also
-/// where it calls in turn hooks of the same name that are not, be they of its own type's making or at its own address.
+/// The kind: what is not overridden costs nothing, so the runtime stops calling it; what is
+/// overridden is called each time, also where it calls in turn hooks of the same name that are not,
+/// be they of its own type's making or at its own address.
 #[test]
 fn hooks_that_pass_calls_on_to_hooks_that_do_nothing_go_on_being_called() {
     #[derive(Default)]

@@ -1,7 +1,9 @@
-//! The default runtime as a program configures it. Each test has a process of its own, since there is one default runtime in each.
+//! The default runtime as a program configures it. Each test has a process of its own, since there
+//! is one default runtime in each.
 //!
-//! The kind: what can be said of a runtime of one's own can be said of the default one, and then holds wherever no other runtime is
-//! current: in `block_on` on a plain thread, in local tasks, in eager calls.
+//! The kind: what can be said of a runtime of one's own can be said of the default one, and then
+//! holds wherever no other runtime is current: in `block_on` on a plain thread, in local tasks, in
+//! eager calls.
 
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -73,7 +75,8 @@ fn configured() -> Builder {
         .ambient(Arc::new(Foreign))
 }
 
-/// Spawns of every sort outside of any runtime: each has the ambient state, and the hooks are told of it.
+/// Spawns of every sort outside of any runtime: each has the ambient state, and the hooks are told
+/// of it.
 fn everything_is_accompanied() {
     let before = counts().0.load(SeqCst);
     FOREIGN.set(7);
@@ -229,8 +232,8 @@ fn the_panic_policy_holds_for_local_tasks_outside_of_runtimes() {
     });
 }
 
-/// The kind: a message for standard error is lost where that takes none, and nothing else is. (`eprintln!` panics then; clippy
-/// refuses it in the library.)
+/// The kind: a message for standard error is lost where that takes none, and nothing else is.
+/// (`eprintln!` panics then; clippy refuses it in the library.)
 #[test]
 #[cfg(target_os = "linux")]
 #[cfg_attr(miri, ignore = "starts a process")]

@@ -361,9 +361,9 @@ impl Drop for SpawnsWhenDropped {
     }
 }
 
-/// The kind: a spawn into something that is ending gives a cancelled handle, whatever is spawned and whatever ends: a set, the call
-/// of a set, a group, a runtime. A destructor that panicked instead would abort the process if it ran by unwinding, and under
-/// `PanicPolicy::Abort` anyway.
+/// The kind: a spawn into something that is ending gives a cancelled handle, whatever is spawned
+/// and whatever ends: a set, the call of a set, a group, a runtime. A destructor that panicked
+/// instead would abort the process if it ran by unwinding, and under `PanicPolicy::Abort` anyway.
 #[test]
 fn a_destructor_may_spawn_into_a_set_that_is_ending() {
     fn ends(end: impl FnOnce(SpawnsWhenDropped)) {

@@ -243,8 +243,9 @@ context_var! {
     static AT_THE_ROOT: Arc<Counted>;
 }
 
-/// The kind: whatever outlives a runtime (a waker, a handle of a task that is over or of the runtime) keeps memory of the
-/// executor's own at most. What the user gave to the tasks, or to the builder, is gone.
+/// The kind: whatever outlives a runtime (a waker, a handle of a task that is over or of the
+/// runtime) keeps memory of the executor's own at most. What the user gave to the tasks, or to the
+/// builder, is gone.
 #[test]
 fn a_waker_that_is_kept_keeps_the_cell_and_nothing_else() {
     watchdog(PATIENCE, || {

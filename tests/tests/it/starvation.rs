@@ -405,7 +405,8 @@ fn a_task_that_takes_over_within_a_turn_has_a_full_budget() {
     });
 }
 
-/// The documented exception, and its cure: without `cooperative` the worker would never poll the other task.
+/// The documented exception, and its cure: without `cooperative` the worker would never poll the
+/// other task.
 #[test]
 fn a_foreign_leaf_that_is_always_ready_needs_to_be_made_cooperative() {
     in_a_worker(1, async {
