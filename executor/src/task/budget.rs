@@ -87,7 +87,16 @@ pub(crate) fn restore(former: u32) {
 
 /// A full budget until the answer is dropped; [`renew`] makes it full again.
 pub(crate) fn full() -> Restore {
-    Restore(refill())
+    let before = Restore(LEFT.get());
+    start();
+    before
+}
+
+/// Makes the budget full for the first poll of a future that is polled until it is done. What was
+/// refused on this thread before is not its own.
+pub(crate) fn start() {
+    REFUSED.set(0);
+    LEFT.set(UNITS);
 }
 
 /// Makes the budget full for the next poll of the same future. Leaves that keep no state and were

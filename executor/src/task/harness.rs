@@ -155,7 +155,10 @@ unsafe fn poll<F: Future, S: Schedule>(
         let references = Plain::new(1);
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let waker = waker::borrowed(header);
-            let waker = attendant.map_or(&*waker, |attendant| attendant.waker());
+            let waker = attendant.map_or(&*waker, |attendant| {
+                budget::start();
+                attendant.waker()
+            });
             let mut cx = Context::from_waker(waker);
             let mut polled = Pin::new_unchecked(&mut *(*stage).future).poll(&mut cx);
             // Nobody wakes an attendant for it, but what was cancelled while he waited is not polled again.

@@ -96,8 +96,8 @@ const COARSE: usize = 8 * 1024;
 const CLASSES: usize = FINE / STEP + (COARSE / STEP).ilog2() as usize;
 /// Stands for no class: a page of one slot.
 const HUGE: usize = usize::MAX;
-/// Empty pages an owner keeps: a burst of ten thousand small tasks finds its pages again.
-/// Where a heap is used from time to time only: by a local set, by eager calls.
+/// Empty pages that are kept where a heap is used from time to time only, by a local set or by eager
+/// calls: a burst of ten thousand small tasks finds its pages again.
 pub(crate) const SPARE: usize = 64;
 /// The same of a worker, until it tidies: a burst of ten thousand tasks of a kibibyte finds its
 /// pages again. To give a page to the system and to take it back costs some five microseconds.

@@ -441,6 +441,25 @@ fn a_foreign_leaf_that_is_always_ready_needs_to_be_made_cooperative() {
     });
 }
 
+/// What other polls on the thread were refused is nothing to a driver that begins: it would have a
+/// budget without a bound, and look at no limit.
+#[test]
+fn a_driver_owes_nothing_to_what_was_refused_before_it() {
+    in_a_worker(1, async {
+        let refused = poll_fn(|cx| {
+            let ready = (0..10_000).filter(|_| budget::consume(cx).is_ready()).count();
+            Poll::Ready(ready)
+        });
+        assert!(refused.await <= 128);
+        run_eagerly(async {
+            for _ in 0..129 {
+                sleep(Duration::ZERO).await;
+            }
+            assert!(budget::remaining().is_some_and(|left| left <= 128), "{:?}", budget::remaining());
+        });
+    });
+}
+
 /// The budget of a nested driver is its own: the poll around it finds its units as they were.
 #[test]
 fn a_nested_driver_leaves_the_budget_around_it_alone() {
