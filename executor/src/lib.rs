@@ -93,6 +93,7 @@ mod scheduler;
 mod shield;
 mod spawn;
 mod stats;
+mod switches;
 mod sync;
 pub mod task;
 mod threads;

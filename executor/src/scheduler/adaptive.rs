@@ -6,6 +6,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use crate::switches::{DEPUTY, SEARCH_PATIENCE, STEAL_BACKOFF};
+
 /// How long whoever waits looks around before it sleeps: as long as pays if work comes back that soon, else not at all.
 ///
 /// Sleeping and being woken costs both sides 5 to 50 µs, so looking around that long wastes at most as much again. It is
@@ -28,7 +30,7 @@ impl Patience {
 
     /// For how long to look around.
     pub(crate) fn limit(&self) -> Duration {
-        if self.score.get() >= TRUST { SEARCH_MAX } else { Duration::ZERO }
+        if SEARCH_PATIENCE && self.score.get() >= TRUST { SEARCH_MAX } else { Duration::ZERO }
     }
 
     /// A wait has ended, and took so long, searching included.
@@ -70,7 +72,7 @@ impl Gain {
 
     /// There is nothing left to do here.
     pub(crate) fn ran_dry(&self, now: Instant) {
-        if let Some(stolen) = self.stolen.take() {
+        if STEAL_BACKOFF && let Some(stolen) = self.stolen.take() {
             let worth = now.saturating_duration_since(stolen) >= WORTH;
             self.doubts.set(if worth { 0 } else { (self.doubts.get() + 1).min(DOUBTS_MAX) });
         }
@@ -114,7 +116,7 @@ const DUTY_DOUBLINGS: u32 = 3;
 impl Deputy {
     /// How long to nap, if at all; `turns` is how often keepers have got up.
     pub(crate) fn nap(&self, turns: usize, keeper: bool) -> Option<Duration> {
-        if self.turns.replace(turns) == turns || keeper {
+        if self.turns.replace(turns) == turns || keeper || !DEPUTY {
             self.naps.set(0);
             return None;
         }

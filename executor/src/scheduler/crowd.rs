@@ -23,6 +23,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::shared::Counters;
+use crate::switches::THROTTLE;
 use crate::sync::{Mutex, lock};
 
 /// Time between two looks at how long was waited. In less, the share that was waited for goes up and down by half.
@@ -152,7 +153,11 @@ impl Stance {
     pub(crate) fn ran_dry(&self, now: Instant, crowd: &Crowd) {
         self.settle(now, crowd);
         // One alone never stands back.
-        if self.siblings.len() < 2 || self.is_back() || self.next.get().is_some_and(|next| now < next) {
+        if !THROTTLE
+            || self.siblings.len() < 2
+            || self.is_back()
+            || self.next.get().is_some_and(|next| now < next)
+        {
             return;
         }
         self.next.set(Some(now + crowd.window()));

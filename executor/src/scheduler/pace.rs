@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::budget::{LOOK_AROUND, LOOK_WITHIN};
+use crate::switches::PACE;
 
 pub(crate) struct Pace {
     /// Polls until the next look.
@@ -53,7 +54,9 @@ impl Pace {
     #[inline(never)]
     fn measure(&self) {
         let now = Instant::now();
-        if let Some(looked) = self.looked.replace(Some(now)) {
+        if !PACE {
+            self.interval.set(LOOK_AROUND);
+        } else if let Some(looked) = self.looked.replace(Some(now)) {
             self.interval.set(fitting(self.interval.get(), now - looked));
         }
         self.left.set(self.interval.get() - 1);

@@ -21,6 +21,7 @@ use crate::accompanied::{Company, Kept};
 #[cfg(feature = "net")]
 use crate::io::driver;
 use crate::join_handle::CancelReason;
+use crate::switches::{BATCH_NOTIFY, INJECTOR_SHARE, LONE_TASK, NEXT_SLOT};
 use crate::task::cell::Runnable;
 use crate::task::page::{Heap, Owner, Tidied};
 use crate::task::turn::Turn;
@@ -115,6 +116,9 @@ impl Worker {
 
     /// Takes a task that was spawned or woken here. What was in the next slot goes to the queue, where others see it.
     pub(crate) fn push_next(&self, task: Runnable) {
+        if !NEXT_SLOT {
+            return self.push_back(task);
+        }
         self.has_queued.set(true);
         if let Some(former) = self.next.replace(Some(task)) {
             self.push_back(former);
@@ -125,7 +129,7 @@ impl Worker {
     pub(crate) fn push_back(&self, task: Runnable) {
         self.has_queued.set(true);
         // P1. A lone task is not worth waking anybody: this worker takes it next.
-        let alone = self.queue.is_empty();
+        let alone = LONE_TASK && self.queue.is_empty();
         self.queue.push(task);
         // P0.
         if !self.waking_many.get() && self.shared.idle.is_somebody_free() && (!alone || !self.is_next_empty())
@@ -157,7 +161,7 @@ impl Worker {
     /// call in eight requests, and is one in a thousand.
     fn wake_many(&self, wake: impl FnOnce() -> usize) -> usize {
         // Both ways of waking pass no panic on.
-        self.waking_many.set(true);
+        self.waking_many.set(BATCH_NOTIFY);
         let woken = wake();
         self.waking_many.set(false);
         // As in `push_back`, a lone task is this worker's next.
@@ -338,7 +342,7 @@ impl Worker {
         if injector.is_empty() {
             return None;
         }
-        let limit = if self.has_queued.replace(false) { SHARE } else { BATCH };
+        let limit = if self.has_queued.replace(false) && INJECTOR_SHARE { SHARE } else { BATCH };
         let share = (injector.len() / self.shared.remotes.len()).clamp(1, limit);
         let goal = self.queue.len() + share - 1;
         let task = loop {

@@ -10,6 +10,7 @@ use std::task::Waker;
 use super::cell::{Header, TaskRef};
 use super::id::Id;
 use super::{budget, waker};
+use crate::switches::LENT_REFERENCES;
 
 thread_local! {
     // Without drop glue, so that it answers during thread teardown.
@@ -99,7 +100,11 @@ pub(super) fn end_lending() -> bool {
 pub(super) fn copy(waker: &Waker) -> Waker {
     CURRENT.with(|here| {
         // (The threads of a model share one thread-local.)
-        if cfg!(loom) || here.lending.get() != Lending::May || !waker::is_of(waker, here.task.get()) {
+        if cfg!(loom)
+            || !LENT_REFERENCES
+            || here.lending.get() != Lending::May
+            || !waker::is_of(waker, here.task.get())
+        {
             return waker.clone();
         }
         here.lending.set(Lending::Lent);

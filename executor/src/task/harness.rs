@@ -17,6 +17,7 @@ use super::cell::{After, Cell, Header, Outcome, Stage, VTable, With, release};
 use super::state::{Close, Rest as Rested, Seal, Start};
 use super::turn::{Phase, Rest, Turn};
 use super::{Attendant, Schedule, budget, current, page, waker};
+use crate::switches::{BEGUN_YIELDS, PENDING_HANDOVER};
 
 pub(crate) fn vtable<F: Future, S: Schedule>() -> &'static VTable {
     &Table::<F, S>::TABLE
@@ -189,7 +190,7 @@ unsafe fn poll<F: Future, S: Schedule>(
                 let state = &header.as_ref().state;
                 let rest = match with.turn() {
                     // Whoever takes it from the queue goes on where this worker stops.
-                    Some(_) if yielded => {
+                    Some(_) if yielded && BEGUN_YIELDS => {
                         drop(inside);
                         if references.replace(1) == 0 {
                             state.retain();
@@ -199,7 +200,12 @@ unsafe fn poll<F: Future, S: Schedule>(
                             rest => rest,
                         }
                     }
-                    Some(turn) if (cfg!(loom) || raw::has_stock()) && turn.is_worth_keeping() => {
+                    Some(turn)
+                        if PENDING_HANDOVER
+                            && !yielded
+                            && (cfg!(loom) || raw::has_stock())
+                            && turn.is_worth_keeping() =>
+                    {
                         turn.keep(inside, Phase::PENDING, references.get());
                         return After::Nothing;
                     }

@@ -75,6 +75,7 @@ use std::sync::Arc;
 use super::cell::{Header, TaskRef};
 use super::harness::quietly;
 use super::state::State;
+use crate::switches::SLOT_RECLAIM;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicUsize};
 use crate::sync::{Mutex, UnsafeCell, lock, try_lock, weakened};
@@ -737,7 +738,7 @@ impl Heap {
         let slots = self.stack.take();
         // SAFETY: `own` is the caller's.
         self.own.coming.with_mut(|coming| unsafe { *coming = slots });
-        self.own.time.set(SPARE * PAGE);
+        self.own.time.set(if SLOT_RECLAIM { SPARE * PAGE } else { 0 });
         !slots.is_null()
     }
 

@@ -62,6 +62,7 @@ use super::cell::{Header, Runnable};
 use super::harness::{self, Inside, tell};
 use super::state::Rest as Rested;
 use super::{Schedule, current, page, waker};
+use crate::switches::{CONTEXT_HANDOVER, JOINER_NEXT};
 
 /// A worker's turn.
 pub(crate) struct Turn {
@@ -133,7 +134,7 @@ impl Turn {
     /// Whether the joiner of the next task, if it ends, may be polled after it.
     #[inline]
     pub(crate) fn allow(&self, seize: bool) {
-        self.may_seize.set(seize);
+        self.may_seize.set(JOINER_NEXT && seize);
     }
 
     /// J1, if it is one of this worker's tasks, and idle.
@@ -175,7 +176,7 @@ impl Turn {
     /// Whether E1 is worth it for the task whose context is current. The tasks of models have none.
     #[inline]
     pub(super) fn is_worth_keeping(&self) -> bool {
-        cfg!(loom) || raw::is_shared()
+        CONTEXT_HANDOVER && (cfg!(loom) || raw::is_shared())
     }
 
     /// E1.

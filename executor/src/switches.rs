@@ -1,0 +1,37 @@
+//! A switch for each mechanism that exists for speed alone.
+//!
+//! All are on. The workspace `benches/variants` compiles this crate again with one of them off, or
+//! all, and runs both in one process: a mechanism stays only if it is seen to pay there. Nothing
+//! depends on a switch but speed.
+#![forbid(unsafe_code)]
+
+/// A task that yields keeps its state word, instead of becoming scheduled and running again.
+pub(crate) const BEGUN_YIELDS: bool = !cfg!(without = "begun_yields");
+/// The idle joiner of a task that ends is polled next, without a way through a queue.
+pub(crate) const JOINER_NEXT: bool = !cfg!(without = "joiner_next");
+/// A task that ends leaves its context to the next task, if that has the same.
+pub(crate) const CONTEXT_HANDOVER: bool = !cfg!(without = "context_handover");
+/// The same of a task whose poll was pending, and that has spare handles of its context.
+pub(crate) const PENDING_HANDOVER: bool = !cfg!(without = "pending_handover");
+/// The first waker that a poll copies takes the poller's reference.
+pub(crate) const LENT_REFERENCES: bool = !cfg!(without = "lent_references");
+/// A worker that waits for a processor leaves the work to its siblings for a while.
+pub(crate) const THROTTLE: bool = !cfg!(without = "throttle");
+/// A sleeper naps beside the keeper of the time, so that the keeper need not wake one.
+pub(crate) const DEPUTY: bool = !cfg!(without = "deputy");
+/// A worker whose stolen batches were over in no time steals less often.
+pub(crate) const STEAL_BACKOFF: bool = !cfg!(without = "steal_backoff");
+/// A worker whose waits were short searches for a while before it parks.
+pub(crate) const SEARCH_PATIENCE: bool = !cfg!(without = "search_patience");
+/// The task that was woken last is polled next.
+pub(crate) const NEXT_SLOT: bool = !cfg!(without = "next_slot");
+/// Slots that other threads have freed are taken back one by one.
+pub(crate) const SLOT_RECLAIM: bool = !cfg!(without = "slot_reclaim");
+/// Tasks that are woken together are offered to siblings when all are queued.
+pub(crate) const BATCH_NOTIFY: bool = !cfg!(without = "batch_notify");
+/// A worker looks around by time instead of by polls alone.
+pub(crate) const PACE: bool = !cfg!(without = "pace");
+/// No sibling is woken for a task that its worker takes next.
+pub(crate) const LONE_TASK: bool = !cfg!(without = "lone_task");
+/// A worker takes from the injector what its share is, not a batch of constant size.
+pub(crate) const INJECTOR_SHARE: bool = !cfg!(without = "injector_share");
