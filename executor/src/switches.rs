@@ -5,16 +5,6 @@
 //! depends on a switch but speed.
 #![forbid(unsafe_code)]
 
-/// A task that yields keeps its state word, instead of becoming scheduled and running again.
-pub(crate) const BEGUN_YIELDS: bool = !cfg!(without = "begun_yields");
-/// The idle joiner of a task that ends is polled next, without a way through a queue.
-pub(crate) const JOINER_NEXT: bool = !cfg!(without = "joiner_next");
-/// A task that ends leaves its context to the next task, if that has the same.
-pub(crate) const CONTEXT_HANDOVER: bool = !cfg!(without = "context_handover");
-/// The same of a task whose poll was pending, and that has spare handles of its context.
-pub(crate) const PENDING_HANDOVER: bool = !cfg!(without = "pending_handover");
-/// The first waker that a poll copies takes the poller's reference.
-pub(crate) const LENT_REFERENCES: bool = !cfg!(without = "lent_references");
 /// A worker that waits for a processor leaves the work to its siblings for a while.
 pub(crate) const THROTTLE: bool = !cfg!(without = "throttle");
 /// A sleeper naps beside the keeper of the time, so that the keeper need not wake one.

@@ -40,12 +40,6 @@ impl Pace {
         left == 0
     }
 
-    /// Whether the next poll comes after a look around.
-    #[inline]
-    pub(crate) fn is_due(&self) -> bool {
-        self.left.get() == 0
-    }
-
     /// The worker is about to wait: the time until the next look is not that of polls alone.
     pub(crate) fn pause(&self) {
         self.looked.set(None);

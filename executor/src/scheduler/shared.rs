@@ -379,24 +379,11 @@ pub(crate) struct Workers;
 impl Schedule for Workers {
     type Shared = Shared;
 
-    const TAKES_TURNS: bool = true;
-
     fn schedule(shared: &Shared, task: Runnable) {
         current::with_worker(shared, |worker| match worker {
             Some(worker) => worker.push_next(task),
             None => shared.inject(task),
         });
-    }
-
-    fn requeue(shared: &Shared, task: Runnable) {
-        current::with_worker(shared, |worker| match worker {
-            Some(worker) => worker.push_back(task),
-            None => shared.inject(task),
-        });
-    }
-
-    fn passed_over(shared: &Shared) {
-        current::with_worker(shared, |worker| worker.into_iter().for_each(Worker::pass_over));
     }
 
     unsafe fn wake(task: NonNull<Header>) {

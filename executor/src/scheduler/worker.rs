@@ -16,7 +16,7 @@ use super::current;
 use super::idle::As;
 use super::pace::Pace;
 use super::parker::Parker;
-use super::shared::{Counters, Remote, Shared, Workers};
+use super::shared::{Counters, Remote, Shared};
 use crate::accompanied::{Company, Kept};
 #[cfg(feature = "net")]
 use crate::io::driver;
@@ -24,7 +24,6 @@ use crate::join_handle::CancelReason;
 use crate::switches::{BATCH_NOTIFY, INJECTOR_SHARE, LONE_TASK, NEXT_SLOT};
 use crate::task::cell::Runnable;
 use crate::task::page::{Heap, Owner, Tidied};
-use crate::task::turn::Turn;
 use crate::time::{self, ParkUntil};
 
 pub(crate) struct Worker {
@@ -38,7 +37,6 @@ pub(crate) struct Worker {
     pace: Pace,
     /// It has queued tasks of its own since it looked around last.
     has_queued: Cell<bool>,
-    turn: Turn,
     parker: Parker,
     searching: Cell<bool>,
     /// It is waking many at once: what it queues is offered when all of it is there.
@@ -77,7 +75,6 @@ impl Worker {
             streak: Cell::new(0),
             pace: Pace::new(),
             has_queued: Cell::new(false),
-            turn: Turn::new(),
             parker,
             searching: Cell::new(false),
             waking_many: Cell::new(false),
@@ -146,13 +143,9 @@ impl Worker {
         }
     }
 
-    /// Wakes a sibling. As that can take long, whoever waits for the last task's end hears of it before; and whom that wakes does
-    /// not wait for the next poll.
+    /// Wakes a sibling.
     #[cold]
     fn call(&self) {
-        if self.turn.end::<Workers>() {
-            self.show_next();
-        }
         self.shared.notify();
     }
 
@@ -191,13 +184,6 @@ impl Worker {
         shown
     }
 
-    /// A task is about to be polled. What was woken since it was chosen is to be seen by others.
-    #[cold]
-    pub(super) fn pass_over(&self) {
-        self.show_next();
-        self.offer(false);
-    }
-
     /// In the middle of a poll that is about to block: whatever waits here can be taken by others.
     pub(super) fn show_all(&self) {
         self.show_next();
@@ -228,7 +214,6 @@ impl Worker {
                 None => self.rest(),
             }
         }
-        self.turn.end::<Workers>();
         if self.searching.replace(false) {
             let _ = self.shared.idle.end_search();
         }
@@ -260,34 +245,9 @@ impl Worker {
             self.shared.hand_over();
         }
         Counters::add(&self.remote().counters.polls);
-        self.allow_seizing();
-        let mut again = if task.takes_turns(&self.shared) {
-            task.run_in_turn(&self.turn)
-        } else {
-            // A closure for the blocking pool that was cancelled, or a task that was begun outside of all runtimes.
-            self.turn.end::<Workers>();
-            self.pass_over();
-            task.run()
-        };
-        while let Some(joiner) = self.turn.seized() {
-            debug_assert!(again.is_none(), "what has a joiner that was seized has ended");
-            self.pace.count();
-            self.streak.set(self.streak.get().saturating_add(1));
-            self.show_next();
-            self.offer(false);
-            Counters::add(&self.remote().counters.polls);
-            self.allow_seizing();
-            again = joiner.run_in_turn(&self.turn);
-        }
-        if let Some(again) = again {
+        if let Some(again) = task.run() {
             self.push_back(again);
         }
-    }
-
-    /// A joiner that is polled right after the task it has waited for counts as one from the next slot.
-    #[inline]
-    fn allow_seizing(&self) {
-        self.turn.allow(self.is_next_first() && (!self.pace.is_due() || !self.is_anything_around()));
     }
 
     #[inline]
@@ -299,7 +259,6 @@ impl Worker {
     /// is by a locked operation, and nothing was pushed since: then that stands for the fence of P0.
     fn find(&self) -> Option<(Runnable, bool)> {
         if self.pace.count() && self.is_anything_around() {
-            self.turn.end::<Workers>();
             self.fire();
             self.poll_io();
             if let Some(task) = self.take_injected() {
@@ -316,18 +275,10 @@ impl Worker {
         if let Some(task) = self.queue.pop() {
             return Some((task, !self.show_next()));
         }
-        // That may wake and spawn.
-        let ended = self.turn.end::<Workers>();
-        if let Some(task) = self.next.take() {
-            return Some((task, false));
-        }
-        if ended && let Some(task) = self.queue.pop() {
-            return Some((task, true));
-        }
         self.take_injected().or_else(|| self.search()).map(|task| (task, true))
     }
 
-    /// Whether there is anything to look around for. If not, the last task's turn goes on.
+    /// Whether there is anything to look around for.
     fn is_anything_around(&self) -> bool {
         self.shared.timers.any() || self.shared.has_driver() || !self.shared.injector.is_empty()
     }

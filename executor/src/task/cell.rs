@@ -8,7 +8,6 @@ use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use heirloom_context::raw::Live;
 
@@ -16,9 +15,8 @@ use super::about::About;
 use super::current::TaskMeta;
 use super::harness;
 use super::joiner::Joiner;
-use super::page::{self, Class};
+use super::page::Class;
 use super::state::{State, Wake};
-use super::turn::Turn;
 use super::{Attendant, Schedule};
 use crate::join_handle::{CancelReason, JoinHandle};
 
@@ -44,36 +42,14 @@ const _: () = assert!(cfg!(loom) || size_of::<Header>() <= 6 * size_of::<u64>())
 ///
 /// Every function takes the header that begins a `Cell` of the types the table was made for.
 pub(crate) struct VTable {
-    /// Polls the task, of a runnable that is begun or not.
-    pub(crate) run: unsafe fn(NonNull<Header>, bool, With<'_>) -> After,
+    /// Takes a runnable, and polls the task. True if the runnable is the caller's again.
+    pub(crate) run: unsafe fn(NonNull<Header>, Option<&dyn Attendant>) -> bool,
     /// Drops the future, by the thread that has claimed the task.
     pub(crate) cancel: unsafe fn(NonNull<Header>),
     pub(crate) schedule: unsafe fn(NonNull<Header>),
-    /// Whether its scheduler polls one after the other in a [`Turn`].
-    pub(crate) takes_turns: bool,
     pub(crate) free: unsafe fn(NonNull<Header>),
     /// Where the stage is.
     pub(crate) stage: usize,
-}
-
-/// Who is there when a task is polled, besides it.
-#[derive(Clone, Copy)]
-pub(crate) enum With<'a> {
-    Nobody,
-    Attendant(&'a dyn Attendant),
-    /// The task before, which has ended or rests, or nobody; this task may take its place.
-    Turn(&'a Turn),
-}
-
-/// What has become of a runnable that was run.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum After {
-    /// Its reference is gone.
-    Nothing,
-    /// It is to be queued again.
-    Queue,
-    /// The same, and it is [begun](Runnable).
-    QueueBegun,
 }
 
 /// How a task ended.
@@ -296,116 +272,57 @@ pub(crate) unsafe fn release(header: NonNull<Header>, references: usize) {
 
 /// The permission to poll a task once.
 ///
-/// It may be *begun*: RUNNING is set in its name, since a worker has the task already, or has it still, as it has yielded.
-/// Then nobody else has the stage, and the poll begins without a change of the word.
-///
 /// Dropped without being run, it cancels the task: the queue it was in is gone.
-pub(crate) struct Runnable(NonNull<Header>);
-
-/// Tag: begun.
-const BEGUN: usize = 1;
-const _: () = assert!(align_of::<Header>() > BEGUN, "there must be room for the tag");
-
-// SAFETY: it is a reference, and the stage goes where it goes.
-unsafe impl Send for Runnable {}
-impl std::panic::UnwindSafe for Runnable {}
-impl std::panic::RefUnwindSafe for Runnable {}
+pub(crate) struct Runnable(TaskRef);
 
 impl Runnable {
     /// # Safety
     /// The caller gives up a reference that a transition has counted for a runnable.
     pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Runnable {
-        Runnable(header)
-    }
-
-    /// # Safety
-    /// The same, and the stage.
-    #[inline]
-    pub(super) unsafe fn begun(header: NonNull<Header>) -> Runnable {
-        Runnable(header.map_addr(|address| address | BEGUN))
-    }
-
-    #[inline]
-    fn is_begun(&self) -> bool {
-        self.0.addr().get() & BEGUN != 0
-    }
-
-    #[inline]
-    fn task(&self) -> NonNull<Header> {
-        let untagged = self.0.as_ptr().map_addr(|address| address & !BEGUN);
-        // SAFETY: tasks have addresses.
-        unsafe { NonNull::new_unchecked(untagged) }
+        // SAFETY: a counted reference.
+        Runnable(unsafe { TaskRef::from_raw(header) })
     }
 
     pub(crate) fn header(&self) -> &Header {
-        // SAFETY: the reference keeps it alive.
-        unsafe { self.task().as_ref() }
+        self.0.header()
     }
 
     /// A further reference of the task.
     pub(crate) fn reference(&self) -> TaskRef {
-        self.header().state.retain();
-        TaskRef(self.task())
+        self.0.clone()
     }
 
     /// Lends what is known of the task.
     #[inline]
     pub(crate) fn with_meta<R>(&self, f: impl FnOnce(&TaskMeta) -> R) -> R {
         // SAFETY: the runnable has a reference.
-        unsafe { TaskMeta::lend(self.task(), f) }
+        unsafe { TaskMeta::lend(self.0.as_raw(), f) }
     }
 
-    /// Polls the task once, or cancels it. Gives the runnable back if the task was woken meanwhile, or has yielded: it
-    /// belongs behind the others.
+    /// Polls the task once, or cancels it. Returns the runnable if the task was woken during the poll or has yielded: it
+    /// belongs behind the other tasks.
     #[must_use]
+    #[inline]
     pub(crate) fn run(self) -> Option<Runnable> {
-        self.run_with(With::Nobody)
+        self.run_with(None)
     }
 
     /// The same, but polls the task until it is done or the attendant says no.
     #[must_use]
     pub(crate) fn run_attended(self, attendant: &dyn Attendant) -> Option<Runnable> {
-        self.run_with(With::Attendant(attendant))
-    }
-
-    /// Whether it may be one of a row of tasks, of those that share this.
-    #[inline]
-    pub(crate) fn takes_turns<T>(&self, shared: &Arc<T>) -> bool {
-        // SAFETY: in use.
-        self.header().vtable.takes_turns && unsafe { page::is_shared(self.task(), Arc::as_ptr(shared)) }
-    }
-
-    /// The same as [`run`](Self::run), as one of a row of tasks, which [take turns](Self::takes_turns).
-    #[must_use]
-    pub(crate) fn run_in_turn(self, turn: &Turn) -> Option<Runnable> {
-        self.run_with(With::Turn(turn))
+        self.run_with(Some(attendant))
     }
 
     #[inline]
-    fn run_with(self, with: With<'_>) -> Option<Runnable> {
-        let runnable = ManuallyDrop::new(self);
-        let task = runnable.task();
-        // SAFETY: the table is this cell's; the reference goes along, and the stage, and they come back if the answer says so.
-        unsafe {
-            match (task.as_ref().vtable.run)(task, runnable.is_begun(), with) {
-                After::Nothing => None,
-                After::Queue => Some(Runnable::from_raw(task)),
-                After::QueueBegun => Some(Runnable::begun(task)),
-            }
-        }
+    fn run_with(self, attendant: Option<&dyn Attendant>) -> Option<Runnable> {
+        let task = ManuallyDrop::new(self).0.as_raw();
+        // SAFETY: the table is this cell's. The reference goes along with the call, and comes back if the answer says so.
+        unsafe { (task.as_ref().vtable.run)(task, attendant).then(|| Runnable::from_raw(task)) }
     }
 }
 
 impl Drop for Runnable {
     fn drop(&mut self) {
-        // SAFETY: the reference is given up here.
-        let task = unsafe { TaskRef::from_raw(self.task()) };
-        if self.is_begun() {
-            task.header().about.set_reason(CancelReason::RuntimeGone);
-            // SAFETY: the table is this cell's, and the stage is this runnable's.
-            unsafe { (task.header().vtable.cancel)(task.0) }
-        } else {
-            task.shut_down(CancelReason::RuntimeGone);
-        }
+        self.0.shut_down(CancelReason::RuntimeGone);
     }
 }

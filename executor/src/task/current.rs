@@ -10,12 +10,11 @@ use std::task::Waker;
 use super::cell::{Header, TaskRef};
 use super::id::Id;
 use super::{budget, waker};
-use crate::switches::LENT_REFERENCES;
 
 thread_local! {
     // Without drop glue, so that it answers during thread teardown.
     static CURRENT: Here = const {
-        Here { task: Cell::new(ptr::null()), yielded: Cell::new(false), lending: Cell::new(Lending::Not) }
+        Here { task: Cell::new(ptr::null()), yielded: Cell::new(false) }
     };
 }
 
@@ -23,18 +22,6 @@ struct Here {
     task: Cell<*const Header>,
     /// It wants another turn as soon as the others had theirs.
     yielded: Cell<bool>,
-    lending: Cell<Lending>,
-}
-
-/// Whether a waker may have the reference that whoever polls the task has: one who waits for another task takes it along, which
-/// saves a count up, and the count down when the poll is over.
-#[derive(Clone, Copy, PartialEq)]
-enum Lending {
-    Not,
-    /// The task is being polled.
-    May,
-    /// A waker has it, and it is the poller's no more.
-    Lent,
 }
 
 /// What was current before.
@@ -42,14 +29,7 @@ enum Lending {
 pub(super) struct Outer {
     task: *const Header,
     yielded: bool,
-    lending: Lending,
     budget: u32,
-}
-
-impl Outer {
-    /// No task.
-    pub(super) const NOTHING: Outer =
-        Outer { task: ptr::null(), yielded: false, lending: Lending::Not, budget: budget::UNLIMITED };
 }
 
 /// Makes a task current, with a full budget, until [`leave`] is called with the answer.
@@ -58,7 +38,6 @@ pub(super) fn enter(task: NonNull<Header>) -> Outer {
     CURRENT.with(|here| Outer {
         task: here.task.replace(task.as_ptr()),
         yielded: here.yielded.replace(false),
-        lending: here.lending.replace(Lending::Not),
         budget: budget::refill(),
     })
 }
@@ -68,49 +47,8 @@ pub(super) fn leave(outer: Outer) {
     CURRENT.with(|here| {
         here.task.set(outer.task);
         here.yielded.set(outer.yielded);
-        here.lending.set(outer.lending);
         budget::restore(outer.budget);
     });
-}
-
-/// Makes a task current where none is, or in place of another, as if that had been left before.
-#[inline]
-pub(super) fn begin(task: NonNull<Header>) {
-    CURRENT.with(|here| {
-        here.task.set(task.as_ptr());
-        here.yielded.set(false);
-        budget::refill();
-    });
-}
-
-/// From here until [`end_lending`] the current task is being polled, by somebody with a reference.
-#[inline]
-pub(super) fn begin_lending() {
-    CURRENT.with(|here| here.lending.set(Lending::May));
-}
-
-/// Whether that reference was lent.
-#[inline]
-pub(super) fn end_lending() -> bool {
-    CURRENT.with(|here| here.lending.replace(Lending::Not) == Lending::Lent)
-}
-
-/// A copy of a waker. Of the task that is being polled, the first one in a poll takes the poller's reference.
-#[inline]
-pub(super) fn copy(waker: &Waker) -> Waker {
-    CURRENT.with(|here| {
-        // (The threads of a model share one thread-local.)
-        if cfg!(loom)
-            || !LENT_REFERENCES
-            || here.lending.get() != Lending::May
-            || !waker::is_of(waker, here.task.get())
-        {
-            return waker.clone();
-        }
-        here.lending.set(Lending::Lent);
-        // SAFETY: the reference is this waker's now, says `end_lending` to whoever polls.
-        unsafe { waker::from_data(waker.data()) }
-    })
 }
 
 /// Whether [`wake_later`] was told so, in this poll.

@@ -9,15 +9,13 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use heirloom_context::raw;
 
-use super::cell::{After, Cell, Header, Outcome, Stage, VTable, With, release};
-use super::state::{Close, Rest as Rested, Seal, Start};
-use super::turn::{Phase, Rest, Turn};
+use super::cell::{Cell, Header, Outcome, Stage, VTable, release};
+use super::state::{Close, Rest, Seal, Start};
 use super::{Attendant, Schedule, budget, current, page, waker};
-use crate::switches::{BEGUN_YIELDS, PENDING_HANDOVER};
 
 pub(crate) fn vtable<F: Future, S: Schedule>() -> &'static VTable {
     &Table::<F, S>::TABLE
@@ -32,7 +30,6 @@ impl<F: Future, S: Schedule> Table<F, S> {
             // SAFETY: the caller has claimed the task, which has this cell's types, and keeps its own reference.
             unsafe { finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 0) }
         },
-        takes_turns: S::TAKES_TURNS,
         schedule: |header| {
             // SAFETY: a live cell of these types; the reference for the runnable was counted.
             unsafe { S::wake(header) }
@@ -48,59 +45,23 @@ impl<F: Future, S: Schedule> Table<F, S> {
     };
 }
 
-/// Polls a task once. True if it is to be queued again: then the runnable is the caller's again.
+/// Polls a task once, or as often as an attendant wants. True if the runnable is to be queued again: then it is the
+/// caller's.
 ///
 /// # Safety
 /// The caller gives up a runnable of a cell of these types.
-unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>, begun: bool, with: With<'_>) -> After {
+unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>, attendant: Option<&dyn Attendant>) -> bool {
     // SAFETY: the runnable's reference keeps the cell alive; the state gives us the stage.
     unsafe {
-        let state = &header.as_ref().state;
-        let mut start = if begun { state.resume() } else { state.start() };
-        let inside = loop {
-            if start == Start::Stale {
+        match header.as_ref().state.start() {
+            Start::Poll { detached } => poll::<F, S>(header, Inside::enter(header), detached, attendant),
+            Start::Cancel => {
+                finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1);
+                false
+            }
+            Start::Stale => {
                 release(header, 1);
-                return After::Nothing;
-            }
-            match with.enter::<S>(header) {
-                Ok(inside) => break inside,
-                Err(rest) => {
-                    // While foreign code runs, this task is not in its way.
-                    state.put_back();
-                    rest.see_to::<S>();
-                    S::passed_over(page::shared_of(header));
-                    start = state.start();
-                }
-            }
-        };
-        match start {
-            Start::Poll { detached } => poll::<F, S>(header, inside, detached, with),
-            Start::Cancel | Start::Stale => {
-                finish::<F, S>(header, inside, Outcome::Cancelled, 1);
-                After::Nothing
-            }
-        }
-    }
-}
-
-impl With<'_> {
-    fn attendant(&self) -> Option<&dyn Attendant> {
-        if let With::Attendant(attendant) = self { Some(*attendant) } else { None }
-    }
-
-    fn turn(&self) -> Option<&Turn> {
-        if let With::Turn(turn) = self { Some(turn) } else { None }
-    }
-
-    /// # Safety
-    /// As [`Inside::enter`].
-    #[inline(always)]
-    unsafe fn enter<S: Schedule>(&self, header: NonNull<Header>) -> Result<Inside, Rest> {
-        // SAFETY: says the caller.
-        unsafe {
-            match self {
-                With::Turn(turn) => turn.enter::<S>(header),
-                With::Nobody | With::Attendant(_) => Ok(Inside::enter(header)),
+                false
             }
         }
     }
@@ -132,8 +93,7 @@ impl<T> Unclaimed<T> {
     }
 }
 
-/// Polls the future in its context, once, or as often as an attendant wants; closes the task if that was the last time.
-/// True as for `run`.
+/// Polls the future in its context; closes the task if that was the last time. Returns what [`run`] does.
 ///
 /// # Safety
 /// As `run`, and the caller has the stage, which is a future.
@@ -141,19 +101,15 @@ unsafe fn poll<F: Future, S: Schedule>(
     header: NonNull<Header>,
     inside: Inside,
     detached: bool,
-    with: With<'_>,
-) -> After {
+    attendant: Option<&dyn Attendant>,
+) -> bool {
     // SAFETY: the caller has the stage, and a reference.
     unsafe {
-        let attendant = with.attendant();
         if detached {
             raw::set_execution(raw::execution().with_deadline(None));
         }
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
         let progress = Plain::new(Progress::Polling);
-        current::begin_lending();
-        // What is the caller's of them.
-        let references = Plain::new(1);
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let waker = waker::borrowed(header);
             let waker = attendant.map_or(&*waker, |attendant| {
@@ -170,7 +126,6 @@ unsafe fn poll<F: Future, S: Schedule>(
                 budget::renew();
                 polled = Pin::new_unchecked(&mut *(*stage).future).poll(&mut cx);
             }
-            references.set(usize::from(!current::end_lending()));
             let Poll::Ready(output) = polled else { return false };
             // The output is written where it stays, piece by piece: what was written in pieces and is then copied as
             // a whole makes the processor wait for the pieces, which cost a tenth of a spawn.
@@ -186,71 +141,27 @@ unsafe fn poll<F: Future, S: Schedule>(
         }));
         match polled {
             Ok(false) => {
-                let yielded = inside.yielded();
-                let state = &header.as_ref().state;
-                let rest = match with.turn() {
-                    // Whoever takes it from the queue goes on where this worker stops.
-                    Some(_) if yielded && BEGUN_YIELDS => {
-                        drop(inside);
-                        if references.replace(1) == 0 {
-                            state.retain();
-                        }
-                        match state.stay() {
-                            Rested::Requeue => return After::QueueBegun,
-                            rest => rest,
-                        }
-                    }
-                    Some(turn)
-                        if PENDING_HANDOVER
-                            && !yielded
-                            && (cfg!(loom) || raw::has_stock())
-                            && turn.is_worth_keeping() =>
-                    {
-                        turn.keep(inside, Phase::PENDING, references.get());
-                        return After::Nothing;
-                    }
-                    _ => {
-                        drop(inside);
-                        state.rest(yielded, references.get())
-                    }
-                };
-                match rest {
-                    Rested::Idle => {}
-                    // Not queued from here: whoever takes it from the queue may free it.
-                    Rested::Requeue => return After::Queue,
-                    Rested::Cancel => {
-                        finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, references.get());
-                    }
+                let yielded = current::has_yielded();
+                drop(inside);
+                match header.as_ref().state.rest(yielded) {
+                    Rest::Idle => {}
+                    // The caller queues the runnable: the worker that takes it from the queue may free the task.
+                    Rest::Requeue => return true,
+                    Rest::Cancel => finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1),
                 }
             }
-            // What has ended is closed without leaving the context in between: one swap in and one out per poll.
-            Ok(true) => close::<F, S>(header, inside, references.get(), with.turn()),
+            // A task that has ended is closed without leaving its context in between: one swap in and one out per poll.
+            Ok(true) => close::<F, S>(header, inside, 1),
             Err(panic) if progress.get() == Progress::Polling => {
-                let references = usize::from(!current::end_lending());
-                finish::<F, S>(header, inside, Outcome::Panicked(panic), references);
+                finish::<F, S>(header, inside, Outcome::Panicked(panic), 1);
             }
             Err(panic) => {
                 S::panicked(page::shared_of(header));
                 put::<F>(stage, Outcome::Panicked(panic));
-                close::<F, S>(header, inside, references.get(), None);
+                close::<F, S>(header, inside, 1);
             }
         }
-        After::Nothing
-    }
-}
-
-/// Cancels a task that was being polled.
-///
-/// # Safety
-/// The caller has the stage, which is a future, and gives `references` up.
-#[cold]
-pub(super) unsafe fn stop(header: NonNull<Header>, references: usize) {
-    // SAFETY: says the caller; the table is this cell's. Without a reference nothing is touched afterwards.
-    unsafe {
-        (header.as_ref().vtable.cancel)(header);
-        if references != 0 {
-            release(header, references);
-        }
+        false
     }
 }
 
@@ -289,97 +200,44 @@ unsafe fn finish<F: Future, S: Schedule>(
             S::panicked(page::shared_of(header));
         }
         put::<F>(stage, outcome);
-        close::<F, S>(header, inside, references, None);
+        close::<F, S>(header, inside, references);
     }
 }
 
-/// Drops the context, tells the joiner. Steps 4 and 5 of the protocol; in a turn, 5 perhaps later.
+/// Drops the context, publishes the end, tells the joiner. Steps 4 and 5 of the protocol.
 ///
 /// # Safety
 /// The caller has the stage, which is an output; and, besides the task's own reference, `references` to give up.
-unsafe fn close<F: Future, S: Schedule>(
-    header: NonNull<Header>,
-    inside: Inside,
-    references: usize,
-    turn: Option<&Turn>,
-) {
+unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside, references: usize) {
     // SAFETY: the caller has the stage until `seal`; afterwards it is touched only if there is no join handle. The
-    // references keep the cell until `close`.
+    // references keep the cell until `State::close`.
     unsafe {
         let task = header.as_ref();
+        let stage = header.cast::<Cell<F>>().as_ref().stage.get();
         let mut joiner = None;
         match task.state.seal() {
             Seal::Unclaimed => {
-                if std::mem::needs_drop::<F::Output>()
-                    || !matches!(
-                        &*(*header.cast::<Cell<F>>().as_ref().stage.get()).output,
-                        Outcome::Returned(_)
-                    )
-                {
-                    let stage = header.cast::<Cell<F>>().as_ref().stage.get();
+                if std::mem::needs_drop::<F::Output>() || !matches!(&*(*stage).output, Outcome::Returned(_)) {
                     quietly(|| ManuallyDrop::drop(&mut (*stage).output));
                 }
             }
             Seal::Claimed => {}
             Seal::Awaited => joiner = Some(task.joiner.take()),
         }
-        let taken = joiner.is_some();
-        match turn {
-            Some(turn) if turn.is_worth_keeping() => match turn.foresee(header, joiner) {
-                Ok(phase) => return turn.keep(inside, phase, references),
-                Err(foreign) => {
-                    inside.leave_for_good();
-                    joiner = Some(foreign);
-                }
-            },
-            // Values that end with this task do so now, when no other is in this worker's hands.
-            Some(turn) => {
-                inside.leave_for_good();
-                joiner = joiner.and_then(|joiner| turn.seize(header, joiner).err());
-            }
-            None => inside.leave_for_good(),
-        }
-        if let Some(joiner) = end::<S>(header, references, taken).or(joiner) {
-            tell(joiner);
-        }
-    }
-}
-
-/// Publishes that a task is done. Step 5 of the protocol. Returns who has come as a joiner since 4, if the joiner's waker was not
-/// `taken` then.
-///
-/// # Safety
-/// The task is sealed, its context gone; the caller gives up its own reference, and `references` besides.
-#[inline]
-pub(super) unsafe fn end<S: Schedule>(
-    header: NonNull<Header>,
-    references: usize,
-    mut taken: bool,
-) -> Option<Waker> {
-    let mut joiner = None;
-    // SAFETY: the references keep the cell until `close`.
-    unsafe {
-        let task = header.as_ref();
+        inside.leave_for_good();
         // From here on the shared part may be gone, unless it is the caller's.
         S::ending(page::shared_of(header));
         loop {
-            match task.state.close(references, taken) {
-                Close::TakeWaker => {
-                    joiner = Some(task.joiner.take());
-                    taken = true;
-                }
+            match task.state.close(references, joiner.is_some()) {
+                Close::TakeWaker => joiner = Some(task.joiner.take()),
                 Close::Free => break (task.vtable.free)(header),
                 Close::Nothing => break,
             }
         }
+        let Some(joiner) = joiner else { return };
+        // A waker of ours passes no panic on.
+        if waker::is_ours(&joiner) { joiner.wake() } else { quietly(|| joiner.wake()) }
     }
-    joiner
-}
-
-/// Wakes a joiner. A waker of ours passes no panic on.
-#[inline]
-pub(super) fn tell(joiner: Waker) {
-    if waker::is_ours(&joiner) { joiner.wake() } else { quietly(|| joiner.wake()) }
 }
 
 /// Runs foreign code whose panic is nobody's business: the panic hook has reported it.
@@ -396,7 +254,7 @@ pub(crate) fn discard(panic: Box<dyn Any + Send>) {
     }
 }
 
-/// The task's context is current on this thread, and the task is, until this is dropped.
+/// The task and its context are current on this thread until this is dropped.
 pub(super) struct Inside {
     header: NonNull<Header>,
     outer: current::Outer,
@@ -407,57 +265,22 @@ impl Inside {
     /// The caller has the task's live context, and a reference, until the guard is gone.
     #[inline]
     pub(super) unsafe fn enter(header: NonNull<Header>) -> Inside {
-        // SAFETY: the caller has it.
+        // SAFETY: the caller has the live context.
         raw::swap(unsafe { &mut *header.as_ref().live.get() });
         Inside { header, outer: current::enter(header) }
     }
 
-    /// The same where no task is current: nothing is kept, for a copy of what was just written to the stack would wait for it.
-    ///
-    /// # Safety
-    /// As [`enter`](Self::enter).
+    /// Leaves the task's context, and gives it up.
     #[inline]
-    pub(super) unsafe fn enter_outermost(header: NonNull<Header>) -> Inside {
-        // SAFETY: the caller has it.
-        raw::swap(unsafe { &mut *header.as_ref().live.get() });
-        current::begin(header);
-        // SAFETY: just made current.
-        unsafe { Inside::outermost(header) }
-    }
-
-    /// What [`enter`](Self::enter) returned where no task was current.
-    ///
-    /// # Safety
-    /// The task and its context are current, and nobody else is to leave them.
-    #[inline]
-    pub(super) unsafe fn outermost(header: NonNull<Header>) -> Inside {
-        Inside { header, outer: current::Outer::NOTHING }
-    }
-
-    /// Leaves the task and its context current, for whoever knows the way [back](Self::outermost).
-    #[inline]
-    pub(super) fn stay(self) -> NonNull<Header> {
-        // The threads of a model share one thread-local.
-        debug_assert!(cfg!(loom) || self.outer == current::Outer::NOTHING);
-        ManuallyDrop::new(self).header
-    }
-
-    /// Leaves the task's context, and drops it.
-    #[inline]
-    pub(super) fn leave_for_good(self) {
+    fn leave_for_good(self) {
         let header = self.header;
         drop(self);
         // SAFETY: promised to `enter`.
         let live = unsafe { &mut *header.as_ref().live.get() };
-        // Mostly somebody else has it too: then nothing of anybody's runs.
-        if let Some(remains) = live.give_up() {
-            quietly(|| drop(remains));
+        // Mostly another task has the context, too: then no destructor runs.
+        if let Some(last) = live.give_up() {
+            quietly(|| drop(last));
         }
-    }
-
-    /// Whether the task has asked for another turn in this poll; see `budget::yield_now`.
-    fn yielded(&self) -> bool {
-        current::has_yielded()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::state::State;
-use super::{current, waker};
+use super::waker;
 use crate::sync::UnsafeCell;
 
 /// The waker of whoever awaits the join handle, if the state word says so.
@@ -35,7 +35,7 @@ impl Joiner {
             return !state.is_done();
         }
         // A stranger's code, as is the destructor of the former one, which goes last.
-        let new = current::copy(waker);
+        let new = waker.clone();
         let mut _former = None;
         if known {
             // SAFETY: says the caller.

@@ -99,7 +99,6 @@ mod order_tests;
 pub(crate) mod output;
 pub(crate) mod page;
 pub(crate) mod state;
-pub(crate) mod turn;
 pub(crate) mod waker;
 
 pub use budget::yield_now;
@@ -117,19 +116,8 @@ pub(crate) trait Schedule: 'static {
     /// What the tasks of this scheduler share. Their pages keep it.
     type Shared: Send + Sync + 'static;
 
-    /// Whether whoever polls its tasks has a [`Turn`](turn::Turn), in which there are no others.
-    const TAKES_TURNS: bool = false;
-
     /// Takes a task that was woken, or spawned.
     fn schedule(shared: &Self::Shared, task: Runnable);
-
-    /// Takes a task that was woken while it was polled, by whoever has polled it: it belongs behind the others.
-    fn requeue(shared: &Self::Shared, task: Runnable) {
-        Self::schedule(shared, task);
-    }
-
-    /// What was woken just now, on this thread, has to wait for a poll that may be a long one.
-    fn passed_over(_shared: &Self::Shared) {}
 
     /// Takes a task that was woken by somebody who keeps nothing: what is shared may go with the task, during the call.
     ///

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize as Plain, Ordering::Relaxed as Any};
 use std::task::{Context, Poll, Wake as StdWake, Waker};
 
 use heirloom_context::raw::Live;
-use loom::cell::UnsafeCell;
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
@@ -16,8 +15,7 @@ use loom::thread;
 use super::Schedule;
 use super::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use super::page::{self, Heap};
-use super::state::{Close, Rest, Start, State, Wake};
-use super::turn::Turn;
+use super::state::{Close, State};
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::sync::model::{check, check_without};
 
@@ -30,15 +28,13 @@ struct Queue {
 impl Schedule for Queue {
     type Shared = Queue;
 
-    const TAKES_TURNS: bool = true;
-
     fn schedule(shared: &Queue, task: Runnable) {
         let _keep = task.reference();
         shared.tasks.lock().unwrap().push(task);
     }
 
     unsafe fn free(task: NonNull<Header>) {
-        // SAFETY: says the caller.
+        // SAFETY: the task is gone, and its page keeps a `Queue`.
         unsafe { page::free::<Queue>(task, None) }
     }
 }
@@ -83,26 +79,6 @@ impl Queue {
 
     fn run_all(&self) {
         while self.run_one() {}
-    }
-
-    /// As a worker does it.
-    fn run_in_turn(&self) {
-        let turn = Turn::new();
-        turn.allow(true);
-        loop {
-            let task = self.tasks.lock().unwrap().pop();
-            let Some(task) = task else {
-                if turn.end::<Queue>() {
-                    continue;
-                }
-                return;
-            };
-            let mut again = task.run_in_turn(&turn);
-            while let Some(joiner) = turn.seized() {
-                again = joiner.run_in_turn(&turn);
-            }
-            self.tasks.lock().unwrap().extend(again);
-        }
     }
 }
 
@@ -161,17 +137,6 @@ fn poll(join: &mut JoinHandle<u32>, waker: &Waker) -> Poll<Result<u32, crate::Jo
 
 /// A wake-up from another thread while the task is being polled: what was written before it is seen by a later poll.
 fn wake_during_poll() {
-    wake_during(|queue| {
-        queue.run_one();
-    });
-}
-
-/// The same in a turn, in which the task rests later.
-fn wake_during_turn() {
-    wake_during(Queue::run_in_turn);
-}
-
-fn wake_during(run: fn(&Queue)) {
     let Setup { queue, registered, mut join, ready, waker, drops } = setup();
     let other = thread::spawn(move || {
         ready.store(true, Ordering::Relaxed);
@@ -181,7 +146,7 @@ fn wake_during(run: fn(&Queue)) {
         }
         // Not polled yet: the first poll comes after the lock, and sees what was stored.
     });
-    run(&queue);
+    queue.run_one();
     other.join().unwrap();
     queue.run_all();
     assert_eq!(drops.load(Any), 1, "the wake-up was lost");
@@ -191,20 +156,9 @@ fn wake_during(run: fn(&Queue)) {
 
 /// The joiner comes while the task ends: it sees the output, or is woken.
 fn join_during_end() {
-    join_during(|queue| {
-        queue.run_one();
-    });
-}
-
-/// The same in a turn.
-fn join_during_turn() {
-    join_during(Queue::run_in_turn);
-}
-
-fn join_during(run: fn(&Queue)) {
     let Setup { queue, registered, mut join, ready, .. } = setup();
     ready.store(true, Ordering::Relaxed);
-    let runner = thread::spawn(move || run(&queue));
+    let runner = thread::spawn(move || queue.run_one());
     let count = Arc::new(Count(Plain::new(0)));
     let first = poll(&mut join, &Waker::from(Arc::clone(&count)));
     runner.join().unwrap();
@@ -218,19 +172,10 @@ fn join_during(run: fn(&Queue)) {
 
 /// A shutdown claims the task while another thread runs it and the handle goes: the future is dropped once.
 fn claim_during_run() {
-    claim_during(Queue::run_all);
-}
-
-/// The same in a turn.
-fn claim_during_turn() {
-    claim_during(Queue::run_in_turn);
-}
-
-fn claim_during(run: fn(&Queue)) {
     let Setup { queue, registered, join, drops, .. } = setup();
     let runner = {
         let queue = Arc::clone(&queue);
-        thread::spawn(move || run(&queue))
+        thread::spawn(move || queue.run_all())
     };
     registered.shut_down(CancelReason::Shutdown);
     runner.join().unwrap();
@@ -252,275 +197,6 @@ fn leave_during_run() {
     queue.run_all();
     assert_eq!(drops.load(Any), 1, "dropping the handle did not cancel");
     assert!(registered.header().state.is_done());
-}
-
-/// Waits for another task, and for whoever has its waker; notices if two poll it.
-struct Waits {
-    join: JoinHandle<u32>,
-    waker: Arc<Mutex<Option<Waker>>>,
-    polled: Arc<AtomicBool>,
-    drops: Arc<Plain>,
-}
-
-impl Future for Waits {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        assert!(!self.polled.swap(true, Ordering::Relaxed), "polled by two");
-        *self.waker.lock().unwrap() = Some(cx.waker().clone());
-        let polled = Pin::new(&mut self.join).poll(cx);
-        self.polled.store(false, Ordering::Relaxed);
-        polled.map(|output| assert_eq!(output.unwrap(), 7))
-    }
-}
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        self.drops.fetch_add(1, Any);
-    }
-}
-
-/// A task ends in a turn, and seizes its joiner, while somebody else wakes that and runs it: it is polled by one at a time,
-/// and to its end.
-fn wake_during_seizure() {
-    let Setup { queue, registered, join, ready, .. } = setup();
-    ready.store(true, Ordering::Relaxed);
-    let (waker, polled, drops) = (Arc::default(), Arc::new(AtomicBool::new(false)), Arc::default());
-    let waits = Waits { join, waker: Arc::clone(&waker), polled, drops: Arc::clone(&drops) };
-    let (waiting, done) = queue.spawn(waits);
-    // The joiner comes first, and waits.
-    queue.run_one();
-    let other = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || {
-            let waker = waker.lock().unwrap().take();
-            waker.expect("it was polled").wake();
-            queue.run_one();
-        })
-    };
-    queue.run_in_turn();
-    other.join().unwrap();
-    queue.run_all();
-    assert!(done.is_finished(), "the joiner waits");
-    assert_eq!(drops.load(Any), 1);
-    drop((registered, waiting, done));
-    assert_eq!(queue.heap.page_count(), 0, "a task was not freed");
-}
-
-/// What is said of a task by its word: who has the stage, and whether a poll has seen what its waker wrote.
-#[derive(Default)]
-struct Said {
-    stage: UnsafeCell<bool>,
-    ready: AtomicBool,
-}
-
-impl Said {
-    /// Has the stage: polls the task. True at the end.
-    fn poll(&self) -> bool {
-        self.stage.with_mut(|ended| {
-            // SAFETY: the protocol says so; loom looks.
-            let ended = unsafe { &mut *ended };
-            assert!(!*ended, "polled, or cancelled, after the end");
-            *ended = self.ready.load(Ordering::Relaxed);
-            *ended
-        })
-    }
-
-    /// Has the stage: polls the task until it ends or rests.
-    fn run(&self, state: &State) {
-        while !self.poll() {
-            match state.rest(false, 1) {
-                // Whoever wakes it has it then.
-                Rest::Idle => return,
-                Rest::Requeue if matches!(state.start(), Start::Poll { .. }) => {}
-                Rest::Requeue | Rest::Cancel => return self.cancel(),
-            }
-        }
-    }
-
-    /// Has the stage: drops the future.
-    fn cancel(&self) {
-        self.stage.with_mut(|ended| {
-            // SAFETY: as above.
-            let ended = unsafe { &mut *ended };
-            assert!(!std::mem::replace(ended, true), "polled, or cancelled, after the end");
-        });
-    }
-}
-
-/// A task that has yielded goes from one worker to another as it is, while a third thread does something about it: it is had by
-/// one at a time, and comes to its end.
-fn stays_while(meddle: fn(&State, &Said)) {
-    let shared = Arc::new((State::vacant(), Said::default(), Mutex::new(None)));
-    let (state, said, queue) = &*shared;
-    state.publish();
-    assert!(matches!(state.start(), Start::Poll { .. }));
-    let first = {
-        let shared = Arc::clone(&shared);
-        thread::spawn(move || {
-            let (state, said, queue) = &*shared;
-            let _ = said.poll() || {
-                match state.stay() {
-                    Rest::Requeue => *queue.lock().unwrap() = Some(()),
-                    _ => said.cancel(),
-                }
-                false
-            };
-        })
-    };
-    let other = {
-        let shared = Arc::clone(&shared);
-        thread::spawn(move || meddle(&shared.0, &shared.1))
-    };
-    let second = || {
-        let Some(()) = queue.lock().unwrap().take() else { return };
-        match state.resume() {
-            Start::Poll { .. } => said.run(state),
-            _ => said.cancel(),
-        }
-    };
-    second();
-    first.join().unwrap();
-    second();
-    other.join().unwrap();
-    // SAFETY: all others are over.
-    assert!(said.stage.with(|ended| unsafe { *ended }), "the task waits");
-}
-
-/// Somebody wakes it.
-fn stays_while_woken() {
-    stays_while(|state, said| {
-        said.ready.store(true, Ordering::Relaxed);
-        if state.wake() == Wake::Schedule {
-            assert!(matches!(state.start(), Start::Poll { .. }));
-            said.run(state);
-        }
-    });
-}
-
-/// Somebody wakes it for nothing, and asks for its end.
-fn stays_while_cancelled() {
-    stays_while(|state, said| {
-        for step in [State::wake, State::cancel] {
-            if step(state) == Wake::Schedule {
-                match state.start() {
-                    Start::Poll { .. } => said.run(state),
-                    _ => said.cancel(),
-                }
-            }
-        }
-    });
-}
-
-/// A shutdown claims it.
-fn stays_while_claimed() {
-    stays_while(|state, said| {
-        if state.claim() {
-            said.cancel();
-        }
-    });
-}
-
-#[test]
-fn a_task_that_has_yielded_and_is_woken_is_polled_again() {
-    check(stays_while_woken);
-}
-
-#[test]
-fn a_task_that_has_yielded_and_is_cancelled_is_dropped_once() {
-    check(stays_while_cancelled);
-}
-
-#[test]
-#[should_panic(expected = "the task waits")]
-fn twin_that_resumes_a_task_by_a_plain_store_is_caught() {
-    check_without("resume", stays_while_cancelled);
-}
-
-#[test]
-fn a_task_that_has_yielded_and_is_claimed_is_dropped_once() {
-    check(stays_while_claimed);
-}
-
-#[test]
-#[should_panic]
-fn twin_that_claims_a_task_that_has_yielded_is_caught() {
-    check_without("claim look", stays_while_claimed);
-}
-
-#[test]
-fn a_joiner_of_a_task_that_ends_in_a_turn_sees_the_output_or_is_woken() {
-    check(join_during_turn);
-}
-
-#[test]
-#[should_panic(expected = "the joiner was not told")]
-fn twin_that_ends_a_turn_without_a_look_for_an_offer_is_caught() {
-    check_without("late offer", join_during_turn);
-}
-
-/// Two tasks in a row. A joiner of the first comes late, and a shutdown claims the second, which may have been put back
-/// while the joiner is told: both are told of, and dropped, once.
-fn claim_between_two() {
-    let Setup { queue, registered, mut join, ready, drops, .. } = setup();
-    ready.store(true, Ordering::Relaxed);
-    let later: Arc<Plain> = Arc::default();
-    let second = Told { ready: Arc::default(), waker: Arc::default(), drops: Arc::clone(&later) };
-    let (victim, handle) = queue.spawn(second);
-    // The queue is a stack.
-    queue.tasks.lock().unwrap().reverse();
-    let runner = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || queue.run_in_turn())
-    };
-    let count = Arc::new(Count(Plain::new(0)));
-    let first = poll(&mut join, &Waker::from(Arc::clone(&count)));
-    victim.shut_down(CancelReason::Shutdown);
-    runner.join().unwrap();
-    queue.run_all();
-    assert_eq!((drops.load(Any), later.load(Any)), (1, 1));
-    assert!(first.is_ready() || count.0.load(Any) == 1, "the joiner was not told");
-    assert!(handle.is_finished());
-    drop((registered, join, victim, handle));
-    assert_eq!(queue.heap.page_count(), 0, "a task was not freed");
-}
-
-#[test]
-fn a_wake_up_before_a_task_rests_in_a_turn_leads_to_a_poll() {
-    check(wake_during_turn);
-}
-
-#[test]
-#[should_panic(expected = "the wake-up was lost")]
-fn twin_that_rests_in_a_turn_although_woken_is_caught() {
-    check_without("rest", wake_during_turn);
-}
-
-#[test]
-fn a_task_that_is_claimed_in_a_turn_is_dropped_once() {
-    check(claim_during_turn);
-}
-
-#[test]
-fn a_task_that_is_put_back_may_be_claimed() {
-    check(claim_between_two);
-}
-
-#[test]
-#[should_panic]
-fn twin_that_puts_nothing_back_is_caught() {
-    check_without("put back", claim_between_two);
-}
-
-#[test]
-fn a_seized_joiner_is_polled_by_one_at_a_time() {
-    check(wake_during_seizure);
-}
-
-#[test]
-#[should_panic]
-fn twin_that_seizes_whom_somebody_else_has_is_caught() {
-    check_without("seize look", wake_during_seizure);
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Keeper {
 /// Looks at what is plain memory of a task, and is written when its slot is freed and when it is
 /// used again.
 fn look(task: &TaskRef) {
-    black_box(task.header().vtable.takes_turns);
+    black_box(task.header().vtable.stage);
     black_box(task.header().about.place());
 }
 

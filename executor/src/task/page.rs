@@ -343,26 +343,6 @@ pub(crate) unsafe fn shared_of<'a, T>(task: NonNull<Header>) -> &'a T {
     unsafe { &*page_of(task).as_ref().shared.cast() }
 }
 
-/// Where that is.
-///
-/// # Safety
-/// The task is in use.
-#[inline]
-pub(crate) unsafe fn shared_at(task: NonNull<Header>) -> *const () {
-    // SAFETY: says the caller.
-    unsafe { page_of(task).as_ref() }.shared
-}
-
-/// Whether it is there. Only the task's page is looked at.
-///
-/// # Safety
-/// The task is in use.
-#[inline]
-pub(crate) unsafe fn is_shared<T>(task: NonNull<Header>, shared: *const T) -> bool {
-    // SAFETY: says the caller.
-    ptr::eq(unsafe { shared_at(task) }, shared.cast())
-}
-
 impl Heap {
     pub(crate) fn new() -> Heap {
         Heap {

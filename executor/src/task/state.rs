@@ -161,43 +161,6 @@ impl State {
         })
     }
 
-    /// Step 6, by a worker that polls the task next, if nobody else is about to: 6 and 2 at once. The reference is the waker's,
-    /// and becomes the runnable's; [`resume`](Self::resume) follows. False: nothing has changed.
-    #[inline]
-    pub(crate) fn seize(&self) -> bool {
-        self.update(|word| {
-            if word & (SCHEDULED | RUNNING | SEALED | DONE | CANCELLED) != 0 && !weakened("seize look") {
-                return (None, false);
-            }
-            (Some(word | RUNNING), true)
-        })
-    }
-
-    /// Step 2 of a task that is this caller's already: it was [seized](Self::seize), or [stayed](Self::stay). A wake-up since is
-    /// answered by the poll to come. Who wakes it later than this looks is found at the next step.
-    #[inline]
-    pub(crate) fn resume(&self) -> Start {
-        let mut word = self.0.load(Acquire);
-        debug_assert!(word & RUNNING != 0);
-        if word & SCHEDULED != 0 {
-            if weakened("resume") {
-                self.0.store(word & !SCHEDULED, Release);
-            } else {
-                word = self.0.fetch_and(!SCHEDULED, AcqRel);
-            }
-        }
-        if word & CANCELLED != 0 { Start::Cancel } else { Start::Poll { detached: word & DETACHED != 0 } }
-    }
-
-    /// Back to before step 2, of a task that was started, seized, or stayed, and not polled: it is scheduled, and the caller has its
-    /// runnable.
-    pub(crate) fn put_back(&self) {
-        self.update(|word| {
-            debug_assert!(word & RUNNING != 0);
-            (Some(if weakened("put back") { word } else { word & !RUNNING | SCHEDULED }), ())
-        });
-    }
-
     /// Step 2. A runnable was taken from a queue.
     #[inline]
     pub(crate) fn start(&self) -> Start {
@@ -214,28 +177,20 @@ impl State {
         })
     }
 
-    /// Step 3. A poll was pending; `yielded` if the task is to be queued again whoever wakes it. The caller has one reference, or
-    /// has lent it.
+    /// Step 3. A poll was pending; `yielded` if the task is to be queued again in any case.
     #[inline]
-    pub(crate) fn rest(&self, yielded: bool, references: usize) -> Rest {
+    pub(crate) fn rest(&self, yielded: bool) -> Rest {
         self.update(|word| {
             debug_assert!(word & RUNNING != 0);
             if word & CANCELLED != 0 {
                 return (None, Rest::Cancel);
             }
             if (yielded || word & SCHEDULED != 0) && !weakened("rest") {
-                let next = word & !RUNNING | SCHEDULED;
-                return (Some(next + (1 - references) * REFERENCE), Rest::Requeue);
+                return (Some(word & !RUNNING | SCHEDULED), Rest::Requeue);
             }
             // Never the last: the task's own reference stays.
-            (Some((word & !RUNNING) - references * REFERENCE), Rest::Idle)
+            (Some((word & !RUNNING) - REFERENCE), Rest::Idle)
         })
-    }
-
-    /// In place of step 3, of a task that has yielded: it stays as it is, and its runnable is begun.
-    #[inline]
-    pub(crate) fn stay(&self) -> Rest {
-        if self.0.load(Acquire) & CANCELLED != 0 { Rest::Cancel } else { Rest::Requeue }
     }
 
     /// Step 4. The future is gone.
