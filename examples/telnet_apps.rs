@@ -1,5 +1,6 @@
-//! Shows several applications in one process, each serving several terminals at once, all of them built on library code that
-//! prints and asks *somewhere*: no function takes a terminal as an argument, and nothing ever lands on a stranger's screen.
+//! Shows several applications in one process, each serving several terminals at once, all of them
+//! built on library code that prints and asks *somewhere*: no function takes a terminal as an
+//! argument, and nothing ever lands on a stranger's screen.
 //!
 //! The terminals are in memory, so that the program can look at the screens in the end.
 
@@ -168,7 +169,7 @@ pub(crate) async fn main() {
         }
         yield_now().await;
     }
-    // Somebody elsewhere, who has no idea of terminals.
+    // A function that knows nothing of terminals.
     while SUBSCRIBERS.lock().unwrap().len() < 2 {
         yield_now().await;
     }

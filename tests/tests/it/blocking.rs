@@ -232,7 +232,8 @@ fn the_end_of_a_runtime_cancels_what_has_not_begun() {
             assert!(heirloom::block_on(closure).unwrap_err().is_cancelled());
         }
         gate.open();
-        // It ran on by itself; its value is not lost if somebody still waits, or it is told that nobody may.
+        // It ran on by itself; its value is not lost if its handle still waits, or it is told that
+        // none may.
         match heirloom::block_on(running) {
             Ok(output) => assert_eq!(output, 0),
             Err(error) => assert!(error.is_cancelled()),

@@ -1,4 +1,4 @@
-//! Tokens: a reason goes down the tree, once, and wakes whoever waits.
+//! Tokens: a reason goes down the tree, once, and wakes all that wait.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -109,7 +109,7 @@ fn a_wait_that_is_dropped_leaves_nothing() {
     }
     drop(waker);
     assert!(counts.is_gone());
-    token.cancel("nobody is there");
+    token.cancel("unheard");
     assert_eq!(counts.wakes(), 0);
 }
 

@@ -315,7 +315,8 @@ fn local_children_need_no_set_and_end_with_the_call() {
 
 #[test]
 fn a_background_task_is_never_inline() {
-    // A runtime with one worker, which is busy with the eager call: only the default runtime can run it.
+    // A runtime with one worker, which is busy with the eager call: only the default runtime can
+    // run it.
     let elsewhere = in_a_worker(1, async {
         LEVEL.set(1);
         let here = std::thread::current().id();
@@ -420,7 +421,8 @@ fn joining_a_queued_task_on_a_worker_is_a_clear_error() {
     });
     let message = message.expect("a message");
     assert!(message.contains("run_eagerly") && message.contains(".await"), "{message}");
-    // Nobody waits in a call that never waits; what has ended can be joined anywhere; nor does a limit hang that has passed.
+    // A call that never waits blocks no thread; what has ended can be joined anywhere; nor does a
+    // limit hang that has passed.
     in_a_worker(1, async {
         let mut queued = spawn(ready(7));
         assert_eq!(try_run_eagerly(&mut queued).unwrap_err().leaf(), "JoinHandle");
@@ -462,7 +464,8 @@ fn eager_calls_run_beside_busy_workers() {
 
 // ---- a worker that is blocked ----
 
-/// What the worker alone could take is shown to its sibling before it is blocked: it may be what the call waits for.
+/// What the worker alone could take is shown to its sibling before it is blocked: it may be what
+/// the call waits for.
 #[test]
 fn a_call_that_blocks_a_worker_keeps_no_task_from_the_others() {
     in_a_worker(2, async {

@@ -1,5 +1,5 @@
-//! The bundled service, served in this process: requests keep apart, a drain keeps its word, and clients that misbehave
-//! harm nobody but themselves. Its files are those of the example.
+//! The bundled service, served in this process: requests keep apart, a drain keeps its word, and
+//! clients that misbehave harm only themselves. Its files are those of the example.
 
 #[path = "../../../examples/service/app.rs"]
 mod app;
@@ -66,7 +66,7 @@ impl Running {
         Running { address, stop, lines, serving }
     }
 
-    /// Tells it to stop, and waits until nobody can come any more.
+    /// Tells it to stop, and waits until no client can connect any more.
     async fn stop(&self) {
         self.stop.cancel("the end of the test");
         self.said("event=draining").await;
@@ -95,7 +95,8 @@ impl Running {
     }
 }
 
-/// An application with a request that waits at a gate, notes who it is when it is dropped, and says when it has begun.
+/// An application with a request that waits at a gate, notes who it is when it is dropped, and says
+/// when it has begun.
 struct Held {
     begun: Gate,
     gate: Gate,
@@ -382,7 +383,8 @@ fn a_reset_in_the_middle_of_a_body_is_noted_in_its_context() {
         let head = b"POST /upload HTTP/1.1\r\nhost: a\r\nx-request-id: broken-off\r\n\
             content-length: 100000\r\nexpect: 100-continue\r\n\r\nbegun";
         socket.write_all(head).await.unwrap();
-        // The interim answer stays unread: to close a socket with unread bytes is to reset the connection.
+        // The interim answer stays unread: to close a socket with unread bytes is to reset the
+        // connection.
         socket.readable().await.unwrap();
         drop(socket);
         let line = server.said("event=upload broke off").await;

@@ -103,8 +103,8 @@ fn nothing_panics_without_descriptors_and_everything_works_afterwards() {
             refused(TcpStream::connect(address).await);
             refused(UdpSocket::bind("127.0.0.1:0").await);
             refused(UnixStream::pair());
-            refused(UnixStream::connect("/nobody").await);
-            refused(UnixListener::bind("/nobody"));
+            refused(UnixStream::connect("/missing").await);
+            refused(UnixListener::bind("/missing"));
             refused(signal::terminate().await);
         }
         // One less than a pair of sockets needs.

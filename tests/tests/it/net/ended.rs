@@ -179,7 +179,7 @@ fn shutdown_drops_what_waits_for_sockets() {
                             socket.recv(&mut [0; 4]).await.unwrap();
                         }
                         _ => {
-                            // It comes into a queue that nobody serves, or is served.
+                            // It comes into a queue that no server takes from, or is served.
                             let mut stream = TcpStream::connect(address).await.unwrap();
                             let _ = stream.read(&mut [0; 4]).await;
                         }

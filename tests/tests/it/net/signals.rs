@@ -44,7 +44,7 @@ fn it_listens_from_the_call_on_and_loses_none_between_two_waits() {
     apart("it_listens_from_the_call_on_and_loses_none_between_two_waits", || {
         let mut terminate = signal::terminate();
         for _ in 0..5 {
-            // Nobody has polled yet, or again.
+            // No task has polled yet, or again.
             send(Signal::TERM);
             block_on(&mut terminate).unwrap();
         }

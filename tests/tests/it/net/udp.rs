@@ -59,7 +59,7 @@ fn connected_sockets_hear_nobody_else() {
         assert_eq!(&buffer[..4], b"ping");
         assert_eq!(here.try_recv(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
 
-        // Nobody is there any more, which the system tells at the next occasion.
+        // The peer is gone, which the system tells at the next operation.
         drop(there);
         let mut told = here.send(b"x").await.map(drop);
         if told.is_ok() {
