@@ -38,6 +38,15 @@ fn measured<F: Future<Output = ()> + Send + 'static>(
     measured_on(Runtime::builder(), work)
 }
 
+/// How often `work` allocates in the whole process, and by how many bytes it grows.
+fn change_by(work: impl FnOnce()) -> (usize, isize) {
+    let region = Region::new(ALLOCATOR);
+    work();
+    let change = region.change();
+    let grown = change.bytes_allocated as isize - change.bytes_deallocated as isize;
+    (change.allocations + change.reallocations, grown)
+}
+
 fn measured_on<F: Future<Output = ()> + Send + 'static>(
     builder: heirloom::Builder,
     work: impl Fn() -> F + Send + 'static,
@@ -51,11 +60,7 @@ fn measured_on<F: Future<Output = ()> + Send + 'static>(
         };
         once();
         once();
-        let region = Region::new(ALLOCATOR);
-        once();
-        let change = region.change();
-        let grown = change.bytes_allocated as isize - change.bytes_deallocated as isize;
-        (change.allocations + change.reallocations, grown)
+        change_by(once)
     })
 }
 
@@ -268,11 +273,7 @@ fn an_eager_call_allocates_nothing() {
         let once = move || {
             NUMBER.set(7);
             before();
-            let region = Region::new(ALLOCATOR);
-            work();
-            let change = region.change();
-            let grown = change.bytes_allocated as isize - change.bytes_deallocated as isize;
-            (change.allocations + change.reallocations, grown)
+            change_by(work)
         };
         (0..10).map(|_| std::thread::spawn(once).join().unwrap()).min().unwrap()
     }

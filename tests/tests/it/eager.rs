@@ -22,12 +22,12 @@ use heirloom_tests::{
     threads_named, wait_until, with_runtime,
 };
 
-const SHORT: Duration = Duration::from_millis(5);
-const LONG: Duration = Duration::from_secs(3_600);
+pub(crate) const SHORT: Duration = Duration::from_millis(5);
+pub(crate) const LONG: Duration = Duration::from_secs(3_600);
 
 context_var! {
-    static LEVEL: u32;
-    static SECRET: u32, inherit = Never;
+    pub(crate) static LEVEL: u32;
+    pub(crate) static SECRET: u32, inherit = Never;
 }
 
 // ---- the call ----

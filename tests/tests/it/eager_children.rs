@@ -10,21 +10,15 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 use heirloom::time::MissedTicks;
 use heirloom::{
-    CancelReason, CancelToken, Context, GroupError, Handle, LocalSet, TaskGroup, block_on, context_var,
-    deadline, interval, is_eager, run_eagerly, sleep, spawn, spawn_background, spawn_blocking, spawn_in,
-    spawn_local, task, try_run_eagerly, wait_for, wait_until, yield_now,
+    CancelReason, CancelToken, Context, GroupError, Handle, LocalSet, TaskGroup, block_on, deadline,
+    interval, is_eager, run_eagerly, sleep, spawn, spawn_background, spawn_blocking, spawn_in, spawn_local,
+    task, try_run_eagerly, wait_for, wait_until, yield_now,
 };
 use heirloom_tests::{
     Gate, Probe, SCRIPTED, Step, in_a_worker, occupy, outside, quiet_panic, run, with_runtime,
 };
 
-const SHORT: Duration = Duration::from_millis(5);
-const LONG: Duration = Duration::from_secs(3_600);
-
-context_var! {
-    static LEVEL: u32;
-    static SECRET: u32, inherit = Never;
-}
+use super::eager::{LEVEL, LONG, SECRET, SHORT};
 
 // ---- deadlines ----
 
