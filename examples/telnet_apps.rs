@@ -59,7 +59,7 @@ async fn with_spinner<F: Future>(what: &str, work: F) -> F::Output {
     output
 }
 
-/// Work for a thread that may block. It can print like everybody else.
+/// Work for a thread that may block. It can print like all others.
 async fn compute(what: &'static str, work: impl FnOnce() -> u64 + Send + 'static) -> u64 {
     let result = spawn_blocking(move || {
         let result = work();
@@ -160,7 +160,7 @@ pub(crate) async fn main() {
     print(format!("{} terminals are connected", users.len()));
     assert!(!TERMINAL.is_set(), "the server has none");
 
-    // Everybody types a line in turn, so that all applications are busy at the same time.
+    // Every user types a line in turn, so that all applications are busy at the same time.
     for turn in 0..3 {
         for user in &users {
             if let Some(line) = user.types.get(turn) {

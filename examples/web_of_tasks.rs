@@ -163,7 +163,7 @@ fn report(branch: &Branch) -> usize {
     let deepest = findings.read.values().max_by_key(|visit| visit.depth).expect("at least the front page");
     let how = match &branch.end {
         Ok(Ok(())) if findings.skipped == 0 => "complete".to_owned(),
-        Ok(Ok(())) => format!("complete, but for {} page without an answer", findings.skipped),
+        Ok(Ok(())) => format!("complete, except for {} page without an answer", findings.skipped),
         Ok(Err(error)) => format!("failed: {error}"),
         Err(elapsed) => format!("cut off: {elapsed}"),
     };

@@ -36,7 +36,7 @@ impl Gate {
         Gate::default()
     }
 
-    /// Lets everybody through, from now on.
+    /// Lets all waiters through, from now on.
     pub fn open(&self) {
         let wakers = {
             let mut state = self.shared.lock();

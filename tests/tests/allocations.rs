@@ -385,7 +385,7 @@ fn streams_leave_no_memory_with_their_connection() {
         });
         runtime.block_on(task).unwrap()
     });
-    // A seat that stayed would be 16 bytes.
+    // An entry that stayed would be 16 bytes.
     assert!(grown < 4 * STREAMS as isize, "{grown} bytes for {STREAMS} streams");
 }
 

@@ -74,7 +74,7 @@ fn a_long_chain_of_tokens_takes_no_stack() {
 }
 
 #[test]
-fn whoever_waits_is_woken_with_the_reason() {
+fn every_waiter_is_woken_with_the_reason() {
     in_a_worker(3, async {
         let token = CancelToken::new();
         let waiting = Countdown::new(20);

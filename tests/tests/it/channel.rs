@@ -292,7 +292,7 @@ fn ends_are_counted_and_a_clone_keeps_the_channel_open() {
 }
 
 #[test]
-fn a_message_nobody_receives_is_dropped_in_its_own_context_with_the_last_receiver() {
+fn an_unreceived_message_is_dropped_in_its_own_context_with_the_last_receiver() {
     let log: Log<(u64, Option<u64>)> = Log::new();
     let message = |id| {
         let log = log.clone();

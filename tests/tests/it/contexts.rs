@@ -337,7 +337,7 @@ fn a_task_stays_with_the_workers_when_a_closure_of_the_pool_comes_next() {
 }
 
 #[test]
-fn a_task_waits_while_somebody_else_is_in_its_cell() {
+fn a_task_waits_while_another_is_in_its_cell() {
     const TASKS: u64 = scaled(50) as u64;
     with_runtime(2, |runtime| {
         let cell = ContextCell::new(Context::empty().with(&MARK, 1));

@@ -52,9 +52,9 @@ fn a_limit_ends_every_wait() {
             let nested = async { spawn(async { spawn(sleep(LONG)).await }).await };
             assert!(wait_for(nested, SHORT).await.is_err());
             // Through wakers of other crates.
-            let crowd: futures::stream::FuturesUnordered<_> =
+            let all_of_them: futures::stream::FuturesUnordered<_> =
                 (0..3).map(|_| wait_for(sleep(LONG), SHORT)).collect();
-            let ends: Vec<_> = futures::StreamExt::collect(crowd).await;
+            let ends: Vec<_> = futures::StreamExt::collect(all_of_them).await;
             assert!(ends.iter().all(Result::is_err));
         });
         assert!(begun.elapsed() < LONG / 2);
@@ -106,7 +106,7 @@ fn a_limit_around_the_call_ends_the_limits_in_it_and_nothing_else() {
                 run_eagerly(async {
                     let around = deadline();
                     assert!(around.is_some());
-                    // It would wait for an hour, and so would everybody.
+                    // It would wait for an hour, and so would all others.
                     assert!(wait_for(sleep(LONG), LONG).await.is_err());
                     assert!(wait_for(pending::<()>(), LONG).await.is_err());
                     assert!(wait_for(async { spawn(pending::<()>()).await }, LONG).await.is_err());

@@ -281,7 +281,7 @@ fn a_panicking_output_is_its_owners_business() {
 /// Else it would depend on who comes first, the end of the task or of its handle, whether the
 /// caller of `detach` is harmed.
 #[test]
-fn a_payload_that_panics_when_dropped_harms_nobody_who_lets_go_of_the_task() {
+fn a_payload_that_panics_when_dropped_harms_no_holder_of_the_task() {
     with_runtime(1, |runtime| {
         for detach in [false, true] {
             let payload = OnDrop::new(|| quiet_panic("in the payload"));
@@ -434,7 +434,7 @@ fn two_tasks_that_wait_for_each_other_are_freed_with_the_runtime() {
 }
 
 #[test]
-fn a_shielded_task_survives_whoever_waits_for_it() {
+fn a_shielded_task_survives_its_joiner() {
     with_runtime(2, |runtime| {
         let (probe, watch) = Probe::returning(7, [Step::Wait]);
         let waiting = runtime.spawn(shield(runtime.spawn(probe)));

@@ -11,7 +11,7 @@ use heirloom_tests::{
 };
 
 #[test]
-fn every_task_runs_once_whoever_takes_it() {
+fn every_task_runs_once_whichever_worker_takes_it() {
     with_runtime(4, |runtime| {
         const EACH: usize = scaled(4_000);
         // Injected from two threads and pushed by two tasks, while four workers steal from each

@@ -320,7 +320,7 @@ fn a_set_waits_while_a_sibling_is_next(deed: impl FnOnce(Runtime) + Send + 'stat
 }
 
 #[test]
-fn whoever_runs_a_set_is_told_outside_of_the_next_task() {
+fn the_thread_that_runs_a_set_is_told_outside_of_the_next_task() {
     watchdog(PATIENCE, || {
         let kept = Arc::new(Mutex::new(None));
         let keep = kept.clone();
@@ -335,7 +335,7 @@ fn whoever_runs_a_set_is_told_outside_of_the_next_task() {
 }
 
 #[test]
-fn whoever_runs_a_set_may_end_the_runtime_that_tells_him() {
+fn the_thread_that_runs_a_set_may_end_the_runtime_that_wakes_it() {
     watchdog(PATIENCE, || {
         let log = a_set_waits_while_a_sibling_is_next(drop);
         let expected = ["first polled, Some(7)", "first dropped", "told in None", "second dropped", "done"];

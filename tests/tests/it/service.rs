@@ -173,7 +173,7 @@ fn requests_of_many_streams_see_only_their_own_context() {
 }
 
 #[test]
-fn a_line_of_the_log_says_for_whom_it_is_and_nobody_can_forge_one() {
+fn a_line_of_the_log_names_its_client_and_cannot_be_forged() {
     for version in VERSIONS {
         in_a_worker(2, async move {
             let server = Running::start(App::new().router(), PATIENT).await;
@@ -207,7 +207,7 @@ fn a_request_out_of_time_is_answered_so_and_its_work_is_dropped() {
 }
 
 #[test]
-fn a_drain_lets_what_has_begun_come_to_its_end_and_nobody_in() {
+fn a_drain_finishes_what_has_begun_and_lets_no_client_in() {
     for version in VERSIONS {
         in_a_worker(2, async move {
             let (held, app) = Held::new();
@@ -253,7 +253,7 @@ fn a_drain_ends_at_its_limit_and_drops_what_is_left_in_its_context() {
 }
 
 #[test]
-fn clients_that_never_end_their_head_are_cut_off_and_hold_up_nobody() {
+fn clients_that_never_end_their_head_are_cut_off_and_hold_up_no_other() {
     const SLOW: usize = 50;
     in_a_worker(2, async {
         let limits = Limits { head: Duration::from_secs(1), ..PATIENT };
@@ -413,7 +413,7 @@ fn a_client_that_closes_its_half_before_the_answer_has_left() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_holds_up_nobody() {
+fn a_client_that_reads_nothing_holds_up_no_other() {
     in_a_worker(2, async {
         const LARGE: usize = 32 << 20; // more than the system keeps for a connection
         let large = get(async || vec![b'x'; LARGE]);

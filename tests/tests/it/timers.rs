@@ -434,7 +434,7 @@ fn an_interval_is_a_stream_of_its_ticks_without_an_end() {
 }
 
 #[test]
-fn a_tick_that_nobody_took_is_not_lost() {
+fn a_tick_that_was_not_taken_is_not_lost() {
     run(1, || async {
         let period = Duration::from_millis(4);
         let begin = Instant::now();

@@ -50,7 +50,7 @@ fn one_function_serves_both_worlds() {
 
 /// The only worker is blocked, so that no worker is in the runtime's poll.
 #[test]
-fn a_worker_that_blocks_needs_nobody_to_tell_it() {
+fn a_worker_that_blocks_needs_no_other_to_wake_it() {
     in_a_worker(1, async {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

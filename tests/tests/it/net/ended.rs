@@ -78,7 +78,7 @@ fn sockets_work_on_plain_threads_and_under_other_executors() {
 }
 
 #[test]
-fn whoever_waits_for_a_socket_learns_that_its_runtime_has_ended() {
+fn a_task_that_waits_for_a_socket_learns_that_its_runtime_has_ended() {
     watchdog(PATIENCE, || {
         let home = runtime(2);
         let (listener, here, there, socket) = home.block_on(async {

@@ -27,7 +27,7 @@ async fn all(host: impl ToSocketAddrs) -> Vec<SocketAddr> {
 }
 
 #[test]
-fn addresses_are_answered_without_asking_anybody() {
+fn addresses_are_answered_without_a_lookup() {
     watchdog(PATIENCE, || {
         let runtime = runtime(1);
         runtime.block_on(async {

@@ -257,7 +257,7 @@ fn trying_does_not_wait_and_waiting_does_not_take() {
 }
 
 #[test]
-fn a_socket_that_is_always_ready_starves_nobody() {
+fn a_socket_that_is_always_ready_starves_no_task() {
     in_a_worker(1, async {
         let (here, mut there) = half_std().await;
         there.write_all(b"x").unwrap();

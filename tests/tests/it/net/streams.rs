@@ -215,7 +215,7 @@ fn a_buffer_of_no_bytes_reads_and_writes_nothing_at_once() {
 }
 
 #[test]
-fn a_full_stream_waits_until_somebody_reads() {
+fn a_full_stream_waits_for_its_reader() {
     run(1, || async {
         let (mut here, mut there) = UnixStream::pair().unwrap();
         let (waker, counts) = CountingWaker::create(Fault::None);

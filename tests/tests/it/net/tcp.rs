@@ -111,7 +111,7 @@ fn a_half_closed_connection_goes_on_in_the_other_direction() {
 }
 
 #[test]
-fn a_reset_in_mid_body_is_an_error_for_whoever_reads_or_writes() {
+fn a_reset_in_mid_body_is_an_error_for_reader_and_writer() {
     run(2, || async {
         let (mut here, mut there) = half_std().await;
         here.write_all(b"a question without a reader").await.unwrap();
@@ -140,7 +140,7 @@ fn a_reset_in_mid_body_is_an_error_for_whoever_reads_or_writes() {
 }
 
 #[test]
-fn shutting_down_wakes_whoever_reads() {
+fn shutting_down_wakes_the_reader() {
     run(2, || async {
         let (here, _there) = pair().await;
         let (mut read, write) = here.into_split();

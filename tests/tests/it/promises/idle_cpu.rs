@@ -23,7 +23,7 @@ fn an_idle_runtime_uses_no_cpu() {
         std::thread::sleep(Duration::from_secs(1));
         let used = cpu_time(NAME).expect("as before").saturating_sub(before);
         assert!(used <= Duration::from_millis(20), "{used:?} in a second");
-        // Nor does anybody get up to look whether there is something to do, which would be too
+        // Nor does a thread wake up to look whether there is something to do, which would be too
         // little to be seen there.
         let woken = naps(NAME).expect("as before") - naps_before;
         assert!(woken <= 2, "threads that had nothing to do got up {woken} times in a second");
