@@ -79,7 +79,7 @@ async fn let_through(lane: Receiver<Ticket>) {
         }
         passed += 1;
         assert!(Context::current().is_empty(), "the limiter itself belongs to no caller");
-        // Who has given up meanwhile does not want it.
+        // A caller that has given up meanwhile does not want it.
         let _ = ticket.granted.send(context.run(|| grant(waited)));
     }
 }

@@ -1,4 +1,4 @@
-//! The blocking pool: who runs, who waits, who is cancelled, and what happens without threads.
+//! The blocking pool: which closures run, wait or are cancelled, and what happens without threads.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

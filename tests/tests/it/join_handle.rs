@@ -278,7 +278,7 @@ fn a_panicking_output_is_its_owners_business() {
     });
 }
 
-/// Else it would depend on who comes first, the end of the task or of its handle, whether the
+/// Otherwise it would depend on which ends first, the task or its handle, whether the
 /// caller of `detach` is harmed.
 #[test]
 fn a_payload_that_panics_when_dropped_harms_no_holder_of_the_task() {

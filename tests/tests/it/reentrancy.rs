@@ -240,8 +240,8 @@ fn a_set_may_be_dropped_by_the_waker_that_one_of_its_tasks_wakes() {
             let mut run = Box::pin(set.run_until(pending::<()>()));
             let waker = Waker::from(Arc::new(DropsTheSet));
             assert!(run.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
-            // Who runs a set borrows it, and takes its waker along; unless it is forgotten. (Not
-            // lost, for a leak checker.)
+            // The future that runs a set borrows it, and its drop removes its waker, unless it is
+            // forgotten. (Not lost, for a leak checker.)
             static KEPT: AtomicUsize = AtomicUsize::new(0);
             KEPT.store((&raw const *run).addr(), Ordering::SeqCst);
             std::mem::forget(run);
@@ -269,7 +269,8 @@ impl Wake for Calls {
 context_var! { static TENANT: u32; }
 
 /// A task of a set waits for the first of two siblings in a runtime. When that ends, the second is
-/// next, and the thread that runs the set is woken, who does something. What happened, in order.
+/// next, and the waker of the future that runs the set is called, which does the deed. Returns what
+/// happened, in order.
 fn a_set_waits_while_a_sibling_is_next(deed: impl FnOnce(Runtime) + Send + 'static) -> Vec<String> {
     let runtime = runtime(1);
     let handle = runtime.handle().clone();

@@ -455,7 +455,8 @@ fn descriptor_limit() -> usize {
 #[test]
 #[cfg(target_os = "linux")]
 fn ten_thousand_idle_connections_do_not_keep_the_others_from_being_served() {
-    // Both ends are in this process. Who may not have so many descriptors tries with what there is.
+    // Both ends are in this process. A process with a lower limit of descriptors tries with what
+    // there is.
     let test = "service::ten_thousand_idle_connections_do_not_keep_the_others_from_being_served";
     if !in_child_with_limit(test, "-n 20500 2>/dev/null || ulimit -n $(ulimit -Hn)", 2).is_here() {
         return;

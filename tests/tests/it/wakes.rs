@@ -266,7 +266,7 @@ fn waiters_behind_one_whose_waker_panics_are_woken_all_the_same() {
             assert!(poll_with(wait, waker).is_pending());
         }
         let cancelling = std::panic::AssertUnwindSafe(|| token.cancel("now"));
-        // Whether it reaches the one who cancels is of no interest to those who wait.
+        // Whether it reaches the canceller is of no interest to the waiters.
         let _ = std::panic::catch_unwind(cancelling);
         for (number, (_, counts)) in wakers.iter().enumerate() {
             assert_eq!(counts.wakes(), 1, "waiter {number}");

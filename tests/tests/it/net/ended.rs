@@ -103,7 +103,7 @@ fn a_task_that_waits_for_a_socket_learns_that_its_runtime_has_ended() {
         assert_ended(block_on(recv));
         assert_ended(block_on(peek));
         assert_ended(block_on(read));
-        // Also who comes late.
+        // Also a task that comes late.
         assert_ended(block_on(here.readable()));
         assert_ended(block_on(here.writable()));
         assert_ended(block_on((&there).read(&mut [0; 4])));

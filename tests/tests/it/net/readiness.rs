@@ -1,5 +1,5 @@
-//! Who is told of what: events against waiters, waiters against each other, and readiness that is
-//! known or not.
+//! Which waiter is told of what: events against waiters, waiters against each other, and readiness
+//! that is known or not.
 
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
@@ -377,7 +377,7 @@ fn idle_sockets_use_no_cpu() {
         });
         there.write_all(b"stays unread").unwrap();
         idle(&runtime);
-        // Those who search give up by themselves, soon.
+        // Workers that search give up by themselves, soon.
         std::thread::sleep(Duration::from_millis(50));
         let (Some(before), Some(naps_before)) = (cpu_time(NAME), naps(NAME)) else { return };
         assert!(threads_named(NAME).unwrap_or(0) >= 2, "the workers are to be found by their name");

@@ -10,7 +10,7 @@ use heirloom_tests::{
 #[test]
 fn dropping_a_runtime_anywhere_is_safe() {
     /// A runtime with a task that waits and one that is queued behind a busy worker or runs, and
-    /// who watches them.
+    /// what watches them.
     fn inhabited() -> (Runtime, [Watch; 2]) {
         let runtime = runtime(1);
         let watches = [[Step::Wait].as_slice(), &[Step::Yield; 1_000]].map(|script| {

@@ -16,7 +16,7 @@ fn an_idle_runtime_uses_no_cpu() {
         }
         runtime.block_on(runtime.spawn_blocking(|| ())).unwrap();
         idle(&runtime);
-        // Those who search give up by themselves, soon.
+        // Workers that search give up by themselves, soon.
         std::thread::sleep(Duration::from_millis(50));
         let (Some(before), Some(naps_before)) = (cpu_time(NAME), naps(NAME)) else { return };
         assert!(threads_named(NAME).unwrap_or(0) >= 4, "the workers are to be found by their name");
