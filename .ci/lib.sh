@@ -6,6 +6,17 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
 logs=target/ci
 mkdir -p "$logs"
 
+# The toolchain of rust-toolchain.toml. Where there is none of that name, a stable one of the same version is the same; else it is
+# fetched, with its components.
+if ! rustc --version >/dev/null 2>&1; then
+    pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+    if [[ $(rustc +stable --version 2>/dev/null) == "rustc $pinned "* ]]; then
+        export RUSTUP_TOOLCHAIN=stable
+    else
+        rustup toolchain install
+    fi
+fi
+
 heading() { printf '\n=== %s\n' "$*"; }
 
 # step NAME LIMIT COMMAND...: runs the command under a heading, without input, ends it after LIMIT (as timeout(1) reads it),
@@ -49,6 +60,14 @@ chosen() {
     filters=("$@")
 }
 
+# cannot CHECK REASON: ends a script that cannot do its work on this machine. With CI set that is a failure, for nothing else would
+# tell. On a machine without a network it must not keep a change from all the other steps, and is said aloud.
+cannot() {
+    [ -z "${CI:-}" ] || exit 1
+    echo "$1: SKIPPED, $2"
+    exit 0
+}
+
 # The target triple of this machine, which -Zbuild-std and the sanitizers want spelled out.
 host() { rustc -vV | sed -n 's/^host: //p'; }
 
@@ -59,7 +78,21 @@ need_components() {
     rustup component add --toolchain "$toolchain" "$@"
 }
 
+# need_toolchain TOOLCHAIN: installs the compiler, cargo and the standard library, and no more, unless they are there.
+need_toolchain() {
+    cargo "+$1" --version >/dev/null 2>&1 || rustup toolchain install "$1" --profile minimal --no-self-update
+}
+
 # need_tool COMMAND CRATE VERSION: installs a cargo subcommand from source, which takes some minutes, unless it is there.
 need_tool() {
     command -v "$1" >/dev/null || cargo install --locked "$2" --version "$3"
+}
+
+# public_pages: builds rustdoc's pages of the public interface, with all features, in $pages. They have a folder of their own,
+# since `target/doc` may hold private items. What was compiled before is used again.
+pages=target/pages/doc
+public_pages() {
+    rm -rf "$pages"
+    CARGO_TARGET_DIR=target/pages CARGO_BUILD_BUILD_DIR=target \
+        cargo doc --quiet -p heirloom -p heirloom-context --no-deps --all-features --locked
 }

@@ -1,5 +1,6 @@
-//! Shows a timing context: how long a part of a program computes, as against how long it is open. Only the time in which it
-//! is being polled counts, in its own task and in those it spawns, whatever else runs meanwhile.
+//! Shows a timing context: how long a part of a program computes, as against how long it is open.
+//! Only the time in which it is being polled counts, in its own task and in those it spawns,
+//! whatever else runs meanwhile.
 
 use std::future::poll_fn;
 use std::hint::spin_loop;
@@ -44,15 +45,17 @@ async fn timed<F: Future>(future: F, report: impl Fn(Duration)) -> F::Output {
     .await
 }
 
-/// Runs the future as a part of the program with a stopwatch of its own, and returns what that shows at the end.
+/// Runs the future as a part of the program with a stopwatch of its own, and returns what that
+/// shows at the end.
 async fn measured<F: Future>(future: F) -> (F::Output, Duration) {
     let stopwatch = Arc::new(Stopwatch { outer: STOPWATCH.get(), ..Stopwatch::default() });
     let output = timed(future, |time| stopwatch.add(time)).with_var(&STOPWATCH, Arc::clone(&stopwatch)).await;
     (output, stopwatch.busy())
 }
 
-/// Spawns a task that counts for the part of the program that spawns it, and for those around that: the task is polled by
-/// itself, so nobody else counts its time. It finds its stopwatch in the context it inherits.
+/// Spawns a task that counts for the part of the program that spawns it, and for those around that:
+/// the task is polled by itself, so no other stopwatch counts its time. It finds its stopwatch in
+/// the context it inherits.
 fn spawn_measured<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,

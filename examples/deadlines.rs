@@ -1,5 +1,5 @@
-//! Shows a time budget that shrinks down a tree of calls: limits nest, the tightest one holds, and whoever is called can ask
-//! how much is left before it starts something.
+//! Shows a time budget that shrinks down a tree of calls: limits nest, the tightest one holds, and
+//! each callee can ask how much is left before it starts something.
 
 use std::time::Duration;
 
@@ -57,7 +57,8 @@ async fn catalogue() -> &'static str {
     answer.await.expect("in time")
 }
 
-/// The children of a limited call are limited as well: tasks and blocking closures take the deadline along.
+/// The children of a limited call are limited as well: tasks and blocking closures take the
+/// deadline along.
 async fn children() {
     let before = remaining().expect("limited");
     let task = spawn(async {
@@ -71,12 +72,13 @@ async fn children() {
         assert!(left.expect("children inherit the deadline") <= before);
     }
 
-    // The limit around a handle limits the waiting. The task was spawned outside of it, and has the outer deadline.
+    // The limit around a handle limits the waiting. The task was spawned outside of it, and has the
+    // outer deadline.
     let spawned_outside = spawn(async { report("a task, awaited for 1000 ms at most") });
     let left = wait_for(spawned_outside, milliseconds(1000)).await.expect("in time").expect("no panic");
     assert!(left.expect("children inherit the deadline") > milliseconds(1000));
 
-    // Work that nobody waits for has no deadline of those who happened to start it.
+    // Background work has no deadline of the request that started it.
     let (tell, told) = oneshot::channel();
     spawn_background(async { tell.send(report("a background task")) });
     assert_eq!(told.await, Ok(None));

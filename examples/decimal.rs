@@ -1,6 +1,8 @@
-//! Shows a precision that two tasks and two zipped generators each set for themselves, without disturbing one another.
+//! Shows a precision that two tasks and two zipped generators each set for themselves, without
+//! disturbing one another.
 //!
-//! The arithmetic reads the precision from the context, as that of Python's `decimal` does: it is no argument.
+//! The arithmetic reads the precision from the context, as that of Python's `decimal` does: it is
+//! no argument.
 
 use futures::{Stream, StreamExt, stream};
 use heirloom::context::ContextIteratorExt;
@@ -79,7 +81,8 @@ async fn two_generators() {
     println!("two iterators, zipped:    {zipped:?}");
     assert_eq!(zipped, expected);
 
-    // Plain ones are like functions that are called in turn: they share their caller's context, and the last word counts.
+    // Plain ones are like functions that are called in turn: they share their caller's context, and
+    // the last word counts.
     let mixed: Vec<_> = async { sevenths(3).zip(sevenths(6)).collect().await }.isolated().await;
     println!("the same, not isolated:   {mixed:?}");
     assert_eq!(mixed[1].0, "0.285714", "the precision of the other");

@@ -1,6 +1,7 @@
-//! Shows a database driver with two front ends and one implementation: its async functions over one connection type are awaited by
-//! asynchronous programs, and run eagerly by synchronous ones. A small server, in threads of its own, speaks the line
-//! protocol; in the end the two front ends are compared.
+//! Shows a database driver with two front ends and one implementation: its async functions over one
+//! connection type are awaited by asynchronous programs, and run eagerly by synchronous ones. A
+//! small server, in threads of its own, speaks the line protocol; in the end the two front ends are
+//! compared.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,8 +17,8 @@ use heirloom::net::TcpStream;
 use heirloom::{TaskGroup, context_var, is_eager, run_eagerly, wait_for};
 
 context_var! {
-    /// Whom a statement is for. The driver sends it along; nobody passes it down.
-    static CLIENT: &'static str = "nobody";
+    /// The client that a statement is for. The driver sends it along; no function passes it down.
+    static CLIENT: &'static str = "unknown";
 }
 
 // ---- the driver: written once ----
@@ -65,7 +66,8 @@ impl Connection {
         Ok(Connection { stream: BufReader::new(stream), line: String::new(), waiting: false })
     }
 
-    /// Sends a statement and returns its rows. Dropped half-way, it leaves the connection out of step, and says so next time.
+    /// Sends a statement and returns its rows. Dropped half-way, it leaves the connection out of
+    /// step, and says so next time.
     async fn query(&mut self, statement: &str) -> Result<Rows, Error> {
         if std::mem::replace(&mut self.waiting, true) {
             return Err(Error::OutOfStep);
@@ -343,7 +345,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(connections, 3 + SLOW_STATEMENTS);
     assert_eq!(statements["sync"], statements["async"], "the same functions say the same");
     assert_eq!((statements["sync-slow"], statements["async-slow"]), (SLOW_STATEMENTS, SLOW_STATEMENTS));
-    assert!(!statements.contains_key("nobody"), "every statement says whom it is for");
+    assert!(!statements.contains_key("unknown"), "every statement says which client it is for");
     CLIENT.unset();
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Shows work that is spread over the tasks of a group and joined again: all of them done, or one of them failed and the others
-//! cancelled, and in either case none of them left running.
+//! Shows work that is spread over the tasks of a group and joined again: all of them done, or one
+//! of them failed and the others cancelled, and in either case none of them left running.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -44,7 +44,8 @@ impl Drop for Presence {
 #[derive(Debug, PartialEq)]
 struct ShardIsDown(usize);
 
-/// Counts what one shard holds. They answer one after the other; those behind one that is down take very long.
+/// Counts what one shard holds. They answer one after the other; those behind one that is down take
+/// very long.
 async fn count(mut presence: Presence, down: Option<usize>) -> Result<usize, ShardIsDown> {
     let shard = presence.shard;
     if down.is_some_and(|down| shard > down) {

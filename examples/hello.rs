@@ -1,4 +1,5 @@
-//! Shows that a task inherits what its spawner has set, as it was at the spawn call, and keeps what it sets to itself.
+//! Shows that a task inherits what its spawner has set, as it was at the spawn call, and keeps what
+//! it sets to itself.
 
 use heirloom::{context_var, spawn};
 
@@ -6,7 +7,7 @@ context_var! {
     static USER: &'static str;
 }
 
-/// Reads the user from the context: nobody has to pass it down.
+/// Reads the user from the context: no function has to pass it down.
 fn greeting() -> String {
     format!("hello, {}", USER.get().unwrap_or("stranger"))
 }

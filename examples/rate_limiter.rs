@@ -1,5 +1,5 @@
-//! Shows a rate limiter that lets so many requests per tenant through, and never asks whose a request is: its queues
-//! carry the context. One tenant's flood does not hold up another.
+//! Shows a rate limiter that lets so many requests per tenant through, and never asks whose a
+//! request is: its queues carry the context. One tenant's flood does not hold up another.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const BURST: usize = 3;
 const PERIOD: Duration = Duration::from_millis(20);
 const LOAD: [(&str, usize); 3] = [("acme", 12), ("globex", 3), ("initech", 6)];
 
-/// A place in the queue. It names nobody.
+/// A place in the queue. It names no caller.
 struct Ticket {
     granted: oneshot::Sender<Grant>,
 }
@@ -52,8 +52,8 @@ impl Limiter {
     }
 }
 
-/// Hands every ticket on to the queue of its tenant, who is known from the context it came with. It is sent on in
-/// that context, so the next queue carries the same one.
+/// Hands every ticket on to the queue of its tenant, who is known from the context it came with. It
+/// is sent on in that context, so the next queue carries the same one.
 async fn sort(queue: Receiver<Ticket>) {
     let mut lanes: HashMap<&str, Sender<Ticket>> = HashMap::new();
     while let Ok((ticket, context)) = queue.recv().await {
@@ -78,8 +78,8 @@ async fn let_through(lane: Receiver<Ticket>) {
             ticks.tick().await;
         }
         passed += 1;
-        assert!(Context::current().is_empty(), "the limiter itself belongs to nobody");
-        // Who has given up meanwhile does not want it.
+        assert!(Context::current().is_empty(), "the limiter itself belongs to no caller");
+        // A caller that has given up meanwhile does not want it.
         let _ = ticket.granted.send(context.run(|| grant(waited)));
     }
 }

@@ -1,9 +1,9 @@
-//! Shows a thousand requests that are open at the same time, each with its own id and security token in the context, and
-//! checks at every place where work may go (deep calls, timers, tasks, groups, the blocking pool, destructors) that
-//! none of them ever sees another's.
+//! Shows a thousand requests that are open at the same time, each with its own id and security
+//! token in the context, and checks at every place where work may go (deep calls, timers, tasks,
+//! groups, the blocking pool, destructors) that none of them ever sees another's.
 //!
-//! Every function that looks at the context is also told, as an argument, what it should find there. The argument is used for
-//! nothing but the comparison.
+//! Every function that looks at the context is also told, as an argument, what it should find
+//! there. The argument is used for nothing but the comparison.
 
 use std::collections::HashSet;
 use std::future::pending;
@@ -218,7 +218,7 @@ async fn serve() -> Vec<Served> {
     for handle in handles {
         served.push(handle.await.expect("no request panics"));
     }
-    assert!(!REQUEST.is_set() && !TOKEN.is_set(), "nothing leaks to whoever started the requests");
+    assert!(!REQUEST.is_set() && !TOKEN.is_set(), "nothing leaks to the code that started the requests");
     served
 }
 

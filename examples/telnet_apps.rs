@@ -1,5 +1,6 @@
-//! Shows several applications in one process, each serving several terminals at once, all of them built on library code that
-//! prints and asks *somewhere*: no function takes a terminal as an argument, and nothing ever lands on a stranger's screen.
+//! Shows several applications in one process, each serving several terminals at once, all of them
+//! built on library code that prints and asks *somewhere*: no function takes a terminal as an
+//! argument, and nothing ever lands on a stranger's screen.
 //!
 //! The terminals are in memory, so that the program can look at the screens in the end.
 
@@ -58,7 +59,7 @@ async fn with_spinner<F: Future>(what: &str, work: F) -> F::Output {
     output
 }
 
-/// Work for a thread that may block. It can print like everybody else.
+/// Work for a thread that may block. It can print like all others.
 async fn compute(what: &'static str, work: impl FnOnce() -> u64 + Send + 'static) -> u64 {
     let result = spawn_blocking(move || {
         let result = work();
@@ -159,7 +160,7 @@ pub(crate) async fn main() {
     print(format!("{} terminals are connected", users.len()));
     assert!(!TERMINAL.is_set(), "the server has none");
 
-    // Everybody types a line in turn, so that all applications are busy at the same time.
+    // Every user types a line in turn, so that all applications are busy at the same time.
     for turn in 0..3 {
         for user in &users {
             if let Some(line) = user.types.get(turn) {
@@ -168,7 +169,7 @@ pub(crate) async fn main() {
         }
         yield_now().await;
     }
-    // Somebody elsewhere, who has no idea of terminals.
+    // A function that knows nothing of terminals.
     while SUBSCRIBERS.lock().unwrap().len() < 2 {
         yield_now().await;
     }

@@ -1,5 +1,6 @@
-//! Shows a language that is put on and taken off as on a stack: a mail to a French, a German and an English recipient
-//! in one request, a note to an administrator in between, and a text that is rendered later in the language it was written in.
+//! Shows a language that is put on and taken off as on a stack: a mail to a French, a German and an
+//! English recipient in one request, a note to an administrator in between, and a text that is
+//! rendered later in the language it was written in.
 
 use std::fmt;
 
@@ -43,7 +44,7 @@ impl fmt::Display for Deferred {
     }
 }
 
-/// The administrator reads German, whoever the mail is for.
+/// The administrator reads German, whichever user the mail is for.
 async fn note_for_the_administrator() -> String {
     let _language = LANGUAGE.bind("de");
     yield_now().await;

@@ -1,5 +1,5 @@
-//! Shows that a time limit is no boundary while a spawn is: 42 stays with `wait_for(f)`, and does not with
-//! `wait_for(spawn(f))`.
+//! Shows that a time limit is no boundary while a spawn is: 42 stays with `wait_for(f)`, and does
+//! not with `wait_for(spawn(f))`.
 
 use std::future::pending;
 use std::time::Duration;

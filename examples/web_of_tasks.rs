@@ -1,6 +1,7 @@
-//! Shows a crawl of a small made-up web: a group of tasks per site that grows as links are found, a time limit per site and per
-//! page, and a context per page that says how it was reached. One site is slow, one is broken, one has a page that never
-//! answers; the others do not notice. In the end there is a report.
+//! Shows a crawl of a small made-up web: a group of tasks per site that grows as links are found, a
+//! time limit per site and per page, and a context per page that says how it was reached. One site
+//! is slow, one is broken, one has a page that never answers; the others do not notice. In the end
+//! there is a report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,7 +26,8 @@ context_var! {
     static SITE: &'static str;
     /// How many spawns, and so how many links, lie between the front page and this one.
     static DEPTH: u32, inherit = Derive(|depth| Some(depth + 1));
-    /// The pages that lead here, this one last. A task extends its own; its siblings never see that.
+    /// The pages that lead here, this one last. A task extends its own; its siblings never see
+    /// that.
     static TRAIL: Arc<Vec<u32>>;
     /// What is found out about the branch, on purpose shared by its tasks.
     static FINDINGS: Arc<Mutex<Findings>>;
@@ -91,7 +93,7 @@ struct Visit {
     site: &'static str,
 }
 
-/// Reads a page, and spawns a sibling for each link that nobody has followed yet.
+/// Reads a page, and spawns a sibling for each link that no task has followed yet.
 async fn visit(page: u32, siblings: GroupHandle<Unreadable>) -> Result<(), Unreadable> {
     let mut trail = TRAIL.get().expect("set for the branch");
     Arc::make_mut(&mut trail).push(page);
@@ -144,7 +146,8 @@ async fn crawl(site: &'static str) -> Branch {
     DEPTH.set(0);
     TRAIL.set(Arc::default());
     FINDINGS.set(Arc::clone(&findings));
-    // The first failure cancels the tasks of this site; so does the limit, when the group is dropped.
+    // The first failure cancels the tasks of this site; so does the limit, when the group is
+    // dropped.
     let pages = TaskGroup::scope(async |group| {
         group.spawn(visit_boxed(0, group.handle()));
         Ok(())
@@ -160,7 +163,7 @@ fn report(branch: &Branch) -> usize {
     let deepest = findings.read.values().max_by_key(|visit| visit.depth).expect("at least the front page");
     let how = match &branch.end {
         Ok(Ok(())) if findings.skipped == 0 => "complete".to_owned(),
-        Ok(Ok(())) => format!("complete, but for {} page without an answer", findings.skipped),
+        Ok(Ok(())) => format!("complete, except for {} page without an answer", findings.skipped),
         Ok(Err(error)) => format!("failed: {error}"),
         Err(elapsed) => format!("cut off: {elapsed}"),
     };

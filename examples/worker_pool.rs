@@ -1,5 +1,5 @@
-//! Shows a pool of workers whose jobs arrive with their submitter's context: four ways to run a job in it, and an auditor
-//! that only links to it, because it outlives the requests.
+//! Shows a pool of workers whose jobs arrive with their submitter's context: four ways to run a job
+//! in it, and an auditor that only links to it, because it outlives the requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -11,7 +11,7 @@ use heirloom::{Context, ContextFutureExt, context_var, spawn, spawn_background, 
 
 context_var! {
     static REQUEST_ID: usize;
-    /// Dropped when nobody needs the request any more.
+    /// Dropped when no job needs the request any more.
     static SESSION: Arc<Session>;
     /// Of the request itself: work that it hands out must not write into it.
     static TRANSACTION: usize, inherit = Never;
@@ -38,7 +38,7 @@ impl Drop for Session {
     }
 }
 
-/// A job does not say for whom it is: that comes with it.
+/// A job does not name its client: that comes with its context.
 struct Job {
     way: usize,
     done: oneshot::Sender<Done>,
@@ -70,14 +70,15 @@ async fn worker(queue: Receiver<Job>) -> usize {
             _ => context.run(|| spawn(look_later())).await.expect("no panic"),
         };
         assert!(Context::current().is_empty(), "nothing of the job stays with the worker");
-        // Whoever submitted the job may have gone.
+        // The submitter may have gone.
         let _ = job.done.send(done);
         jobs += 1;
     }
     jobs
 }
 
-/// Writes down who did what, long after they did it. It takes the number that it needs, and lets go of the rest.
+/// Writes down who did what, long after they did it. It takes the number that it needs, and lets go
+/// of the rest.
 async fn auditor(events: Receiver<&'static str>, requests_are_over: oneshot::Receiver<()>) -> Vec<String> {
     let mut lines = Vec::new();
     while let Ok((event, context)) = events.recv().await {

@@ -1,5 +1,5 @@
-//! The application: an axum router whose handlers take nothing along. Who is being served is read five calls deep, in
-//! spawned tasks, on the blocking pool, in a background job and by the auditor.
+//! The application: an axum router whose handlers take nothing along. Who is being served is read
+//! five calls deep, in spawned tasks, on the blocking pool, in a background job and by the auditor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -24,7 +24,7 @@ pub(crate) struct App {
     pub(crate) counts: Arc<Counts>,
 }
 
-/// What the work that nobody waits for has seen.
+/// What the background work has seen.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) jobs: AtomicUsize,
@@ -62,7 +62,8 @@ fn look(place: &str) -> String {
     format!("{place} {} {left}\n", who())
 }
 
-/// Answers with a line per place that was asked: the client checks that each names it and nobody else.
+/// Answers with a line per place that was asked: the client checks that each names it and no other
+/// client.
 async fn order(State(app): State<App>, Path(id): Path<u64>) -> String {
     let seen = who();
     app.audit.send(seen.clone()).await.expect("the auditor lives as long as the application");

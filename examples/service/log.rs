@@ -1,4 +1,5 @@
-//! Log lines that say for whom: every variable that may be shown is in each of them, and no caller passes any.
+//! Log lines that name their request: every variable that may be shown is in each line, and no
+//! caller passes any.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -56,8 +57,8 @@ impl Output {
     }
 }
 
-/// Writes a line: the event, what is known from the context, how much time is left, and what else there is to say,
-/// as `key=value`.
+/// Writes a line: the event, what is known from the context, how much time is left, and what else
+/// there is to say, as `key=value`.
 pub(crate) fn log(event: &str, more: &[(&str, &dyn std::fmt::Display)]) {
     let Some(output) = OUTPUT.get() else { return };
     let mut line = format!("event={event}");

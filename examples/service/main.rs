@@ -69,7 +69,7 @@ async fn drive(version: Version, limits: Limits) -> io::Result<(Seen, Served, Ar
         seen.add(client.await.expect("no client panics"));
     }
     let served = serving.await.expect("the accept loop does not panic");
-    assert!(client::connect(address, version).await.is_err(), "nobody listens any more");
+    assert!(client::connect(address, version).await.is_err(), "the server listens no more");
     Ok((seen, served, counts, kept))
 }
 
@@ -79,7 +79,7 @@ fn check(version: Version, limits: Limits) -> io::Result<()> {
     let begun = Instant::now();
     let (mut seen, served, counts, kept) = runtime.block_on(drive(version, limits))?;
     let took = begun.elapsed();
-    // What the handlers have started and nobody waits for, the background jobs, comes to its end
+    // The background jobs that the handlers have started and do not wait for come to their end
     // here.
     let report = runtime.shutdown(Duration::from_secs(5));
 

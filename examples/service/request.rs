@@ -1,4 +1,5 @@
-//! What a request is known by, and the layer that puts it on: a context of its own for each request, and a deadline.
+//! What a request is known by, and the layer that puts it on: a context of its own for each
+//! request, and a deadline.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -62,7 +63,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let headers = request.headers();
         let id = named(headers, ID_HEADER).unwrap_or_else(next_id);
-        let tenant = named(headers, TENANT_HEADER).unwrap_or_else(|| "nobody".to_string());
+        let tenant = named(headers, TENANT_HEADER).unwrap_or_else(|| "unknown".to_string());
         let limit = limit(headers);
         // On top of what the server has bound for all.
         let context = Context::current().with(&REQUEST, id).with(&TENANT, tenant);

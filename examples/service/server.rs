@@ -59,7 +59,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, limits: Limits, st
     let mut served = Served::default();
     let broken = Arc::new(AtomicUsize::new(0));
     let cut = CancelToken::new();
-    // Nobody sends anything: it is closed when the last connection has let go of its end.
+    // Nothing is sent: it is closed when the last connection has dropped its end.
     let (open, all_gone) = channel::bounded::<()>(1);
     let context = Context::current(); // what is bound for the whole server: where the log goes
 
@@ -86,7 +86,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, limits: Limits, st
         }
     }
 
-    drop(listener); // whoever comes now is refused
+    drop(listener); // later connections are refused
     let busy = open.sender_count() - 1;
     drop(open);
     log("draining", &[("connections", &busy)]);
@@ -164,8 +164,8 @@ impl Connection {
 /// The version the client begins to speak. `None` if it leaves without a word.
 ///
 /// A client that speaks HTTP/2 without having been asked begins with a preface. hyper-util's `auto`
-/// looks for the preface as well, but would wait without a limit for a client that sends nothing, or
-/// half of it.
+/// looks for the preface as well, but would wait without a limit for a client that sends nothing,
+/// or half of it.
 async fn version(socket: &TcpStream) -> io::Result<Option<Version>> {
     const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let mut first = [0; PREFACE.len()];
@@ -174,7 +174,8 @@ async fn version(socket: &TcpStream) -> io::Result<Option<Version>> {
             0 => return Ok(None),
             _ if first == *PREFACE => return Ok(Some(Version::HTTP_2)),
             part if !PREFACE.starts_with(&first[..part]) => return Ok(Some(Version::HTTP_11)),
-            // A part of the preface. What is peeked at stays, so there is no waiting for the rest alone.
+            // A part of the preface. What is peeked at stays, so there is no waiting for the rest
+            // alone.
             _ => sleep(Duration::from_millis(1)).await,
         }
     }

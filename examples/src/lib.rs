@@ -1,5 +1,5 @@
-//! The programs beside this folder, each a page that tells one story; `cargo run --release --example hello` runs one,
-//! `--example tour` all of them in this order.
+//! The programs beside this folder, each a page that tells one story; `cargo run --release
+//! --example hello` runs one, `--example tour` all of them in this order.
 //!
 //! | program | shows |
 //! | --- | --- |

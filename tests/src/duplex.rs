@@ -53,8 +53,8 @@ pub struct End {
     outgoing: Arc<Pipe>,
 }
 
-/// Two ends of a connection that holds so many bytes in each direction. A small capacity makes many short reads and
-/// writes.
+/// Two ends of a connection that holds so many bytes in each direction. A small capacity makes many
+/// short reads and writes.
 pub fn duplex(capacity: usize) -> (End, End) {
     let (one, other) = (Pipe::new(capacity), Pipe::new(capacity));
     (End { incoming: one.clone(), outgoing: other.clone() }, End { incoming: other, outgoing: one })

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as Poller, Poll, Waker};
 
-/// A door that tasks and threads wait at until somebody opens it. It stays open.
+/// A gate at which tasks and threads wait until it is opened. It stays open.
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
     shared: Arc<Shared>,
@@ -36,7 +36,7 @@ impl Gate {
         Gate::default()
     }
 
-    /// Lets everybody through, from now on.
+    /// Lets all waiters through, from now on.
     pub fn open(&self) {
         let wakers = {
             let mut state = self.shared.lock();
@@ -47,7 +47,7 @@ impl Gate {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether somebody has opened it.
+    /// Whether it has been opened.
     pub fn is_open(&self) -> bool {
         self.shared.lock().open
     }

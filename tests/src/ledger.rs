@@ -52,7 +52,8 @@ impl Ledger {
 }
 
 impl Counted {
-    /// Whatever the test recognises it by. A method, because a closure that reads a field captures that field alone.
+    /// Whatever the test recognises it by. A method, because a closure that reads a field captures
+    /// that field alone.
     pub fn id(&self) -> u64 {
         self.id
     }

@@ -1,8 +1,9 @@
-//! What the behaviour suites stand on: futures and wakers that count, drop ledgers, gates, a watchdog, and a view of
-//! the process from outside.
+//! What the behaviour suites stand on: futures and wakers that count, drop ledgers, gates, a
+//! watchdog, and a view of the process from outside.
 //!
-//! Everything counts events. Nothing here sleeps to put threads in order: a test waits at a [`Gate`], at a
-//! [`Countdown`], or until a runtime is idle. Whatever might hang runs under the [`watchdog()`].
+//! Everything counts events. Nothing here sleeps to put threads in order: a test waits at a
+//! [`Gate`], at a [`Countdown`], or until a runtime is idle. Whatever might hang runs under the
+//! [`watchdog()`].
 #![forbid(unsafe_code)]
 
 mod duplex;

@@ -1,4 +1,4 @@
-//! A future that follows a script and watches whoever runs it.
+//! A future that follows a script and checks the executor that runs it.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -64,8 +64,8 @@ impl Record {
     }
 }
 
-/// The future. Everything it notices it writes down for its [`Watch`], because a panic of its own would be swallowed by
-/// the task that runs it.
+/// The future. Everything it notices it writes down for its [`Watch`], because a panic of its own
+/// would be swallowed by the task that runs it.
 #[derive(Debug)]
 pub struct Probe<T: Unpin = ()> {
     record: Arc<Record>,
@@ -122,8 +122,8 @@ impl<T: Unpin> Future for Probe<T> {
             record.fault("polled after it had ended");
         }
         record.look_at_context(self.expected, "a poll");
-        // The waker first, then the counts: who sees the poll counted finds this waker, and a wake-up in between leads to
-        // another poll.
+        // The waker first, then the counts: a thread that sees the poll counted finds this waker,
+        // and a wake-up in between leads to another poll.
         *record.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(poller.waker().clone());
         record.polls.fetch_add(1, Ordering::SeqCst);
         record.seen.store(record.wakes.load(Ordering::SeqCst), Ordering::SeqCst);

@@ -8,7 +8,8 @@ pub fn threads() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.count())
 }
 
-/// How many threads have a name that begins with `prefix` (the system keeps fifteen bytes of a name).
+/// How many threads have a name that begins with `prefix` (the system keeps fifteen bytes of a
+/// name).
 pub fn threads_named(prefix: &str) -> Option<usize> {
     let prefix = &prefix[..prefix.len().min(15)];
     let names = std::fs::read_dir("/proc/self/task").ok()?.filter_map(|task| {
@@ -30,7 +31,8 @@ pub fn resident_bytes() -> Option<usize> {
     Some(pages * 4096)
 }
 
-/// The CPU time of the threads whose name begins with `prefix`, user and system, in ticks of a hundredth of a second.
+/// The CPU time of the threads whose name begins with `prefix`, user and system, in ticks of a
+/// hundredth of a second.
 pub fn cpu_time(prefix: &str) -> Option<Duration> {
     let prefix = &prefix[..prefix.len().min(15)];
     let mut ticks = 0;
@@ -64,8 +66,9 @@ pub fn naps(prefix: &str) -> Option<u64> {
     Some(naps)
 }
 
-/// Asks again and again, yielding, until `condition` holds or ten seconds (interpreted: ten minutes) are over. For what
-/// the operating system does in its own time: a joined thread leaves `/proc` a little later. Not for ordering threads.
+/// Asks again and again, yielding, until `condition` holds or ten seconds (interpreted: ten
+/// minutes) are over. For what the operating system does in its own time: a joined thread leaves
+/// `/proc` a little later. Not for ordering threads.
 pub fn wait_until(condition: impl Fn() -> bool) -> bool {
     let begin = Instant::now();
     while !condition() {
@@ -89,8 +92,9 @@ pub enum Child {
     Ended(Output),
 }
 
-/// Starts the test called `test` again, alone, in a process of its own; in that process, says so. With `main_thread` it
-/// runs on the child's main thread, whose thread-locals are destroyed by `exit`.
+/// Starts the test called `test` again, alone, in a process of its own; in that process, says so.
+/// With `main_thread` it runs on the child's main thread, whose thread-locals are destroyed by
+/// `exit`.
 pub fn in_child(test: &str, main_thread: bool) -> Child {
     if std::env::var(CHILD).is_ok_and(|child| child == test) {
         return Child::Here;
@@ -103,8 +107,8 @@ pub fn in_child(test: &str, main_thread: bool) -> Child {
     Child::Ended(output)
 }
 
-/// As [`in_child`], on a thread that is not the main one, with a limit of the shell's `ulimit`, as in `-v 500000`, and
-/// stacks of so many MiB for threads that do not say how much they need.
+/// As [`in_child`], on a thread that is not the main one, with a limit of the shell's `ulimit`, as
+/// in `-v 500000`, and stacks of so many MiB for threads that do not say how much they need.
 pub fn in_child_with_limit(test: &str, limit: &str, stack: usize) -> Child {
     in_child_by(test, &format!("ulimit {limit} && RUST_MIN_STACK={} exec \"$@\"", stack << 20))
 }
@@ -131,7 +135,8 @@ pub fn say_as_child() {
 }
 
 impl Child {
-    /// In the parent: fails unless the child got to its end and the process ended well. Whether this is the child.
+    /// In the parent: fails unless the child got to its end and the process ended well. Whether
+    /// this is the child.
     #[track_caller]
     pub fn is_here(self) -> bool {
         let Child::Ended(output) = self else { return true };

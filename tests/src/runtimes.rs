@@ -22,8 +22,8 @@ pub fn with_runtime<R: Send + 'static>(
     watchdog(PATIENCE, move || body(&runtime(workers)))
 }
 
-/// Runs the future that `body` makes as the root of a runtime of its own, on a thread that is no worker, under the
-/// watchdog.
+/// Runs the future that `body` makes as the root of a runtime of its own, on a thread that is no
+/// worker, under the watchdog.
 #[track_caller]
 pub fn run<F: Future>(workers: usize, body: impl FnOnce() -> F + Send + 'static) -> F::Output
 where
@@ -32,7 +32,8 @@ where
     watchdog(PATIENCE, move || runtime(workers).block_on(body()))
 }
 
-/// Runs the future as a task of a runtime of its own, on a worker, under the watchdog, and passes a panic on.
+/// Runs the future as a task of a runtime of its own, on a worker, under the watchdog, and passes a
+/// panic on.
 #[track_caller]
 pub fn in_a_worker<F>(workers: usize, future: F) -> F::Output
 where
@@ -67,7 +68,8 @@ impl Drop for Occupied {
     }
 }
 
-/// Keeps so many workers inside a poll each. With all of them, what is spawned afterwards stays queued.
+/// Keeps so many workers inside a poll each. With all of them, what is spawned afterwards stays
+/// queued.
 pub fn occupy(runtime: &Runtime, workers: usize) -> Occupied {
     let (gate, arrivals) = (Gate::new(), Countdown::new(workers));
     for _ in 0..workers {

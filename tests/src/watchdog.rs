@@ -8,8 +8,8 @@ use std::time::Duration;
 /// How long an ordinary test may take, in seconds: far more than any needs on a loaded machine.
 pub const PATIENCE: u64 = 60;
 
-/// Runs `body` on a thread of its own and hands on what it returns or panics with. If it has not ended after `seconds`,
-/// says so and aborts the process: a hang must not cost an hour.
+/// Runs `body` on a thread of its own and hands on what it returns or panics with. If it has not
+/// ended after `seconds`, says so and aborts the process: a hang must not cost an hour.
 #[track_caller]
 pub fn watchdog<R: Send + 'static>(seconds: u64, body: impl FnOnce() -> R + Send + 'static) -> R {
     let place = std::panic::Location::caller();
@@ -23,7 +23,7 @@ pub fn watchdog<R: Send + 'static>(seconds: u64, body: impl FnOnce() -> R + Send
             body()
         })
         .expect("a thread for the test");
-    // An interpreter finds out by itself when nobody can go on, unless somebody waits with a limit.
+    // An interpreter finds out by itself when no thread can go on, unless one waits with a limit.
     let verdict: Result<(), _> = if cfg!(miri) {
         end.recv().map_err(Into::into)
     } else {

@@ -1,5 +1,5 @@
-//! What is allocated, and that it is given back. A binary of its own, because it counts for the whole process; its
-//! tests take turns.
+//! What is allocated, and that it is given back. A binary of its own, because it counts for the
+//! whole process; its tests take turns.
 
 use std::alloc::System;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,12 +30,21 @@ context_var! {
 const TASKS: usize = scaled(10_000);
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// Runs the future as a task of a runtime with one worker twice, the first time to fill caches and queues, and tells how
-/// often it allocated the second time, and by how many bytes it has grown.
+/// Runs the future as a task of a runtime with one worker twice, the first time to fill caches and
+/// queues, and tells how often it allocated the second time, and by how many bytes it has grown.
 fn measured<F: Future<Output = ()> + Send + 'static>(
     work: impl Fn() -> F + Send + 'static,
 ) -> (usize, isize) {
     measured_on(Runtime::builder(), work)
+}
+
+/// How often `work` allocates in the whole process, and by how many bytes it grows.
+fn change_by(work: impl FnOnce()) -> (usize, isize) {
+    let region = Region::new(ALLOCATOR);
+    work();
+    let change = region.change();
+    let grown = change.bytes_allocated as isize - change.bytes_deallocated as isize;
+    (change.allocations + change.reallocations, grown)
 }
 
 fn measured_on<F: Future<Output = ()> + Send + 'static>(
@@ -51,11 +60,7 @@ fn measured_on<F: Future<Output = ()> + Send + 'static>(
         };
         once();
         once();
-        let region = Region::new(ALLOCATOR);
-        once();
-        let change = region.change();
-        let grown = change.bytes_allocated as isize - change.bytes_deallocated as isize;
-        (change.allocations + change.reallocations, grown)
+        change_by(once)
     })
 }
 
@@ -93,7 +98,8 @@ fn one_allocation_per_task_at_most() {
         };
         wait_for(spawning, LONG).await.unwrap();
     });
-    // The error says whose it is, which is an allocation if nobody has asked before. Where tasks stand alone, they have one each besides.
+    // The error has the task's identity, which is an allocation if it was not asked for before.
+    // Tasks that stand alone have one each besides.
     let each = if cfg!(heirloom_lone_tasks) { 2 } else { 1 };
     assert!(allocations <= each * TASKS + 50, "{allocations} allocations for {TASKS} tasks");
 }
@@ -261,17 +267,13 @@ fn an_eager_call_allocates_nothing() {
     async fn root() -> u64 {
         branch().await + branch().await
     }
-    /// What it allocates, and by how many bytes it grows, on a new thread each time. Other threads allocate now and
-    /// then, so the least of some tries counts.
+    /// What it allocates, and by how many bytes it grows, on a new thread each time. Other threads
+    /// allocate now and then, so the least of some tries counts.
     fn least(before: fn(), work: fn()) -> (usize, isize) {
         let once = move || {
             NUMBER.set(7);
             before();
-            let region = Region::new(ALLOCATOR);
-            work();
-            let change = region.change();
-            let grown = change.bytes_allocated as isize - change.bytes_deallocated as isize;
-            (change.allocations + change.reallocations, grown)
+            change_by(work)
         };
         (0..10).map(|_| std::thread::spawn(once).join().unwrap()).min().unwrap()
     }
@@ -304,7 +306,8 @@ fn an_eager_call_allocates_nothing() {
         assert_eq!(least(|| (), waits), (0, 0));
         // By a foreign leaf, once the thread has something to be parked with.
         assert_eq!(least(parks, parks), (0, 0));
-        // Children live in pages, which are kept; unless a sanitizer has each live in a page of its own.
+        // Children live in pages, which are kept; unless a sanitizer has each live in a page of its
+        // own.
         let (count, grown) = least(spawns, spawns);
         let pages = if cfg!(heirloom_lone_tasks) { TASKS } else { 0 };
         assert!(count <= pages + 20 && grown.unsigned_abs() < 1 << 10, "{count} allocations, {grown} bytes");
@@ -382,12 +385,12 @@ fn streams_leave_no_memory_with_their_connection() {
         });
         runtime.block_on(task).unwrap()
     });
-    // A seat that stayed would be 16 bytes.
+    // An entry that stayed would be 16 bytes.
     assert!(grown < 4 * STREAMS as isize, "{grown} bytes for {STREAMS} streams");
 }
 
-// What a burst has left goes back when the runtime rests, whoever spawned the tasks, whoever ended
-// them, and whoever gave the last reference up, however late. Tasks of a kibibyte, so that what
+// What a burst has left goes back when the runtime rests, whichever thread spawned the tasks, ended
+// them or gave the last reference up, however late. Tasks of a kibibyte, so that what
 // stays is seen.
 
 /// Where tasks stand alone, each takes a page of the allocator's.

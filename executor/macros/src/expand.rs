@@ -1,7 +1,7 @@
 //! From the attribute and its function to a plain function.
 //!
-//! The function stays as it is, inside one of the same name: its types, its `?` and its errors are checked as if nothing
-//! were around it.
+//! The function stays as it is, inside one of the same name: its types, its `?` and its errors are
+//! checked as if nothing were around it.
 //!
 //! ```text
 //! fn name() -> R {
@@ -19,7 +19,8 @@ use syn::spanned::Spanned;
 use crate::function::Function;
 use crate::options::Options;
 
-/// Workers of a test that does not say: two run in parallel, and many tests at a time do not fill the machine.
+/// Workers of a test that does not say: two run in parallel, and many tests at a time do not fill
+/// the machine.
 const TEST_WORKERS: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub(crate) fn expand(kind: Kind, options: TokenStream, item: TokenStream) -> Tok
     }
 }
 
-/// With something that takes the function's place, so that nobody misses it besides.
+/// With something that takes the function's place, so that its absence is not reported as well.
 fn refused(error: &syn::Error, item: TokenStream) -> TokenStream {
     let mut tokens = error.to_compile_error();
     tokens.extend(item);

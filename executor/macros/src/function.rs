@@ -7,7 +7,8 @@ use syn::{Attribute, Error, Result, Signature, Visibility};
 
 use crate::expand::Kind;
 
-/// A function whose body was not looked at: what is wrong in there is for the compiler to say, at its place.
+/// A function whose body was not looked at: what is wrong in there is for the compiler to say, at
+/// its place.
 pub(crate) struct Function {
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) visibility: Visibility,
@@ -47,13 +48,13 @@ impl Function {
             errors.push(Error::new_spanned(abi, format!("{name} cannot be used on an `extern fn`")));
         }
         if !signature.generics.params.is_empty() {
-            let message = format!("{name} cannot be used on a generic function: nobody chooses the types");
+            let message = format!("{name} cannot be used on a generic function: no caller chooses the types");
             errors.push(Error::new_spanned(&signature.generics, message));
         } else if let Some(clause) = &signature.generics.where_clause {
             errors.push(Error::new_spanned(clause, format!("{name} cannot be used with a `where` clause")));
         }
         if !signature.inputs.is_empty() || signature.variadic.is_some() {
-            let message = format!("{name} cannot be used on a function with arguments: nobody passes them");
+            let message = format!("{name} cannot be used on a function with arguments: none are passed");
             errors.push(Error::new_spanned(&signature.inputs, message));
         }
         let is_test =

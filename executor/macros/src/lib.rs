@@ -1,4 +1,5 @@
-//! The attributes of the `heirloom` executor. Use them from there: what they expand to names `::heirloom`.
+//! The attributes of the `heirloom` executor. Use them from there: what they expand to names
+//! `::heirloom`.
 #![forbid(unsafe_code)]
 
 mod expand;
@@ -9,11 +10,11 @@ use proc_macro::TokenStream;
 
 use crate::expand::Kind;
 
-/// Makes an `async fn main` a program: the body runs to its end on the thread that starts the program, and what it
-/// spawns on a runtime's workers.
+/// Makes an `async fn main` a program: the body runs to its end on the thread that starts the
+/// program, and what it spawns on a runtime's workers.
 ///
-/// What the function returns is what the program returns, so `Result` and `ExitCode` work. When it returns, tasks that
-/// still run are cancelled with the process.
+/// What the function returns is what the program returns, so `Result` and `ExitCode` work. When it
+/// returns, tasks that still run are cancelled with the process.
 ///
 /// | option | meaning |
 /// | --- | --- |
@@ -51,7 +52,8 @@ use crate::expand::Kind;
 ///
 /// #[heirloom::main(builder = configured)]
 /// async fn main() {
-///     let name = heirloom::spawn(async { std::thread::current().name().map(str::to_owned) }).await;
+///     let name = async { std::thread::current().name().map(str::to_owned) };
+///     let name = heirloom::spawn(name).await;
 ///     assert!(name.unwrap().unwrap().starts_with("mill"));
 /// }
 /// ```
@@ -76,8 +78,8 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(Kind::Main, options.into(), item.into()).into()
 }
 
-/// Makes an `async fn` a test. It runs on a runtime of its own, which ends with it: what a test leaves running does not
-/// disturb the next one.
+/// Makes an `async fn` a test. It runs on a runtime of its own, which ends with it: what a test
+/// leaves running does not disturb the next one.
 ///
 /// | option | meaning |
 /// | --- | --- |
@@ -87,13 +89,15 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// `seed` and `virtual_time` are reserved, and refused, until there is a simulator to give them to.
 ///
-/// The limit is a [`wait_for`](https://docs.rs/heirloom/latest/heirloom/fn.wait_for.html) around the body: it is noticed
-/// at an `.await`. It does not interrupt code that never gets to one.
+/// The limit is a [`wait_for`](https://docs.rs/heirloom/latest/heirloom/fn.wait_for.html) around
+/// the body: it is noticed at an `.await`. It does not interrupt code that never gets to one.
 ///
-/// A panic in the body fails the test, as in any. A panic in a task that the test has spawned is seen by whoever joins
-/// the task, and by nobody else: to have it fail the test, await the handle and `unwrap`, or spawn in a `TaskGroup`.
+/// A panic in the body fails the test, as in any. A panic in a task that the test has spawned is
+/// seen by its joiner alone: to have it fail the test, await the handle and `unwrap`, or spawn in
+/// a `TaskGroup`.
 ///
-/// `#[should_panic]`, `#[ignore]` and all other attributes of a test work as they do without this one.
+/// `#[should_panic]`, `#[ignore]` and all other attributes of a test work as they do without this
+/// one.
 ///
 /// # Examples
 ///

@@ -1,5 +1,6 @@
-//! A script of context operations, in any order and nesting, played on real contexts and on a model of them. After every
-//! operation both show the same, and after every block exactly the values that something can still reach are alive.
+//! A script of context operations, in any order and nesting, played on real contexts and on a model
+//! of them. After every operation both show the same, and after every block exactly the values that
+//! something can still reach are alive.
 #![no_main]
 
 mod model;

@@ -32,7 +32,9 @@ impl Entries {
     /// ever seen again.
     fn settle(&mut self) {
         let abandoned = &mut self.abandoned;
-        let Some(newest) = self.guards.iter().rposition(|(guard, _)| abandoned.contains(guard)) else { return };
+        let Some(newest) = self.guards.iter().rposition(|(guard, _)| abandoned.contains(guard)) else {
+            return;
+        };
         self.base = Entry::Absent;
         self.guards[..newest].iter_mut().for_each(|(_, entry)| *entry = Entry::Absent);
         let stays = self.guards[newest].0;

@@ -368,7 +368,7 @@ impl Script {
         lock(&self.places).push(Some(place));
     }
 
-    /// Plays a block in a place that nobody is in.
+    /// Plays a block in a place that is not entered.
     fn enter(self: &Arc<Self>, index: usize) {
         let cell = match &mut lock(&self.places)[index] {
             Some(Place::Cell { cell, frame, entered }) => {
@@ -408,7 +408,7 @@ impl Script {
         let before = lock(&self.model).own(frame);
         // The cell remembers what it was entered with.
         lock(&self.model).held.push(before.clone());
-        self.block_in(frame, || cell.run(|| self.block()).expect("nobody is inside"));
+        self.block_in(frame, || cell.run(|| self.block()).expect("it is not entered"));
         lock(&self.model).held.pop();
         assert_eq!(cell.snapshot().len(), lock(&self.model).own(frame).len());
         if let Some(Place::Cell { entered, .. }) = &mut lock(&self.places)[index] {
@@ -416,7 +416,7 @@ impl Script {
         }
     }
 
-    /// Drops a place that nobody is in. What iterates is dropped inside, and checks that.
+    /// Drops a place that is not entered. What iterates is dropped inside, and checks that.
     fn discard(&self, index: usize) {
         if let Some(Place::Cell { entered: true, .. }) = lock(&self.places)[index] {
             return;

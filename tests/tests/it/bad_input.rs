@@ -168,7 +168,7 @@ fn a_future_of_a_mebibyte_runs_on_an_ordinary_stack() {
             assert_eq!(runtime.block_on(task).unwrap(), 7 << 20);
             say_as_child();
         };
-        // Unoptimised, the future is copied a few times on the stack of whoever spawns it; not on a worker's.
+        // Unoptimised, the future is copied a few times on the spawner's stack; not on a worker's.
         std::thread::Builder::new().stack_size(64 << 20).spawn(spawner).unwrap().join().unwrap();
     }
 }
@@ -203,7 +203,7 @@ fn payloads_of_any_type_arrive_also_those_that_panic_when_dropped() {
         assert!(!error.to_string().is_empty());
         assert_eq!(*error.into_panic().unwrap().downcast::<u64>().unwrap(), 7);
         let bomb = || async { std::panic::resume_unwind(Box::new(OnDrop::new(|| quiet_panic(SCRIPTED)))) };
-        // Nobody claims it: the runtime has to drop it, and stays.
+        // It is unclaimed: the runtime has to drop it, and goes on.
         let detached: heirloom::JoinHandle<()> = spawn(bomb());
         detached.detach();
         for _ in 0..10 {
@@ -227,7 +227,8 @@ fn names_of_any_length_and_kind_are_kept() {
 
 #[test]
 fn a_deep_chain_of_awaits_overflows_no_stack_when_it_is_dropped() {
-    // A chain of a hundred thousand tasks, each of which waits for the next: ended from one end or the other.
+    // A chain of a hundred thousand tasks, each of which waits for the next: ended from one end or
+    // the other.
     watchdog(PATIENCE, || {
         for abort in [false, true] {
             let runtime = Runtime::builder().workers(2).stack_size(256 << 10).build().unwrap();
@@ -244,7 +245,8 @@ fn a_deep_chain_of_awaits_overflows_no_stack_when_it_is_dropped() {
             }
             if abort {
                 drop(last);
-                // One drops the handle of the next, which is then cancelled: in turn, not one inside the other.
+                // One drops the handle of the next, which is then cancelled: in turn, not one
+                // inside the other.
                 assert!(heirloom_tests::wait_until(|| ledger.alive() == 0));
             } else {
                 gate.open();

@@ -1,4 +1,4 @@
-//! The blocking pool: who runs, who waits, who is cancelled, and what happens without threads.
+//! The blocking pool: which closures run, wait or are cancelled, and what happens without threads.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -232,7 +232,8 @@ fn the_end_of_a_runtime_cancels_what_has_not_begun() {
             assert!(heirloom::block_on(closure).unwrap_err().is_cancelled());
         }
         gate.open();
-        // It ran on by itself; its value is not lost if somebody still waits, or it is told that nobody may.
+        // It ran on by itself; its value is not lost if its handle still waits, or it is told that
+        // none may.
         match heirloom::block_on(running) {
             Ok(output) => assert_eq!(output, 0),
             Err(error) => assert!(error.is_cancelled()),

@@ -1,4 +1,4 @@
-//! Tokens: a reason goes down the tree, once, and wakes whoever waits.
+//! Tokens: a reason goes down the tree, once, and wakes all that wait.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -74,7 +74,7 @@ fn a_long_chain_of_tokens_takes_no_stack() {
 }
 
 #[test]
-fn whoever_waits_is_woken_with_the_reason() {
+fn every_waiter_is_woken_with_the_reason() {
     in_a_worker(3, async {
         let token = CancelToken::new();
         let waiting = Countdown::new(20);
@@ -109,7 +109,7 @@ fn a_wait_that_is_dropped_leaves_nothing() {
     }
     drop(waker);
     assert!(counts.is_gone());
-    token.cancel("nobody is there");
+    token.cancel("unheard");
     assert_eq!(counts.wakes(), 0);
 }
 

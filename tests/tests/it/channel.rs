@@ -292,7 +292,7 @@ fn ends_are_counted_and_a_clone_keeps_the_channel_open() {
 }
 
 #[test]
-fn a_message_nobody_receives_is_dropped_in_its_own_context_with_the_last_receiver() {
+fn an_unreceived_message_is_dropped_in_its_own_context_with_the_last_receiver() {
     let log: Log<(u64, Option<u64>)> = Log::new();
     let message = |id| {
         let log = log.clone();
@@ -306,10 +306,10 @@ fn a_message_nobody_receives_is_dropped_in_its_own_context_with_the_last_receive
     let other = receiver.clone();
     marked(99).run(|| {
         drop(receiver);
-        assert!(log.is_empty(), "somebody may receive them yet");
+        assert!(log.is_empty(), "a receiver may still come for them");
         drop(other);
     });
-    // The sender is still there, and whoever waits for an answer need not wait for it.
+    // The sender is still there, and the joiner of an answer need not wait for it.
     assert_eq!(log.take(), [(1, Some(1)), (2, Some(2)), (3, Some(3)), (4, None)]);
     drop(sender);
     assert!(log.is_empty());
@@ -356,7 +356,7 @@ fn a_receive_that_is_given_up_takes_nothing_and_passes_its_wake_up_on() {
     sender.try_send(1).unwrap();
     assert_eq!((first_counts.wakes(), second_counts.wakes()), (1, 0));
     drop(one);
-    assert_eq!(second_counts.wakes(), 1, "somebody has to come for the message");
+    assert_eq!(second_counts.wakes(), 1, "a receiver has to come for the message");
     assert!(matches!(poll_with(&mut other, &second), Poll::Ready(Ok((1, _)))));
 }
 

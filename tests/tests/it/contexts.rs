@@ -1,4 +1,5 @@
-//! Contexts where executors of other kinds have gone wrong: callbacks, destructors, cells, foreign ambient state.
+//! Contexts where executors of other kinds have gone wrong: callbacks, destructors, cells, foreign
+//! ambient state.
 
 use std::any::Any;
 use std::future::{Future, pending, poll_fn};
@@ -89,7 +90,7 @@ fn a_value_whose_destructor_uses_everything_does_no_harm() {
             .detach();
         idle(&runtime);
         drop(runtime);
-        // The last one had nobody to run what it spawned, or the default runtime.
+        // The last one had no runtime for what it spawned, or the default one.
         assert_eq!(log.take().into_iter().filter(|line| *line == "dropped").count(), 5);
     });
 }
@@ -103,7 +104,7 @@ fn what_a_waker_does_is_not_done_in_a_tasks_context() {
         }
     }
     with_runtime(1, |runtime| {
-        // Fired by the clock, the waker belongs to nobody.
+        // Fired by the clock, the waker belongs to no task.
         let log = Log::new();
         let waker = Arc::new(Looks(log.clone())).into();
         MARK.set(5);
@@ -182,7 +183,8 @@ fn values_go_with_the_last_task_that_has_them() {
     assert_eq!((ledger.made(), ledger.alive()), (scaled(2_000), 0));
 }
 
-/// A tree of tasks, all of which are awaited, in one order or the other; with some that are aborted, and some that panic.
+/// A tree of tasks, all of which are awaited, in one order or the other; with some that are
+/// aborted, and some that panic.
 fn tree(depth: u32) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
         if depth == 0 {
@@ -237,7 +239,8 @@ fn what_the_end_of_a_task_wakes_is_not_kept_by_the_next_poll() {
             yield_now().await;
             let value = Arc::new(OnDrop::new(move || gate.open()));
             spawn_in(Context::empty().with(&VALUE, value), async move {
-                // Its successor on this worker blocks until the one is awake whom the end of this task wakes.
+                // Its successor on this worker blocks until the joiner that this task's end wakes
+                // is awake.
                 spawn_in(Context::empty(), async move { woken.wait() }).detach();
             })
             .detach();
@@ -284,7 +287,8 @@ fn a_destructor_may_end_the_runtime_of_the_task_that_comes_next() {
     });
 }
 
-/// Closures that are cancelled before they begin come to the workers, between whose tasks they are dropped.
+/// Closures that are cancelled before they begin come to the workers, between whose tasks they are
+/// dropped.
 #[test]
 fn a_task_stays_with_the_workers_when_a_closure_of_the_pool_comes_next() {
     watchdog(PATIENCE, || {
@@ -333,7 +337,7 @@ fn a_task_stays_with_the_workers_when_a_closure_of_the_pool_comes_next() {
 }
 
 #[test]
-fn a_task_waits_while_somebody_else_is_in_its_cell() {
+fn a_task_waits_while_another_is_in_its_cell() {
     const TASKS: u64 = scaled(50) as u64;
     with_runtime(2, |runtime| {
         let cell = ContextCell::new(Context::empty().with(&MARK, 1));

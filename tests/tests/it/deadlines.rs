@@ -73,7 +73,8 @@ fn of_nested_limits_the_nearest_one_is_the_deadline() {
 #[test]
 fn a_deadline_that_has_passed_cuts_nothing_by_itself() {
     in_a_worker(2, async {
-        // The inner operand notices; the limit it belongs to has no turn before it is done with its poll.
+        // The inner operand notices; the limit it belongs to has no turn before it is done with its
+        // poll.
         let passed = wait_until(
             async {
                 while remaining().unwrap() > Duration::ZERO {

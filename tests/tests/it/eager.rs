@@ -22,12 +22,12 @@ use heirloom_tests::{
     threads_named, wait_until, with_runtime,
 };
 
-const SHORT: Duration = Duration::from_millis(5);
-const LONG: Duration = Duration::from_secs(3_600);
+pub(crate) const SHORT: Duration = Duration::from_millis(5);
+pub(crate) const LONG: Duration = Duration::from_secs(3_600);
 
 context_var! {
-    static LEVEL: u32;
-    static SECRET: u32, inherit = Never;
+    pub(crate) static LEVEL: u32;
+    pub(crate) static SECRET: u32, inherit = Never;
 }
 
 // ---- the call ----
@@ -294,7 +294,8 @@ fn a_waker_may_outlive_its_call_and_wakes_no_other() {
 
 #[test]
 fn a_call_on_a_worker_takes_no_wake_up_of_its_task() {
-    // The task is woken while it runs an eager call that waits for something else: it must be polled again.
+    // The task is woken while it runs an eager call that waits for something else: it must be
+    // polled again.
     with_runtime(1, |runtime| {
         let (probe, watch) = Probe::new([Step::Wait]);
         let mut probe = probe;
@@ -454,7 +455,7 @@ fn the_flag_by_hand_under_a_foreign_executor() {
     use heirloom::context::raw;
     outside(|| {
         let before = raw::set_execution(raw::Execution::NONE.with_eager(true));
-        // Leaves block; whoever must be woken is woken.
+        // Leaves block; every waker that must be called is called.
         futures::executor::block_on(async {
             sleep(SHORT).await;
             assert!(wait_for(sleep(LONG), SHORT).await.is_err());

@@ -10,21 +10,15 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 use heirloom::time::MissedTicks;
 use heirloom::{
-    CancelReason, CancelToken, Context, GroupError, Handle, LocalSet, TaskGroup, block_on, context_var,
-    deadline, interval, is_eager, run_eagerly, sleep, spawn, spawn_background, spawn_blocking, spawn_in,
-    spawn_local, task, try_run_eagerly, wait_for, wait_until, yield_now,
+    CancelReason, CancelToken, Context, GroupError, Handle, LocalSet, TaskGroup, block_on, deadline,
+    interval, is_eager, run_eagerly, sleep, spawn, spawn_background, spawn_blocking, spawn_in, spawn_local,
+    task, try_run_eagerly, wait_for, wait_until, yield_now,
 };
 use heirloom_tests::{
     Gate, Probe, SCRIPTED, Step, in_a_worker, occupy, outside, quiet_panic, run, with_runtime,
 };
 
-const SHORT: Duration = Duration::from_millis(5);
-const LONG: Duration = Duration::from_secs(3_600);
-
-context_var! {
-    static LEVEL: u32;
-    static SECRET: u32, inherit = Never;
-}
+use super::eager::{LEVEL, LONG, SECRET, SHORT};
 
 // ---- deadlines ----
 
@@ -58,9 +52,9 @@ fn a_limit_ends_every_wait() {
             let nested = async { spawn(async { spawn(sleep(LONG)).await }).await };
             assert!(wait_for(nested, SHORT).await.is_err());
             // Through wakers of other crates.
-            let crowd: futures::stream::FuturesUnordered<_> =
+            let all_of_them: futures::stream::FuturesUnordered<_> =
                 (0..3).map(|_| wait_for(sleep(LONG), SHORT)).collect();
-            let ends: Vec<_> = futures::StreamExt::collect(crowd).await;
+            let ends: Vec<_> = futures::StreamExt::collect(all_of_them).await;
             assert!(ends.iter().all(Result::is_err));
         });
         assert!(begun.elapsed() < LONG / 2);
@@ -112,7 +106,7 @@ fn a_limit_around_the_call_ends_the_limits_in_it_and_nothing_else() {
                 run_eagerly(async {
                     let around = deadline();
                     assert!(around.is_some());
-                    // It would wait for an hour, and so would everybody.
+                    // It would wait for an hour, and so would all others.
                     assert!(wait_for(sleep(LONG), LONG).await.is_err());
                     assert!(wait_for(pending::<()>(), LONG).await.is_err());
                     assert!(wait_for(async { spawn(pending::<()>()).await }, LONG).await.is_err());
@@ -315,7 +309,8 @@ fn local_children_need_no_set_and_end_with_the_call() {
 
 #[test]
 fn a_background_task_is_never_inline() {
-    // A runtime with one worker, which is busy with the eager call: only the default runtime can run it.
+    // A runtime with one worker, which is busy with the eager call: only the default runtime can
+    // run it.
     let elsewhere = in_a_worker(1, async {
         LEVEL.set(1);
         let here = std::thread::current().id();
@@ -420,7 +415,8 @@ fn joining_a_queued_task_on_a_worker_is_a_clear_error() {
     });
     let message = message.expect("a message");
     assert!(message.contains("run_eagerly") && message.contains(".await"), "{message}");
-    // Nobody waits in a call that never waits; what has ended can be joined anywhere; nor does a limit hang that has passed.
+    // A call that never waits blocks no thread; what has ended can be joined anywhere; nor does a
+    // limit hang that has passed.
     in_a_worker(1, async {
         let mut queued = spawn(ready(7));
         assert_eq!(try_run_eagerly(&mut queued).unwrap_err().leaf(), "JoinHandle");
@@ -462,7 +458,8 @@ fn eager_calls_run_beside_busy_workers() {
 
 // ---- a worker that is blocked ----
 
-/// What the worker alone could take is shown to its sibling before it is blocked: it may be what the call waits for.
+/// What the worker alone could take is shown to its sibling before it is blocked: it may be what
+/// the call waits for.
 #[test]
 fn a_call_that_blocks_a_worker_keeps_no_task_from_the_others() {
     in_a_worker(2, async {

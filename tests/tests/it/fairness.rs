@@ -1,4 +1,5 @@
-//! Nobody waits for ever: next slot, injector, timers, budget, and what a long poll does to the others.
+//! No task waits for ever: next slot, injector, timers, budget, and what a long poll does to the
+//! others.
 
 mod from_outside;
 
@@ -128,8 +129,9 @@ fn a_timer_fires_while_all_workers_yield() {
 #[test]
 fn a_timer_of_a_busy_worker_is_fired_by_another() {
     with_runtime(2, |runtime| {
-        // One of the two is inside a poll that does not end before the timer has fired: the other one has to keep the
-        // time, whoever of them kept it before, and at whatever moment the work arrived.
+        // One of the two is inside a poll that does not end before the timer has fired: the other
+        // one has to keep the time, whichever worker kept it before, and at whatever moment the
+        // work arrived.
         for round in 0..scaled(300) as u64 {
             let fired = Gate::new();
             let done = fired.clone();
@@ -243,7 +245,8 @@ fn nested_joins_of_ready_leaves_cost_no_more_than_their_number() {
         assert!((LEAVES..10 * LEAVES).contains(&polls), "{polls} polls of {LEAVES} leaves");
     });
     in_a_worker(1, async {
-        // The same where there is a budget. Small joins poll all their members again each time, so the bound is wider.
+        // The same where there is a budget. Small joins poll all their members again each time, so
+        // the bound is wider.
         let polls = Arc::new(AtomicUsize::new(0));
         let counter = polls.clone();
         let leaves = (0..LEAVES).map(move |_| leaf(&counter));
@@ -299,7 +302,7 @@ fn a_task_that_is_passed_over_does_not_wait_for_a_long_poll() {
     for length in 0..10 {
         with_runtime(2, move |runtime| {
             let (begun, gate) = (Gate::new(), Gate::new());
-            // Nobody else takes the long poll, nor sleeps when it begins.
+            // No other worker takes the long poll, nor sleeps when it begins.
             let (held, released) = (Gate::new(), begun.clone());
             let other = runtime.spawn({
                 let held = held.clone();

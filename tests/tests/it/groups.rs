@@ -134,7 +134,7 @@ fn a_panic_of_the_body_goes_on_after_the_children_have_ended() {
 
 #[test]
 fn siblings_learn_why_they_were_cancelled_when_it_happens() {
-    // Nobody looks at the group: a child's failure cancels by itself.
+    // The group is not polled: a child's failure cancels by itself.
     with_runtime(2, |runtime| {
         let (probe, watch) = Probe::new([Step::Wait]);
         let group = runtime.block_on(async {
@@ -435,7 +435,7 @@ fn a_scope_waits_for_its_children_also_when_a_destructor_panics() {
         });
         let error = runtime.block_on(scope).map(|_: Result<(), _>| ()).unwrap_err();
         assert_eq!((error.panic_message(), ended.load(Ordering::SeqCst)), (Some(SCRIPTED), 2));
-        // That of a result which nobody has asked for.
+        // That of a result which was not asked for.
         let (ended, begun, gate) = (Arc::new(AtomicUsize::new(0)), Countdown::new(2), Gate::new());
         let scope = runtime.spawn({
             let (ended, begun, gate) = (ended.clone(), begun.clone(), gate.clone());

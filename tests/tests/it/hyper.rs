@@ -117,7 +117,8 @@ fn requests_of_one_connection_each_see_only_their_own_context_and_nothing_is_hel
     assert_eq!(ledger.made(), REQUESTS as usize);
 }
 
-/// Our sockets are hyper's I/O as they are: requests and answers longer than any buffer, both ways over one connection.
+/// Our sockets are hyper's I/O as they are: requests and answers longer than any buffer, both ways
+/// over one connection.
 #[cfg(not(miri))]
 #[test]
 fn sockets_need_nothing_in_between() {
@@ -276,8 +277,9 @@ impl Write for Pooled {
     }
 }
 
-/// Makes twenty requests, one after the other, each in a task with a session, through a pool whose connections are
-/// spawned by `executor`. How many connections there were, and how many sessions are alive when all requests are over.
+/// Makes twenty requests, one after the other, each in a task with a session, through a pool whose
+/// connections are spawned by `executor`. How many connections there were, and how many sessions
+/// are alive when all requests are over.
 fn through_a_pool<E>(executor: E) -> (usize, usize)
 where
     E: Executor<Pin<Box<dyn Future<Output = ()> + Send>>> + Clone + Send + Sync + 'static,

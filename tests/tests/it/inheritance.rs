@@ -1,4 +1,5 @@
-//! Spawning forks, awaiting shares: what a task sees of whoever started it, and what is seen of it.
+//! Spawning forks, awaiting shares: what a task sees of its spawner, and what its spawner sees of
+//! it.
 
 use std::future::Future;
 use std::pin::Pin;

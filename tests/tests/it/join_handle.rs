@@ -257,7 +257,8 @@ fn an_unclaimed_output_is_dropped_in_the_context_of_its_task_or_with_the_handle(
 fn a_panicking_output_is_its_owners_business() {
     with_runtime(1, |runtime| {
         let bomb = || OnDrop::new(|| quiet_panic(SCRIPTED));
-        // With the handle: the panic reaches whoever drops it; the cell is in order afterwards.
+        // With the handle: the panic reaches the code that drops it; the cell is in order
+        // afterwards.
         let made = bomb();
         let handle = runtime.spawn(async move { made });
         idle(runtime);
@@ -267,7 +268,7 @@ fn a_panicking_output_is_its_owners_business() {
         let _ = dropped;
         assert!(abort.is_finished());
         abort.abort();
-        // Without a handle: nobody is harmed.
+        // Without a handle: the panic reaches no code.
         let made = bomb();
         let occupied = occupy(runtime, 1);
         runtime.spawn(async move { made }).detach();
@@ -277,9 +278,10 @@ fn a_panicking_output_is_its_owners_business() {
     });
 }
 
-/// Else it would depend on who comes first, the end of the task or of its handle, whether the caller of `detach` is harmed.
+/// Otherwise it would depend on which ends first, the task or its handle, whether the
+/// caller of `detach` is harmed.
 #[test]
-fn a_payload_that_panics_when_dropped_harms_nobody_who_lets_go_of_the_task() {
+fn a_payload_that_panics_when_dropped_harms_no_holder_of_the_task() {
     with_runtime(1, |runtime| {
         for detach in [false, true] {
             let payload = OnDrop::new(|| quiet_panic("in the payload"));
@@ -432,7 +434,7 @@ fn two_tasks_that_wait_for_each_other_are_freed_with_the_runtime() {
 }
 
 #[test]
-fn a_shielded_task_survives_whoever_waits_for_it() {
+fn a_shielded_task_survives_its_joiner() {
     with_runtime(2, |runtime| {
         let (probe, watch) = Probe::returning(7, [Step::Wait]);
         let waiting = runtime.spawn(shield(runtime.spawn(probe)));
@@ -577,7 +579,8 @@ fn a_joiner_that_comes_while_the_context_goes_is_told_once() {
         let (waker, counts) = CountingWaker::create(Fault::None);
         assert!(poll_with(&mut handle, &waker).is_pending());
         assert!(poll_with(&mut handle, &waker).is_pending());
-        // One that does not know its own copy again, which is up to the compiler, is told to look again.
+        // One that does not know its own copy again, which is up to the compiler, is told to look
+        // again.
         let looked = counts.wakes();
         assert!(looked == 0 || !waker.clone().will_wake(&waker), "there is nothing to look at yet");
         held.open();

@@ -1,6 +1,8 @@
-//! The cross-product of lives: how a task is spawned × what it does × what becomes of its handle × when.
+//! The cross-product of lives: how a task is spawned × what it does × what becomes of its handle ×
+//! when.
 //!
-//! Each case is a few microseconds. What must come out follows from the case alone; see [`Case::check`].
+//! Each case is a few microseconds. What must come out follows from the case alone; see
+//! [`Case::check`].
 
 use std::collections::VecDeque;
 
@@ -69,7 +71,8 @@ struct Case {
 }
 
 impl Case {
-    /// How many polls it takes to the first `Wait` that is not the last step to be made, or to the end.
+    /// How many polls it takes to the first `Wait` that is not the last step to be made, or to the
+    /// end.
     fn polls_until_suspended(&self) -> usize {
         match self.script.iter().position(|step| *step == Step::Wait) {
             Some(first) => first + 1,
@@ -184,7 +187,8 @@ impl Case {
     }
 }
 
-/// The panic of an output's or a future's destructor may reach whoever drops the handle; that is not the point here.
+/// The panic of an output's or a future's destructor may reach the code that drops the handle; that
+/// is not the point here.
 fn drop_quietly<T>(handle: Option<JoinHandle<T>>) {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(handle)));
 }

@@ -1,7 +1,9 @@
 //! The behaviour of the executor, seen through the public interface only.
 //!
-//! One binary, one module per behaviour; the list of failure cases and their tests is in `FAILURES.md`.
-// Handles are what many tests are about: roots return them, and `let _ =` on one is a case. So are clones of wakers.
+//! One binary, one module per behaviour; the list of failure cases and their tests is in
+//! `FAILURES.md`.
+// Handles are what many tests are about: roots return them, and `let _ =` on one is a case. So are
+// clones of wakers.
 #![allow(missing_docs, clippy::async_yields_async, clippy::let_underscore_future, clippy::waker_clone_wake)]
 
 mod bad_input;
@@ -14,7 +16,6 @@ mod default_runtime;
 mod eager;
 mod eager_children;
 mod eager_tasks;
-mod entangled;
 mod fairness;
 mod groups;
 mod hyper;
@@ -26,6 +27,7 @@ mod net;
 mod promises;
 mod queues;
 mod races;
+mod reentrancy;
 mod requests;
 mod service;
 mod shutdown;

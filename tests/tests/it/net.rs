@@ -42,7 +42,8 @@ async fn half_std() -> (TcpStream, std::net::TcpStream) {
     (here, there.try_into().expect("a socket of the standard library"))
 }
 
-/// A listener whose queue is full, so that the system neither accepts nor refuses another connection; and the queue.
+/// A listener whose queue is full, so that the system neither accepts nor refuses another
+/// connection; and the queue.
 #[cfg(target_os = "linux")]
 async fn full_listener() -> (std::net::TcpListener, Vec<TcpStream>) {
     let listener = listener().await;

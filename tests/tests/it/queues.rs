@@ -1,4 +1,5 @@
-//! Queues: nothing is lost, nothing runs twice, nothing is left behind, and nobody is woken for nothing.
+//! Queues: nothing is lost, nothing runs twice, nothing is left behind, and no worker is woken for
+//! nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,10 +11,11 @@ use heirloom_tests::{
 };
 
 #[test]
-fn every_task_runs_once_whoever_takes_it() {
+fn every_task_runs_once_whichever_worker_takes_it() {
     with_runtime(4, |runtime| {
         const EACH: usize = scaled(4_000);
-        // Injected from two threads and pushed by two tasks, while four workers steal from each other.
+        // Injected from two threads and pushed by two tasks, while four workers steal from each
+        // other.
         let log = Log::new();
         let all = Countdown::new(4 * EACH);
         let task = |number: usize| {

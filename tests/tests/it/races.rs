@@ -1,4 +1,5 @@
-//! Two sides of a task at the same moment: completion against its handle, its wakers, and the end of its runtime.
+//! Two sides of a task at the same moment: completion against its handle, its wakers, and the end
+//! of its runtime.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -248,7 +249,8 @@ fn the_end_of_a_runtime_races_with_handles_and_aborts() {
 
 #[test]
 fn a_finished_root_and_its_last_waker_race() {
-    // The waker of a root future is used by a thread that may still be at it when `block_on` has returned.
+    // The waker of a root future is used by a thread that may still be at it when `block_on` has
+    // returned.
     watchdog(PATIENCE, || {
         let late = Arc::new(AtomicUsize::new(0));
         let threads: Vec<_> = (0..ROUNDS)
@@ -256,7 +258,8 @@ fn a_finished_root_and_its_last_waker_race() {
                 let (probe, watch) = Probe::new([Step::Wait]);
                 let late = late.clone();
                 let thread = std::thread::spawn(move || {
-                    // A wake-up that is left over from another round may end this one before there is a waker.
+                    // A wake-up that is left over from another round may end this one before there
+                    // is a waker.
                     while watch.drops() == 0 {
                         if let Some(waker) = watch.waker() {
                             (0..20).for_each(|_| waker.wake_by_ref());

@@ -1,4 +1,5 @@
-//! A thousand requests at once, each with an identity and a security token that must never show up elsewhere.
+//! A thousand requests at once, each with an identity and a security token that must never show up
+//! elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;

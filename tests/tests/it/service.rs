@@ -1,5 +1,5 @@
-//! The bundled service, served in this process: requests keep apart, a drain keeps its word, and clients that misbehave
-//! harm nobody but themselves. Its files are those of the example.
+//! The bundled service, served in this process: requests keep apart, a drain keeps its word, and
+//! clients that misbehave harm only themselves. Its files are those of the example.
 
 #[path = "../../../examples/service/app.rs"]
 mod app;
@@ -66,7 +66,7 @@ impl Running {
         Running { address, stop, lines, serving }
     }
 
-    /// Tells it to stop, and waits until nobody can come any more.
+    /// Tells it to stop, and waits until no client can connect any more.
     async fn stop(&self) {
         self.stop.cancel("the end of the test");
         self.said("event=draining").await;
@@ -95,7 +95,8 @@ impl Running {
     }
 }
 
-/// An application with a request that waits at a gate, notes who it is when it is dropped, and says when it has begun.
+/// An application with a request that waits at a gate, notes who it is when it is dropped, and says
+/// when it has begun.
 struct Held {
     begun: Gate,
     gate: Gate,
@@ -172,7 +173,7 @@ fn requests_of_many_streams_see_only_their_own_context() {
 }
 
 #[test]
-fn a_line_of_the_log_says_for_whom_it_is_and_nobody_can_forge_one() {
+fn a_line_of_the_log_names_its_client_and_cannot_be_forged() {
     for version in VERSIONS {
         in_a_worker(2, async move {
             let server = Running::start(App::new().router(), PATIENT).await;
@@ -206,7 +207,7 @@ fn a_request_out_of_time_is_answered_so_and_its_work_is_dropped() {
 }
 
 #[test]
-fn a_drain_lets_what_has_begun_come_to_its_end_and_nobody_in() {
+fn a_drain_finishes_what_has_begun_and_lets_no_client_in() {
     for version in VERSIONS {
         in_a_worker(2, async move {
             let (held, app) = Held::new();
@@ -252,7 +253,7 @@ fn a_drain_ends_at_its_limit_and_drops_what_is_left_in_its_context() {
 }
 
 #[test]
-fn clients_that_never_end_their_head_are_cut_off_and_hold_up_nobody() {
+fn clients_that_never_end_their_head_are_cut_off_and_hold_up_no_other() {
     const SLOW: usize = 50;
     in_a_worker(2, async {
         let limits = Limits { head: Duration::from_secs(1), ..PATIENT };
@@ -382,7 +383,8 @@ fn a_reset_in_the_middle_of_a_body_is_noted_in_its_context() {
         let head = b"POST /upload HTTP/1.1\r\nhost: a\r\nx-request-id: broken-off\r\n\
             content-length: 100000\r\nexpect: 100-continue\r\n\r\nbegun";
         socket.write_all(head).await.unwrap();
-        // The interim answer stays unread: to close a socket with unread bytes is to reset the connection.
+        // The interim answer stays unread: to close a socket with unread bytes is to reset the
+        // connection.
         socket.readable().await.unwrap();
         drop(socket);
         let line = server.said("event=upload broke off").await;
@@ -411,7 +413,7 @@ fn a_client_that_closes_its_half_before_the_answer_has_left() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_holds_up_nobody() {
+fn a_client_that_reads_nothing_holds_up_no_other() {
     in_a_worker(2, async {
         const LARGE: usize = 32 << 20; // more than the system keeps for a connection
         let large = get(async || vec![b'x'; LARGE]);
@@ -453,7 +455,8 @@ fn descriptor_limit() -> usize {
 #[test]
 #[cfg(target_os = "linux")]
 fn ten_thousand_idle_connections_do_not_keep_the_others_from_being_served() {
-    // Both ends are in this process. Who may not have so many descriptors tries with what there is.
+    // Both ends are in this process. A process with a lower limit of descriptors tries with what
+    // there is.
     let test = "service::ten_thousand_idle_connections_do_not_keep_the_others_from_being_served";
     if !in_child_with_limit(test, "-n 20500 2>/dev/null || ulimit -n $(ulimit -Hn)", 2).is_here() {
         return;

@@ -86,7 +86,8 @@ fn what_was_still_alive_is_reported_by_name() {
         }
         heirloom::block_on(done).unwrap();
         gate.open();
-        // A closure that started is waited for by whoever holds its handle, or is given up: resolved either way.
+        // A closure that started is waited for by the holder of its handle, or is given up:
+        // resolved either way.
         let _ = heirloom::block_on(closure);
     });
 }
@@ -337,7 +338,8 @@ fn a_waker_may_be_fired_under_a_lock_that_destructors_take() {
                 move || {
                     let _guard = lock.lock().unwrap();
                     held.open();
-                    // By value, before, during and after the end: it must never drop or poll the task here.
+                    // By value, before, during and after the end: it must never drop or poll the
+                    // task here.
                     for _ in 0..100 {
                         waker.clone().wake();
                     }
@@ -409,7 +411,7 @@ fn a_runtime_may_be_dropped_while_its_thread_unwinds() {
             entered.wait();
             quiet_panic(SCRIPTED);
         }));
-        // The closure still waits; nobody has waited for it.
+        // The closure still waits; shutdown did not wait for it.
         assert_eq!(*unwound.unwrap_err().downcast::<&'static str>().unwrap(), SCRIPTED);
         watch.assert_counts(1, 1);
         gate.open();
@@ -604,8 +606,8 @@ fn what_belongs_to_a_task_is_dropped_in_a_fixed_order() {
                 idle(&runtime);
             }
             drop(runtime);
-            // The locals of an async block go before the output that nobody claims; what was captured goes with the
-            // future; the context goes last.
+            // The locals of an async block go before the unclaimed output; what was captured goes
+            // with the future; the context goes last.
             let order = log.take();
             if finish {
                 assert_eq!(order, ["future", "output", "context"]);

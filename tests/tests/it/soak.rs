@@ -116,9 +116,10 @@ fn a_million_tasks_leave_memory_as_it_was() {
     }
 }
 
-/// Ten million in every build: half a minute without optimisation, a few seconds with it. They come from a task, a
-/// thousand at a time, without handles, on one worker: there is nothing cheaper, and every spawn, wake-up and end
-/// is the same as elsewhere. What becomes of tasks of other fates, on two workers, is looked at above.
+/// Ten million in every build: half a minute without optimisation, a few seconds with it. They come
+/// from a task, a thousand at a time, without handles, on one worker: there is nothing cheaper, and
+/// every spawn, wake-up and end is the same as elsewhere. What becomes of tasks of other fates, on
+/// two workers, is looked at above.
 #[test]
 fn ten_million_spawned_tasks_leave_memory_flat() {
     context_var! { static BATCH: usize; }
@@ -142,7 +143,7 @@ fn ten_million_spawned_tasks_leave_memory_flat() {
                             });
                             task.detach();
                         }
-                        // Whoever yields goes behind all that are there.
+                        // A task that yields goes behind all that are queued.
                         while ended.load(Ordering::Relaxed) < (batch + 1) * BATCH_SIZE {
                             yield_now().await;
                         }
@@ -160,7 +161,8 @@ fn ten_million_spawned_tasks_leave_memory_flat() {
                 // What is kept for use again has been kept by the end of the first million.
                 let grown =
                     resident.zip(*before.get_or_insert(resident)).map(|(now, then)| now.saturating_sub(then));
-                // The system counts in steps of up to 256 KiB. A byte per task would be ten times that.
+                // The system counts in steps of up to 256 KiB. A byte per task would be ten times
+                // that.
                 assert!(grown.unwrap_or(0) < 1 << 20, "{grown:?} bytes more after {done} million");
             }
             say_as_child();

@@ -1,8 +1,9 @@
 //! What is always ready starves nothing that shares its task, its thread or its runtime.
 //!
-//! The kind: a future whose leaves are always ready never suspends by itself. Every driver of a poll
-//! gives it a budget, so that the poll ends, and what could end the future gets its turn. The matrix
-//! crosses the drivers of a poll, the leaves that can be ready for ever, and what ends a wait.
+//! The kind: a future whose leaves are always ready never suspends by itself. Every driver of a
+//! poll gives it a budget, so that the poll ends, and what could end the future gets its turn. The
+//! matrix crosses the drivers of a poll, the leaves that can be ready for ever, and what ends a
+//! wait.
 //!
 //! The exception is documented in `heirloom::task::budget`: a leaf of another crate that is always
 //! ready, unless it is wrapped in `cooperative`.

@@ -226,8 +226,8 @@ fn values_bound_in_a_blocking_thread_and_a_worker_are_dropped() {
     });
 }
 
-/// The process ends while tasks, timers, blocking closures and threads go on, and a thread-local of the main thread uses
-/// the crate in its destructor.
+/// The process ends while tasks, timers, blocking closures and threads go on, and a thread-local of
+/// the main thread uses the crate in its destructor.
 #[test]
 fn a_process_may_end_in_the_middle_of_everything() {
     static KEPT: OnceLock<(Waker, JoinHandle<()>, Handle)> = OnceLock::new();
@@ -261,7 +261,7 @@ fn a_process_may_end_in_the_middle_of_everything() {
             let waker = watch.waker().unwrap();
             let (kept, late) = (waker.clone(), waker.clone());
             let _ = KEPT.set((kept, waiting, runtime.handle().clone()));
-            // A thread that nobody waits for goes on waking.
+            // A thread that is not joined goes on waking.
             std::thread::spawn(move || {
                 loop {
                     late.wake_by_ref();

@@ -143,7 +143,8 @@ fn an_earlier_timer_interrupts_the_wait_for_a_later_one() {
 #[test]
 fn a_reset_counts_whenever_it_comes() {
     in_a_worker(2, async {
-        // Before the first poll, while waiting, to earlier and to later, when elapsed, and while being polled.
+        // Before the first poll, while waiting, to earlier and to later, when elapsed, and while
+        // being polled.
         let mut sleep = Box::pin(sleep(LONG));
         sleep.as_mut().reset(Instant::now() + Duration::from_millis(1));
         sleep.as_mut().await;
@@ -377,7 +378,8 @@ fn intervals_tick_at_their_pace_and_treat_missed_ticks_as_told() {
             assert_eq!(ticks.tick().await, begin + period * number);
             assert!(Instant::now() >= begin + period * number);
         }
-        // Three and a half periods late. What follows is told by the instants for which ticks were due.
+        // Three and a half periods late. What follows is told by the instants for which ticks were
+        // due.
         let late = |missed| {
             let start = Instant::now() - period * 7 / 2;
             (start, interval_at(start, period).missed_tick_policy(missed))
@@ -432,7 +434,7 @@ fn an_interval_is_a_stream_of_its_ticks_without_an_end() {
 }
 
 #[test]
-fn a_tick_that_nobody_took_is_not_lost() {
+fn a_tick_that_was_not_taken_is_not_lost() {
     run(1, || async {
         let period = Duration::from_millis(4);
         let begin = Instant::now();
@@ -453,7 +455,8 @@ fn a_timer_works_wherever_it_is_polled() {
         // Outside of any runtime the default one keeps the time.
         futures::executor::block_on(sleep(Duration::from_millis(1)));
         heirloom::block_on(sleep(Duration::from_millis(1)));
-        // One that was polled on a runtime that ends is not lost, nor does it hang the one it moves to.
+        // One that was polled on a runtime that ends is not lost, nor does it hang the one it moves
+        // to.
         let runtime = runtime(1);
         let mut sleep = Box::pin(sleep(Duration::from_millis(30)));
         runtime.block_on(async { assert!(futures::poll!(sleep.as_mut()).is_pending()) });

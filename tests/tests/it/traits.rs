@@ -16,7 +16,8 @@ use heirloom::{
 };
 use heirloom_tests::{PATIENCE, in_a_worker, run, runtime, watchdog};
 
-/// Whether a type has a trait, told by which of two methods is found: the inherent one, if the bound holds.
+/// Whether a type has a trait, told by which of two methods is found: the inherent one, if the
+/// bound holds.
 macro_rules! has {
     ($type:ty: $($bound:tt)+) => {{
         struct Probe<T: ?Sized>(PhantomData<T>);

@@ -266,7 +266,7 @@ fn waiters_behind_one_whose_waker_panics_are_woken_all_the_same() {
             assert!(poll_with(wait, waker).is_pending());
         }
         let cancelling = std::panic::AssertUnwindSafe(|| token.cancel("now"));
-        // Whether it reaches the one who cancels is of no interest to those who wait.
+        // Whether it reaches the canceller is of no interest to the waiters.
         let _ = std::panic::catch_unwind(cancelling);
         for (number, (_, counts)) in wakers.iter().enumerate() {
             assert_eq!(counts.wakes(), 1, "waiter {number}");
@@ -279,7 +279,8 @@ fn waiters_behind_one_whose_waker_panics_are_woken_all_the_same() {
 
 #[test]
 fn a_waker_may_call_into_the_runtime() {
-    // Spawns, aborts, reads numbers and drops a timer, all of it inside a wake-up that the runtime makes.
+    // Spawns, aborts, reads numbers and drops a timer, all of it inside a wake-up that the runtime
+    // makes.
     struct Busy {
         handle: heirloom::Handle,
         log: Log<&'static str>,
@@ -380,8 +381,8 @@ fn a_channel_between_threads_and_tasks_loses_nothing() {
 
 #[test]
 fn of_several_tasks_that_a_long_poll_starts_all_but_the_last_run_elsewhere() {
-    // The last one stays with the worker, which takes it next: documented. The poll does not end before the others have
-    // run, so another worker has to run them.
+    // The last one stays with the worker, which takes it next: documented. The poll does not end
+    // before the others have run, so another worker has to run them.
     with_runtime(2, |runtime| {
         for by_spawn in [true, false] {
             let ran = Arc::new((Mutex::new(0), Condvar::new()));

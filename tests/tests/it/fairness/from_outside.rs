@@ -1,6 +1,7 @@
-//! Work from outside while workers are busy. The kind: what a worker looks at only now and then (the
-//! injector, for spawned and for woken tasks; the timers) must be looked at after a bounded *time*,
-//! not after a number of polls that may be long ones. Counted in polls whose least length is known.
+//! Work from outside while workers are busy. The kind: what a worker looks at only now and then
+//! (the injector, for spawned and for woken tasks; the timers) must be looked at after a bounded
+//! *time*, not after a number of polls that may be long ones. Counted in polls whose least length
+//! is known.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

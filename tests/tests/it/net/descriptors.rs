@@ -30,6 +30,21 @@ fn use_up() -> Vec<File> {
     }
 }
 
+/// Waits for four failures. The first comes at once, the others a tenth of a second apart.
+fn four_failures_in_time(failures: &AtomicUsize, begin: Instant) {
+    assert!(wait_until(|| failures.load(Ordering::SeqCst) >= 4));
+    let (most, failed) = (begin.elapsed().as_millis() / 100 + 2, failures.load(Ordering::SeqCst));
+    assert!(failed as u128 <= most, "{failed} errors, at most {most} expected");
+}
+
+async fn all_are_served(clients: &mut [TcpStream]) {
+    for client in clients {
+        let mut text = [0; 6];
+        client.read_exact(&mut text).await.unwrap();
+        assert_eq!(&text, b"served");
+    }
+}
+
 #[test]
 fn a_listener_without_descriptors_says_so_and_serves_on_when_there_are_some() {
     let test = "net::descriptors::a_listener_without_descriptors_says_so_and_serves_on_when_there_are_some";
@@ -67,16 +82,9 @@ fn a_listener_without_descriptors_says_so_and_serves_on_when_there_are_some() {
                 }
             }
         });
-        assert!(wait_until(|| failures.load(Ordering::SeqCst) >= 4));
-        // The first comes at once, the others a tenth of a second apart.
-        let (most, failed) = (begin.elapsed().as_millis() / 100 + 2, failures.load(Ordering::SeqCst));
-        assert!(failed as u128 <= most, "{failed} errors, at most {most} expected");
+        four_failures_in_time(&failures, begin);
         drop(files);
-        for client in &mut clients {
-            let mut text = [0; 6];
-            client.read_exact(&mut text).await.unwrap();
-            assert_eq!(&text, b"served");
-        }
+        all_are_served(&mut clients).await;
         server.await.unwrap();
     });
     say_as_child();
@@ -103,8 +111,8 @@ fn nothing_panics_without_descriptors_and_everything_works_afterwards() {
             refused(TcpStream::connect(address).await);
             refused(UdpSocket::bind("127.0.0.1:0").await);
             refused(UnixStream::pair());
-            refused(UnixStream::connect("/nobody").await);
-            refused(UnixListener::bind("/nobody"));
+            refused(UnixStream::connect("/missing").await);
+            refused(UnixListener::bind("/missing"));
             refused(signal::terminate().await);
         }
         // One less than a pair of sockets needs.
@@ -287,15 +295,9 @@ fn a_connection_that_cannot_be_watched_is_kept_until_it_can() {
             }
             served
         });
-        assert!(wait_until(|| failures.load(Ordering::SeqCst) >= 4));
-        let (most, failed) = (begin.elapsed().as_millis() / 100 + 2, failures.load(Ordering::SeqCst));
-        assert!(failed as u128 <= most, "{failed} errors, at most {most} expected");
+        four_failures_in_time(&failures, begin);
         drop(files);
-        for client in &mut clients {
-            let mut text = [0; 6];
-            client.read_exact(&mut text).await.unwrap();
-            assert_eq!(&text, b"served");
-        }
+        all_are_served(&mut clients).await;
         drop((server.await.unwrap(), clients));
         drop(other);
 

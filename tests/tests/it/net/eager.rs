@@ -48,9 +48,9 @@ fn one_function_serves_both_worlds() {
     });
 }
 
-/// The only worker is blocked, so that nobody is in the runtime's poll.
+/// The only worker is blocked, so that no worker is in the runtime's poll.
 #[test]
-fn a_worker_that_blocks_needs_nobody_to_tell_it() {
+fn a_worker_that_blocks_needs_no_other_to_wake_it() {
     in_a_worker(1, async {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -97,7 +97,7 @@ fn accepting_receiving_and_peeking_block() {
             let (stream, _) = listener.accept().await.unwrap();
             stream.readable().await.unwrap();
             assert!(stream.peek(&mut [0; 1]).await.unwrap() == 1);
-            // Nobody need have heard of it.
+            // No worker need have seen the event.
             let mut buffer = [0; 1];
             assert_eq!(stream.try_read(&mut buffer).unwrap(), 1);
             stream.writable().await.unwrap();
@@ -236,7 +236,7 @@ fn a_socket_made_by_a_call_outside_of_a_runtime_can_be_awaited() {
             let stream = run_eagerly(TcpStream::connect(listener.local_addr().unwrap())).unwrap();
             (stream, listener.accept().unwrap().0)
         };
-        // By the default runtime, by another one, by nobody.
+        // By the default runtime, by another one, by none.
         let (mut here, mut there) = connect();
         heirloom::block_on(async {
             let mut byte = [0];

@@ -78,7 +78,7 @@ fn sockets_work_on_plain_threads_and_under_other_executors() {
 }
 
 #[test]
-fn whoever_waits_for_a_socket_learns_that_its_runtime_has_ended() {
+fn a_task_that_waits_for_a_socket_learns_that_its_runtime_has_ended() {
     watchdog(PATIENCE, || {
         let home = runtime(2);
         let (listener, here, there, socket) = home.block_on(async {
@@ -103,7 +103,7 @@ fn whoever_waits_for_a_socket_learns_that_its_runtime_has_ended() {
         assert_ended(block_on(recv));
         assert_ended(block_on(peek));
         assert_ended(block_on(read));
-        // Also who comes late.
+        // Also a task that comes late.
         assert_ended(block_on(here.readable()));
         assert_ended(block_on(here.writable()));
         assert_ended(block_on((&there).read(&mut [0; 4])));
@@ -179,7 +179,7 @@ fn shutdown_drops_what_waits_for_sockets() {
                             socket.recv(&mut [0; 4]).await.unwrap();
                         }
                         _ => {
-                            // It comes into a queue that nobody serves, or is served.
+                            // It comes into a queue that no server takes from, or is served.
                             let mut stream = TcpStream::connect(address).await.unwrap();
                             let _ = stream.read(&mut [0; 4]).await;
                         }

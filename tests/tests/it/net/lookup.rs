@@ -4,15 +4,30 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use heirloom::net::{ToSocketAddrs, lookup};
-use heirloom::{JoinError, Runtime};
+use heirloom::{JoinError, JoinHandle, Runtime};
 use heirloom_tests::{Gate, PATIENCE, run, runtime, wait_until, watchdog};
+
+/// A runtime whose only thread for questions is in a closure that waits at the gate.
+fn with_its_thread_blocked() -> (Runtime, Gate, JoinHandle<()>) {
+    let runtime = Runtime::builder().workers(1).max_blocking_threads(1).build().unwrap();
+    let (gate, entered) = (Gate::new(), Gate::new());
+    let blocked = runtime.spawn_blocking({
+        let (gate, entered) = (gate.clone(), entered.clone());
+        move || {
+            entered.open();
+            gate.wait();
+        }
+    });
+    entered.wait();
+    (runtime, gate, blocked)
+}
 
 async fn all(host: impl ToSocketAddrs) -> Vec<SocketAddr> {
     lookup(host).await.unwrap().collect()
 }
 
 #[test]
-fn addresses_are_answered_without_asking_anybody() {
+fn addresses_are_answered_without_a_lookup() {
     watchdog(PATIENCE, || {
         let runtime = runtime(1);
         runtime.block_on(async {
@@ -63,16 +78,7 @@ fn what_is_no_name_is_an_error() {
 #[test]
 fn a_question_keeps_no_worker_waiting() {
     watchdog(PATIENCE, || {
-        let runtime = Runtime::builder().workers(1).max_blocking_threads(1).build().unwrap();
-        let (gate, entered) = (Gate::new(), Gate::new());
-        let blocked = runtime.spawn_blocking({
-            let (gate, entered) = (gate.clone(), entered.clone());
-            move || {
-                entered.open();
-                gate.wait();
-            }
-        });
-        entered.wait();
+        let (runtime, gate, blocked) = with_its_thread_blocked();
         // The only thread for questions is busy, the only worker is not.
         let question = runtime.spawn(async { lookup("localhost:1").await.unwrap().count() });
         assert!(wait_until(|| runtime.stats().blocking_queued == 1));
@@ -89,16 +95,7 @@ fn a_question_keeps_no_worker_waiting() {
 #[test]
 fn a_question_that_is_given_up_before_it_is_asked_is_not_asked() {
     watchdog(PATIENCE, || {
-        let runtime = Runtime::builder().workers(1).max_blocking_threads(1).build().unwrap();
-        let (gate, entered) = (Gate::new(), Gate::new());
-        let blocked = runtime.spawn_blocking({
-            let (gate, entered) = (gate.clone(), entered.clone());
-            move || {
-                entered.open();
-                gate.wait();
-            }
-        });
-        entered.wait();
+        let (runtime, gate, blocked) = with_its_thread_blocked();
         runtime.block_on(async {
             let mut question = Box::pin(lookup("localhost:1"));
             assert!(futures::poll!(&mut question).is_pending());

@@ -1,4 +1,5 @@
-//! Who is told of what: events against waiters, waiters against each other, and readiness that is known or not.
+//! Which waiter is told of what: events against waiters, waiters against each other, and readiness
+//! that is known or not.
 
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
@@ -127,7 +128,8 @@ fn a_reader_and_a_writer_do_not_take_each_others_place() {
     });
 }
 
-/// Two wait, one of them gives up: before the event, or after it was woken and before it could act on it.
+/// Two wait, one of them gives up: before the event, or after it was woken and before it could act
+/// on it.
 #[test]
 fn a_waiter_that_gives_up_takes_no_event_with_it() {
     run(1, || async {
@@ -255,7 +257,7 @@ fn trying_does_not_wait_and_waiting_does_not_take() {
 }
 
 #[test]
-fn a_socket_that_is_always_ready_starves_nobody() {
+fn a_socket_that_is_always_ready_starves_no_task() {
     in_a_worker(1, async {
         let (here, mut there) = half_std().await;
         there.write_all(b"x").unwrap();
@@ -263,7 +265,7 @@ fn a_socket_that_is_always_ready_starves_nobody() {
         let busy = spawn({
             let seen = seen.clone();
             async move {
-                // There is always something, and nobody takes it.
+                // There is always something to read, and it stays unread.
                 while !seen.load(Ordering::SeqCst) {
                     here.readable().await.unwrap();
                     assert_eq!(here.peek(&mut [0; 4]).await.unwrap(), 1);
@@ -373,9 +375,9 @@ fn idle_sockets_use_no_cpu() {
                 (&here).read(&mut [0; 4]).await
             }
         });
-        there.write_all(b"nobody reads this").unwrap();
+        there.write_all(b"stays unread").unwrap();
         idle(&runtime);
-        // Those who search give up by themselves, soon.
+        // Workers that search give up by themselves, soon.
         std::thread::sleep(Duration::from_millis(50));
         let (Some(before), Some(naps_before)) = (cpu_time(NAME), naps(NAME)) else { return };
         assert!(threads_named(NAME).unwrap_or(0) >= 2, "the workers are to be found by their name");

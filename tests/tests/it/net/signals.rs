@@ -22,8 +22,8 @@ pub(super) fn apart_as(test: &str, body: impl FnOnce() + Send + 'static) {
 }
 
 #[test]
-fn a_signal_resolves_everybody_who_listens_for_it() {
-    apart("a_signal_resolves_everybody_who_listens_for_it", || {
+fn a_signal_resolves_every_listener() {
+    apart("a_signal_resolves_every_listener", || {
         let (one, other) = (runtime(1), runtime(2));
         for round in 0..3 {
             let first = one.block_on(async { spawn(signal::ctrl_c()) });
@@ -44,7 +44,7 @@ fn it_listens_from_the_call_on_and_loses_none_between_two_waits() {
     apart("it_listens_from_the_call_on_and_loses_none_between_two_waits", || {
         let mut terminate = signal::terminate();
         for _ in 0..5 {
-            // Nobody has polled yet, or again.
+            // No task has polled yet, or again.
             send(Signal::TERM);
             block_on(&mut terminate).unwrap();
         }
@@ -95,8 +95,8 @@ fn signals_come_after_the_runtime_that_asked_first_is_gone() {
 }
 
 #[test]
-fn the_default_action_stays_away_when_nobody_listens_any_more() {
-    apart("the_default_action_stays_away_when_nobody_listens_any_more", || {
+fn the_default_action_stays_away_after_the_last_listener() {
+    apart("the_default_action_stays_away_after_the_last_listener", || {
         drop((signal::ctrl_c(), signal::terminate()));
         // Either would have ended the process.
         send(Signal::INT);
@@ -109,8 +109,8 @@ fn the_default_action_stays_away_when_nobody_listens_any_more() {
 }
 
 #[test]
-fn a_signal_nobody_has_asked_for_keeps_its_default_action() {
-    let test = "net::signals::a_signal_nobody_has_asked_for_keeps_its_default_action";
+fn a_signal_without_a_listener_keeps_its_default_action() {
+    let test = "net::signals::a_signal_without_a_listener_keeps_its_default_action";
     match in_child(test, false) {
         heirloom_tests::Child::Here => {
             let _interrupt = signal::ctrl_c();

@@ -40,7 +40,7 @@ fn a_thousand_connections_are_served_at_the_same_time() {
                 let connected = connected.clone();
                 spawn(async move {
                     let mut stream = TcpStream::connect(address).await.unwrap();
-                    // Nobody goes on before all are connected.
+                    // No task goes on before all are connected.
                     connected.arrive();
                     connected.done().await;
                     let sent = pattern(1000, number);
@@ -102,8 +102,8 @@ fn thousands_of_sources_are_told_apart() {
     say_as_child();
 }
 
-/// The descriptor of a socket that is gone is the next one's. Nobody may hear what was meant for his predecessor, nor miss
-/// what is meant for himself.
+/// The descriptor of a socket that is gone is the next one's. No socket may get an event that was
+/// meant for its predecessor, nor miss what is meant for himself.
 #[test]
 fn descriptors_that_are_used_again_are_told_apart() {
     run(2, || async {
@@ -114,7 +114,7 @@ fn descriptors_that_are_used_again_are_told_apart() {
                         let (mut here, there) = UnixStream::pair().unwrap();
                         // Its predecessor at this descriptor went with an event under way.
                         let mut ghost = UnixStream::pair().unwrap();
-                        ghost.1.write_all(b"for nobody").await.unwrap();
+                        ghost.1.write_all(b"unread").await.unwrap();
                         drop(ghost);
                         let (mut new, mut far) = UnixStream::pair().unwrap();
                         let sent = pattern(16, task * 1000 + round);
@@ -152,7 +152,7 @@ fn a_socket_that_is_dropped_while_its_event_comes_does_no_harm() {
                 let start = start.clone();
                 move || {
                     start.wait();
-                    // Whoever was to read may be gone.
+                    // The reader may be gone.
                     let _ = io::Write::write_all(&mut here, b"x");
                 }
             });

@@ -146,12 +146,13 @@ fn sockets_their_halves_and_what_they_do_may_go_to_other_threads() {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         sent(socket.send_to(b"x", "localhost:1"));
         sent(socket.recv_from(&mut [0]));
-        sent(UnixStream::connect("/nobody"));
+        sent(UnixStream::connect("/missing"));
         sent(lookup("localhost:1"));
     });
 }
 
-/// Writes several buffers in one call and reads them into others in one call. So few bytes travel together.
+/// Writes several buffers in one call and reads them into others in one call. So few bytes travel
+/// together.
 async fn several_buffers(mut write: impl AsyncWrite + Unpin, mut read: impl AsyncRead + Unpin) {
     let sent: [&[u8]; 4] = [b"one", b"", b"three", b"twelve"];
     let count = write.write_vectored(&sent.map(IoSlice::new)).await.unwrap();
@@ -162,8 +163,8 @@ async fn several_buffers(mut write: impl AsyncWrite + Unpin, mut read: impl Asyn
     assert_eq!((&first, &third[..9]), (b"oneth", &b"reetwelve"[..]));
 }
 
-/// More buffers than the system takes at once: that it has not taken them all does not mean that there is no room, or nothing
-/// left. Nobody does anything meanwhile that would be an event.
+/// More buffers than the system takes at once: that it has not taken them all does not mean that
+/// there is no room, or nothing left. Meanwhile there is no other event.
 #[test]
 fn more_buffers_than_the_system_takes_need_no_event_in_between() {
     run(1, || async {
@@ -214,7 +215,7 @@ fn a_buffer_of_no_bytes_reads_and_writes_nothing_at_once() {
 }
 
 #[test]
-fn a_full_stream_waits_until_somebody_reads() {
+fn a_full_stream_waits_for_its_reader() {
     run(1, || async {
         let (mut here, mut there) = UnixStream::pair().unwrap();
         let (waker, counts) = CountingWaker::create(Fault::None);

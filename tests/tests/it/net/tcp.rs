@@ -12,8 +12,8 @@ use heirloom_tests::{run, scaled};
 use super::full_listener;
 use super::{echo, half_std, listener, pair, pattern};
 
-/// An address at which nobody listens.
-fn nobody() -> SocketAddr {
+/// An address without a listener.
+fn unused() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
@@ -40,7 +40,7 @@ fn bytes_come_back_as_they_were_sent() {
 #[test]
 fn a_connection_that_is_refused_says_so() {
     run(1, || async {
-        let error = TcpStream::connect(nobody()).await.unwrap_err();
+        let error = TcpStream::connect(unused()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     });
 }
@@ -50,10 +50,10 @@ fn addresses_are_tried_in_turn() {
     run(1, || async {
         let listener = listener().await;
         let good = listener.local_addr().unwrap();
-        let stream = TcpStream::connect([nobody(), nobody(), good].as_slice()).await.unwrap();
+        let stream = TcpStream::connect([unused(), unused(), good].as_slice()).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), good);
 
-        let error = TcpStream::connect([nobody(), nobody()]).await.unwrap_err();
+        let error = TcpStream::connect([unused(), unused()]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         let error = TcpStream::connect(Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -111,10 +111,10 @@ fn a_half_closed_connection_goes_on_in_the_other_direction() {
 }
 
 #[test]
-fn a_reset_in_mid_body_is_an_error_for_whoever_reads_or_writes() {
+fn a_reset_in_mid_body_is_an_error_for_reader_and_writer() {
     run(2, || async {
         let (mut here, mut there) = half_std().await;
-        here.write_all(b"a question that nobody reads").await.unwrap();
+        here.write_all(b"a question without a reader").await.unwrap();
         there.write_all(b"half an ans").unwrap();
         let mut begin = [0; 11];
         here.read_exact(&mut begin).await.unwrap();
@@ -140,7 +140,7 @@ fn a_reset_in_mid_body_is_an_error_for_whoever_reads_or_writes() {
 }
 
 #[test]
-fn shutting_down_wakes_whoever_reads() {
+fn shutting_down_wakes_the_reader() {
     run(2, || async {
         let (here, _there) = pair().await;
         let (mut read, write) = here.into_split();

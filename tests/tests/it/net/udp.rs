@@ -44,7 +44,7 @@ fn datagrams_go_both_ways() {
 }
 
 #[test]
-fn connected_sockets_hear_nobody_else() {
+fn connected_sockets_hear_their_peer_alone() {
     run(1, || async {
         let (here, there, stranger) = (socket().await, socket().await, socket().await);
         assert_eq!(here.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
@@ -59,7 +59,7 @@ fn connected_sockets_hear_nobody_else() {
         assert_eq!(&buffer[..4], b"ping");
         assert_eq!(here.try_recv(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
 
-        // Nobody is there any more, which the system tells at the next occasion.
+        // The peer is gone, which the system tells at the next operation.
         drop(there);
         let mut told = here.send(b"x").await.map(drop);
         if told.is_ok() {
@@ -87,7 +87,7 @@ fn a_datagram_can_be_looked_at_and_is_cut_to_the_buffer() {
 }
 
 #[test]
-fn each_datagram_has_one_receiver_whoever_waits() {
+fn each_datagram_has_one_receiver_however_many_wait() {
     run(2, || async {
         let (here, there) = (socket().await, Arc::new(socket().await));
         let address = there.local_addr().unwrap();

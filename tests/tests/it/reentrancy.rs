@@ -18,7 +18,8 @@ use heirloom_tests::{
 fn a_long_poll_after_a_timer_does_not_delay_the_next_timer() {
     watchdog(PATIENCE, || {
         let runtime = runtime(2);
-        // The first task blocks its worker once its timer has fired; the second one's timer is due meanwhile.
+        // The first task blocks its worker once its timer has fired; the second one's timer is due
+        // meanwhile.
         let (entered, inside) = std::sync::mpsc::channel();
         let (release, released) = std::sync::mpsc::channel::<()>();
         let blocked = runtime.spawn(async move {
@@ -239,7 +240,8 @@ fn a_set_may_be_dropped_by_the_waker_that_one_of_its_tasks_wakes() {
             let mut run = Box::pin(set.run_until(pending::<()>()));
             let waker = Waker::from(Arc::new(DropsTheSet));
             assert!(run.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
-            // Who runs a set borrows it, and takes its waker along; unless it is forgotten. (Not lost, for a leak checker.)
+            // The future that runs a set borrows it, and its drop removes its waker, unless it is
+            // forgotten. (Not lost, for a leak checker.)
             static KEPT: AtomicUsize = AtomicUsize::new(0);
             KEPT.store((&raw const *run).addr(), Ordering::SeqCst);
             std::mem::forget(run);
@@ -247,7 +249,7 @@ fn a_set_may_be_dropped_by_the_waker_that_one_of_its_tasks_wakes() {
         SET.set(Some(set));
         handle.detach();
         watch.wake();
-        assert!(SET.take().is_none(), "nobody was woken");
+        assert!(SET.take().is_none(), "no waker was called");
         watch.assert_counts(1, 1);
     });
 }
@@ -266,8 +268,9 @@ impl Wake for Calls {
 
 context_var! { static TENANT: u32; }
 
-/// A task of a set waits for the first of two siblings in a runtime. When that ends, the second is next, and whoever runs the set
-/// is woken, who does something. What happened, in order.
+/// A task of a set waits for the first of two siblings in a runtime. When that ends, the second is
+/// next, and the waker of the future that runs the set is called, which does the deed. Returns what
+/// happened, in order.
 fn a_set_waits_while_a_sibling_is_next(deed: impl FnOnce(Runtime) + Send + 'static) -> Vec<String> {
     let runtime = runtime(1);
     let handle = runtime.handle().clone();
@@ -318,7 +321,7 @@ fn a_set_waits_while_a_sibling_is_next(deed: impl FnOnce(Runtime) + Send + 'stat
 }
 
 #[test]
-fn whoever_runs_a_set_is_told_outside_of_the_next_task() {
+fn the_thread_that_runs_a_set_is_told_outside_of_the_next_task() {
     watchdog(PATIENCE, || {
         let kept = Arc::new(Mutex::new(None));
         let keep = kept.clone();
@@ -333,7 +336,7 @@ fn whoever_runs_a_set_is_told_outside_of_the_next_task() {
 }
 
 #[test]
-fn whoever_runs_a_set_may_end_the_runtime_that_tells_him() {
+fn the_thread_that_runs_a_set_may_end_the_runtime_that_wakes_it() {
     watchdog(PATIENCE, || {
         let log = a_set_waits_while_a_sibling_is_next(drop);
         let expected = ["first polled, Some(7)", "first dropped", "told in None", "second dropped", "done"];
