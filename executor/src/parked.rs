@@ -14,9 +14,9 @@ use crossbeam_utils::sync::{Parker, Unparker};
 use heirloom_context::raw::{self, Execution, Live};
 
 use crate::eager;
-use crate::scheduler::adaptive::Patience;
 use crate::scheduler::budget::SEARCH_SPINS;
 use crate::scheduler::current;
+use crate::scheduler::patience::Patience;
 use crate::task::budget;
 use crate::time;
 

@@ -23,11 +23,11 @@ use crate::handle::Handle;
 use crate::io::driver::Slot;
 use crate::join_handle::{AbortHandle, CancelReason, JoinHandle};
 use crate::report::complain;
-use crate::scheduler::crowd::Crowd;
 use crate::scheduler::current;
-use crate::scheduler::idle::Idle;
 use crate::scheduler::parker::Parker;
 use crate::scheduler::shared::{Bell, OUTSIDE, Remote, Shared, Turns};
+use crate::scheduler::sleepers::Sleepers;
+use crate::scheduler::throttle::Throttle;
 use crate::scheduler::worker::Worker;
 use crate::task::cell::TaskRef;
 use crate::task::page::Heap;
@@ -239,8 +239,6 @@ fn end(shared: &Arc<Shared>) {
     for task in shared.tasks() {
         task.shut_down(CancelReason::Shutdown);
     }
-    // Whoever has yielded could not be claimed, but be taken from its queue.
-    shared.drain_workers();
     // S3, S4.
     shared.closed.store(true, SeqCst);
     shared.drain();
@@ -302,8 +300,8 @@ pub(crate) fn share(
         Shared {
             injector: Injector::new(),
             remotes: remotes.collect(),
-            idle: CachePadded::new(Idle::new(parts.len())),
-            crowd: Crowd::new(parts.len()),
+            sleepers: CachePadded::new(Sleepers::new(parts.len())),
+            throttle: Throttle::new(parts.len()),
             heaps: (0..parts.len() + OUTSIDE).map(|_| CachePadded::new(Heap::new())).collect(),
             outside: CachePadded::default(),
             timers: Arc::new(Timers::new(parts.len() + 1, Clock::real(), unpark)),

@@ -7,16 +7,10 @@
 
 /// A worker that waits for a processor leaves the work to its siblings for a while.
 pub(crate) const THROTTLE: bool = !cfg!(without = "throttle");
-/// A sleeper naps beside the keeper of the time, so that the keeper need not wake one.
-pub(crate) const DEPUTY: bool = !cfg!(without = "deputy");
-/// A worker whose stolen batches were over in no time steals less often.
-pub(crate) const STEAL_BACKOFF: bool = !cfg!(without = "steal_backoff");
 /// A worker whose waits were short searches for a while before it parks.
 pub(crate) const SEARCH_PATIENCE: bool = !cfg!(without = "search_patience");
 /// The task that was woken last is polled next.
 pub(crate) const NEXT_SLOT: bool = !cfg!(without = "next_slot");
-/// Slots that other threads have freed are taken back one by one.
-pub(crate) const SLOT_RECLAIM: bool = !cfg!(without = "slot_reclaim");
 /// Tasks that are woken together are offered to siblings when all are queued.
 pub(crate) const BATCH_NOTIFY: bool = !cfg!(without = "batch_notify");
 /// A worker looks around by time instead of by polls alone.

@@ -141,15 +141,15 @@
 //! after S1: one of the two sees the other. A worker does not pay for that: what it spawns while it does not see S1 yet
 //! it finds itself in S4.
 
-pub(crate) mod adaptive;
 pub(crate) mod budget;
-pub(crate) mod crowd;
 pub(crate) mod current;
-pub(crate) mod idle;
 pub(crate) mod inline;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod pace;
 pub(crate) mod parker;
+pub(crate) mod patience;
 pub(crate) mod shared;
+pub(crate) mod sleepers;
+pub(crate) mod throttle;
 pub(crate) mod worker;

@@ -12,8 +12,8 @@ use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::thread;
 
-use super::idle::{As, Idle};
 use super::parker::{Call, State};
+use super::sleepers::Sleepers;
 use crate::join_handle::{CancelReason, JoinHandle};
 use crate::sync::model::{check, check_without};
 use crate::sync::weakened;
@@ -22,22 +22,18 @@ use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
 use crate::task::page::{self, Heap};
 
 /// One queue, and per worker a token that unparks it.
-struct Sleepers {
-    idle: Idle,
+struct Pool {
+    sleepers: Sleepers,
     queue: AtomicUsize,
-    tokens: [AtomicBool; 3],
+    tokens: [AtomicBool; 2],
 }
 
-impl Sleepers {
-    fn new() -> Arc<Sleepers> {
-        Sleepers::of(2)
-    }
-
-    fn of(workers: usize) -> Arc<Sleepers> {
-        Arc::new(Sleepers {
-            idle: Idle::new(workers),
+impl Pool {
+    fn new() -> Arc<Pool> {
+        Arc::new(Pool {
+            sleepers: Sleepers::new(2),
             queue: AtomicUsize::new(0),
-            tokens: [(); 3].map(|()| AtomicBool::new(false)),
+            tokens: [(); 2].map(|()| AtomicBool::new(false)),
         })
     }
 
@@ -48,7 +44,7 @@ impl Sleepers {
     }
 
     fn notify(&self) {
-        if let Some(worker) = self.idle.notify() {
+        if let Some(worker) = self.sleepers.notify() {
             self.tokens[worker].store(true, Ordering::Relaxed);
         }
     }
@@ -59,7 +55,7 @@ impl Sleepers {
 
     /// A worker that has found nothing: true if it goes on, false if it would park now and for ever.
     fn park(&self, worker: usize, searching: bool) -> bool {
-        let _ = self.idle.announce(worker, searching, As::Any);
+        self.sleepers.announce(worker, searching, false);
         // W4.
         self.queue.load(Ordering::Relaxed) != 0
     }
@@ -67,7 +63,7 @@ impl Sleepers {
 
 /// One worker parks while somebody pushes.
 fn push_during_park() {
-    let shared = Sleepers::new();
+    let shared = Pool::new();
     let pusher = {
         let shared = Arc::clone(&shared);
         thread::spawn(move || shared.push())
@@ -79,13 +75,13 @@ fn push_during_park() {
 
 /// One worker parks while another, which has queued something for itself, begins a poll.
 fn poll_during_park() {
-    let shared = Sleepers::new();
+    let shared = Pool::new();
     let busy = {
         let shared = Arc::clone(&shared);
         thread::spawn(move || {
             shared.queue.store(1, Ordering::Relaxed);
             // P0.
-            if shared.idle.glance(false) {
+            if shared.sleepers.is_wake_up_due_fenced(false) {
                 shared.notify();
             }
         })
@@ -97,8 +93,8 @@ fn poll_during_park() {
 
 /// The only searcher gives up while somebody relies on it.
 fn push_during_search() {
-    let shared = Sleepers::new();
-    assert!(shared.idle.start_search());
+    let shared = Pool::new();
+    assert!(shared.sleepers.start_search());
     let pusher = {
         let shared = Arc::clone(&shared);
         thread::spawn(move || shared.push())
@@ -111,149 +107,43 @@ fn push_during_search() {
 /// One sleeps, one searches and finds work, while somebody pushes more: the sleeper is woken, or the searcher has seen
 /// that there is more.
 fn push_while_the_searcher_succeeds() {
-    let shared = Sleepers::new();
+    let shared = Pool::new();
     shared.queue.store(1, Ordering::Relaxed);
-    assert!(shared.idle.start_search());
+    assert!(shared.sleepers.start_search());
     assert!(shared.take());
-    let _ = shared.idle.announce(1, false, As::Any);
+    shared.sleepers.announce(1, false, false);
     let pusher = {
         let shared = Arc::clone(&shared);
         thread::spawn(move || shared.push())
     };
     // F1 and F2.
-    if shared.idle.end_search() && shared.queue.load(Ordering::Relaxed) != 0 {
+    if shared.sleepers.end_search() && shared.queue.load(Ordering::Relaxed) != 0 {
         shared.notify();
     }
     pusher.join().unwrap();
     assert!(shared.tokens[1].load(Ordering::Relaxed), "a worker sleeps although there is work");
 }
 
-/// A worker in doubt rests while the watcher's nap ends, who takes one of two tasks: the other one is watched, or somebody is
-/// called. Both wait behind a long poll of a third worker.
-fn rest_in_doubt_while_the_watch_ends() {
-    let shared = Sleepers::of(4);
-    shared.queue.store(2, Ordering::Relaxed);
-    assert!(shared.idle.start_search());
-    let _ = shared.idle.announce(1, false, As::Any);
-    assert!(shared.idle.start_watch());
-    let watcher = {
-        let shared = Arc::clone(&shared);
-        thread::spawn(move || {
-            // N2.
-            shared.idle.end_watch();
-            let searching = shared.idle.retract(1) || shared.idle.start_search();
-            assert!(shared.take());
-            // F1 and F2.
-            if searching && shared.idle.end_search() && shared.queue.load(Ordering::Relaxed) != 0 {
-                shared.notify();
-            }
-        })
-    };
-    let too_early = weakened("watch after W3").then(|| shared.idle.start_watch());
-    let _ = shared.idle.announce(0, true, As::Any);
-    // N1.
-    let watches = too_early.unwrap_or_else(|| shared.idle.start_watch());
-    watcher.join().unwrap();
-    assert!(
-        watches || shared.tokens[0].load(Ordering::Relaxed),
-        "a worker sleeps although there is work, and nobody watches"
-    );
-}
-
-/// The only searcher stands back, and rests, while somebody relies on it: a worker that sleeps is called in its place.
-fn push_while_the_searcher_stands_back() {
-    let shared = Sleepers::of(3);
-    let _ = shared.idle.announce(1, false, As::Any);
-    assert!(shared.idle.start_search());
-    let pusher = {
-        let shared = Arc::clone(&shared);
-        thread::spawn(move || shared.push())
-    };
-    let others = shared.idle.announce(0, true, As::Back);
-    // The sleeper may have been called by then.
-    if others && shared.queue.load(Ordering::Relaxed) != 0 && !weakened("pass on") {
-        if let Some(worker) = shared.idle.pass_on() {
-            shared.tokens[worker].store(true, Ordering::Relaxed);
-        }
-    }
-    pusher.join().unwrap();
-    assert!(shared.tokens[1].load(Ordering::Relaxed), "a worker sleeps although there is work");
-}
-
-/// A worker has queued something for itself, and leaves it to the watcher, whose nap ends: one of the two sees it.
-fn glance_while_the_watch_ends() {
-    let shared = Sleepers::of(3);
-    let _ = shared.idle.announce(0, false, As::Any);
-    let _ = shared.idle.announce(1, false, As::Any);
-    assert!(shared.idle.start_watch());
-    let busy = {
-        let shared = Arc::clone(&shared);
-        thread::spawn(move || {
-            shared.queue.store(1, Ordering::Relaxed);
-            // P0.
-            if shared.idle.glance(false) {
-                shared.notify();
-            }
-        })
-    };
-    // N2.
-    shared.idle.end_watch();
-    let seen = shared.queue.load(Ordering::Relaxed) != 0;
-    busy.join().unwrap();
-    let called = shared.tokens.iter().any(|token| token.load(Ordering::Relaxed));
-    assert!(seen || called, "a worker sleeps although there is work");
-}
-
 /// The keeper is called away to a long poll while another worker goes to sleep: that one keeps the time, or is called,
 /// or does not sleep.
 fn sleep_while_the_keeper_goes() {
-    let shared = Sleepers::new();
-    assert!(shared.idle.keep(0));
+    let shared = Pool::new();
+    assert!(shared.sleepers.become_keeper(0));
     let keeper = {
         let shared = Arc::clone(&shared);
         thread::spawn(move || {
             // K3 and K4.
-            shared.idle.give_up();
-            if let Some(worker) = shared.idle.hand_over() {
+            shared.sleepers.stop_keeping();
+            if let Some(worker) = shared.sleepers.hand_over_time() {
                 shared.tokens[worker].store(true, Ordering::Relaxed);
             }
         })
     };
     // K1.
-    let keeps = shared.idle.keep(1);
-    let _ = shared.idle.announce(1, false, if keeps { As::Keeper } else { As::Any });
+    let keeps = shared.sleepers.become_keeper(1);
+    shared.sleepers.announce(1, false, keeps);
     // K2.
-    let stays = !keeps && shared.idle.is_unkept();
-    keeper.join().unwrap();
-    assert!(
-        keeps || stays || shared.tokens[1].load(Ordering::Relaxed),
-        "a worker sleeps, and nobody keeps the time"
-    );
-}
-
-/// The keeper is called away to a long poll while its deputy's nap ends: there is another keeper, or the deputy naps on and
-/// will look, or it is called.
-fn keeper_goes_while_the_deputy_gets_up() {
-    let shared = Sleepers::new();
-    assert!(shared.idle.keep(0));
-    assert!(shared.idle.start_deputy());
-    let _ = shared.idle.announce(1, false, As::Any);
-    let keeper = {
-        let shared = Arc::clone(&shared);
-        thread::spawn(move || {
-            // K3 and K4.
-            shared.idle.give_up();
-            if let Some(worker) = shared.idle.hand_over() {
-                shared.tokens[worker].store(true, Ordering::Relaxed);
-            }
-        })
-    };
-    // The nap is over, and the worker sleeps on without one.
-    shared.idle.end_deputy();
-    let _ = shared.idle.retract(1);
-    let keeps = shared.idle.keep(1);
-    let _ = shared.idle.announce(1, false, if keeps { As::Keeper } else { As::Any });
-    let stays = !keeps && shared.idle.is_unkept();
+    let stays = !keeps && shared.sleepers.is_unkept();
     keeper.join().unwrap();
     assert!(
         keeps || stays || shared.tokens[1].load(Ordering::Relaxed),
@@ -312,50 +202,6 @@ fn twin_that_lies_down_before_it_has_the_poll_is_caught() {
 }
 
 #[test]
-fn a_worker_in_doubt_relies_on_no_watcher_that_has_looked() {
-    check(rest_in_doubt_while_the_watch_ends);
-}
-
-#[test]
-#[should_panic(expected = "nobody watches")]
-fn twin_that_watches_before_it_is_listed_is_caught() {
-    check_without("watch after W3", rest_in_doubt_while_the_watch_ends);
-}
-
-#[test]
-fn a_worker_that_stands_back_passes_on_what_others_rely_on_it_for() {
-    check(push_while_the_searcher_stands_back);
-}
-
-#[test]
-#[should_panic(expected = "a worker sleeps")]
-fn twin_that_stands_back_and_passes_nothing_on_is_caught() {
-    check_without("pass on", push_while_the_searcher_stands_back);
-}
-
-#[test]
-fn what_is_left_to_the_watcher_is_seen_by_it() {
-    check(glance_while_the_watch_ends);
-}
-
-#[test]
-#[should_panic(expected = "a worker sleeps")]
-fn twin_whose_watcher_has_no_fence_is_caught() {
-    check_without("watch fence", glance_while_the_watch_ends);
-}
-
-#[test]
-fn a_deputy_that_gets_up_is_relied_on_no_more() {
-    check(keeper_goes_while_the_deputy_gets_up);
-}
-
-#[test]
-#[should_panic(expected = "nobody keeps the time")]
-fn twin_whose_deputy_stays_one_is_caught() {
-    check_without("deputy gets up", keeper_goes_while_the_deputy_gets_up);
-}
-
-#[test]
 fn while_anybody_sleeps_somebody_keeps_the_time() {
     check(sleep_while_the_keeper_goes);
 }
@@ -369,20 +215,20 @@ fn twin_that_does_not_look_for_a_keeper_is_caught() {
 /// The keeper parks while a thread outside changes what it looks at: begins the poll, or makes a
 /// heap untidy.
 fn change_while_the_keeper_parks() {
-    let shared = Sleepers::new();
+    let shared = Pool::new();
     let changed = Arc::new(AtomicBool::new(false));
     let outside = {
         let (shared, changed) = (Arc::clone(&shared), Arc::clone(&changed));
         thread::spawn(move || {
             changed.store(true, Ordering::Relaxed);
-            if let Some(worker) = shared.idle.keeper_to_tell() {
+            if let Some(worker) = shared.sleepers.keeper_after_change() {
                 shared.tokens[worker].store(true, Ordering::Relaxed);
             }
         })
     };
     // K1, W1 to W3.
-    assert!(shared.idle.keep(0));
-    let _ = shared.idle.announce(0, false, As::Keeper);
+    assert!(shared.sleepers.become_keeper(0));
+    shared.sleepers.announce(0, false, true);
     let seen = changed.load(Ordering::Relaxed);
     outside.join().unwrap();
     assert!(seen || shared.tokens[0].load(Ordering::Relaxed), "the keeper was not told");

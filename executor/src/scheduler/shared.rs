@@ -13,9 +13,9 @@ use crossbeam_deque::{Injector, Steal, Stealer};
 use crossbeam_utils::CachePadded;
 use heirloom_context::Context;
 
-use super::crowd::Crowd;
-use super::idle::Idle;
 use super::parker::{Call, Unparker};
+use super::sleepers::Sleepers;
+use super::throttle::Throttle;
 use super::worker::Worker;
 use super::{current, inline};
 use crate::accompanied::{Company, Given, accompany};
@@ -68,9 +68,9 @@ impl Counters {
 pub(crate) struct Shared {
     pub(crate) injector: Injector<Runnable>,
     pub(crate) remotes: Box<[Remote]>,
-    pub(crate) idle: CachePadded<Idle>,
-    /// Who stands back for want of a processor.
-    pub(crate) crowd: Crowd,
+    pub(crate) sleepers: CachePadded<Sleepers>,
+    /// How many workers are throttled.
+    pub(crate) throttle: Throttle,
     /// One per worker, then [`OUTSIDE`] for all other threads.
     pub(crate) heaps: Box<[CachePadded<Heap>]>,
     /// What other threads than the workers have done.
@@ -185,28 +185,21 @@ fn drop_all(steal: impl Fn() -> Steal<Runnable>) {
 impl Shared {
     /// P3 to P5: there may be work for one more.
     pub(crate) fn notify(&self) {
-        if let Some(worker) = self.idle.notify() {
+        if let Some(worker) = self.sleepers.notify() {
             self.unpark(worker);
         }
     }
 
-    /// Wakes one in place of a worker that stands back and has seen work.
-    pub(crate) fn pass_on(&self) {
-        if let Some(worker) = self.idle.pass_on() {
-            self.unpark(worker);
-        }
-    }
-
-    /// K4: sees to it that there is another keeper, if anybody sleeps.
-    pub(crate) fn hand_over(&self) {
-        if let Some(worker) = self.idle.hand_over() {
+    /// K4: makes a sleeper the keeper of the time, if there is no keeper.
+    pub(crate) fn hand_over_time(&self) {
+        if let Some(worker) = self.sleepers.hand_over_time() {
             self.unpark(worker);
         }
     }
 
     /// Wakes the worker that keeps the time, because there is an earlier deadline.
     pub(crate) fn wake_keeper(&self) {
-        if let Some(worker) = self.idle.keeper() {
+        if let Some(worker) = self.sleepers.keeper() {
             self.unpark(worker);
         }
     }
@@ -295,13 +288,6 @@ impl Shared {
         drop_all(|| self.injector.steal());
     }
 
-    /// The same of what is in the workers' queues. They do that, too, when they end; but may be in long polls.
-    pub(crate) fn drain_workers(&self) {
-        for remote in &self.remotes {
-            drop_all(|| remote.stealer.steal());
-        }
-    }
-
     /// The heap for this thread, which is none of the workers.
     pub(crate) fn outside_heap(&self) -> &Heap {
         &self.heaps[self.remotes.len() + current::thread_number() % OUTSIDE]
@@ -332,7 +318,7 @@ impl Shared {
     /// is a poll, or a heap for other threads has become untidy.
     #[cold]
     fn tell_keeper(&self) {
-        if let Some(worker) = self.idle.keeper_to_tell() {
+        if let Some(worker) = self.sleepers.keeper_after_change() {
             self.unpark(worker);
         }
     }
@@ -366,8 +352,7 @@ impl Shared {
 
     /// Whether all workers sleep and nothing is queued or being run.
     pub(crate) fn is_idle(&self) -> bool {
-        let idle =
-            || self.blocking.is_idle() && self.idle.sleepers() == self.remotes.len() && !self.has_work();
+        let idle = || self.blocking.is_idle() && self.sleepers.is_everyone_asleep() && !self.has_work();
         // Twice: what moved from one place to another in between is seen in one of the two.
         self.closed.load(SeqCst) || (idle() && idle())
     }

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Steal, Worker as Queue};
 
-use super::adaptive::{Deputy, Gain, Patience};
 use super::budget::{BATCH, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS, SHARE, TIDY_AFTER};
-use super::crowd::Stance;
 use super::current;
-use super::idle::As;
 use super::pace::Pace;
 use super::parker::Parker;
+use super::patience::Patience;
 use super::shared::{Counters, Remote, Shared};
+use super::throttle::{Contention, NAP};
 use crate::accompanied::{Company, Kept};
 #[cfg(feature = "net")]
 use crate::io::driver;
@@ -41,18 +40,16 @@ pub(crate) struct Worker {
     searching: Cell<bool>,
     /// It is waking many at once: what it queues is offered when all of it is there.
     waking_many: Cell<bool>,
-    /// It kept the time, or was the deputy, when it was parked last, and has not polled since.
+    /// It kept the time when it was parked last, and has not polled since.
     was_keeper: Cell<bool>,
-    /// It is up because its nap is over.
-    napped: Cell<bool>,
+    /// It is throttled, and has seen at the end of a nap that siblings have left work.
+    helps: Cell<bool>,
     /// State of a small random number generator: where to begin to steal.
     random: Cell<u64>,
     /// Since when there is nothing to do.
     dry: Cell<Option<Instant>>,
     patience: Patience,
-    gain: Gain,
-    deputy: Deputy,
-    stance: Stance,
+    contention: Contention,
     owner: Owner,
     given: Option<Kept>,
     /// When to tidy, if there is something to be tidied.
@@ -65,7 +62,6 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, queue: Queue<Runnable>, parker: Parker) -> Worker {
         let owner = shared.heaps[index].own();
-        let stance = Stance::new(shared.remotes.len());
         let given = shared.given.get();
         Worker {
             index,
@@ -79,13 +75,11 @@ impl Worker {
             searching: Cell::new(false),
             waking_many: Cell::new(false),
             was_keeper: Cell::new(false),
-            napped: Cell::new(false),
+            helps: Cell::new(false),
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ (index as u64 + 1)),
             dry: Cell::new(None),
             patience: Patience::new(),
-            gain: Gain::default(),
-            deputy: Deputy::default(),
-            stance,
+            contention: Contention::default(),
             owner,
             given,
             tidy_at: Cell::new(None),
@@ -129,24 +123,20 @@ impl Worker {
         let alone = LONE_TASK && self.queue.is_empty();
         self.queue.push(task);
         // P0.
-        if !self.waking_many.get() && self.shared.idle.is_somebody_free() && (!alone || !self.is_next_empty())
+        if !self.waking_many.get()
+            && self.shared.sleepers.is_wake_up_due()
+            && (!alone || !self.is_next_empty())
         {
-            self.call();
+            self.shared.notify();
         }
     }
 
     /// P0 before a poll, that may be a long one: somebody may sleep who has missed what is queued here.
     #[inline]
     fn offer(&self, popped: bool) {
-        if !self.queue.is_empty() && self.shared.idle.glance(popped) {
-            self.call();
+        if !self.queue.is_empty() && self.shared.sleepers.is_wake_up_due_fenced(popped) {
+            self.shared.notify();
         }
-    }
-
-    /// Wakes a sibling.
-    #[cold]
-    fn call(&self) {
-        self.shared.notify();
     }
 
     /// Wakes many, and offers them when they are all there. Otherwise a sibling that is called for the first may be done with
@@ -211,11 +201,12 @@ impl Worker {
         while !self.shared.closed.load(Acquire) {
             match self.find() {
                 Some((task, popped)) => self.poll(task, popped),
-                None => self.rest(),
+                None if self.contention.is_throttled() => self.nap(),
+                None => self.park(),
             }
         }
         if self.searching.replace(false) {
-            let _ = self.shared.idle.end_search();
+            let _ = self.shared.sleepers.end_search();
         }
         // Whatever is left is cancelled by being dropped.
         drop(self.next.take());
@@ -237,12 +228,12 @@ impl Worker {
             self.patience.waited(since.elapsed());
         }
         self.offer(popped);
-        if self.searching.replace(false) && self.shared.idle.end_search() && self.shared.has_work() {
+        if self.searching.replace(false) && self.shared.sleepers.end_search() && self.shared.has_work() {
             self.shared.notify();
         }
         if self.was_keeper.replace(false) {
             // K4: this poll may be a long one.
-            self.shared.hand_over();
+            self.shared.hand_over_time();
         }
         Counters::add(&self.remote().counters.polls);
         if let Some(again) = task.run() {
@@ -274,6 +265,9 @@ impl Worker {
         self.streak.set(0);
         if let Some(task) = self.queue.pop() {
             return Some((task, !self.show_next()));
+        }
+        if self.contention.is_throttled() && !self.helps.replace(false) {
+            return None;
         }
         self.take_injected().or_else(|| self.search()).map(|task| (task, true))
     }
@@ -321,28 +315,22 @@ impl Worker {
         if self.dry.get().is_none() {
             let now = Instant::now();
             self.dry.set(Some(now));
-            self.gain.ran_dry(now);
-            self.stance.ran_dry(now, &self.shared.crowd);
+            self.contention.ran_dry(now, &self.shared.throttle);
         }
         if !self.searching.get() {
-            if !self.shared.idle.start_search() {
+            if !self.shared.sleepers.start_search() {
                 return None;
             }
             self.searching.set(true);
         }
-        let steal = self.gain.may_steal();
         for _ in 0..SEARCH_ROUNDS {
-            if let Some(task) = self.search_once(steal) {
+            if let Some(task) = self.search_once() {
                 return Some(task);
             }
         }
         let limit = self.shared.search.max(self.patience.limit());
-        // Who hears of events is not to look elsewhere.
-        if limit.is_zero()
-            || self.napped.get()
-            || self.stance.is_back()
-            || (self.shared.has_driver() && self.shared.idle.is_unkept())
-        {
+        // A worker that can be told of events does not look elsewhere.
+        if limit.is_zero() || (self.shared.has_driver() && self.shared.sleepers.is_unkept()) {
             return None;
         }
         let begun = Instant::now();
@@ -350,8 +338,8 @@ impl Worker {
             for _ in 0..SEARCH_SPINS {
                 std::hint::spin_loop();
             }
-            if self.has_work(steal)
-                && let Some(task) = self.search_once(steal)
+            if self.shared.has_work()
+                && let Some(task) = self.search_once()
             {
                 return Some(task);
             }
@@ -364,30 +352,23 @@ impl Worker {
         None
     }
 
-    fn search_once(&self, steal: bool) -> Option<Runnable> {
-        if steal && let Some(task) = self.steal() {
+    fn search_once(&self) -> Option<Runnable> {
+        if let Some(task) = self.steal() {
             Counters::add(&self.remote().counters.steals);
-            self.gain.stole();
             return Some(task);
         }
         self.take_injected()
     }
 
-    /// Whether there is something for this worker.
-    fn has_work(&self, steal: bool) -> bool {
-        if steal { self.shared.has_work() } else { !self.shared.injector.is_empty() }
-    }
-
     fn steal(&self) -> Option<Runnable> {
         let remotes = &self.shared.remotes;
         let first = self.random(remotes.len());
-        let back = self.stance.is_back().then(Instant::now);
         for offset in 0..remotes.len() {
             let victim = (first + offset) % remotes.len();
-            if victim == self.index || back.is_some_and(|now| self.copes(victim, now)) {
+            if victim == self.index {
                 continue;
             }
-            // A few tries: a queue that is always contended is somebody else's success.
+            // A few tries: a queue that stays contended is another thief's success.
             for _ in 0..4 {
                 match remotes[victim].stealer.steal_batch_and_pop(&self.queue) {
                     Steal::Success(task) => return Some(task),
@@ -397,27 +378,6 @@ impl Worker {
             }
         }
         None
-    }
-
-    /// Whether a sibling copes, so that this worker, which stands back, leaves its tasks to it.
-    fn copes(&self, sibling: usize, now: Instant) -> bool {
-        self.stance.copes(sibling, &self.shared.remotes[sibling].counters, now)
-    }
-
-    /// How long this worker, if it stands back, can be spared, because a sibling copes.
-    fn spared(&self) -> Option<Duration> {
-        if !self.stance.is_back() {
-            return None;
-        }
-        let now = Instant::now();
-        self.stance.settle(now, &self.shared.crowd);
-        let mut siblings = (0..self.shared.remotes.len()).filter(|sibling| *sibling != self.index);
-        self.stance.nap(self.stance.is_back() && siblings.any(|sibling| self.copes(sibling, now)))
-    }
-
-    fn parks_of_siblings(&self) -> u64 {
-        let siblings = self.shared.remotes.iter().enumerate().filter(|(sibling, _)| *sibling != self.index);
-        siblings.map(|(_, remote)| remote.counters.parks.load(Relaxed)).sum()
     }
 
     /// A number below `below`, by xorshift.
@@ -430,8 +390,8 @@ impl Worker {
         (x >> 32) as usize % below
     }
 
-    /// Parks, unless there is something to do after all.
-    fn rest(&self) {
+    /// Parks until there is something to do: announces that it sleeps, looks once more, sleeps.
+    fn park(&self) {
         let shared = &*self.shared;
         if self.fire() != 0 {
             return;
@@ -440,94 +400,76 @@ impl Worker {
         if tidied == Tidied::Partly {
             return;
         }
-        // There is something to steal, but it is not worth it: one naps, all others sleep.
-        let spared = self.spared();
-        let nap = spared.or_else(|| self.gain.nap().filter(|_| shared.has_work()));
-        let steal = nap.is_none();
-        // D1, in place of K1.
-        let relieved = spared.is_some() && shared.idle.is_another_up() && shared.idle.start_deputy();
         // K1.
-        let keeper = !relieved && shared.idle.keep(self.index);
-        let watch = if keeper { Some(shared.timers.prepare_park()) } else { None };
-        // D1.
-        let duty = match self.deputy.nap(shared.idle.turns(), keeper) {
-            _ if relieved => spared,
-            duty => duty.filter(|_| shared.idle.start_deputy()),
-        };
+        let keeper = shared.sleepers.become_keeper(self.index);
+        let until = keeper.then(|| shared.timers.prepare_park());
         // W1 to W3.
-        let manner = match spared {
-            _ if keeper => As::Keeper,
-            Some(_) => As::Back,
-            None => As::Any,
-        };
-        let others = shared.idle.announce(self.index, self.searching.replace(false), manner);
-        // N1. Who stands back watches only for its like.
-        let watcher = !(steal || spared.is_some() && others) && shared.idle.start_watch();
-        if spared.is_some() && others && shared.has_work() {
-            shared.pass_on();
-        }
+        shared.sleepers.announce(self.index, self.searching.replace(false), keeper);
         // W4 and K2.
-        let stay = matches!(watch, Some(ParkUntil::Due))
-            || self.has_work(steal)
-            || (!keeper && !relieved && shared.idle.is_unkept())
+        let stay = matches!(until, Some(ParkUntil::Due))
+            || shared.has_work()
+            || (!keeper && shared.sleepers.is_unkept())
             || shared.closed.load(Relaxed);
-        let mut unpolled = false;
         if !stay {
-            Counters::add(&self.remote().counters.parks);
-            shared.bell.ring();
-            let timer = match &watch {
+            let deadline = match &until {
                 Some(ParkUntil::Until(deadline, _)) => *deadline,
                 _ => None,
             };
-            let parks = relieved.then(|| self.parks_of_siblings());
-            let nap = nap
-                .filter(|_| watcher || spared.is_some())
-                .into_iter()
-                .chain(duty)
-                .min()
-                .map(|nap| Instant::now() + nap);
-            let rests = tidied == Tidied::Done;
-            if rests {
-                // SAFETY: the owner is this heap's, which the shared part keeps.
-                unsafe { self.heap().0.rest(&self.owner, 0) }
-            }
-            let tidy = self.next_tidy(keeper);
-            self.sleep(timer.into_iter().chain(nap).chain(tidy).min(), keeper);
-            if rests {
-                // Before anything is spawned or freed here.
-                self.heap().0.back(&self.owner);
-            }
-            self.gain.woken();
-            // Nobody has been at the poll meanwhile.
-            unpolled = parks.is_some_and(|before| before == self.parks_of_siblings());
+            self.sleep(deadline, keeper, tidied);
         }
-        if watcher {
-            // N2.
-            shared.idle.end_watch();
-        }
-        if duty.is_some() {
-            // D2.
-            shared.idle.end_deputy();
-            self.was_keeper.set(true);
-        }
-        if keeper {
-            if let Some(ParkUntil::Until(_, watch)) = watch {
+        if let Some(until) = until {
+            if let ParkUntil::Until(_, watch) = until {
                 shared.timers.parked(watch);
             }
             // K3.
-            shared.idle.give_up();
+            shared.sleepers.stop_keeping();
             self.was_keeper.set(true);
         }
-        let called = shared.idle.retract(self.index);
-        self.searching.set(called);
-        self.napped.set(!called && !keeper);
+        self.searching.set(shared.sleepers.retract(self.index));
         self.wake_those_found();
-        if unpolled {
+        if stay && !self.searching.get() && shared.has_work() {
+            // What was seen must be found: search, even if others do.
+            self.searching.set(shared.sleepers.start_search());
+        }
+    }
+
+    /// Naps, as a throttled worker does in place of parking. The siblings that are not throttled hear of all work; this worker
+    /// looks after its nap whether they have left some, and whether one of them keeps the time.
+    #[cold]
+    fn nap(&self) {
+        let shared = &*self.shared;
+        if self.searching.replace(false) && shared.sleepers.end_search() && shared.has_work() {
+            shared.notify();
+        }
+        let tidied = self.tidy();
+        if tidied == Tidied::Partly {
+            return;
+        }
+        shared.sleepers.start_nap();
+        self.sleep(Some(Instant::now() + NAP), false, tidied);
+        shared.sleepers.end_nap();
+        self.contention.nap_over(Instant::now(), &shared.throttle);
+        if shared.sleepers.is_unkept() {
+            self.fire();
             self.poll_io();
         }
-        if stay && !self.searching.get() && self.has_work(steal) {
-            // What was seen must be found: search, even if others do.
-            self.searching.set(shared.idle.start_search());
+        self.helps.set(shared.has_work());
+    }
+
+    /// Sleeps until it is unparked, or until the deadline. A heap that is tidy is left at rest meanwhile.
+    fn sleep(&self, deadline: Option<Instant>, keeper: bool, tidied: Tidied) {
+        Counters::add(&self.remote().counters.parks);
+        self.shared.bell.ring();
+        let at_rest = tidied == Tidied::Done;
+        if at_rest {
+            // SAFETY: the owner is this heap's, which the shared part keeps.
+            unsafe { self.heap().0.rest(&self.owner, 0) }
+        }
+        let tidy = self.next_tidy(keeper);
+        self.sleep_until(deadline.into_iter().chain(tidy).min(), keeper);
+        if at_rest {
+            // Before a slot of the heap is taken or freed here.
+            self.heap().0.back(&self.owner);
         }
     }
 
@@ -557,8 +499,8 @@ impl Worker {
         at
     }
 
-    /// Parks; the keeper does so in the poll, if there is one.
-    fn sleep(&self, deadline: Option<Instant>, keeper: bool) {
+    /// Sleeps; the keeper of the time does so in the poll, if there is one.
+    fn sleep_until(&self, deadline: Option<Instant>, keeper: bool) {
         #[cfg(feature = "net")]
         if keeper && let Some(driver) = self.shared.running_driver() {
             let mut wakers = self.wakers.take();

@@ -40,12 +40,12 @@ impl Crew {
     /// All others go to sleep, and miss whatever there is.
     fn others_sleep(&self) {
         for sibling in 1..self.workers.len() {
-            let _ = self.shared.idle.announce(sibling, false, As::Any);
+            self.shared.sleepers.announce(sibling, false, false);
         }
     }
 
     fn sleepers(&self) -> usize {
-        self.shared.idle.sleepers()
+        self.shared.sleepers.listed()
     }
 
     /// S3 and S4, without S2: as if all tasks had been spawned by workers that did not see S1 yet.
@@ -70,7 +70,7 @@ impl<'a> Counting<'a> {
 
     fn task(&self) -> impl Future<Output = ()> + Send + 'static {
         let (shared, seen) = (Arc::clone(&self.crew.shared), Arc::clone(&self.seen));
-        async move { seen.lock().unwrap().push(shared.idle.sleepers()) }
+        async move { seen.lock().unwrap().push(shared.sleepers.listed()) }
     }
 
     fn seen(&self) -> Vec<usize> {
@@ -111,32 +111,6 @@ fn a_lone_task_is_not_offered() {
     step(worker);
     assert_eq!(counting.seen(), [1]);
     drop((task, entered));
-    crew.end();
-}
-
-#[test]
-fn what_is_queued_behind_a_joiner_that_is_polled_at_once_is_offered_too() {
-    let crew = Crew::new(2);
-    let (worker, entered) = crew.first();
-    let counting = Counting::new(&crew);
-    let shared = Arc::clone(&crew.shared);
-    // It spawns one, and then its siblings go to sleep.
-    let child = spawn(async move {
-        spawn(std::future::pending::<()>()).detach();
-        let _ = shared.idle.announce(1, false, As::Any);
-    });
-    let count = counting.task();
-    let joiner = spawn(async move {
-        child.await.unwrap();
-        count.await;
-    });
-    // The joiner, which is in the next slot, begins to wait; then the child ends, and the joiner
-    // follows in the same step.
-    step(worker);
-    assert_eq!(counting.seen(), []);
-    step(worker);
-    assert_eq!(counting.seen(), [0], "a poll began, and no sibling was called for what is behind it");
-    drop((joiner, entered));
     crew.end();
 }
 
@@ -190,25 +164,29 @@ fn a_worker_that_ends_cancels_what_no_queue_and_no_walk_has_shown() {
 }
 
 #[test]
-fn a_deputy_that_gets_up_is_the_deputy_no_longer() {
+fn a_worker_that_kept_the_time_hands_it_over_before_a_poll() {
     let crew = Crew::new(2);
     let (worker, entered) = crew.first();
-    // A keeper has come and gone since this worker slept last, and there is another.
-    for _ in 0..2 {
-        assert!(crew.shared.idle.keep(1));
-        crew.shared.idle.give_up();
-    }
-    assert!(crew.shared.idle.keep(1));
-    worker.rest();
-    assert!(worker.was_keeper.get(), "it has had its nap as the deputy");
-    assert!(crew.shared.idle.start_deputy(), "there still is a deputy, on which all keepers rely");
-    // And in its next poll, when there is no keeper, a sleeper is called to be the next.
-    crew.shared.idle.end_deputy();
-    crew.shared.idle.give_up();
+    worker.was_keeper.set(true);
     crew.others_sleep();
     let task = spawn(async {});
     step(worker);
     assert_eq!(crew.sleepers(), 0, "during a long poll no worker would keep the time");
     drop((task, entered));
+    crew.end();
+}
+
+#[test]
+fn a_throttled_worker_that_naps_is_asleep_and_in_no_list() {
+    let crew = Crew::new(1);
+    let (worker, entered) = crew.first();
+    worker.nap();
+    assert!(!crew.shared.sleepers.is_everyone_asleep());
+    crew.shared.sleepers.start_nap();
+    assert!(crew.shared.sleepers.is_everyone_asleep());
+    assert_eq!(crew.sleepers(), 0);
+    crew.shared.sleepers.end_nap();
+    assert!(!worker.helps.get(), "there is no work");
+    drop(entered);
     crew.end();
 }

@@ -32,11 +32,6 @@
 //!   O2  mark the stack    O3  do A2               B2  remove the mark
 //! ```
 //!
-//! **Slots come home one by one**, one with each spawn, while the next is fetched: each is in the cache of whoever has freed
-//! it, and to walk a chain of them takes as long as the memory of another processor, each time. (10,000 tasks spawned from
-//! outside: a fifth of the spawner's time.) That is a chain's first two megabytes; what is left of a longer one comes at once,
-//! so that the memory of a burst goes back.
-//!
 //! **No slot is forgotten.** The mark is a bit of the stack's head, so R1 and O2 are changes of one
 //! word: R1 first, and O3 takes the slot; O2 first, and R1 sees the mark. A thread that has seen
 //! the mark and comes to its R2 after B1 leaves the slot on the stack, where the owner finds it.
@@ -75,7 +70,6 @@ use std::sync::Arc;
 use super::cell::{Header, TaskRef};
 use super::harness::quietly;
 use super::state::State;
-use crate::switches::SLOT_RECLAIM;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicUsize};
 use crate::sync::{Mutex, UnsafeCell, lock, try_lock, weakened};
@@ -217,8 +211,6 @@ struct Own {
     keep: Plain<usize>,
     /// What of the stack was taken, and is not home yet; linked as there.
     coming: UnsafeCell<*mut Header>,
-    /// How many bytes more of that may take their time.
-    time: Plain<usize>,
     stage: Plain<Stage>,
     /// Of a heap without an owner: it is at rest, or has become untidy, which the next thread that
     /// takes a slot is to see to.
@@ -356,7 +348,6 @@ impl Heap {
                 unused: Plain::new(0),
                 keep: Plain::new(KEPT),
                 coming: UnsafeCell::new(ptr::null_mut()),
-                time: Plain::new(0),
                 stage: Plain::new(Stage::Active),
                 news: Plain::new(false),
             },
@@ -561,9 +552,6 @@ impl Heap {
         // SAFETY: says the caller; pages in the lists are alive, and their plain cells the owner's.
         unsafe {
             if class.index != HUGE {
-                if self.own.is_some_coming() {
-                    self.bring_home();
-                }
                 let page = self.own.lists[class.index].get();
                 if !page.is_null()
                     && let Some(slot) = self.own.pop(page)
@@ -593,7 +581,8 @@ impl Heap {
                 let page = own.lists[class.index].get();
                 if page.is_null() {
                     // A2, A3.
-                    if !self.take_home(class) {
+                    self.take_all_home();
+                    if own.lists[class.index].get().is_null() {
                         let page = self.add_page(class, shared);
                         own.empty.set(own.empty.get() + 1);
                         own.list(page);
@@ -677,23 +666,6 @@ impl Heap {
         }
     }
 
-    /// A2, until there is room for this class. False if there is none.
-    ///
-    /// # Safety
-    /// As [`free_empty`](Self::free_empty).
-    unsafe fn take_home(&self, class: &Class) -> bool {
-        // SAFETY: says the caller.
-        unsafe {
-            while self.take_stack() {
-                self.bring_home();
-                if !self.own.lists[class.index].get().is_null() {
-                    return true;
-                }
-            }
-            false
-        }
-    }
-
     /// A2, for all slots.
     ///
     /// # Safety
@@ -718,43 +690,20 @@ impl Heap {
         let slots = self.stack.take();
         // SAFETY: `own` is the caller's.
         self.own.coming.with_mut(|coming| unsafe { *coming = slots });
-        self.own.time.set(if SLOT_RECLAIM { SPARE * PAGE } else { 0 });
         !slots.is_null()
     }
 
-    /// Brings the next slot home, or all of them if it has taken too long.
+    /// Brings the next slot home.
     ///
     /// # Safety
     /// There is one; otherwise as [`free_empty`](Self::free_empty).
-    unsafe fn bring_home(&self) {
-        // SAFETY: says the caller.
-        unsafe {
-            while self.own.is_some_coming() {
-                let size = self.bring_one_home();
-                let time = self.own.time.get();
-                if time >= size {
-                    return self.own.time.set(time - size);
-                }
-            }
-        }
-    }
-
-    /// Brings the next slot home, and says how large it is.
-    ///
-    /// # Safety
-    /// As [`bring_home`](Self::bring_home).
     #[inline]
-    unsafe fn bring_one_home(&self) -> usize {
-        // SAFETY: a freed slot, linked to the next; its page lives as long as it counts the slot as
-        // used.
+    unsafe fn bring_one_home(&self) {
+        // SAFETY: a freed slot, linked to the next; its page lives as long as it counts the slot as used.
         unsafe {
             let slot = NonNull::new_unchecked(self.own.coming.with(|coming| *coming));
-            let next = linked(slot);
-            self.own.coming.with_mut(|coming| *coming = next);
-            fetch(next);
-            let size = page_of(slot).as_ref().class.size;
+            self.own.coming.with_mut(|coming| *coming = linked(slot));
             self.put(slot);
-            size
         }
     }
 
@@ -1020,19 +969,6 @@ unsafe fn link(slot: NonNull<Header>, next: *mut Header) {
         #[cfg(not(loom))]
         (*next_free(slot) = next);
     }
-}
-
-/// Asks for a slot's memory, without a wait for it.
-#[inline]
-fn fetch(slot: *mut Header) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        // SAFETY: a hint, which may be wrong.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(slot.cast()) }
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = slot;
 }
 
 #[cfg(all(test, not(loom)))]

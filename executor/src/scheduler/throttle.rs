@@ -1,0 +1,213 @@
+//! What a worker does where the process has less processor time than workers.
+//!
+//! A worker more is of use only if there is a processor for it. Where other threads keep the processors busy (the clients
+//! beside a service, its neighbours), a further worker takes its time from its siblings, and adds switches of threads.
+//!
+//! **Contended**: of the time in which the worker could run, it has waited for a processor in more than
+//! [`CONTENDED`] percent. A worker looks at that when it runs dry, every [`WINDOW`] at most.
+//!
+//! **Throttled**: a contended worker, for [`TERM`]. It parks in naps of [`NAP`], and is in no list of sleepers: no push
+//! wakes it. At the end of a nap it takes work if siblings have left some, and keeps the time if no sibling does. So what
+//! is queued or due behind a sibling's long poll waits for one nap at most. One worker at least is never throttled,
+//! and all promises about wake-ups hold by those that are not.
+//!
+//! Linux alone tells how long a thread has waited, in `/proc/thread-self/schedstat`. Elsewhere no worker is throttled.
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use crate::switches::THROTTLE;
+use crate::sync::{Mutex, lock};
+
+/// Time between two looks. In less, the share of waiting goes up and down by half.
+const WINDOW: Duration = Duration::from_millis(12);
+/// What a thread must have run or waited between two looks for the second to mean anything.
+const ENOUGH: Duration = Duration::from_millis(1);
+/// Two workers and a busy client on two processors wait for 35 to 50 percent of the time; two workers and a pool of threads
+/// that block, which leave processors idle a quarter of the time, for 20.
+const CONTENDED: u32 = 28;
+/// Long beside [`WINDOW`], so that little time goes into finding out again; short beside a change of load.
+const TERM: Duration = Duration::from_millis(256);
+/// The longest wait of work behind a sibling's long poll. A nap costs 20 to 40 µs of a processor.
+pub(crate) const NAP: Duration = Duration::from_millis(8);
+
+/// How many workers are throttled, as all workers see it.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    most: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    throttled: usize,
+    /// When a worker was last throttled. The others look again before the next one is.
+    since: Option<Instant>,
+}
+
+impl Throttle {
+    pub(crate) fn new(workers: usize) -> Throttle {
+        let state = State { throttled: 0, since: None };
+        Throttle { most: workers.saturating_sub(1), state: Mutex::new(state) }
+    }
+
+    fn start(&self, now: Instant) -> bool {
+        let mut state = lock(&self.state);
+        let settled = state.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW);
+        let start = settled && state.throttled < self.most;
+        if start {
+            *state = State { throttled: state.throttled + 1, since: Some(now) };
+        }
+        start
+    }
+
+    fn end(&self) {
+        lock(&self.state).throttled -= 1;
+    }
+}
+
+/// A worker's own part.
+#[derive(Debug, Default)]
+pub(crate) struct Contention {
+    looked: Cell<Option<(Instant, ProcessorTime)>>,
+    throttled_until: Cell<Option<Instant>>,
+}
+
+impl Contention {
+    #[inline]
+    pub(crate) fn is_throttled(&self) -> bool {
+        self.throttled_until.get().is_some()
+    }
+
+    /// The worker has run out of work: looks how long it has waited for a processor, if it is time to.
+    pub(crate) fn ran_dry(&self, now: Instant, throttle: &Throttle) {
+        let recent = |(at, _): (Instant, _)| now.saturating_duration_since(at) < WINDOW;
+        // A worker alone is never throttled.
+        if !THROTTLE || throttle.most == 0 || self.is_throttled() || self.looked.get().is_some_and(recent) {
+            return;
+        }
+        if let Some(used) = ProcessorTime::of_this_thread() {
+            self.look(now, used, throttle);
+        }
+    }
+
+    fn look(&self, now: Instant, used: ProcessorTime, throttle: &Throttle) {
+        let Some((_, before)) = self.looked.get() else { return self.looked.set(Some((now, used))) };
+        let waited = used.waited.saturating_sub(before.waited);
+        let runnable = waited + used.ran.saturating_sub(before.ran);
+        if runnable < ENOUGH {
+            return;
+        }
+        self.looked.set(Some((now, used)));
+        if waited * 100 > runnable * CONTENDED && throttle.start(now) {
+            self.throttled_until.set(Some(now + TERM));
+        }
+    }
+
+    /// The throttled worker is up. Ends its term if that is over.
+    pub(crate) fn nap_over(&self, now: Instant, throttle: &Throttle) {
+        if self.throttled_until.get().is_some_and(|until| until <= now) {
+            self.throttled_until.set(None);
+            self.looked.set(None);
+            throttle.end();
+        }
+    }
+}
+
+/// What a thread has had of the processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ProcessorTime {
+    ran: Duration,
+    /// The thread could have run, but there was no processor.
+    waited: Duration,
+}
+
+impl ProcessorTime {
+    /// What the calling thread has had so far, if the system says. Takes some 3 µs, and a descriptor for that time.
+    fn of_this_thread() -> Option<ProcessorTime> {
+        #[cfg(all(target_os = "linux", not(any(miri, loom))))]
+        {
+            use std::io::Read;
+            let mut text = [0; 64];
+            let length = std::fs::File::open("/proc/thread-self/schedstat").ok()?.read(&mut text).ok()?;
+            ProcessorTime::parse(std::str::from_utf8(&text[..length]).ok()?)
+        }
+        #[cfg(not(all(target_os = "linux", not(any(miri, loom)))))]
+        None
+    }
+
+    /// Nanoseconds run and waited, and how often the thread was put on a processor.
+    #[cfg_attr(not(all(target_os = "linux", not(any(miri, loom)))), allow(dead_code))]
+    fn parse(schedstat: &str) -> Option<ProcessorTime> {
+        let mut numbers =
+            schedstat.split_ascii_whitespace().map(|number| number.parse().map(Duration::from_nanos));
+        Some(ProcessorTime { ran: numbers.next()?.ok()?, waited: numbers.next()?.ok()? })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// A worker that looks every window, after it has waited for so many percent of it.
+    fn after(windows: u32, waiting: u32, throttle: &Throttle) -> Contention {
+        let (contention, start) = (Contention::default(), Instant::now());
+        for window in 0..=windows {
+            let waited = WINDOW * window * waiting / 100;
+            let used = ProcessorTime { ran: WINDOW * window - waited, waited };
+            contention.look(start + WINDOW * window, used, throttle);
+        }
+        contention
+    }
+
+    #[test]
+    fn a_worker_that_waits_for_a_processor_is_throttled_and_one_never_is() {
+        let throttle = Throttle::new(3);
+        let workers: Vec<_> = (0..3).map(|_| after(20, 40, &throttle)).collect();
+        let throttled = workers.iter().filter(|worker| worker.is_throttled()).count();
+        // All three look at the same instants, of which each throttles one worker.
+        assert!(throttled <= 2, "{throttled}");
+        assert!(workers[0].is_throttled());
+        assert!(!after(20, 40, &Throttle::new(1)).is_throttled());
+    }
+
+    #[test]
+    fn a_worker_that_has_a_processor_is_not_throttled() {
+        assert!(!after(20, 20, &Throttle::new(2)).is_throttled());
+    }
+
+    #[test]
+    fn too_little_time_says_nothing() {
+        let (contention, throttle, now) = (Contention::default(), Throttle::new(2), Instant::now());
+        let used = |waited| ProcessorTime { ran: Duration::ZERO, waited };
+        contention.look(now, used(Duration::ZERO), &throttle);
+        contention.look(now + WINDOW, used(ENOUGH / 2), &throttle);
+        assert!(!contention.is_throttled());
+    }
+
+    #[test]
+    fn a_term_ends_and_makes_room_for_another_worker() {
+        let throttle = Throttle::new(2);
+        let worker = after(1, 40, &throttle);
+        assert!(worker.is_throttled() && !after(1, 40, &throttle).is_throttled());
+        worker.nap_over(Instant::now(), &throttle);
+        assert!(worker.is_throttled(), "its term is not over");
+        worker.nap_over(Instant::now() + TERM * 2, &throttle);
+        assert!(!worker.is_throttled());
+        assert_eq!(lock(&throttle.state).throttled, 0);
+    }
+
+    #[test]
+    fn accounts_are_understood_or_left_alone() {
+        let time = |ran, waited| ProcessorTime {
+            ran: Duration::from_nanos(ran),
+            waited: Duration::from_nanos(waited),
+        };
+        assert_eq!(ProcessorTime::parse("17 4 2\n"), Some(time(17, 4)));
+        assert_eq!(ProcessorTime::parse("17"), None);
+        assert_eq!(ProcessorTime::parse("much more time"), None);
+        #[cfg(all(target_os = "linux", not(miri)))]
+        assert!(ProcessorTime::of_this_thread().is_some());
+    }
+}
