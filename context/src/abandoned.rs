@@ -39,7 +39,9 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use crate::frame::GuardKey;
-use crate::sync::{AtomicUsize, Mutex, Relaxed, weakened};
+use crate::util::sync::atomic::AtomicUsize;
+use crate::util::sync::atomic::Ordering::Relaxed;
+use crate::util::sync::{Mutex, weakened};
 
 enum State {
     Noted(Vec<GuardKey>),

@@ -8,8 +8,8 @@ use std::task::{Poll, Waker};
 use crate::context::Context;
 use crate::current::{self, Owned};
 use crate::error::AlreadyEntered;
-use crate::reaper;
 use crate::storage::Bindings;
+use crate::util::panic;
 
 /// A context that keeps what is written in it, from one entry to the next; a handle, to be cloned.
 ///
@@ -140,7 +140,7 @@ impl Drop for Visit<'_> {
         drop(state);
         // First those who wait, each whatever the others do; then the values that nobody else has.
         for waker in waiting {
-            reaper::quietly(|| waker.wake());
+            panic::swallow(|| waker.wake());
         }
         drop(before);
     }

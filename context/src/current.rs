@@ -39,6 +39,7 @@ use crate::block::{Head, Home};
 use crate::frame::Frame;
 use crate::reaper;
 use crate::storage::{self, Bindings, Entry, Found, Id, LastHandle, Lookup};
+use crate::util::panic;
 use crate::value::{Header, Value};
 
 /// Most handles a slot takes in advance.
@@ -376,7 +377,7 @@ impl Drop for Janitor {
     fn drop(&mut self) {
         let word = SLOT.with(|slot| install(slot, Word::CLOSED));
         // What the thread has left behind: its root context. A panic here would end the process.
-        reaper::quietly(|| drop(Owned(word)));
+        panic::swallow(|| drop(Owned(word)));
     }
 }
 
@@ -796,7 +797,7 @@ pub(crate) fn observe<R>(id: Id, watched: bool, change: impl FnOnce() -> R) -> R
     let before = seen(id);
     let result = change();
     // The change is made, and its guard exists: a destructor that panics here would undo neither.
-    reaper::quietly(|| {
+    panic::swallow(|| {
         let after = seen(id);
         SLOT.with(|slot| tell(slot, before.as_ref(), after.as_ref()));
         drop((before, after));
@@ -807,7 +808,7 @@ pub(crate) fn observe<R>(id: Id, watched: bool, change: impl FnOnce() -> R) -> R
 /// Tells the hooks what looks different. Does not unwind: its callers have two words in their hands.
 #[cold]
 fn switched(slot: &Slot, previous: Word, current: Word) {
-    reaper::quietly(|| {
+    panic::swallow(|| {
         let (before, after) = {
             let _closed = Closed::new(slot);
             // SAFETY: both are alive: the caller of `install` gets the one, the slot has the other, and is closed.
@@ -842,6 +843,6 @@ fn tell(slot: &Slot, before: Option<&Value>, after: Option<&Value>) {
     if same || slot.hooked.replace(true) {
         return;
     }
-    reaper::quietly(|| Value::notify(before, after));
+    panic::swallow(|| Value::notify(before, after));
     slot.hooked.set(false);
 }

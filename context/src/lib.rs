@@ -92,8 +92,8 @@ pub mod raw;
 mod reaper;
 mod storage;
 mod stream;
-mod sync;
 mod token;
+mod util;
 mod value;
 mod var;
 mod with_context;
@@ -110,3 +110,9 @@ pub use stream::ContextStreamExt;
 pub use token::Token;
 pub use var::ContextVar;
 pub use with_context::WithContext;
+
+/// Shared with the executor of this project. No part of the public interface, and without any promise.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::util::{panic, sync, tagged};
+}

@@ -27,7 +27,7 @@ mod models;
 
 use std::sync::{OnceLock, PoisonError};
 
-use crate::sync::{Mutex, weakened};
+use crate::util::sync::{Mutex, weakened};
 
 /// A value that is being made, by its address.
 type Key = usize;

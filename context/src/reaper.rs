@@ -13,12 +13,11 @@
 //! A panic in a destructor does not stop the loop. The first one goes on to the caller at the end, unless that thread
 //! is unwinding already; then the panic hook's report is all there is.
 
-use std::any::Any;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{self, NonNull};
 
 use crate::current::{self, Owned};
+use crate::util::panic::FirstPanic;
 use crate::value::{self, Header};
 
 struct Reaper {
@@ -76,44 +75,18 @@ impl Drop for Hold {
 
 #[cold]
 fn reap(reaper: &Reaper) {
-    let mut first: Option<Box<dyn Any + Send>> = None;
+    let mut first = FirstPanic::new();
     reaper.depth.set(1);
     while let Some(pointer) = NonNull::new(reaper.list.get()) {
         // SAFETY: what is on the list is not freed, and this thread alone has the list.
         reaper.list.set(unsafe { pointer.as_ref() }.next.get());
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
+        first.run(|| {
             let mut away = Owned::EMPTY;
             let _entered = current::enter_quietly(&mut away);
             // SAFETY: taken from the list, so destroyed once; `bury`'s caller gave it up.
             unsafe { value::destroy(pointer) }
-        }));
-        if let Err(panic) = outcome {
-            match first {
-                None => first = Some(panic),
-                Some(_) => discard(panic),
-            }
-        }
+        });
     }
     reaper.depth.set(0);
-    if let Some(panic) = first {
-        if std::thread::panicking() {
-            discard(panic);
-        } else {
-            resume_unwind(panic);
-        }
-    }
-}
-
-/// Runs foreign code whose panic is nobody's business: the panic hook has reported it.
-pub(crate) fn quietly(f: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
-        discard(panic);
-    }
-}
-
-/// Drops a panic's payload, whose destructor may panic in its turn.
-pub(crate) fn discard(panic: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(again);
-    }
+    first.resume();
 }

@@ -409,7 +409,7 @@ impl Bindings {
     #[inline]
     pub(crate) unsafe fn handles(head: NonNull<Head>) -> usize {
         // SAFETY: alive, says the caller.
-        unsafe { head.as_ref() }.handles.load(crate::sync::Relaxed)
+        unsafe { head.as_ref() }.handles.load(crate::util::sync::atomic::Ordering::Relaxed)
     }
 
     /// Gives up `some` handles, which are not the last.
@@ -419,7 +419,8 @@ impl Bindings {
     #[inline]
     pub(crate) unsafe fn release_some(head: NonNull<Head>, some: usize) {
         // SAFETY: alive, says the caller.
-        let before = unsafe { head.as_ref() }.handles.fetch_sub(some, crate::sync::Release);
+        let before =
+            unsafe { head.as_ref() }.handles.fetch_sub(some, crate::util::sync::atomic::Ordering::Release);
         debug_assert!(before > some, "the owner of the handles has one more");
     }
 }

@@ -19,7 +19,9 @@ use std::ptr::NonNull;
 
 use crate::inherit::{DebugText, Inherit, OnChange, VarOptions};
 use crate::reaper;
-use crate::sync::{Acquire, AtomicUsize, Relaxed, Release, weakened};
+use crate::util::sync::atomic::AtomicUsize;
+use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::util::sync::weakened;
 
 /// The variable wants to be told when what a thread sees of it changes.
 pub(crate) const WATCHED: u8 = 1;

@@ -5,8 +5,8 @@ use loom::thread;
 
 use super::Registry;
 use crate::frame::GuardKey;
-use crate::sync::Relaxed;
-use crate::sync::model::{check, check_without};
+use crate::util::sync::atomic::Ordering::Relaxed;
+use crate::util::sync::model::{check, check_without};
 
 const LEVEL: u64 = 7;
 

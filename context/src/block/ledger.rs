@@ -1,6 +1,8 @@
 //! A root's book of borrowers, and the lock on it.
 
-use crate::sync::{Acquire, AtomicBool, Relaxed, Release, UnsafeCell, spin, weakened};
+use crate::util::sync::atomic::AtomicBool;
+use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::util::sync::{UnsafeCell, spin, weakened};
 
 /// A root's book of borrowers.
 pub(super) struct Ledger {

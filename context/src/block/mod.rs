@@ -68,7 +68,9 @@ use std::ptr::NonNull;
 
 use crate::reaper;
 use crate::storage::{Entry, Id, Lookup};
-use crate::sync::{Acquire, AtomicUsize, Relaxed, Release, weakened};
+use crate::util::sync::atomic::AtomicUsize;
+use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::util::sync::weakened;
 use crate::value::Value;
 use ledger::Ledger;
 use table::{HIDDEN, Places, REACH, Slot, Table};
@@ -474,7 +476,7 @@ pub(crate) fn retain(handles: &AtomicUsize, by: usize) {
 pub(crate) fn release(handles: &AtomicUsize) -> bool {
     // Pairs with the acquire load, and with the one in `is_unique`: all use of the table happens before its end. (No look first
     // whether it is the only one: where several workers count, that is one more time that the line comes over.)
-    if handles.fetch_sub(1, if weakened("release") { Relaxed } else { Release }) != 1 {
+    if handles.fetch_sub(1, if weakened("release of a handle") { Relaxed } else { Release }) != 1 {
         return false;
     }
     handles.load(Acquire);

@@ -8,8 +8,8 @@ use loom::thread;
 use super::{Block, Lookup};
 use crate::inherit::VarOptions;
 use crate::storage::{Entry, Id};
-use crate::sync::UnsafeCell;
-use crate::sync::model::{check, check_without};
+use crate::util::sync::UnsafeCell;
+use crate::util::sync::model::{check, check_without};
 use crate::value::Value;
 
 /// Values that count their ends, one counter per variable.
@@ -157,7 +157,7 @@ fn reading_happens_before_the_end() {
 #[test]
 #[should_panic]
 fn twin_with_a_relaxed_release_is_caught() {
-    check_without("release", read_and_drop);
+    check_without("release of a handle", read_and_drop);
 }
 
 #[test]

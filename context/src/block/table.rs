@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 use super::Block;
 use super::ledger::{Book, Ledger};
 use crate::storage::{Entry, Found, Id, Lookup};
-use crate::sync::AtomicUsize;
+use crate::util::sync::atomic::AtomicUsize;
 use crate::value::{self, Value};
 
 /// How far from home a key may be before the table grows.

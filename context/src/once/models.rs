@@ -4,8 +4,8 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 use super::{Ledger, Makers};
-use crate::sync::model::{check, check_without};
-use crate::sync::spin;
+use crate::util::sync::model::{check, check_without};
+use crate::util::sync::spin;
 
 #[derive(Clone, Copy, Default, PartialEq)]
 enum State {

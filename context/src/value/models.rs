@@ -7,8 +7,8 @@ use loom::thread;
 
 use super::Value;
 use crate::inherit::VarOptions;
-use crate::sync::UnsafeCell;
-use crate::sync::model::{check, check_without};
+use crate::util::sync::UnsafeCell;
+use crate::util::sync::model::{check, check_without};
 
 /// The cell is read by whoever looks at the value, and written by its end: loom sees whether the
 /// one happens before the other.

@@ -1,0 +1,5 @@
+//! What this crate and its executor share, and what knows nothing of contexts.
+
+pub mod panic;
+pub mod sync;
+pub mod tagged;
