@@ -85,7 +85,7 @@ impl ContextCell {
     /// ```
     /// # use heirloom_context::{Context, ContextCell, context_var};
     /// # context_var! { static COUNT: u32; }
-    /// let cell = ContextCell::new(Context::empty().with(&COUNT, 1));
+    /// let cell = ContextCell::new(Context::empty().with_var(&COUNT, 1));
     /// cell.run(|| {
     ///     COUNT.set(2);
     ///     assert_eq!(cell.snapshot().get(&COUNT), Some(1));

@@ -12,7 +12,7 @@ use crate::var::ContextVar;
 /// An immutable snapshot of bound values.
 ///
 /// Cloning is O(1): one reference count, none for the empty context. Nothing that happens anywhere changes a snapshot:
-/// [`with`](Self::with) and [`without`](Self::without) make new ones that share what they have in common.
+/// [`with_var`](Self::with_var) and [`without_var`](Self::without_var) make new ones that share what they have in common.
 ///
 /// It holds variables, and nothing else: neither a deadline nor [ambient states](crate::Ambient)
 /// are in it. A task that is given a context has its spawner's.
@@ -34,8 +34,8 @@ use crate::var::ContextVar;
 ///     static DEPTH: u32;
 /// }
 ///
-/// let one = Context::empty().with(&USER, "ada".to_string());
-/// let two = one.with(&DEPTH, 1);
+/// let one = Context::empty().with_var(&USER, "ada".to_string());
+/// let two = one.with_var(&DEPTH, 1);
 /// assert_eq!((one.len(), two.len()), (1, 2));
 ///
 /// two.run(|| {
@@ -116,10 +116,10 @@ impl Context {
     /// ```
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; }
-    /// let acme = Context::empty().with(&TENANT, 7);
+    /// let acme = Context::empty().with_var(&TENANT, 7);
     /// assert_eq!(acme.get(&TENANT), Some(7));
     /// ```
-    pub fn with<T: Send + Sync + 'static>(&self, var: &ContextVar<T>, value: T) -> Context {
+    pub fn with_var<T: Send + Sync + 'static>(&self, var: &ContextVar<T>, value: T) -> Context {
         Context { bindings: self.bindings.with(var.assigned_id(), Entry::Bound(var.value(value))) }
     }
 
@@ -128,10 +128,10 @@ impl Context {
     /// ```
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; }
-    /// let acme = Context::empty().with(&TENANT, 7);
-    /// assert!(acme.without(&TENANT).is_empty());
+    /// let acme = Context::empty().with_var(&TENANT, 7);
+    /// assert!(acme.without_var(&TENANT).is_empty());
     /// ```
-    pub fn without<T: Send + Sync + 'static>(&self, var: &ContextVar<T>) -> Context {
+    pub fn without_var<T: Send + Sync + 'static>(&self, var: &ContextVar<T>) -> Context {
         match var.id() {
             Some(id) => Context { bindings: self.bindings.with(id, Entry::Absent) },
             None => self.clone(),
@@ -143,8 +143,8 @@ impl Context {
     /// ```
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; static DEPTH: u32; }
-    /// let here = Context::empty().with(&TENANT, 1).with(&DEPTH, 1);
-    /// let both = here.overlaid(&Context::empty().with(&TENANT, 2));
+    /// let here = Context::empty().with_var(&TENANT, 1).with_var(&DEPTH, 1);
+    /// let both = here.overlaid(&Context::empty().with_var(&TENANT, 2));
     /// assert_eq!((both.get(&TENANT), both.get(&DEPTH)), (Some(2), Some(1)));
     /// ```
     #[must_use]
@@ -196,7 +196,7 @@ impl Context {
     ///     static USER: &'static str, debug = Debug;
     ///     static SECRET: &'static str;
     /// }
-    /// let context = Context::empty().with(&USER, "ada").with(&SECRET, "xyzzy");
+    /// let context = Context::empty().with_var(&USER, "ada").with_var(&SECRET, "xyzzy");
     /// let mut listed: Vec<_> = context.iter().map(|entry| (entry.name(), entry.debug_text())).collect();
     /// listed.sort();
     /// assert_eq!(listed, [("SECRET", None), ("USER", Some(r#""ada""#.to_string()))]);
@@ -214,8 +214,8 @@ impl Context {
     ///     static USER: &'static str;
     ///     static DEPTH: u32;
     /// }
-    /// let before = Context::empty().with(&USER, "ada");
-    /// let after = before.without(&USER).with(&DEPTH, 1);
+    /// let before = Context::empty().with_var(&USER, "ada");
+    /// let after = before.without_var(&USER).with_var(&DEPTH, 1);
     /// let mut changes: Vec<_> = before.diff(&after).iter().map(|d| (d.name(), d.change())).collect();
     /// changes.sort();
     /// assert_eq!(changes, [("DEPTH", Change::Added), ("USER", Change::Removed)]);
@@ -250,7 +250,7 @@ impl Context {
     /// ```
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; }
-    /// let acme = Context::empty().with(&TENANT, 7);
+    /// let acme = Context::empty().with_var(&TENANT, 7);
     /// assert_eq!(acme.run(|| TENANT.get()), Some(7));
     /// assert_eq!(TENANT.get(), None);
     /// ```
@@ -287,7 +287,7 @@ impl Context {
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; }
     /// let mut calls = 0;
-    /// let mut count = Context::empty().with(&TENANT, 7).wrap_mut(|| {
+    /// let mut count = Context::empty().with_var(&TENANT, 7).wrap_mut(|| {
     ///     calls += 1;
     ///     (TENANT.get(), calls)
     /// });
@@ -312,7 +312,7 @@ impl Context {
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; }
     /// let message = String::from("for");
-    /// let say = Context::empty().with(&TENANT, 7).wrap_once(move || format!("{message} {}", TENANT.get().unwrap()));
+    /// let say = Context::empty().with_var(&TENANT, 7).wrap_once(move || format!("{message} {}", TENANT.get().unwrap()));
     /// assert_eq!(say(), "for 7");
     /// ```
     pub fn wrap_once<F, R>(&self, f: F) -> impl FnOnce() -> R + use<F, R>

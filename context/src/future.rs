@@ -76,7 +76,7 @@ pub trait ContextFutureExt: Future + Sized {
     /// context_var! { static TENANT: u32; }
     /// # futures::executor::block_on(async {
     /// let read = async { TENANT.get() };
-    /// assert_eq!(read.in_context(Context::empty().with(&TENANT, 7)).await, Some(7));
+    /// assert_eq!(read.in_context(Context::empty().with_var(&TENANT, 7)).await, Some(7));
     /// # });
     /// ```
     fn in_context(self, context: Context) -> WithContext<Self> {

@@ -116,7 +116,7 @@ impl fmt::Debug for Live {
 /// use heirloom_context::{Context, context_var, raw};
 /// context_var! { static TENANT: u32; }
 ///
-/// let mut task = raw::Live::new(Context::empty().with(&TENANT, 7));
+/// let mut task = raw::Live::new(Context::empty().with_var(&TENANT, 7));
 /// raw::swap(&mut task);
 /// assert_eq!(TENANT.get(), Some(7));
 /// TENANT.set(8);
@@ -139,7 +139,7 @@ pub fn swap(live: &mut Live) {
 /// use heirloom_context::{Context, context_var, raw};
 /// context_var! { static TENANT: u32; }
 ///
-/// let context = Context::empty().with(&TENANT, 7);
+/// let context = Context::empty().with_var(&TENANT, 7);
 /// let (mut one, mut other) = (raw::Live::new(context.clone()), raw::Live::new(context));
 /// raw::swap(&mut one);
 /// assert!(raw::relay(&mut one, &mut other));

@@ -55,7 +55,7 @@ impl<F> WithContext<F> {
     /// use heirloom_context::{Context, ContextFutureExt, context_var};
     /// context_var! { static TENANT: u32; }
     ///
-    /// let pinned = async {}.in_context(Context::empty().with(&TENANT, 7));
+    /// let pinned = async {}.in_context(Context::empty().with_var(&TENANT, 7));
     /// assert_eq!(pinned.context().get(&TENANT), Some(7));
     /// ```
     pub fn context(&self) -> Context {

@@ -226,7 +226,7 @@ fn polled_by_three(
     on_a_fresh_thread(|| {
         let log = Log::new();
         let shared = inner(log.clone()).shared();
-        let cells = [1, 2, 3].map(|level| ContextCell::new(Context::empty().with(&LEVEL, level)));
+        let cells = [1, 2, 3].map(|level| ContextCell::new(Context::empty().with_var(&LEVEL, level)));
         let polls = cells.each_ref().map(|cell| cell.run(|| poll_once(Box::pin(shared.clone()).as_mut())));
         assert!(polls[2].as_ref().unwrap().is_ready());
         drop(shared);

@@ -30,7 +30,7 @@ fn refused<R>(result: Result<R, AlreadyEntered>) -> bool {
 #[test]
 fn a_cell_keeps_what_is_written_in_it() {
     on_a_fresh_thread(|| {
-        let cell = ContextCell::new(Context::empty().with(&COLOUR, "red"));
+        let cell = ContextCell::new(Context::empty().with_var(&COLOUR, "red"));
         assert_eq!(cell.run(add_one).unwrap(), 1);
         assert_eq!(cell.run(add_one).unwrap(), 2);
         assert_eq!(cell.clone().run(add_one).unwrap(), 3, "a clone is another handle to the same cell");
@@ -53,7 +53,7 @@ fn a_cell_sees_nothing_of_the_outside() {
 #[test]
 fn a_cell_starts_from_its_context_and_leaves_that_unchanged() {
     on_a_fresh_thread(|| {
-        let context = Context::empty().with(&TALLY, 10);
+        let context = Context::empty().with_var(&TALLY, 10);
         let (one, two) = (ContextCell::new(context.clone()), ContextCell::new(context.clone()));
         one.run(add_one).unwrap();
         assert_eq!(two.run(add_one).unwrap(), 11, "two cells made of one context are two cells");
@@ -236,7 +236,7 @@ fn threads_in_turns_add_up() {
 #[test]
 fn a_future_in_a_cell_writes_into_it() {
     Executor::each(|executor| {
-        let cell = ContextCell::new(Context::empty().with(&TALLY, 5));
+        let cell = ContextCell::new(Context::empty().with_var(&TALLY, 5));
         let shared = cell.clone();
         executor.run(async move {
             TALLY.set(100);
@@ -391,7 +391,7 @@ fn a_future_that_gives_up_waiting_keeps_nobody_else_waiting() {
 fn a_future_in_a_cell_is_dropped_inside_the_cell() {
     on_a_fresh_thread(|| {
         let log = Log::new();
-        let cell = ContextCell::new(Context::empty().with(&COLOUR, "cell"));
+        let cell = ContextCell::new(Context::empty().with_var(&COLOUR, "cell"));
         COLOUR.set("outside");
         let seen = log.clone();
         let witness = OnDrop(move || seen.push(COLOUR.get()));
@@ -413,7 +413,7 @@ fn a_future_in_a_cell_is_dropped_inside_the_cell() {
 #[test]
 fn a_future_in_a_cell_is_dropped_without_waiting_while_somebody_else_is_inside() {
     let log = Log::new();
-    let cell = ContextCell::new(Context::empty().with(&COLOUR, "before"));
+    let cell = ContextCell::new(Context::empty().with_var(&COLOUR, "before"));
     let seen = log.clone();
     let witness = OnDrop(move || seen.push(COLOUR.get()));
     let future = Box::pin(

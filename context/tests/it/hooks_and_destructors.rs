@@ -45,7 +45,7 @@ context_var! {
 }
 
 fn armed() -> Context {
-    Context::empty().with(&WATCHED, 1).with(&CHARGE, Bomb(true))
+    Context::empty().with_var(&WATCHED, 1).with_var(&CHARGE, Bomb(true))
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn who_waits_for_a_cell_is_woken_although_a_replaced_value_panics() {
         }
     }
     on_a_fresh_thread(|| {
-        let cell = ContextCell::new(Context::empty().with(&CHARGE, Bomb(true)));
+        let cell = ContextCell::new(Context::empty().with_var(&CHARGE, Bomb(true)));
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&count));
         let mut waits = Box::pin(async {}.in_cell(cell.clone()));

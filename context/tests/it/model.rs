@@ -545,7 +545,7 @@ impl World {
                     let (value, id) = self.value();
                     let mut snapshots = self.snapshots.borrow_mut();
                     let (context, mut seen) =
-                        (snapshots[index].0.with(variable(*number), value), snapshots[index].1);
+                        (snapshots[index].0.with_var(variable(*number), value), snapshots[index].1);
                     seen[*number] = Some(id);
                     snapshots.push((context, seen));
                 }
@@ -554,7 +554,7 @@ impl World {
                 let mut snapshots = self.snapshots.borrow_mut();
                 if let Some(index) = pick(&snapshots, *snapshot) {
                     let (context, mut seen) =
-                        (snapshots[index].0.without(variable(*number)), snapshots[index].1);
+                        (snapshots[index].0.without_var(variable(*number)), snapshots[index].1);
                     seen[*number] = None;
                     snapshots.push((context, seen));
                 }

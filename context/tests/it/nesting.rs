@@ -237,7 +237,7 @@ fn layers_of_one_stream_nest_and_the_innermost_takes_the_writes() {
         LEVEL.set(1);
         let mut twice = Box::pin(stream().isolated().isolated());
         assert_eq!((next_of(&mut twice), next_of(&mut twice)), (Some(Some(1)), Some(Some(2))));
-        let mut pinned = Box::pin(stream().isolated().in_context(Context::empty().with(&LEVEL, 10)));
+        let mut pinned = Box::pin(stream().isolated().in_context(Context::empty().with_var(&LEVEL, 10)));
         assert_eq!((next_of(&mut pinned), next_of(&mut pinned)), (Some(Some(10)), Some(Some(11))));
         let mut outermost_is_live = Box::pin(stream().in_context(Context::empty()).isolated());
         assert_eq!(next_of(&mut outermost_is_live), Some(None), "pinned inside: the outside is not seen");

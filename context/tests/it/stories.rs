@@ -389,7 +389,7 @@ fn telnet_like_applications_in_one_process_each_print_to_their_own_screen() {
         executor.run(async move {
             let mut sessions = Vec::new();
             for (screen, name) in visitors.into_iter().zip(["ann", "bob", "cleo", "dan"]) {
-                let context = Context::empty().with(&SCREEN, screen);
+                let context = Context::empty().with_var(&SCREEN, screen);
                 sessions.push(own.spawn_in(context, application(own.clone(), name)));
             }
             for session in sessions {

@@ -126,7 +126,7 @@ fn run(order: Order) {
             ledger: ledger.clone(),
             token,
             guard,
-            snapshot: Context::empty().with(&LEVEL, 1),
+            snapshot: Context::empty().with_var(&LEVEL, 1),
         };
         let use_contexts = || {
             let token = LEVEL.set(1);
@@ -182,7 +182,7 @@ fn a_thread_that_uses_contexts_in_its_last_destructor_only() {
             ledger: ledger.clone(),
             token: None,
             guard: None,
-            snapshot: Context::empty().with(&LEVEL, 1),
+            snapshot: Context::empty().with_var(&LEVEL, 1),
         }));
     });
     assert_eq!(*report.lock().unwrap(), [Ok(())]);
@@ -197,7 +197,7 @@ fn values_bound_at_the_end_of_a_thread_may_use_contexts_in_their_destructors() {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 LEVEL.set(11);
                 let _guard = LEVEL.bind(12);
-                assert_eq!(Context::empty().with(&LEVEL, 13).run(|| LEVEL.get()), Some(13));
+                assert_eq!(Context::empty().with_var(&LEVEL, 13).run(|| LEVEL.get()), Some(13));
                 drop(Context::current());
             }));
             self.0.lock().unwrap().push(outcome.map_err(|_| "a panic".to_string()));
@@ -235,7 +235,7 @@ fn a_process_may_end_with_values_bound() {
             ledger: Ledger::new(),
             token: None,
             guard: Some(LEVEL.bind(1)),
-            snapshot: Context::empty().with(&LEVEL, 1),
+            snapshot: Context::empty().with_var(&LEVEL, 1),
         }));
         println!("the child got here");
         return;
