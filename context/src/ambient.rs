@@ -8,8 +8,8 @@ use std::sync::Arc;
 /// What an [`Ambient`] has captured.
 pub type Captured = Box<dyn Any + Send + Sync>;
 
-/// A foreign ambient state that is to follow tasks: tracing's current span, an OpenTelemetry context, a tokio runtime
-/// handle.
+/// A foreign ambient state that is to follow tasks: tracing's current span, an OpenTelemetry
+/// context, a tokio runtime handle.
 ///
 /// An executor captures it at the spawn call, on the thread that spawns, and puts it around each
 /// poll of the task and around its drop. So what a task gets is its *spawner's*, also where the
@@ -35,19 +35,22 @@ pub type Captured = Box<dyn Any + Send + Sync>;
 /// assert_eq!(captured.around(|| LOCALE.get()), "fr");
 /// assert_eq!(LOCALE.get(), "de");
 /// ```
+#[doc(alias = "ThreadContextElement")]
+#[doc(alias = "ThreadLocalAccessor")]
 pub trait Ambient: Send + Sync + 'static {
     /// The state as it is on this thread, now.
     fn capture(&self) -> Captured;
 
-    /// Calls `f` once with the captured state in force, and puts back what was in force before, also when `f` panics.
+    /// Calls `f` once with the captured state in force, and puts back what was in force before,
+    /// also when `f` panics.
     fn around(&self, captured: &Captured, f: &mut dyn FnMut());
 
     /// Whether the state also goes with background tasks, which have nothing of the request that
     /// happened to start them.
     ///
-    /// No, unless this says otherwise: right for a span or a locale, which belong to the request. Say
-    /// yes for what belongs to the program, such as a handle of another runtime. The executor asks when
-    /// the ambient state is added.
+    /// No, unless this says otherwise: right for a span or a locale, which belong to the request.
+    /// Say yes for what belongs to the program, such as a handle of another runtime. The executor
+    /// asks when the ambient state is added.
     fn in_background(&self) -> bool {
         false
     }
@@ -106,7 +109,8 @@ impl AmbientSnapshot {
     /// Calls `f` with all captured states in force, the first one outermost.
     ///
     /// # Panics
-    /// If `f` does; or if an ambient breaks its contract by not calling what it was given exactly once.
+    /// If `f` does; or if an ambient breaks its contract by not calling what it was given exactly
+    /// once.
     #[inline]
     pub fn around<R>(&self, f: impl FnOnce() -> R) -> R {
         if let Taken::Nothing = self.0 {

@@ -3,26 +3,27 @@
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use crate::bindings::{Bindings, Entry, Id, Lookup};
 use crate::current::{self, Owned};
-use crate::inherit;
-use crate::storage::{Bindings, Entry, Id, Lookup};
 use crate::value::{self, Value};
 use crate::var::ContextVar;
 
 /// An immutable snapshot of bound values.
 ///
-/// Cloning is O(1): one reference count, none for the empty context. Nothing that happens anywhere changes a snapshot:
-/// [`with_var`](Self::with_var) and [`without_var`](Self::without_var) make new ones that share what they have in common.
+/// Cloning is O(1): one reference count, none for the empty context. Nothing that happens anywhere
+/// changes a snapshot: [`with_var`](Self::with_var) and [`without_var`](Self::without_var) make new
+/// ones that share what they have in common.
 ///
 /// It holds variables, and nothing else: neither a deadline nor [ambient states](crate::Ambient)
 /// are in it. A task that is given a context has its spawner's.
 ///
-/// Two contexts are equal if they bind the same variables to the same values, meaning the very same: a value set
-/// twice is two.
+/// Two contexts are equal if they bind the same variables to the same values, meaning the very
+/// same: a value set twice is two.
 ///
-/// A panic in the destructor of a value does not stop the others, and goes on to whoever dropped the last context that
-/// held it. Destructors run with an empty throw-away context current, and never nest: a value that holds a context is
-/// dropped completely before that context's values are.
+/// A panic in the destructor of a value does not stop the others, and goes on to the code that
+/// dropped the last context that held it. Destructors run with an empty throw-away context current,
+/// and never nest: a value that holds a context is dropped completely before that context's values
+/// are.
 ///
 /// # Examples
 ///
@@ -44,6 +45,9 @@ use crate::var::ContextVar;
 /// });
 /// assert_eq!(two.get(&DEPTH), Some(1));
 /// ```
+#[doc(alias = "CoroutineContext")]
+#[doc(alias = "ExecutionContext")]
+#[doc(alias = "baggage")]
 #[derive(Clone)]
 pub struct Context {
     bindings: Bindings,
@@ -65,7 +69,8 @@ impl Context {
 
     /// A copy of the current context: everything, as it is.
     ///
-    /// O(1), except inside layers ([`isolated`](crate::ContextFutureExt::isolated)), whose bindings are merged.
+    /// O(1), except inside layers ([`isolated`](crate::ContextFutureExt::isolated)), whose bindings
+    /// are merged.
     ///
     /// ```
     /// use heirloom_context::Context;
@@ -75,15 +80,18 @@ impl Context {
     /// TENANT.set(2);
     /// assert_eq!(before.get(&TENANT), Some(1));
     /// ```
+    #[doc(alias = "copy_context")]
+    #[doc(alias = "Capture")]
     #[inline]
     pub fn current() -> Self {
         Context { bindings: current::snapshot() }
     }
 
-    /// What a child spawned here and now would get: a copy of the current context with each variable's
-    /// [policy](crate::Inherit) applied.
+    /// What a child spawned here and now would get: a copy of the current context with each
+    /// variable's [policy](crate::Inherit) applied.
     ///
-    /// O(1) while only `Always` variables are bound. A panic in a `Derive` function reaches the caller.
+    /// O(1) while only `Always` variables are bound. A panic in a `Derive` function reaches the
+    /// caller.
     ///
     /// ```
     /// use heirloom_context::{Context, context_var};
@@ -100,7 +108,7 @@ impl Context {
     /// ```
     #[inline]
     pub fn inherited() -> Self {
-        Context { bindings: inherit::apply(current::snapshot()) }
+        Context { bindings: current::snapshot().inherited() }
     }
 
     pub(crate) fn from_bindings(bindings: Bindings) -> Self {
@@ -119,6 +127,8 @@ impl Context {
     /// let acme = Context::empty().with_var(&TENANT, 7);
     /// assert_eq!(acme.get(&TENANT), Some(7));
     /// ```
+    #[doc(alias = "with_value")]
+    #[doc(alias = "plus")]
     pub fn with_var<T: Send + Sync + 'static>(&self, var: &ContextVar<T>, value: T) -> Context {
         Context { bindings: self.bindings.with(var.assigned_id(), Entry::Bound(var.value(value))) }
     }
@@ -131,6 +141,7 @@ impl Context {
     /// let acme = Context::empty().with_var(&TENANT, 7);
     /// assert!(acme.without_var(&TENANT).is_empty());
     /// ```
+    #[doc(alias = "minusKey")]
     pub fn without_var<T: Send + Sync + 'static>(&self, var: &ContextVar<T>) -> Context {
         match var.id() {
             Some(id) => Context { bindings: self.bindings.with(id, Entry::Absent) },
@@ -156,7 +167,8 @@ impl Context {
         Context { bindings }
     }
 
-    /// A copy of the value bound here. Defaults are the variable's, not the context's: they do not show.
+    /// A copy of the value bound here. Defaults are the variable's, not the context's: they do not
+    /// show.
     ///
     /// ```
     /// use heirloom_context::Context;
@@ -186,8 +198,8 @@ impl Context {
         self.len() == 0
     }
 
-    /// What is bound, in the order in which the variables were first used in this process: names and types, and texts
-    /// where the variable opted in.
+    /// What is bound, in the order in which the variables were first used in this process: names
+    /// and types, and texts where the variable opted in.
     ///
     /// ```
     /// use heirloom_context::{Context, context_var};
@@ -244,8 +256,8 @@ impl Context {
         }
     }
 
-    /// Runs `f` in a copy of this context. What it writes is gone afterwards; the former context is back also after a
-    /// panic.
+    /// Runs `f` in a copy of this context. What it writes is gone afterwards; the former context is
+    /// back also after a panic.
     ///
     /// ```
     /// use heirloom_context::Context;
@@ -260,8 +272,8 @@ impl Context {
         f()
     }
 
-    /// A closure that runs `f` in a copy of this context, whenever and wherever it is called: for callbacks, rayon, raw
-    /// threads. `f` is dropped in the context too, as futures are.
+    /// A closure that runs `f` in a copy of this context, whenever and wherever it is called: for
+    /// callbacks, rayon, raw threads. `f` is dropped in the context too, as futures are.
     ///
     /// ```
     /// use heirloom_context::Context;
@@ -359,17 +371,14 @@ impl PartialEq for Context {
         if self.bindings.as_raw() == other.bindings.as_raw() {
             return true;
         }
-        self.len() == other.len()
-            && {
-                let mut equal = true;
-                self.bindings.for_each(|id, found| {
-                if let Lookup::Bound(found) = found {
-                    let same = matches!(other.bindings.lookup(id), Lookup::Bound(theirs) if theirs.as_ptr() == found.as_ptr());
-                    equal &= same;
-                }
-            });
-                equal
+        let mut equal = self.len() == other.len();
+        self.bindings.for_each(|id, found| {
+            if let Lookup::Bound(found) = found {
+                let theirs = other.bindings.lookup(id);
+                equal &= matches!(theirs, Lookup::Bound(theirs) if theirs.as_ptr() == found.as_ptr());
             }
+        });
+        equal
     }
 }
 

@@ -4,13 +4,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::frame::GuardKey;
-use crate::storage::{Entry, Id};
+use crate::bindings::{Entry, Id};
+use crate::current::GuardKey;
 
-/// What a [`set`](crate::ContextVar::set) or [`unset`](crate::ContextVar::unset) has replaced, to be put back by
-/// [`reset`](crate::ContextVar::reset).
+/// What a [`set`](crate::ContextVar::set) or [`unset`](crate::ContextVar::unset) has replaced, to
+/// be put back by [`reset`](crate::ContextVar::reset).
 ///
-/// Used once, by move; ignoring it is fine. It borrows nothing, and keeps the former value alive until it goes.
+/// Used once, by move; ignoring it is fine. It borrows nothing, and keeps the former value alive
+/// until it goes.
 ///
 /// ```
 /// # heirloom_context::context_var! { static DEPTH: u32; }

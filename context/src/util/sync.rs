@@ -1,4 +1,5 @@
-//! Standard primitives, or loom's under `--cfg loom`. No other module of the two crates decides which.
+//! Standard primitives, or loom's under `--cfg loom`. No other module of the two crates decides
+//! which.
 //!
 //! | item | what it is |
 //! | --- | --- |
@@ -17,7 +18,8 @@ pub use loom::{
 #[cfg(not(loom))]
 pub use std::sync::{Mutex, MutexGuard, atomic};
 
-/// Locks. No user code runs under a lock of these crates, so nothing is half done when one is poisoned.
+/// Locks. No user code runs under a lock of these crates, so nothing is half done when one is
+/// poisoned.
 #[inline]
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

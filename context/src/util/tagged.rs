@@ -7,8 +7,8 @@ use std::ptr::{self, NonNull};
 /// A pointer to a `T`, which may be null, with `BITS` flags in the bits that alignment leaves free.
 ///
 /// A plain word: it owns nothing, and is read and written through [`ptr`](Self::ptr). The pointer
-/// keeps its provenance through all operations here. That `T` has room for the flags is checked when
-/// the program is compiled.
+/// keeps its provenance through all operations here. That `T` has room for the flags is checked
+/// when the program is compiled.
 ///
 /// ```
 /// use heirloom_context::internal::tagged::Tagged;

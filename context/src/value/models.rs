@@ -1,4 +1,4 @@
-//! A value that is read by two threads, and ended by whichever lets it go last.
+//! A value that two threads read and drop: the thread that drops it last runs its destructor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use super::Value;
-use crate::inherit::VarOptions;
 use crate::util::sync::UnsafeCell;
 use crate::util::sync::model::{check, check_without};
+use crate::value::VarOptions;
 
-/// The cell is read by whoever looks at the value, and written by its end: loom sees whether the
-/// one happens before the other.
+/// The cell is read by each reader of the value, and written by its destructor: loom sees whether
+/// the one happens before the other.
 struct Probe(UnsafeCell<()>, Arc<AtomicUsize>);
 
 // SAFETY: for loom to judge.

@@ -317,20 +317,20 @@ fn a_context_that_is_given_up_leaves_what_nobody_else_has() {
         let variable = ContextVar::new("probe");
         let context = Context::empty().with_var(&variable, ledger.probe(1));
         let (mut one, mut other) = (Live::new(context.clone()), Live::new(context));
-        assert!(one.give_up().is_none() && one.is_nothing());
+        assert!(one.take_unique().is_none() && one.is_empty());
         assert_eq!(ledger.alive(), 1);
         assert!(other.snapshot().contains(&variable));
-        let remains = other.give_up();
-        assert!(remains.is_some() && other.is_nothing());
+        let remains = other.take_unique();
+        assert!(remains.is_some() && other.is_empty());
         assert_eq!(ledger.alive(), 1);
         drop(remains);
         assert_eq!(ledger.alive(), 0);
-        assert!(Live::empty().give_up().is_none());
+        assert!(Live::empty().take_unique().is_none());
         // What was written to is always one's own.
         let mut written = Live::empty();
         step(&mut written, || variable.set(ledger.probe(2)));
-        let remains = written.give_up();
-        assert!(remains.is_some() && written.is_nothing());
+        let remains = written.take_unique();
+        assert!(remains.is_some() && written.is_empty());
         drop(remains);
         assert_eq!(ledger.alive(), 0);
     });
@@ -347,13 +347,13 @@ fn a_state_with_a_deadline_is_not_nothing() {
     ];
     for execution in executions {
         let mut live = Live::empty();
-        assert!(live.is_nothing());
+        assert!(live.is_empty());
         live.set_execution(execution);
-        assert!(!live.is_nothing());
+        assert!(!live.is_empty());
         live.clear();
         assert_eq!(live.execution(), execution, "given up is the context only");
         live.set_execution(Execution::NONE);
-        assert!(live.is_nothing());
+        assert!(live.is_empty());
     }
 }
 

@@ -444,7 +444,7 @@ impl Inside {
         // SAFETY: promised to `enter`.
         let live = unsafe { &mut *header.as_ref().live.get() };
         // Mostly somebody else has it too: then nothing of anybody's runs.
-        if let Some(remains) = live.give_up() {
+        if let Some(remains) = live.take_unique() {
             quietly(|| drop(remains));
         }
     }

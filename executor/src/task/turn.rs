@@ -56,7 +56,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::task::Waker;
 
-use heirloom_context::raw::{self, Remains};
+use heirloom_context::raw::{self, DeferredDrop};
 
 use super::cell::{Header, Runnable};
 use super::harness::{self, Inside, tell};
@@ -241,7 +241,7 @@ pub(super) enum Rest {
     /// Its joiner, no sibling, has come late.
     Tell(Waker),
     /// Its values, which nobody has any more, and which go before its end is published.
-    Bury(Remains, NonNull<Header>, Phase),
+    Bury(DeferredDrop, NonNull<Header>, Phase),
 }
 
 impl Rest {
@@ -319,7 +319,7 @@ unsafe fn leave<S: Schedule>(last: NonNull<Header>, phase: Phase) -> Rest {
     unsafe {
         drop(Inside::outermost(last));
         if !phase.is(Phase::PENDING)
-            && let Some(remains) = (*last.as_ref().live.get()).give_up()
+            && let Some(remains) = (*last.as_ref().live.get()).take_unique()
         {
             return Rest::Bury(remains, last, phase);
         }

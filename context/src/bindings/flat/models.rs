@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use loom::thread;
 
-use super::{Block, Lookup};
-use crate::inherit::VarOptions;
-use crate::storage::{Entry, Id};
+use super::FlatTable;
+use crate::bindings::entry::{Entry, Id, Lookup};
+
 use crate::util::sync::UnsafeCell;
 use crate::util::sync::model::{check, check_without};
-use crate::value::Value;
+use crate::value::{Value, VarOptions};
 
 /// Values that count their ends, one counter per variable.
 #[derive(Clone, Default)]
 struct Probes(Arc<[AtomicUsize; 8]>);
 
-/// The cell is read by whoever looks at the value, and written by its end: loom sees whether the one happens
-/// before the other.
+/// The cell is read by each reader of the value, and written by its destructor: loom sees whether
+/// the one happens before the other.
 struct Probe(Probes, usize, UnsafeCell<()>);
 
 // SAFETY: for loom to judge.
@@ -39,9 +39,9 @@ impl Probes {
         ))
     }
 
-    /// A root of four values that count on counters 0 to 3, big enough to lend.
-    fn root(&self) -> Block {
-        let mut root = Block::single(Id::from_key(1), self.value(0));
+    /// A root of four values that count on counters 0 to 3, large enough to be borrowed from.
+    fn root(&self) -> FlatTable {
+        let mut root = FlatTable::single(Id::from_key(1), self.value(0));
         for key in 2..=4 {
             drop(root.write(Id::from_key(key), self.value(key as usize - 1), false));
         }
@@ -54,10 +54,10 @@ impl Probes {
 }
 
 /// Looks at the values of four variables.
-fn read(block: &Block) {
+fn read(table: &FlatTable) {
     for key in 1..=4 {
-        if let Lookup::Bound(found) = block.lookup(Id::from_key(key)) {
-            // SAFETY: made by `Probes::value`, and `block` shows it.
+        if let Lookup::Bound(found) = table.lookup(Id::from_key(key)) {
+            // SAFETY: made by `Probes::value`, and `table` shows it.
             unsafe { crate::value::get::<Probe>(found.as_ptr()) }.2.with(|_| ());
         }
     }
@@ -94,7 +94,8 @@ fn read_and_change() {
     assert_eq!(probes.ended(), [1, 1, 1, 1, 1, 0, 0, 0]);
 }
 
-/// Two tables derived from one root, whose handles go meanwhile: a value ends with the last table that shows it.
+/// Two tables derived from one root, whose handles go meanwhile: a value ends with the last table
+/// that shows it.
 fn derive_and_drop() {
     let probes = Probes::default();
     let root = probes.root();
