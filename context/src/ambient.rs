@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
 
 /// What an [`Ambient`] has captured.
@@ -106,6 +107,15 @@ enum Taken {
 }
 
 impl AmbientSnapshot {
+    /// The ambient states, and what was captured of each.
+    fn parts(&self) -> (&[Arc<dyn Ambient>], &[Captured]) {
+        match &self.0 {
+            Taken::Nothing => (&[], &[]),
+            Taken::One(ambient, captured) => (slice::from_ref(ambient), slice::from_ref(captured)),
+            Taken::All(list, captured) => (list, captured),
+        }
+    }
+
     /// Calls `f` with all captured states in force, the first one outermost.
     ///
     /// # Panics
@@ -118,23 +128,18 @@ impl AmbientSnapshot {
         }
         let mut f = Some(f);
         let mut result = None;
-        let mut once = || {
+        nest(self.parts(), &mut || {
             let f = f.take().expect("an ambient must call its closure once, not twice");
             result = Some(f());
-        };
-        match &self.0 {
-            Taken::Nothing => {}
-            Taken::One(ambient, captured) => ambient.around(captured, &mut once),
-            Taken::All(list, captured) => nest(list, captured, &mut once),
-        }
+        });
         result.expect("an ambient must call its closure")
     }
 }
 
-fn nest(list: &[Arc<dyn Ambient>], captured: &[Captured], f: &mut dyn FnMut()) {
-    match (list, captured) {
+fn nest(parts: (&[Arc<dyn Ambient>], &[Captured]), f: &mut dyn FnMut()) {
+    match parts {
         ([ambient, list @ ..], [captured, rest @ ..]) => {
-            ambient.around(captured, &mut || nest(list, rest, f));
+            ambient.around(captured, &mut || nest((list, rest), f));
         }
         _ => f(),
     }
@@ -142,11 +147,6 @@ fn nest(list: &[Arc<dyn Ambient>], captured: &[Captured], f: &mut dyn FnMut()) {
 
 impl fmt::Debug for AmbientSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = match &self.0 {
-            Taken::Nothing => 0,
-            Taken::One(..) => 1,
-            Taken::All(_, captured) => captured.len(),
-        };
-        f.debug_struct("AmbientSnapshot").field("len", &len).finish()
+        f.debug_struct("AmbientSnapshot").field("len", &self.parts().1.len()).finish()
     }
 }

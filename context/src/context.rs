@@ -209,7 +209,8 @@ impl Context {
     ///     static SECRET: &'static str;
     /// }
     /// let context = Context::empty().with_var(&USER, "ada").with_var(&SECRET, "xyzzy");
-    /// let mut listed: Vec<_> = context.iter().map(|entry| (entry.name(), entry.debug_text())).collect();
+    /// let texts = context.iter().map(|entry| (entry.name(), entry.debug_text()));
+    /// let mut listed: Vec<_> = texts.collect();
     /// listed.sort();
     /// assert_eq!(listed, [("SECRET", None), ("USER", Some(r#""ada""#.to_string()))]);
     /// ```
@@ -228,7 +229,8 @@ impl Context {
     /// }
     /// let before = Context::empty().with_var(&USER, "ada");
     /// let after = before.without_var(&USER).with_var(&DEPTH, 1);
-    /// let mut changes: Vec<_> = before.diff(&after).iter().map(|d| (d.name(), d.change())).collect();
+    /// let differences = before.diff(&after);
+    /// let mut changes: Vec<_> = differences.iter().map(|d| (d.name(), d.change())).collect();
     /// changes.sort();
     /// assert_eq!(changes, [("DEPTH", Change::Added), ("USER", Change::Removed)]);
     /// ```
@@ -324,7 +326,8 @@ impl Context {
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; }
     /// let message = String::from("for");
-    /// let say = Context::empty().with_var(&TENANT, 7).wrap_once(move || format!("{message} {}", TENANT.get().unwrap()));
+    /// let acme = Context::empty().with_var(&TENANT, 7);
+    /// let say = acme.wrap_once(move || format!("{message} {}", TENANT.get().unwrap()));
     /// assert_eq!(say(), "for 7");
     /// ```
     pub fn wrap_once<F, R>(&self, f: F) -> impl FnOnce() -> R + use<F, R>

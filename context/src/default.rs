@@ -14,11 +14,12 @@
 //!
 //! # Transitions
 //!
-//! | step | event | what happens | function |
-//! | --- | --- | --- | --- |
-//! | M1 | a thread needs a default that is not there | unless that closes a circle, it is recorded as waiting | [`Makers::wait`] |
-//! | M2 | `OnceLock` chooses the thread to make it | its record becomes one of making | [`Needed::begin`] |
-//! | M3 | the default is there, or the expression has panicked | the record goes | drop of [`Needed`] |
+//! * **M1**, a thread needs a default that is not there: [`Makers::wait`]. Unless that closes a
+//!   circle, it is recorded as waiting.
+//! * **M2**, `OnceLock` chooses the thread to make it: [`Needed::begin`]. Its record becomes one of
+//!   making.
+//! * **M3**, the default is there, or the expression has panicked: drop of [`Needed`]. The record
+//!   goes.
 //!
 //! # Why each circle is found, and nothing else
 //!

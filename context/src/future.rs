@@ -21,7 +21,8 @@ pub use crate::join::{join3, join4, join5, join6, join7, join8};
 /// | --- | --- | --- |
 /// | plain | shared with the polling task | yes |
 /// | [`isolated`](Self::isolated) | invisible outside, kept between polls | yes, live |
-/// | [`in_context`](Self::in_context), [`in_current_context`](Self::in_current_context) | a copy, kept between polls | no |
+/// | [`in_context`](Self::in_context) | in a copy of a context, kept between polls | no |
+/// | [`in_current_context`](Self::in_current_context) | the same, of the one current now | no |
 ///
 /// The foreign `join!` and `select!` macros poll all branches in one task, hence in one context:
 /// what one branch sets, its siblings see. [`join`], [`join_all`] and [`select`] isolate each

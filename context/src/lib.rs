@@ -65,11 +65,15 @@
 //! | undoing a set | [`Token`], [`Binding`], [`ContextVar::scope`] |
 //! | snapshots, callbacks, other threads | [`Context`] |
 //! | a context shared on purpose | [`ContextCell`] |
-//! | futures, streams and iterators with a context of their own | [`ContextFutureExt`], [`ContextStreamExt`], [`ContextIteratorExt`] |
-//! | branches that do not disturb each other | [`future::join`], [`future::join_all`], [`future::select`], [`join!`] |
+//! | a future with a context of its own | [`ContextFutureExt`] |
+//! | a stream or an iterator with one | [`ContextStreamExt`], [`ContextIteratorExt`] |
+//! | branches that do not disturb each other | [`join!`], [`join_all`], [`select`] |
 //! | what a spawned task gets | [`Inherit`] |
 //! | mirroring a variable, carrying foreign state | [`VarOptions::on_change`], [`Ambient`] |
 //! | writing an executor | [`raw`] |
+//!
+//! [`join_all`]: future::join_all
+//! [`select`]: future::select
 //!
 //! # When a thread ends
 //!

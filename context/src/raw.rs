@@ -8,8 +8,8 @@
 //! | --- | --- |
 //! | a task's state, and what is in it | [`Live`] |
 //! | installing it, and taking it back | [`swap`] |
-//! | deadlines and eager execution, which follow the call | [`Execution`], [`execution`], [`set_execution`] |
-//! | ending a task's context at a moment of the executor's choice | [`Live::clear`], [`Live::take_unique`] |
+//! | deadlines and eager execution | [`Execution`], [`execution`], [`set_execution`] |
+//! | ending a task's context at a chosen moment | [`Live::clear`], [`Live::take_unique`] |
 //! | saving swaps between tasks of one context | [`relay`], [`is_shared`], [`has_stock`] |
 #![forbid(unsafe_code)]
 

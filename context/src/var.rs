@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::binding::{Binding, Origin};
 use crate::bindings::{Entry, Id};
-use crate::current::{self, GuardGone, Scope, Surroundings};
+use crate::current::{self, Scope, Surroundings};
 use crate::default;
 use crate::error::{ResetError, ResetErrorKind};
 use crate::token::Token;
@@ -79,8 +79,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// ```
     /// use heirloom_context::{ContextVar, VarOptions};
     ///
-    /// static LIMIT: ContextVar<u32> =
-    ///     ContextVar::with_options("LIMIT", VarOptions { default: Some(|| 10), ..VarOptions::new() });
+    /// const TEN: VarOptions<u32> = VarOptions { default: Some(|| 10), ..VarOptions::new() };
+    /// static LIMIT: ContextVar<u32> = ContextVar::with_options("LIMIT", TEN);
     /// assert_eq!(LIMIT.get(), Some(10));
     /// ```
     pub const fn with_options(name: &'static str, options: VarOptions<T>) -> Self {
@@ -229,25 +229,22 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// TENANT.reset(error.into_token()).unwrap();
     /// assert_eq!(TENANT.get(), None);
     /// ```
-    pub fn reset(&self, token: Token<T>) -> Result<(), ResetError<T>> {
-        let Some(id) = self.id().filter(|id| token.id() == *id) else {
-            return Err(ResetError::new(ResetErrorKind::WrongVariable, token));
+    pub fn reset(&self, mut token: Token<T>) -> Result<(), ResetError<T>> {
+        let Token { id, identity, guard, ref mut previous, .. } = token;
+        let kind = if self.id() != Some(id) {
+            ResetErrorKind::WrongVariable
+        } else if current::identity() != Some(identity) {
+            ResetErrorKind::WrongContext
+        } else {
+            match self.observe(|| current::write(|frame| frame.reset(id, previous, guard))) {
+                // The token has the value that stood there until now, and ends here.
+                Some(true) => return Ok(()),
+                Some(false) => ResetErrorKind::Stale,
+                // No identity, no token: the comparison above has failed for a closed slot.
+                None => ResetErrorKind::WrongContext,
+            }
         };
-        if current::identity() != Some(token.identity()) {
-            return Err(ResetError::new(ResetErrorKind::WrongContext, token));
-        }
-        let (previous, guard, token) = token.open();
-        match self.observe(|| current::write(|frame| frame.reset(id, previous, guard))) {
-            Some(Ok(replaced)) => {
-                drop(replaced);
-                Ok(())
-            }
-            Some(Err(GuardGone(previous))) => {
-                Err(ResetError::new(ResetErrorKind::Stale, token.close(previous, guard)))
-            }
-            // No identity, no token: the comparison above has failed for a closed slot.
-            None => Err(ResetError::new(ResetErrorKind::WrongContext, token.close(Entry::Absent, guard))),
-        }
+        Err(ResetError::new(kind, token))
     }
 
     /// Binds a value until the guard is dropped: at the end of the block, by `?`, by a panic, by
@@ -390,8 +387,8 @@ impl<T: Send + Sync + 'static> fmt::Debug for ContextVar<T> {
 ///     pub static PRECISION: u32 = 28;
 ///     /// A policy: `Always`, `Never` or `Derive(function)`.
 ///     static TRANSACTION: u64, inherit = Never;
-///     /// All options, in any order. `debug = Debug` uses the type's own implementation; a function works as
-///     /// well, also for a type that has none.
+///     /// All options, in any order. `debug = Debug` uses the type's own implementation; a
+///     /// function works as well, also for a type that has none.
 ///     static SPAN: Span, inherit = Derive(Span::child), on_change = mirror, debug = Debug;
 /// }
 ///

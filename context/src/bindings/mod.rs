@@ -4,7 +4,9 @@
 //! | --- | --- | --- |
 //! | none | nothing | – |
 //! | up to [`FLAT_MAX`] | a [flat table](flat) | its words |
-//! | more | an `imbl` map from the upper bits of the id to flat tables, its **pages** | one page, and the map's path to it |
+//! | more | a map of **pages** | one page, and the map's path to it |
+//!
+//! The map is `imbl`'s, from the upper bits of the id to pages; a page is a flat table.
 //!
 //! Equal words are equal bindings. Whether a change happens in place or in a copy is decided here
 //! and in [`flat`], by who else can see it; no module above can tell.

@@ -14,11 +14,10 @@
 //!
 //! # Transitions
 //!
-//! | step | event | what happens | function |
-//! | --- | --- | --- | --- |
-//! | N1 | a guard is dropped elsewhere, and its level lives | a note of the guard is left | [`NotesOf::leave`] |
-//! | N2 | a guard is dropped elsewhere, and its level is gone | nothing | [`NotesOf::leave`] |
-//! | N3 | the level binds, unbinds or resets | the notes are taken | [`Notes::collect`] |
+//! * **N1**, a guard is dropped elsewhere, and its level lives: [`NotesOf::leave`]. A note of the
+//!   guard is left.
+//! * **N2**, a guard is dropped elsewhere, and its level is gone: [`NotesOf::leave`]. Nothing.
+//! * **N3**, the level binds, unbinds or resets: [`Notes::collect`]. The notes are taken.
 //!
 //! # Why nothing stays
 //!

@@ -22,7 +22,7 @@
 //! | drop of another guard, also below a scope | – | its place goes, with the entry in it |
 //! | drop of a guard elsewhere | – | – ; [later](super::abandoned) what lies below it goes |
 //! | scope, on entry | its top entry | the former top waits here, below the scope's level |
-//! | scope, on exit | the entry below | its level goes to the scope, to be kept for the next entry |
+//! | scope, on exit | the entry below | its level goes to the scope, for the next entry |
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -134,9 +134,6 @@ impl Scope {
     }
 }
 
-/// The guard a token was made under is gone; the token's entry comes back.
-pub(crate) struct GuardGone(pub(crate) Entry);
-
 impl Frame {
     pub(super) fn new(identity: u64, bindings: Bindings) -> Frame {
         Frame { bindings, identity, is_layer: false, outside: Word::EMPTY, levels: BTreeMap::new() }
@@ -172,14 +169,9 @@ impl Frame {
         (self.bindings.write(id, entry), guard)
     }
 
-    /// Puts back what was there before a set that was made under `guard`. Returns what is there
-    /// now.
-    pub(crate) fn reset(
-        &mut self,
-        id: Id,
-        previous: Entry,
-        guard: Option<GuardKey>,
-    ) -> Result<Entry, GuardGone> {
+    /// Exchanges the top entry for what was there before a set that was made under `guard`. False
+    /// if that guard is gone; nothing changes then.
+    pub(crate) fn reset(&mut self, id: Id, previous: &mut Entry, guard: Option<GuardKey>) -> bool {
         if let Some(key) = guard {
             let mut levels = self.levels.get_mut(&id).into_iter().flatten();
             let lives = levels.find(|level| level.guards.contains_key(&key)).is_some_and(|level| {
@@ -187,10 +179,11 @@ impl Frame {
                 level.guards.contains_key(&key)
             });
             if !lives {
-                return Err(GuardGone(previous));
+                return false;
             }
         }
-        Ok(self.bindings.write(id, previous))
+        *previous = self.bindings.write(id, mem::replace(previous, Entry::Absent));
+        true
     }
 
     /// Puts a further entry on top of a variable's, and the former top into its level. Returns the

@@ -8,12 +8,13 @@
 //!
 //! # Transitions
 //!
-//! | step | event | what happens | function |
-//! | --- | --- | --- | --- |
-//! | S1 | a fork, and the stock has a handle | the fork gets it | [`snapshot`], [`fork_of`] |
-//! | S2 | a fork, and the stock is empty | a batch of handles is counted; the fork gets one, the stock the others | [`snapshot`] |
-//! | S3 | a handle of the current bindings is given up | it goes into the stock; above [`BATCH_MAX`] a batch is counted down | [`give_back`] |
-//! | S4 | the slot's word, or what it points to, is about to change | the stock is counted down and forgotten | [`Stock::close`] |
+//! * **S1**, a fork, and the stock has a handle: [`snapshot`], [`fork_of`]. The fork gets it.
+//! * **S2**, a fork, and the stock is empty: [`snapshot`]. A batch of handles is counted; the fork
+//!   gets one, the stock the others.
+//! * **S3**, a handle of the current bindings is given up: [`give_back`]. It goes into the stock;
+//!   above [`BATCH_MAX`] a batch is counted down.
+//! * **S4**, the slot's word, or what it points to, is about to change: [`Stock::close`]. The stock
+//!   is counted down and forgotten.
 //!
 //! Batches grow with the number of forks since the last S4. A word's first batch is as large as the
 //! former word had forks in all: a task that spawns two children takes two handles at once.

@@ -23,19 +23,22 @@
 //! | **snapshot** | bindings, never written to: what a task starts with |
 //! | **frame** | bindings that were written to |
 //! | **layer** | a frame with an outside |
-//! | **closed** | no context: the thread is being torn down, or the frame is being changed. Reads find nothing, writes do nothing |
+//! | **closed** | no context: the thread is being torn down, or the frame is being changed |
 //!
+//! While the slot is closed, reads find nothing and writes do nothing.
 //! So a task that only reads costs one word, one count, and no allocation.
 //!
 //! # Transitions
 //!
-//! | step | event | what happens | function |
-//! | --- | --- | --- | --- |
-//! | C1 | a task's poll begins or ends; `run`; a layer | the word is exchanged; hooks are told | [`swap`], [`enter`], [`enter_layer`] |
-//! | C2 | a write begins | the word is taken, and the slot is closed; a snapshot becomes a frame | [`write()`] |
-//! | C3 | the write ends, also by unwinding | the frame's word is put back | [`write()`] |
-//! | C4 | the thread's destructors run | the word is taken, and the slot stays closed | drop of [`Janitor`] |
-//! | C5 | a task is followed by one with the same snapshot | the two tasks' handles are exchanged; the word stays | [`relay`] |
+//! * **C1**, a task's poll begins or ends; `run`; a layer: [`swap`], [`enter`], [`enter_layer`].
+//!   The word is exchanged; hooks are told.
+//! * **C2**, a write begins: [`write()`]. The word is taken, and the slot is closed; a snapshot
+//!   becomes a frame.
+//! * **C3**, the write ends, also by unwinding: [`write()`]. The frame's word is put back.
+//! * **C4**, the thread's destructors run: drop of [`Janitor`]. The word is taken, and the slot
+//!   stays closed.
+//! * **C5**, a task is followed by one with the same snapshot: [`relay`]. The two tasks' handles
+//!   are exchanged; the word stays.
 //!
 //! C1 to C4 go through [`replace`]. Before the word changes, `replace` counts the pins and closes
 //! the stock. C5 needs neither, since the word stays what it is.
@@ -61,7 +64,7 @@ use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use frame::{GuardGone, GuardKey, GuardPlace, Scope};
+pub(crate) use frame::{GuardKey, GuardPlace, Scope};
 pub(crate) use handles::{give_back, has_stock, is_shared, snapshot};
 pub(crate) use hooks::observe;
 pub(crate) use layer::Surroundings;

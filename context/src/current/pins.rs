@@ -8,11 +8,11 @@
 //!
 //! # Transitions
 //!
-//! | step | event | what happens | function |
-//! | --- | --- | --- | --- |
-//! | P1 | a variable is read | its pin, uncounted, becomes the newest | [`read`] |
-//! | P2 | the slot's word, or what it points to, is about to change | every uncounted pin is counted | [`count_all`] |
-//! | P3 | the read ends, also by unwinding | the pin before it becomes the newest; a count is given back | drop of [`Unpin`] |
+//! * **P1**, a variable is read: [`read`]. Its pin, uncounted, becomes the newest.
+//! * **P2**, the slot's word, or what it points to, is about to change: [`count_all`]. Every
+//!   uncounted pin is counted.
+//! * **P3**, the read ends, also by unwinding: drop of [`Unpin`]. The pin before it becomes the
+//!   newest; a count is given back.
 //!
 //! # Why no value goes while it is read
 //!

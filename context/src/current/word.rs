@@ -43,6 +43,7 @@ impl Word {
     ///
     /// # Safety
     /// The frame and its outside are alive.
+    #[inline]
     pub(super) unsafe fn of_frame(frame: NonNull<Frame>) -> Word {
         // SAFETY: alive by this function's contract.
         let Frame { is_layer, bindings, outside, .. } = unsafe { frame.as_ref() };

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | is the caller's to deal with | [`catch`] |
 //! | concerns no caller: the panic hook has reported it | [`swallow`] |
-//! | of the first of several calls is to reach the caller, after all of them have run | [`FirstPanic`] |
+//! | is the first of several, and reaches the caller when all calls have run | [`FirstPanic`] |
 #![forbid(unsafe_code)]
 
 use std::any::Any;

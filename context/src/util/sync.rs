@@ -3,7 +3,7 @@
 //!
 //! | item | what it is |
 //! | --- | --- |
-//! | [`atomic`], [`Mutex`], [`MutexGuard`], [`UnsafeCell`] | `std`'s, or loom's with the same interface |
+//! | [`atomic`], [`Mutex`], [`MutexGuard`], [`UnsafeCell`] | `std`'s, or loom's, used alike |
 //! | [`lock`], [`try_lock`] | a mutex of which poisoning means nothing |
 //! | [`fence_after_locked`], [`spin`] | a fence that is free on x86; one round of a spin loop |
 //! | [`weakened`] | a step of a protocol that a model may leave out |

@@ -20,7 +20,7 @@
 //! only reference, so no other thread can make a further one, and it needs no atomic subtraction.
 
 #[cfg(all(test, loom))]
-mod models;
+pub(crate) mod models;
 mod options;
 pub(crate) mod reaper;
 
@@ -71,8 +71,11 @@ struct VTable {
     /// What an inheriting child gets, where the policy is not `Always`.
     inherit: unsafe fn(NonNull<ValueHeader>) -> Option<Value>,
     /// Calls the hook of the first value with the second and third.
-    notify: unsafe fn(NonNull<ValueHeader>, Option<NonNull<ValueHeader>>, Option<NonNull<ValueHeader>>),
+    notify: unsafe fn(NonNull<ValueHeader>, Shown, Shown),
 }
+
+/// A value of the variable, if one is bound.
+type Shown = Option<NonNull<ValueHeader>>;
 
 impl<T: Send + Sync + 'static> Boxed<T> {
     const VTABLE: VTable = VTable {
@@ -108,7 +111,7 @@ impl<T: Send + Sync + 'static> Boxed<T> {
             // SAFETY: a live `Boxed<T>` (contract of the table).
             if let Some(hook) = unsafe { any.cast::<Boxed<T>>().as_ref() }.on_change {
                 // SAFETY: as above, alive for the call.
-                let shown = |value: Option<NonNull<_>>| value.map(|value| unsafe { get::<T>(value) });
+                let shown = |value: Shown| value.map(|value| unsafe { get::<T>(value) });
                 hook(shown(previous), shown(current));
             }
         },

@@ -80,8 +80,8 @@ pub type DebugText<T> = fn(&T, &mut fmt::Formatter<'_>) -> fmt::Result;
 /// ```
 /// use heirloom_context::{ContextVar, Inherit, VarOptions};
 ///
-/// static SESSION: ContextVar<String> =
-///     ContextVar::with_options("SESSION", VarOptions { inherit: Inherit::Never, ..VarOptions::new() });
+/// const NEVER: VarOptions<String> = VarOptions { inherit: Inherit::Never, ..VarOptions::new() };
+/// static SESSION: ContextVar<String> = ContextVar::with_options("SESSION", NEVER);
 /// assert_eq!(SESSION.name(), "SESSION");
 /// ```
 pub struct VarOptions<T> {

@@ -40,22 +40,26 @@
 //!
 //! # Transitions
 //!
-//! | step | event | what happens | function |
-//! | --- | --- | --- | --- |
-//! | D1 | a handle of R, or of a table derived from R, is copied | copy the words; count up what the new table owns | [`FlatTable::derive`] |
-//! | D2 | | lock R; `borrowers += 1`; `unused_by[i] += 1` for each entry not used; unlock | [`FlatTable::derive`] |
-//! | W1 | a borrower replaces a borrowed entry in place | lock R; `unused_by[i] += 1`; then C | [`FlatTable::write`] |
-//! | H1 | a handle of a root goes | `handles -= 1` (release); the last one acquires | [`release`] |
-//! | H2 | … the last one, and R never had a borrower | free R and all its values, without the lock: no further access can begin | [`end`] |
-//! | H3 | … the last one, and R had a borrower | lock R; `retired = true`; then C | [`end`] |
-//! | B1 | the last handle of a derived table goes | lock R; `borrowers -= 1`; `unused_by[i] -= 1` for each entry not used; then C; free the table | [`end`] |
-//! | C | the end of W1, H3 and B1 | if retired: free R if `borrowers = 0`, else give up each entry with `unused_by[i] = borrowers`; unlock | [`close`] |
+//! * **D1**, a handle of R, or of a table derived from R, is copied: [`FlatTable::derive`]. Copy
+//!   the words; count up what the new table owns.
+//! * **D2**, the copy is made: [`FlatTable::derive`]. Lock R; `borrowers += 1`; `unused_by[i] += 1`
+//!   for each entry not used; unlock.
+//! * **W1**, a borrower replaces a borrowed entry in place: [`FlatTable::write`]. Lock R;
+//!   `unused_by[i] += 1`; then E.
+//! * **H1**, a handle of a root goes: [`release`]. `handles -= 1` (release); the last one acquires.
+//! * **H2**, the last handle of a root goes, which never had a borrower: [`end`]. Free R and all
+//!   its values, without the lock: no further access can begin.
+//! * **H3**, the last handle of any other root goes: [`end`]. Lock R; `retired = true`; then E.
+//! * **B1**, the last handle of a derived table goes: [`end`]. Lock R; `borrowers -= 1`;
+//!   `unused_by[i] -= 1` for each entry not used; then E; free the table.
+//! * **E**, the critical section of W1, H3 or B1 ends: [`close`]. If R is retired: free it if
+//!   `borrowers = 0`, else give up each entry with `unused_by[i] = borrowers`; unlock.
 //!
 //! # Why nothing is lost
 //!
 //! **Nothing is freed too early.** The thread in D1 and D2 has a handle, or a derived table that is
 //! itself counted as a borrower and uses at least the entries that are copied. So every entry
-//! copied is in use from D1 to D2. Entries go only in C, under the lock, and only after H3, since
+//! copied is in use from D1 to D2. Entries go only in E, under the lock, and only after H3, since
 //! `handles` cannot rise from zero; their buckets are emptied there.
 //!
 //! **Nothing is kept too long.** `handles > 0` ends in H3, which looks at every entry. After that,
@@ -183,8 +187,8 @@ impl FlatTable {
 
     /// Everything in here that is bound or hidden.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Id, Lookup<'_>)> {
-        // SAFETY: the handle keeps what the table shows alive.
         let shown = self.buckets().filter(|(_, bucket)| !bucket.is_absent());
+        // SAFETY: the handle keeps what the table shows alive.
         shown.map(|(_, bucket)| (bucket.id(), unsafe { bucket.lookup() }))
     }
 
@@ -534,7 +538,7 @@ pub(crate) unsafe fn end(header: NonNull<Header>) {
     }
 }
 
-/// Step C: ends a critical section in which uses of a root have ended.
+/// Step E: ends a critical section in which uses of a root have ended.
 ///
 /// # Safety
 /// `root` is a root locked by this thread, which does not use it afterwards; a hold is alive.

@@ -7,36 +7,16 @@ use loom::thread;
 
 use super::FlatTable;
 use crate::bindings::entry::{Entry, Id, Lookup};
-
-use crate::util::sync::UnsafeCell;
 use crate::util::sync::model::{check, check_without};
-use crate::value::{Value, VarOptions};
+use crate::value::models::Probe;
 
 /// Values that count their ends, one counter per variable.
 #[derive(Clone, Default)]
-struct Probes(Arc<[AtomicUsize; 8]>);
-
-/// The cell is read by each reader of the value, and written by its destructor: loom sees whether
-/// the one happens before the other.
-struct Probe(Probes, usize, UnsafeCell<()>);
-
-// SAFETY: for loom to judge.
-unsafe impl Sync for Probe {}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        self.2.with_mut(|_| ());
-        self.0.0[self.1].fetch_add(1, Ordering::Relaxed);
-    }
-}
+struct Probes([Arc<AtomicUsize>; 8]);
 
 impl Probes {
     fn value(&self, counter: usize) -> Entry {
-        Entry::Bound(Value::new(
-            Probe(self.clone(), counter, UnsafeCell::new(())),
-            "probe",
-            &VarOptions::new(),
-        ))
+        Entry::Bound(Probe::value(&self.0[counter]))
     }
 
     /// A root of four values that count on counters 0 to 3, large enough to be borrowed from.
@@ -58,7 +38,7 @@ fn read(table: &FlatTable) {
     for key in 1..=4 {
         if let Lookup::Bound(found) = table.lookup(Id::from_key(key)) {
             // SAFETY: made by `Probes::value`, and `table` shows it.
-            unsafe { crate::value::get::<Probe>(found.as_ptr()) }.2.with(|_| ());
+            unsafe { Probe::read(found.as_ptr()) }
         }
     }
 }
