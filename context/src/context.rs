@@ -235,27 +235,17 @@ impl Context {
     /// assert_eq!(changes, [("DEPTH", Change::Added), ("USER", Change::Removed)]);
     /// ```
     pub fn diff(&self, other: &Context) -> Vec<Difference> {
-        let (before, after) = (self.bindings.entries(), other.bindings.entries());
-        let mut differences = Vec::new();
-        let (mut left, mut right) = (before.iter().peekable(), after.iter().peekable());
-        loop {
-            let order = match (left.peek(), right.peek()) {
-                (None, None) => return differences,
-                (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some((a, _)), Some((b, _))) => a.cmp(b),
+        let pairs = self.bindings.differences(&other.bindings);
+        let differs = |(old, new): &(Option<Value>, Option<Value>)| {
+            let change = match (old, new) {
+                (None, _) => Change::Added,
+                (_, None) => Change::Removed,
+                _ => Change::Replaced,
             };
-            let old = if order.is_le() { left.next() } else { None };
-            let new = if order.is_ge() { right.next() } else { None };
-            let (value, change) = match (old, new) {
-                (Some((_, old)), Some((_, new))) if old.is(new) => continue,
-                (Some(_), Some((_, new))) => (new, Change::Replaced),
-                (Some((_, old)), None) => (old, Change::Removed),
-                (None, Some((_, new))) => (new, Change::Added),
-                (None, None) => return differences,
-            };
-            differences.push(Difference { name: value.name(), type_name: value.type_name(), change });
-        }
+            let value = new.as_ref().or(old.as_ref())?;
+            Some(Difference { name: value.name(), type_name: value.type_name(), change })
+        };
+        pairs.iter().filter_map(differs).collect()
     }
 
     /// Runs `f` in a copy of this context. What it writes is gone afterwards; the former context is

@@ -14,6 +14,7 @@
 mod entry;
 pub(crate) mod flat;
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -284,6 +285,18 @@ impl Bindings {
         });
         entries.sort_unstable_by_key(|(id, _)| *id);
         entries
+    }
+
+    /// What is bound in one of the two only, or to another value; in the same order.
+    pub(crate) fn differences(&self, other: &Bindings) -> Vec<(Option<Value>, Option<Value>)> {
+        let mut pairs = BTreeMap::new();
+        for (id, value) in self.entries() {
+            pairs.insert(id, (Some(value), None));
+        }
+        for (id, value) in other.entries() {
+            pairs.entry(id).or_insert((None, None)).1 = Some(value);
+        }
+        pairs.into_values().filter(|pair| !matches!(pair, (Some(old), Some(new)) if old.is(new))).collect()
     }
 
     /// Counts `by` further handles.

@@ -7,7 +7,7 @@ use super::lookup::flatten;
 use super::pins::seen;
 use super::word::Word;
 use super::{Closed, SLOT, Slot};
-use crate::bindings::{Bindings, Id};
+use crate::bindings::Id;
 use crate::util::panic;
 use crate::value::Value;
 
@@ -40,33 +40,19 @@ pub(super) unsafe fn switched(slot: &Slot, previous: Word, current: Word) {
             // SAFETY: alive by this function's contract.
             unsafe { (flatten(previous), flatten(current)) }
         };
-        let (before, after) = (watched(&before), watched(&after));
-        for (id, value) in &before {
-            let now = after.iter().find(|(other, _)| other == id).map(|(_, value)| value);
-            tell(slot, Some(value), now);
-        }
-        for (id, value) in &after {
-            if !before.iter().any(|(other, _)| other == id) {
-                tell(slot, None, Some(value));
-            }
+        let mut differences = before.differences(&after);
+        // First what was bound before.
+        differences.sort_by_key(|(before, _)| before.is_none());
+        for (before, after) in &differences {
+            tell(slot, before.as_ref(), after.as_ref());
         }
     });
-}
-
-fn watched(bindings: &Bindings) -> Vec<(Id, Value)> {
-    let mut entries = bindings.entries();
-    entries.retain(|(_, value)| value.is_watched());
-    entries
 }
 
 /// Calls a hook, unless one is running: hooks are for mirroring, and their own changes are told to
 /// none.
 fn tell(slot: &Slot, before: Option<&Value>, after: Option<&Value>) {
-    let same = match (before, after) {
-        (Some(before), Some(after)) => before.is(after),
-        (None, None) => true,
-        _ => false,
-    };
+    let same = before.map(Value::as_ptr) == after.map(Value::as_ptr);
     if same || slot.hooked.replace(true) {
         return;
     }

@@ -1,9 +1,6 @@
 //! What a word shows: one variable, or everything.
 
-use std::ptr::NonNull;
-
-use super::word::{Target, Word};
-use crate::bindings::flat::Header;
+use super::word::Word;
 use crate::bindings::{self, Bindings, Entry, Found, Id, Lookup};
 use crate::value::reaper;
 
@@ -19,52 +16,33 @@ pub(super) unsafe fn lookup<'a>(word: Word, id: Id) -> Option<Found<'a>> {
     // SAFETY: alive by this function's contract.
     unsafe {
         let Some(header) = word.own_header() else {
-            return if word.is_layer() { lookup_outside(word, id) } else { None };
+            return if word.is_layer() { lookup_further(word, id) } else { None };
         };
         match bindings::lookup_at_home(header, id) {
             Some(Lookup::Bound(found)) => Some(found),
             Some(Lookup::Absent) if !word.is_layer() => None,
-            _ => lookup_further(word, header, id),
+            _ => lookup_further(word, id),
         }
     }
 }
 
-/// The same where the home bucket does not decide; `header` begins the word's own table.
+/// The same where the home bucket does not decide.
 ///
 /// # Safety
 /// As above.
 #[inline(never)]
-unsafe fn lookup_further<'a>(word: Word, header: NonNull<Header>, id: Id) -> Option<Found<'a>> {
-    // SAFETY: alive by this function's contract.
-    unsafe {
-        match bindings::lookup_at(header, id) {
-            Lookup::Bound(found) => Some(found),
-            Lookup::Absent if word.is_layer() => lookup_outside(word, id),
-            Lookup::Absent | Lookup::Hidden => None,
-        }
-    }
-}
-
-/// The same for a layer that says nothing of the variable.
-///
-/// # Safety
-/// As above.
-#[inline(never)]
-unsafe fn lookup_outside<'a>(mut word: Word, id: Id) -> Option<Found<'a>> {
-    while let Target::Frame(layer) = word.target()
-        && word.is_layer()
-    {
-        // SAFETY: the outside of a layer is alive as long as the layer.
+unsafe fn lookup_further<'a>(mut word: Word, id: Id) -> Option<Found<'a>> {
+    loop {
+        // SAFETY: alive by this function's contract; the outside of a layer is alive as long as the
+        // layer.
         unsafe {
-            word = layer.as_ref().outside;
             match word.own_header().map_or(Lookup::Absent, |header| bindings::lookup_at(header, id)) {
                 Lookup::Bound(found) => return Some(found),
-                Lookup::Hidden => return None,
-                Lookup::Absent => {}
+                Lookup::Absent if word.is_layer() => word = word.outside(),
+                Lookup::Absent | Lookup::Hidden => return None,
             }
         }
     }
-    None
 }
 
 /// Everything visible, as bindings of their own: layers are merged.
@@ -76,19 +54,14 @@ pub(super) unsafe fn flatten(mut word: Word) -> Bindings {
     // SAFETY: alive by this function's contract; the outside of a layer is alive as long as the
     // layer.
     unsafe {
-        while let Target::Frame(layer) = word.target()
-            && word.is_layer()
-        {
-            layers.push(layer);
-            word = layer.as_ref().outside;
+        while word.is_layer() {
+            layers.push(word);
+            word = word.outside();
         }
         let _hold = reaper::hold();
-        let mut merged = word.own_header().map_or(Bindings::EMPTY, |header| {
-            Bindings::retain(header, 1);
-            Bindings::from_raw(header.as_ptr())
-        });
+        let mut merged = word.own_bindings();
         for layer in layers.into_iter().rev() {
-            layer.as_ref().bindings.for_each(|id, found| {
+            layer.own_bindings().for_each(|id, found| {
                 // In a copy, which has no outside, a hidden variable is an absent one.
                 let entry = match found {
                     Lookup::Bound(found) => Entry::Bound(found.retain()),

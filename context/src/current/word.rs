@@ -89,6 +89,32 @@ impl Word {
         }
     }
 
+    /// A further handle of the word's own bindings.
+    ///
+    /// # Safety
+    /// What the word points to is alive.
+    pub(super) unsafe fn own_bindings(self) -> Bindings {
+        // SAFETY: alive by this function's contract; counted for the answer.
+        unsafe {
+            self.own_header().map_or(Bindings::EMPTY, |header| {
+                Bindings::retain(header, 1);
+                Bindings::from_raw(header.as_ptr())
+            })
+        }
+    }
+
+    /// What a layer lies on; empty for any other word.
+    ///
+    /// # Safety
+    /// What the word points to is alive.
+    pub(super) unsafe fn outside(self) -> Word {
+        match self.target() {
+            // SAFETY: alive by this function's contract.
+            Target::Frame(frame) => unsafe { frame.as_ref() }.outside,
+            _ => Word::EMPTY,
+        }
+    }
+
     /// The identity of the frame, if it is one that was written to.
     ///
     /// # Safety

@@ -1,8 +1,11 @@
 //! The mechanisms of this crate that exist for speed alone. Each can be switched off.
 //!
 //! `RUSTFLAGS='--cfg without="pins"' cargo test -p heirloom-context` builds the crate without one;
-//! for several, repeat the flag. Behaviour is the same without any of them. What each one buys is
-//! measured with it and without it by `cargo run --release -p heirloom-benches --bin context`.
+//! for several, repeat the flag. What each one buys is measured with it and without it by
+//! `cargo run --release -p heirloom-benches --bin context`.
+//!
+//! Behaviour is the same without any of them, so all tests pass, but for those that ask whether a
+//! mechanism is used: without `relay`, [`raw::relay`](crate::raw::relay) answers no.
 
 /// A value is read without being counted: two locked operations less per `get` and `with`.
 pub(crate) const PINS: bool = !cfg!(without = "pins");

@@ -211,10 +211,6 @@ impl Value {
         self.header().flags
     }
 
-    pub(crate) fn is_watched(&self) -> bool {
-        self.flags() & WATCHED != 0
-    }
-
     /// Whether the two are the very same value.
     #[inline]
     pub(crate) fn is(&self, other: &Value) -> bool {

@@ -237,7 +237,7 @@ fn polled_by_three(
 #[test]
 fn a_shared_future_without_a_context_of_its_own_writes_where_it_is_polled() {
     let (read, left) = polled_by_three(|log| Box::pin(writes(log)));
-    assert_eq!(read, [Some(1), Some(2), Some(3)], "whoever polls");
+    assert_eq!(read, [Some(1), Some(2), Some(3)], "in each polling task");
     assert_eq!(left, [Some(200), Some(300), Some(3)], "the guard stays bound in the first");
 }
 

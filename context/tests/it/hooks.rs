@@ -277,7 +277,7 @@ fn a_panic_in_a_hook_is_caught_and_the_change_completes() {
             assert_eq!(FAILING.get(), Some(1));
             FAILING.reset(token).unwrap();
         });
-        assert!(result.is_ok(), "no panic of a hook may reach whoever changes the variable");
+        assert!(result.is_ok(), "no panic of a hook may reach the code that changes the variable");
         assert_eq!(FAILING.get(), None);
         assert_eq!(UNWATCHED.get(), Some(1));
     });

@@ -128,7 +128,7 @@ fn who_waits_for_a_cell_is_woken_although_a_replaced_value_panics() {
                 CHARGE.set(Bomb(false));
             })
         }));
-        assert!(left.is_err(), "the destructor's panic reaches whoever left the cell");
+        assert!(left.is_err(), "the destructor's panic reaches the code that left the cell");
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         assert!(waits.as_mut().poll(&mut Poller::from_waker(&waker)).is_ready());
     });

@@ -340,7 +340,7 @@ fn a_borrow_survives_the_last_handle_of_its_context() {
             heirloom_context::raw::Live::new(Context::empty().with_var(&variable, ledger.probe(2)));
         heirloom_context::raw::swap(&mut live);
         variable.with(|probe| {
-            // The task is taken out and ends, while somebody still looks at its value.
+            // The task is taken out and ends, while its value is still being read.
             heirloom_context::raw::swap(&mut live);
             drop(std::mem::replace(&mut live, heirloom_context::raw::Live::empty()));
             assert_eq!(probe.unwrap().id, 2);

@@ -70,7 +70,7 @@ fn a_derived_context_holds_only_what_it_sees() {
     let without = shadowing.without_var(&other);
     assert_eq!(ledger.alive(), 3);
     drop(base);
-    assert_eq!(ledger.alive(), 2, "the first value is seen by nobody who is left");
+    assert_eq!(ledger.alive(), 2, "the first value is seen by no context that is left");
     drop(shadowing);
     assert_eq!(ledger.alive(), 1);
     drop(without);

@@ -621,7 +621,9 @@ impl World {
                 self.inbox.replace(body.to_vec());
                 iterator.next();
             }
-            Place::Cell(cell) => cell.run(|| self.run(body)).expect("nobody else is inside"),
+            Place::Cell(cell) => {
+                cell.run(|| self.run(body)).expect("the cell is entered by this thread alone")
+            }
         }
         let mut world = self.model.borrow_mut();
         world.stack = outside;

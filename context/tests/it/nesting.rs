@@ -148,7 +148,7 @@ fn half_way_drops_happen_in_the_innermost_context() {
                         })
                         .join()
                         .unwrap();
-                        // Without any wrapper there is only the context of whoever drops.
+                        // Without any wrapper there is only the context in which it is dropped.
                         let expected = if plain { 99 } else { 50 };
                         assert_eq!(log.take(), [Some(expected)], "{inner:?} in {outer:?}");
                     } else {

@@ -269,7 +269,7 @@ fn a_relay_to_another_context_does_nothing() {
         raw::swap(&mut one);
         assert!(!raw::relay(&mut one, &mut other), "equal, and not the same");
         assert!(!raw::relay(&mut one, &mut Live::empty()));
-        // What was written to is somebody's own.
+        // A context that was written to has one owner.
         LEVEL.set(2);
         assert!(!raw::relay(&mut one, &mut Live::new(context)));
         let mut copy = Live::new(Context::current());

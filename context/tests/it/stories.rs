@@ -224,7 +224,7 @@ context_var! {
 
 type Lines = Log<(usize, String)>;
 
-/// Four calls down from the handler, and nobody passes the request on.
+/// Four calls down from the handler, and no function passes the request on.
 fn log_line(lines: &Lines, text: &str) {
     let id = REQUEST.with(|request| request.map(|request| request.id)).expect("inside a request");
     let token = SECURITY_TOKEN.get().expect("every request has one");
@@ -457,7 +457,7 @@ fn the_timing_context_counts_busy_time_only() {
             let (mut first, mut second) = (Box::pin(first), Box::pin(second));
             let mut ready = [false; 2];
             while ready != [true; 2] {
-                // Somebody else is working while both of them wait.
+                // Another task is working while both of them wait.
                 work(1000);
                 ready[0] = ready[0] || poll_once(first.as_mut()).is_ready();
                 ready[1] = ready[1] || poll_once(second.as_mut()).is_ready();

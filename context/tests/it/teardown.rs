@@ -212,7 +212,7 @@ fn values_bound_at_the_end_of_a_thread_may_use_contexts_in_their_destructors() {
     assert_eq!(*report.lock().unwrap(), [Ok(()), Ok(())]);
 }
 
-/// The process ends while the main thread, and a thread that nobody waits for, have values bound.
+/// The process ends while the main thread, and a thread that is not joined, have values bound.
 ///
 /// The test starts itself again as a child: a test binary that ends badly would otherwise be the only sign.
 #[cfg(not(miri))]

@@ -40,8 +40,8 @@
 //!
 //! # Transitions
 //!
-//! * **D1**, a handle of R, or of a table derived from R, is copied: [`FlatTable::derive`]. Copy
-//!   the words; count up what the new table owns.
+//! * **D1**, R, or a table derived from R, is copied with a change: [`FlatTable::derive`]. Copy the
+//!   words; count up what the new table owns.
 //! * **D2**, the copy is made: [`FlatTable::derive`]. Lock R; `borrowers += 1`; `unused_by[i] += 1`
 //!   for each entry not used; unlock.
 //! * **W1**, a borrower replaces a borrowed entry in place: [`FlatTable::write`]. Lock R;

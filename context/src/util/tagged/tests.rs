@@ -2,12 +2,12 @@
 
 use super::Tagged;
 
-type Word = Tagged<u64, 3>;
+type Flagged = Tagged<u64, 3>;
 
 #[test]
 fn flags_and_pointer_are_kept_apart() {
     let mut value = 1_u64;
-    let word = Word::new(&mut value, 0b101);
+    let word = Flagged::new(&mut value, 0b101);
     assert_eq!(word.flags(), 0b101);
     assert!(word.has(0b100) && !word.has(0b010));
     assert_eq!(word.with(0b010).flags(), 0b111);
@@ -20,16 +20,16 @@ fn flags_and_pointer_are_kept_apart() {
 #[test]
 fn a_raw_word_comes_back_whole() {
     let mut value = 1_u64;
-    let word = Word::new(&mut value, 0b011);
-    assert_eq!(Word::from_raw(word.into_raw()), word);
+    let word = Flagged::new(&mut value, 0b011);
+    assert_eq!(Flagged::from_raw(word.into_raw()), word);
     assert_eq!(word.cast::<i64>().cast::<u64>(), word);
 }
 
 #[test]
 fn null_and_markers_are_no_objects() {
-    assert!(Word::NULL.non_null().is_none());
-    assert_eq!(Word::NULL.with(0b1).non_null(), None);
-    assert_ne!(Word::marker(1), Word::NULL);
-    assert_ne!(Word::marker(1), Word::marker(2));
-    assert_eq!(Word::marker(1).flags(), 0);
+    assert!(Flagged::NULL.non_null().is_none());
+    assert_eq!(Flagged::NULL.with(0b1).non_null(), None);
+    assert_ne!(Flagged::marker(1), Flagged::NULL);
+    assert_ne!(Flagged::marker(1), Flagged::marker(2));
+    assert_eq!(Flagged::marker(1).flags(), 0);
 }

@@ -40,7 +40,7 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().expect("a runtime")
 });
 
-/// The result of a spawned task. A panic of the task goes on in whoever awaits it.
+/// The result of a spawned task. A panic of the task goes on in the awaiting task.
 pub(crate) struct Handle<T> {
     result: oneshot::Receiver<std::thread::Result<T>>,
 }
@@ -111,7 +111,7 @@ impl Executor {
     {
         let (sender, result) = oneshot::channel();
         let job: Job = Box::pin(AssertUnwindSafe(future).catch_unwind().map(move |result| {
-            // Nobody waits for a task whose handle is gone.
+            // No task waits for one whose handle is gone.
             let _ = sender.send(result);
         }));
         match self {

@@ -215,7 +215,7 @@ pub(crate) fn never() -> impl Future<Output = ()> + Send {
     std::future::pending()
 }
 
-/// A door that futures wait at until somebody opens it.
+/// A door that futures wait at until it is opened.
 #[derive(Clone, Default)]
 pub(crate) struct Gate {
     state: Arc<Mutex<(bool, Vec<Waker>)>>,
@@ -272,7 +272,7 @@ pub(crate) struct Generator<T> {
     body: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-/// A generator, *plain*: its body runs in the context of whoever asks for the next item.
+/// A generator, *plain*: its body runs in the context of the code that asks for the next item.
 pub(crate) fn generator<T, F>(body: impl FnOnce(Emitter<T>) -> F) -> Generator<T>
 where
     F: Future<Output = ()> + Send + 'static,
