@@ -116,20 +116,32 @@ pub(crate) fn snapshot() -> Bindings {
             // SAFETY: the slot owns its word.
             unsafe { Bindings::retain(header, 1) };
         } else if !stock.take(header) {
-            // S2.
-            let batch = if forks == 1 { stock.batch.get() } else { forks.min(BATCH_MAX) };
-            if stock.is_open() {
-                stock.close();
-                stock.forks.set(forks);
-            }
             // SAFETY: as above.
-            unsafe { Bindings::retain(header, batch) };
-            stock.of.set(header.as_ptr());
-            stock.spare.set(batch - 1);
+            unsafe { refill(header, forks) };
         }
         // SAFETY: one of the handles counted above, or taken from the stock.
         unsafe { Bindings::from_raw(header.as_ptr()) }
     })
+}
+
+/// Step S2, but for the fork, whose handle is counted too.
+///
+/// # Safety
+/// The bindings are the slot's own.
+#[inline(never)]
+unsafe fn refill(header: NonNull<Header>, forks: usize) {
+    SLOT.with(|slot| {
+        let stock = &slot.stock;
+        let batch = if forks == 1 { stock.batch.get() } else { forks.min(BATCH_MAX) };
+        if stock.is_open() {
+            stock.close();
+            stock.forks.set(forks);
+        }
+        // SAFETY: the slot owns its word.
+        unsafe { Bindings::retain(header, batch) };
+        stock.of.set(header.as_ptr());
+        stock.spare.set(batch - 1);
+    });
 }
 
 /// A further handle of any bindings; from the stock, if they are the current ones: a spawner looks
