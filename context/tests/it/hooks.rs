@@ -1,4 +1,5 @@
-//! `on_change`: told whenever what the thread sees of a variable changes, so that a foreign thread-local can follow.
+//! `on_change`: told whenever what the thread sees of a variable changes, so that a foreign
+//! thread-local can follow.
 
 use std::cell::{Cell, RefCell};
 use std::panic::catch_unwind;

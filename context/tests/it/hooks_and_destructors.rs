@@ -1,4 +1,5 @@
-//! Hooks that write, and destructors that panic, at the same time: whatever happens, contexts are what they should be.
+//! Hooks that write, and destructors that panic, at the same time: whatever happens, contexts are
+//! what they should be.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -329,7 +329,8 @@ fn a_task_spawned_with_nothing_holds_nothing() {
             let opened = gate.opened();
             (own.spawn_in(Context::empty(), opened), gate)
         });
-        // The root task has ended, though perhaps not all of its remains are dropped yet on a worker thread.
+        // The root task has ended, though perhaps not all of its remains are dropped yet on a
+        // worker thread.
         while ledger.alive() > 0 {
             std::thread::yield_now();
         }

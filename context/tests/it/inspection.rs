@@ -194,7 +194,8 @@ fn current_equals_the_context_that_was_entered() {
 
 #[test]
 fn the_fields_of_a_point_are_read() {
-    // `Point` derives `Debug` for the entries; its fields are read here so that the type is an ordinary one.
+    // `Point` derives `Debug` for the entries; its fields are read here so that the type is an
+    // ordinary one.
     let context = Context::empty().with_var(&POINT, Point { x: 3, y: 4 });
     let point = context.get(&POINT).unwrap();
     assert_eq!((point.x, point.y), (3, 4));

@@ -1,4 +1,5 @@
-//! When values go: with the last context that sees them, not earlier, not later, and in which context they are dropped.
+//! When values go: with the last context that sees them, not earlier, not later, and in which
+//! context they are dropped.
 
 use heirloom_context::{Context, ContextCell, ContextFutureExt, ContextVar, context_var};
 

@@ -38,7 +38,8 @@ fn wrap<T: 'static>(mode: Mode, level: u32, future: Boxed<T>) -> Boxed<T> {
     }
 }
 
-/// What the writer of both variables leaves for one who looks from outside of a future of this mode.
+/// What the writer of both variables leaves for one who looks from outside of a future of this
+/// mode.
 fn after(mode: Mode, before: (Option<u32>, Option<u32>), written: u32) -> (Option<u32>, Option<u32>) {
     match mode {
         Mode::Plain => (Some(written), Some(written)),

@@ -1,4 +1,5 @@
-//! What an executor uses: one state per task, one swap in and one swap out per poll, and execution state beside it.
+//! What an executor uses: one state per task, one swap in and one swap out per poll, and execution
+//! state beside it.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};

@@ -231,8 +231,8 @@ fn run_time_variables_that_come_and_go_leave_nothing() {
 
 #[test]
 fn a_lookup_does_not_grow_with_the_history_of_its_variable() {
-    // Counts of steps cannot be seen from outside, so this compares times, with a very wide margin: a lookup that
-    // walked through a history would be a thousand times slower, not ten.
+    // Counts of steps cannot be seen from outside, so this compares times, with a very wide margin:
+    // a lookup that walked through a history would be a thousand times slower, not ten.
     if cfg!(miri) {
         return;
     }

@@ -1,7 +1,9 @@
-//! How contexts store their bindings, seen from outside: random histories against `HashMap`, and exact lifetimes.
+//! How contexts store their bindings, seen from outside: random histories against `HashMap`, and
+//! exact lifetimes.
 //!
-//! Contexts are derived from one another and dropped in any order. After every step each living context must show
-//! exactly what its map says, and exactly those values must be alive that some living context sees.
+//! Contexts are derived from one another and dropped in any order. After every step each living
+//! context must show exactly what its map says, and exactly those values must be alive that some
+//! living context sees.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -39,7 +41,8 @@ fn variables(amount: usize) -> Vec<ContextVar<Tracked>> {
     spread_variables(amount, 0)
 }
 
-/// Variables with `gap` others between each two, which are gone: whatever numbers variables have are far apart then.
+/// Variables with `gap` others between each two, which are gone: whatever numbers variables have
+/// are far apart then.
 fn spread_variables(amount: usize, gap: usize) -> Vec<ContextVar<Tracked>> {
     let spare = Living::default();
     let spread = NAMES[..amount].iter().enumerate().map(|(number, name)| {

@@ -1,4 +1,5 @@
-//! Thread-locals that use contexts in their destructors, before and after the root context of the thread is gone.
+//! Thread-locals that use contexts in their destructors, before and after the root context of the
+//! thread is gone.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -111,7 +112,8 @@ impl Late {
 
 #[derive(Clone, Copy, Debug)]
 enum Order {
-    /// The thread-local is there before the thread's first use of a context, so it is destroyed after the context.
+    /// The thread-local is there before the thread's first use of a context, so it is destroyed
+    /// after the context.
     Before,
     After,
     /// One of each.
@@ -214,7 +216,8 @@ fn values_bound_at_the_end_of_a_thread_may_use_contexts_in_their_destructors() {
 
 /// The process ends while the main thread, and a thread that is not joined, have values bound.
 ///
-/// The test starts itself again as a child: a test binary that ends badly would otherwise be the only sign.
+/// The test starts itself again as a child: a test binary that ends badly would otherwise be the
+/// only sign.
 #[cfg(not(miri))]
 #[test]
 fn a_process_may_end_with_values_bound() {
@@ -240,7 +243,8 @@ fn a_process_may_end_with_values_bound() {
         println!("the child got here");
         return;
     }
-    // With one test thread the child runs this test on its main thread, whose thread-locals are destroyed by `exit`.
+    // With one test thread the child runs this test on its main thread, whose thread-locals are
+    // destroyed by `exit`.
     for threads in ["1", "2"] {
         let child = std::process::Command::new(std::env::current_exe().unwrap())
             .args([

@@ -1,4 +1,5 @@
-//! Get, with, set and unset on plain threads: a variable outside any task works like a thread-local.
+//! Get, with, set and unset on plain threads: a variable outside any task works like a
+//! thread-local.
 
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};

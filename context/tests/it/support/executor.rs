@@ -1,7 +1,8 @@
-//! Three executors behind one small interface: a queue on the calling thread, the same queue on four threads, and tokio.
+//! Three executors behind one small interface: a queue on the calling thread, the same queue on
+//! four threads, and tokio.
 //!
-//! None of them knows contexts. `spawn` does what any executor can do with the public interface: it takes what a child
-//! inherits at the call and pins the future to it.
+//! None of them knows contexts. `spawn` does what any executor can do with the public interface: it
+//! takes what a child inherits at the call and pins the future to it.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -75,7 +76,8 @@ impl Executor {
         ]
     }
 
-    /// Runs `future` as a task that starts from what a child of this thread inherits, and waits for it.
+    /// Runs `future` as a task that starts from what a child of this thread inherits, and waits for
+    /// it.
     pub(crate) fn run<F>(&self, future: F) -> F::Output
     where
         F: Future<Output: Send> + Send + 'static,
@@ -104,7 +106,8 @@ impl Executor {
         self.spawn_plain(future.in_context(context))
     }
 
-    /// A task without any adaptor: what it sets lands in the root context of the thread that happens to poll it.
+    /// A task without any adaptor: what it sets lands in the root context of the thread that
+    /// happens to poll it.
     pub(crate) fn spawn_plain<F>(&self, future: F) -> Handle<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
@@ -124,7 +127,8 @@ impl Executor {
         Handle { result }
     }
 
-    /// What a blocking pool does: `f` on another thread, in a copy of what a child inherits here and now.
+    /// What a blocking pool does: `f` on another thread, in a copy of what a child inherits here
+    /// and now.
     pub(crate) fn spawn_blocking<R: Send + 'static>(
         &self,
         f: impl FnOnce() -> R + Send + 'static,
