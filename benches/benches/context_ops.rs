@@ -88,7 +88,7 @@ fn main() {
     });
     per_size(&mut criterion, "set, keeping the old context", |bencher, context, n| {
         let var = black_box(last(n));
-        bencher.iter(|| context.with(var, black_box(7)));
+        bencher.iter(|| context.with_var(var, black_box(7)));
     });
     per_size(&mut criterion, "set in place", |bencher, context, n| {
         let var = black_box(last(n));

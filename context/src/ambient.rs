@@ -3,13 +3,14 @@
 
 use std::any::Any;
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
 
 /// What an [`Ambient`] has captured.
 pub type Captured = Box<dyn Any + Send + Sync>;
 
-/// A foreign ambient state that is to follow tasks: tracing's current span, an OpenTelemetry context, a tokio runtime
-/// handle.
+/// A foreign ambient state that is to follow tasks: tracing's current span, an OpenTelemetry
+/// context, a tokio runtime handle.
 ///
 /// An executor captures it at the spawn call, on the thread that spawns, and puts it around each
 /// poll of the task and around its drop. So what a task gets is its *spawner's*, also where the
@@ -35,19 +36,22 @@ pub type Captured = Box<dyn Any + Send + Sync>;
 /// assert_eq!(captured.around(|| LOCALE.get()), "fr");
 /// assert_eq!(LOCALE.get(), "de");
 /// ```
+#[doc(alias = "ThreadContextElement")]
+#[doc(alias = "ThreadLocalAccessor")]
 pub trait Ambient: Send + Sync + 'static {
     /// The state as it is on this thread, now.
     fn capture(&self) -> Captured;
 
-    /// Calls `f` once with the captured state in force, and puts back what was in force before, also when `f` panics.
+    /// Calls `f` once with the captured state in force, and puts back what was in force before,
+    /// also when `f` panics.
     fn around(&self, captured: &Captured, f: &mut dyn FnMut());
 
     /// Whether the state also goes with background tasks, which have nothing of the request that
     /// happened to start them.
     ///
-    /// No, unless this says otherwise: right for a span or a locale, which belong to the request. Say
-    /// yes for what belongs to the program, such as a handle of another runtime. The executor asks when
-    /// the ambient state is added.
+    /// No, unless this says otherwise: right for a span or a locale, which belong to the request.
+    /// Say yes for what belongs to the program, such as a handle of another runtime. The executor
+    /// asks when the ambient state is added.
     fn in_background(&self) -> bool {
         false
     }
@@ -103,10 +107,20 @@ enum Taken {
 }
 
 impl AmbientSnapshot {
+    /// The ambient states, and what was captured of each.
+    fn parts(&self) -> (&[Arc<dyn Ambient>], &[Captured]) {
+        match &self.0 {
+            Taken::Nothing => (&[], &[]),
+            Taken::One(ambient, captured) => (slice::from_ref(ambient), slice::from_ref(captured)),
+            Taken::All(list, captured) => (list, captured),
+        }
+    }
+
     /// Calls `f` with all captured states in force, the first one outermost.
     ///
     /// # Panics
-    /// If `f` does; or if an ambient breaks its contract by not calling what it was given exactly once.
+    /// If `f` does; or if an ambient breaks its contract by not calling what it was given exactly
+    /// once.
     #[inline]
     pub fn around<R>(&self, f: impl FnOnce() -> R) -> R {
         if let Taken::Nothing = self.0 {
@@ -114,23 +128,18 @@ impl AmbientSnapshot {
         }
         let mut f = Some(f);
         let mut result = None;
-        let mut once = || {
+        nest(self.parts(), &mut || {
             let f = f.take().expect("an ambient must call its closure once, not twice");
             result = Some(f());
-        };
-        match &self.0 {
-            Taken::Nothing => {}
-            Taken::One(ambient, captured) => ambient.around(captured, &mut once),
-            Taken::All(list, captured) => nest(list, captured, &mut once),
-        }
+        });
         result.expect("an ambient must call its closure")
     }
 }
 
-fn nest(list: &[Arc<dyn Ambient>], captured: &[Captured], f: &mut dyn FnMut()) {
-    match (list, captured) {
+fn nest(parts: (&[Arc<dyn Ambient>], &[Captured]), f: &mut dyn FnMut()) {
+    match parts {
         ([ambient, list @ ..], [captured, rest @ ..]) => {
-            ambient.around(captured, &mut || nest(list, rest, f));
+            ambient.around(captured, &mut || nest((list, rest), f));
         }
         _ => f(),
     }
@@ -138,11 +147,6 @@ fn nest(list: &[Arc<dyn Ambient>], captured: &[Captured], f: &mut dyn FnMut()) {
 
 impl fmt::Debug for AmbientSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = match &self.0 {
-            Taken::Nothing => 0,
-            Taken::One(..) => 1,
-            Taken::All(_, captured) => captured.len(),
-        };
-        f.debug_struct("AmbientSnapshot").field("len", &len).finish()
+        f.debug_struct("AmbientSnapshot").field("len", &self.parts().1.len()).finish()
     }
 }

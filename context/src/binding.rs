@@ -5,10 +5,8 @@ use std::fmt;
 #[cfg(debug_assertions)]
 use std::panic::Location;
 
-use crate::abandoned;
-use crate::current;
-use crate::frame::GuardPlace;
-use crate::storage::Id;
+use crate::bindings::Id;
+use crate::current::{self, GuardPlace};
 
 /// Keeps a value bound; made by [`ContextVar::bind`](crate::ContextVar::bind), which has the rules.
 ///
@@ -20,8 +18,8 @@ use crate::storage::Id;
 /// Dropped in another task, thread, [`run`](crate::Context::run) or layer, a guard does nothing,
 /// there or at home: the value stays bound at home, as if the guard lived. A guard inside a future
 /// meets this fate if one task begins the future and another one ends it:
-/// `futures::future::Shared`, which whoever awaits it polls; a connection that a pool finishes in
-/// the background; a listener of a cache. The cure is a context of the future's own,
+/// `futures::future::Shared`, which is polled by each task that awaits it; a connection that a pool
+/// finishes in the background; a listener of a cache. The cure is a context of the future's own,
 /// [`isolated`](crate::ContextFutureExt::isolated) or
 /// [`in_current_context`](crate::ContextFutureExt::in_current_context), which goes with the future:
 ///
@@ -33,7 +31,7 @@ use crate::storage::Id;
 ///
 /// async fn connect() {
 ///     let _step = STEP.bind("connecting");
-///     // Whoever polls this next finishes it, and drops the guard.
+///     // The task that polls this next finishes it, and drops the guard.
 ///     tokio::task::yield_now().await;
 /// }
 ///
@@ -53,7 +51,8 @@ use crate::storage::Id;
 #[must_use = "the value is bound only as long as the binding lives; `let _ = …` drops it at once"]
 pub struct Binding {
     id: Id,
-    /// In which context, and where there; nothing in a thread that was being torn down.
+    /// The identity of its context, and the place there; nothing in a thread that was being torn
+    /// down.
     made: Option<(u64, GuardPlace)>,
     watched: bool,
     origin: Origin,
@@ -110,10 +109,10 @@ impl Binding {
         Binding { id, made, watched, origin }
     }
 
-    /// Not removed where it is bound: only the context itself could do that.
+    /// The entry stays where it is: only the context itself could remove it.
     #[cold]
-    fn abandon(&self, place: GuardPlace) {
-        if abandoned::note(place.level, place.key) {
+    fn abandon(&self, place: &GuardPlace) {
+        if place.abandon() {
             self.origin.report();
         }
     }
@@ -121,14 +120,13 @@ impl Binding {
 
 impl Drop for Binding {
     fn drop(&mut self) {
-        let Some((identity, place)) = self.made else { return };
-        if current::identity() != Some(identity) {
+        let Some((identity, place)) = &self.made else { return };
+        if current::identity() != Some(*identity) {
             return self.abandon(place);
         }
-        let unbound = current::observe(self.id, self.watched, || {
-            current::write(|frame| frame.unbind(self.id, place.key))
-        });
-        // A guard of a scope that is not on is abandoned at home.
+        let unbound =
+            current::observe(self.id, self.watched, || current::write(|frame| frame.unbind(self.id, place)));
+        // A guard of a scope that is not entered is abandoned at home.
         if let Some(None) = unbound {
             self.abandon(place);
         }

@@ -2,19 +2,21 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use crate::bindings::Bindings;
 use crate::context::Context;
 use crate::current::{self, Owned};
 use crate::error::AlreadyEntered;
-use crate::reaper;
-use crate::storage::Bindings;
+use crate::util::panic;
+use crate::util::sync::{Mutex, lock};
 
 /// A context that keeps what is written in it, from one entry to the next; a handle, to be cloned.
 ///
-/// Everything else in this crate gives away copies. A cell is for the rare case in which several calls, or several
-/// tasks one after the other, are to *share* a context. It is entered by one of them at a time.
+/// Everything else in this crate gives away copies. A cell is for the rare case in which several
+/// calls, or several tasks one after the other, are to *share* a context. It is entered by one of
+/// them at a time.
 ///
 /// # Examples
 ///
@@ -33,17 +35,14 @@ use crate::storage::Bindings;
 /// // Twice at once is refused.
 /// assert!(cell.run(|| cell.run(|| ())).unwrap().is_err());
 /// ```
+#[doc(alias = "RequestContext")]
 #[derive(Clone)]
 pub struct ContextCell {
-    shared: Arc<Shared>,
+    shared: Arc<Mutex<Shared>>,
 }
 
 struct Shared {
-    state: Mutex<State>,
-}
-
-struct State {
-    /// `None` while somebody is inside, who has it.
+    /// `None` while the cell is entered: the visit has it.
     live: Option<Owned>,
     /// What it was when it was last entered.
     entered_with: Bindings,
@@ -54,38 +53,40 @@ struct State {
 impl ContextCell {
     /// A cell that starts as a copy of `context`.
     pub fn new(context: Context) -> Self {
-        let state = State {
+        let shared = Shared {
             live: Some(Owned::snapshot_of(context.into_bindings())),
             entered_with: Bindings::EMPTY,
             waiting: Vec::new(),
         };
-        ContextCell { shared: Arc::new(Shared { state: Mutex::new(state) }) }
+        ContextCell { shared: Arc::new(Mutex::new(shared)) }
     }
 
     /// Runs `f` inside. What it writes stays in the cell, also if it panics.
     ///
     /// # Errors
-    /// If somebody is inside already: this very thread further up, or another one. `f` is not run then. Later is fine.
+    /// If the cell is entered already: by this very thread further up, or by another one. `f` is
+    /// not run then. Later is fine.
     pub fn run<R>(&self, f: impl FnOnce() -> R) -> Result<R, AlreadyEntered> {
         let mut visit = self.take(None).ok_or(AlreadyEntered(()))?;
         let _entered = current::enter(visit.live.as_mut().expect("just taken"));
         Ok(f())
     }
 
-    /// [`run`](Self::run) for a task: if somebody is inside, `waker` is woken when they leave.
+    /// [`run`](Self::run) for a task: if the cell is entered already, `waker` is woken when it is
+    /// left.
     pub(crate) fn poll_run<R>(&self, waker: &Waker, f: impl FnOnce() -> R) -> Poll<R> {
-        // Cloned before the lock is taken: a waker is a stranger's code.
+        // Cloned before the lock is taken: cloning a waker is user code.
         let Some(mut visit) = self.take(Some(waker.clone())) else { return Poll::Pending };
         let _entered = current::enter(visit.live.as_mut().expect("just taken"));
         Poll::Ready(f())
     }
 
-    /// A copy of what is in the cell; while somebody is inside, of what was when they entered.
+    /// A copy of what is in the cell; while it is entered, of what was in it at the entry.
     ///
     /// ```
     /// # use heirloom_context::{Context, ContextCell, context_var};
     /// # context_var! { static COUNT: u32; }
-    /// let cell = ContextCell::new(Context::empty().with(&COUNT, 1));
+    /// let cell = ContextCell::new(Context::empty().with_var(&COUNT, 1));
     /// cell.run(|| {
     ///     COUNT.set(2);
     ///     assert_eq!(cell.snapshot().get(&COUNT), Some(1));
@@ -94,7 +95,7 @@ impl ContextCell {
     /// assert_eq!(cell.snapshot().get(&COUNT), Some(2));
     /// ```
     pub fn snapshot(&self) -> Context {
-        let state = self.shared.lock();
+        let state = lock(&self.shared);
         Context::from_bindings(match &state.live {
             Some(live) => live.bindings(),
             None => state.entered_with.clone(),
@@ -103,7 +104,7 @@ impl ContextCell {
 
     fn take(&self, mut waker: Option<Waker>) -> Option<Visit<'_>> {
         // `waker` outlives the lock: what is not kept of it is dropped outside.
-        let mut state = self.shared.lock();
+        let mut state = lock(&self.shared);
         let Some(live) = state.live.take() else {
             // Once is enough, however often it is polled. (Comparing runs no code of the waker's.)
             let fresh = waker.take_if(|waker| !state.waiting.iter().any(|waiting| waiting.will_wake(waker)));
@@ -112,35 +113,28 @@ impl ContextCell {
         };
         let before = std::mem::replace(&mut state.entered_with, live.bindings());
         drop(state);
-        // Values that nobody else has end here, not under the lock.
+        // Its values may end here, not under the lock.
         drop(before);
         Some(Visit { shared: &self.shared, live: Some(live) })
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No user code runs under this lock, so nothing is half done when it is poisoned.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Somebody is inside until this is dropped.
+/// The cell is entered until this is dropped.
 struct Visit<'a> {
-    shared: &'a Shared,
+    shared: &'a Mutex<Shared>,
     live: Option<Owned>,
 }
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
+        let mut state = lock(self.shared);
         state.live = self.live.take();
         let before = std::mem::replace(&mut state.entered_with, Bindings::EMPTY);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        // First those who wait, each whatever the others do; then the values that nobody else has.
+        // First the waiting tasks, each also if waking another one panics; then values may end.
         for waker in waiting {
-            reaper::quietly(|| waker.wake());
+            panic::swallow(|| waker.wake());
         }
         drop(before);
     }
@@ -148,7 +142,7 @@ impl Drop for Visit<'_> {
 
 impl fmt::Debug for ContextCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entered = self.shared.lock().live.is_none();
+        let entered = lock(&self.shared).live.is_none();
         f.debug_struct("ContextCell").field("entered", &entered).finish_non_exhaustive()
     }
 }

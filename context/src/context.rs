@@ -3,26 +3,27 @@
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use crate::bindings::{Bindings, Entry, Id, Lookup};
 use crate::current::{self, Owned};
-use crate::inherit;
-use crate::storage::{Bindings, Entry, Id, Lookup};
 use crate::value::{self, Value};
 use crate::var::ContextVar;
 
 /// An immutable snapshot of bound values.
 ///
-/// Cloning is O(1): one reference count, none for the empty context. Nothing that happens anywhere changes a snapshot:
-/// [`with`](Self::with) and [`without`](Self::without) make new ones that share what they have in common.
+/// Cloning is O(1): one reference count, none for the empty context. Nothing that happens anywhere
+/// changes a snapshot: [`with_var`](Self::with_var) and [`without_var`](Self::without_var) make new
+/// ones that share what they have in common.
 ///
 /// It holds variables, and nothing else: neither a deadline nor [ambient states](crate::Ambient)
 /// are in it. A task that is given a context has its spawner's.
 ///
-/// Two contexts are equal if they bind the same variables to the same values, meaning the very same: a value set
-/// twice is two.
+/// Two contexts are equal if they bind the same variables to the same values, meaning the very
+/// same: a value set twice is two.
 ///
-/// A panic in the destructor of a value does not stop the others, and goes on to whoever dropped the last context that
-/// held it. Destructors run with an empty throw-away context current, and never nest: a value that holds a context is
-/// dropped completely before that context's values are.
+/// A panic in the destructor of a value does not stop the others, and goes on to the code that
+/// dropped the last context that held it. Destructors run with an empty throw-away context current,
+/// and never nest: a value that holds a context is dropped completely before that context's values
+/// are.
 ///
 /// # Examples
 ///
@@ -34,8 +35,8 @@ use crate::var::ContextVar;
 ///     static DEPTH: u32;
 /// }
 ///
-/// let one = Context::empty().with(&USER, "ada".to_string());
-/// let two = one.with(&DEPTH, 1);
+/// let one = Context::empty().with_var(&USER, "ada".to_string());
+/// let two = one.with_var(&DEPTH, 1);
 /// assert_eq!((one.len(), two.len()), (1, 2));
 ///
 /// two.run(|| {
@@ -44,6 +45,9 @@ use crate::var::ContextVar;
 /// });
 /// assert_eq!(two.get(&DEPTH), Some(1));
 /// ```
+#[doc(alias = "CoroutineContext")]
+#[doc(alias = "ExecutionContext")]
+#[doc(alias = "baggage")]
 #[derive(Clone)]
 pub struct Context {
     bindings: Bindings,
@@ -65,7 +69,8 @@ impl Context {
 
     /// A copy of the current context: everything, as it is.
     ///
-    /// O(1), except inside layers ([`isolated`](crate::ContextFutureExt::isolated)), whose bindings are merged.
+    /// O(1), except inside layers ([`isolated`](crate::ContextFutureExt::isolated)), whose bindings
+    /// are merged.
     ///
     /// ```
     /// use heirloom_context::Context;
@@ -75,15 +80,18 @@ impl Context {
     /// TENANT.set(2);
     /// assert_eq!(before.get(&TENANT), Some(1));
     /// ```
+    #[doc(alias = "copy_context")]
+    #[doc(alias = "Capture")]
     #[inline]
     pub fn current() -> Self {
         Context { bindings: current::snapshot() }
     }
 
-    /// What a child spawned here and now would get: a copy of the current context with each variable's
-    /// [policy](crate::Inherit) applied.
+    /// What a child spawned here and now would get: a copy of the current context with each
+    /// variable's [policy](crate::Inherit) applied.
     ///
-    /// O(1) while only `Always` variables are bound. A panic in a `Derive` function reaches the caller.
+    /// O(1) while only `Always` variables are bound. A panic in a `Derive` function reaches the
+    /// caller.
     ///
     /// ```
     /// use heirloom_context::{Context, context_var};
@@ -100,7 +108,7 @@ impl Context {
     /// ```
     #[inline]
     pub fn inherited() -> Self {
-        Context { bindings: inherit::apply(current::snapshot()) }
+        Context { bindings: current::snapshot().inherited() }
     }
 
     pub(crate) fn from_bindings(bindings: Bindings) -> Self {
@@ -116,10 +124,12 @@ impl Context {
     /// ```
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; }
-    /// let acme = Context::empty().with(&TENANT, 7);
+    /// let acme = Context::empty().with_var(&TENANT, 7);
     /// assert_eq!(acme.get(&TENANT), Some(7));
     /// ```
-    pub fn with<T: Send + Sync + 'static>(&self, var: &ContextVar<T>, value: T) -> Context {
+    #[doc(alias = "with_value")]
+    #[doc(alias = "plus")]
+    pub fn with_var<T: Send + Sync + 'static>(&self, var: &ContextVar<T>, value: T) -> Context {
         Context { bindings: self.bindings.with(var.assigned_id(), Entry::Bound(var.value(value))) }
     }
 
@@ -128,10 +138,11 @@ impl Context {
     /// ```
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; }
-    /// let acme = Context::empty().with(&TENANT, 7);
-    /// assert!(acme.without(&TENANT).is_empty());
+    /// let acme = Context::empty().with_var(&TENANT, 7);
+    /// assert!(acme.without_var(&TENANT).is_empty());
     /// ```
-    pub fn without<T: Send + Sync + 'static>(&self, var: &ContextVar<T>) -> Context {
+    #[doc(alias = "minusKey")]
+    pub fn without_var<T: Send + Sync + 'static>(&self, var: &ContextVar<T>) -> Context {
         match var.id() {
             Some(id) => Context { bindings: self.bindings.with(id, Entry::Absent) },
             None => self.clone(),
@@ -143,8 +154,8 @@ impl Context {
     /// ```
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; static DEPTH: u32; }
-    /// let here = Context::empty().with(&TENANT, 1).with(&DEPTH, 1);
-    /// let both = here.overlaid(&Context::empty().with(&TENANT, 2));
+    /// let here = Context::empty().with_var(&TENANT, 1).with_var(&DEPTH, 1);
+    /// let both = here.overlaid(&Context::empty().with_var(&TENANT, 2));
     /// assert_eq!((both.get(&TENANT), both.get(&DEPTH)), (Some(2), Some(1)));
     /// ```
     #[must_use]
@@ -156,7 +167,8 @@ impl Context {
         Context { bindings }
     }
 
-    /// A copy of the value bound here. Defaults are the variable's, not the context's: they do not show.
+    /// A copy of the value bound here. Defaults are the variable's, not the context's: they do not
+    /// show.
     ///
     /// ```
     /// use heirloom_context::Context;
@@ -186,8 +198,8 @@ impl Context {
         self.len() == 0
     }
 
-    /// What is bound, in the order in which the variables were first used in this process: names and types, and texts
-    /// where the variable opted in.
+    /// What is bound, in the order in which the variables were first used in this process: names
+    /// and types, and texts where the variable opted in.
     ///
     /// ```
     /// use heirloom_context::{Context, context_var};
@@ -196,8 +208,9 @@ impl Context {
     ///     static USER: &'static str, debug = Debug;
     ///     static SECRET: &'static str;
     /// }
-    /// let context = Context::empty().with(&USER, "ada").with(&SECRET, "xyzzy");
-    /// let mut listed: Vec<_> = context.iter().map(|entry| (entry.name(), entry.debug_text())).collect();
+    /// let context = Context::empty().with_var(&USER, "ada").with_var(&SECRET, "xyzzy");
+    /// let texts = context.iter().map(|entry| (entry.name(), entry.debug_text()));
+    /// let mut listed: Vec<_> = texts.collect();
     /// listed.sort();
     /// assert_eq!(listed, [("SECRET", None), ("USER", Some(r#""ada""#.to_string()))]);
     /// ```
@@ -214,43 +227,34 @@ impl Context {
     ///     static USER: &'static str;
     ///     static DEPTH: u32;
     /// }
-    /// let before = Context::empty().with(&USER, "ada");
-    /// let after = before.without(&USER).with(&DEPTH, 1);
-    /// let mut changes: Vec<_> = before.diff(&after).iter().map(|d| (d.name(), d.change())).collect();
+    /// let before = Context::empty().with_var(&USER, "ada");
+    /// let after = before.without_var(&USER).with_var(&DEPTH, 1);
+    /// let differences = before.diff(&after);
+    /// let mut changes: Vec<_> = differences.iter().map(|d| (d.name(), d.change())).collect();
     /// changes.sort();
     /// assert_eq!(changes, [("DEPTH", Change::Added), ("USER", Change::Removed)]);
     /// ```
     pub fn diff(&self, other: &Context) -> Vec<Difference> {
-        let (before, after) = (self.bindings.entries(), other.bindings.entries());
-        let mut differences = Vec::new();
-        let (mut left, mut right) = (before.iter().peekable(), after.iter().peekable());
-        loop {
-            let order = match (left.peek(), right.peek()) {
-                (None, None) => return differences,
-                (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some((a, _)), Some((b, _))) => a.cmp(b),
+        let pairs = self.bindings.differences(&other.bindings);
+        let differs = |(old, new): &(Option<Value>, Option<Value>)| {
+            let change = match (old, new) {
+                (None, _) => Change::Added,
+                (_, None) => Change::Removed,
+                _ => Change::Replaced,
             };
-            let old = if order.is_le() { left.next() } else { None };
-            let new = if order.is_ge() { right.next() } else { None };
-            let (value, change) = match (old, new) {
-                (Some((_, old)), Some((_, new))) if old.is(new) => continue,
-                (Some(_), Some((_, new))) => (new, Change::Replaced),
-                (Some((_, old)), None) => (old, Change::Removed),
-                (None, Some((_, new))) => (new, Change::Added),
-                (None, None) => return differences,
-            };
-            differences.push(Difference { name: value.name(), type_name: value.type_name(), change });
-        }
+            let value = new.as_ref().or(old.as_ref())?;
+            Some(Difference { name: value.name(), type_name: value.type_name(), change })
+        };
+        pairs.iter().filter_map(differs).collect()
     }
 
-    /// Runs `f` in a copy of this context. What it writes is gone afterwards; the former context is back also after a
-    /// panic.
+    /// Runs `f` in a copy of this context. What it writes is gone afterwards; the former context is
+    /// back also after a panic.
     ///
     /// ```
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; }
-    /// let acme = Context::empty().with(&TENANT, 7);
+    /// let acme = Context::empty().with_var(&TENANT, 7);
     /// assert_eq!(acme.run(|| TENANT.get()), Some(7));
     /// assert_eq!(TENANT.get(), None);
     /// ```
@@ -260,8 +264,8 @@ impl Context {
         f()
     }
 
-    /// A closure that runs `f` in a copy of this context, whenever and wherever it is called: for callbacks, rayon, raw
-    /// threads. `f` is dropped in the context too, as futures are.
+    /// A closure that runs `f` in a copy of this context, whenever and wherever it is called: for
+    /// callbacks, rayon, raw threads. `f` is dropped in the context too, as futures are.
     ///
     /// ```
     /// use heirloom_context::Context;
@@ -287,7 +291,7 @@ impl Context {
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; }
     /// let mut calls = 0;
-    /// let mut count = Context::empty().with(&TENANT, 7).wrap_mut(|| {
+    /// let mut count = Context::empty().with_var(&TENANT, 7).wrap_mut(|| {
     ///     calls += 1;
     ///     (TENANT.get(), calls)
     /// });
@@ -312,7 +316,8 @@ impl Context {
     /// use heirloom_context::Context;
     /// # heirloom_context::context_var! { static TENANT: u32; }
     /// let message = String::from("for");
-    /// let say = Context::empty().with(&TENANT, 7).wrap_once(move || format!("{message} {}", TENANT.get().unwrap()));
+    /// let acme = Context::empty().with_var(&TENANT, 7);
+    /// let say = acme.wrap_once(move || format!("{message} {}", TENANT.get().unwrap()));
     /// assert_eq!(say(), "for 7");
     /// ```
     pub fn wrap_once<F, R>(&self, f: F) -> impl FnOnce() -> R + use<F, R>
@@ -359,17 +364,14 @@ impl PartialEq for Context {
         if self.bindings.as_raw() == other.bindings.as_raw() {
             return true;
         }
-        self.len() == other.len()
-            && {
-                let mut equal = true;
-                self.bindings.for_each(|id, found| {
-                if let Lookup::Bound(found) = found {
-                    let same = matches!(other.bindings.lookup(id), Lookup::Bound(theirs) if theirs.as_ptr() == found.as_ptr());
-                    equal &= same;
-                }
-            });
-                equal
+        let mut equal = self.len() == other.len();
+        self.bindings.for_each(|id, found| {
+            if let Lookup::Bound(found) = found {
+                let theirs = other.bindings.lookup(id);
+                equal &= matches!(theirs, Lookup::Bound(theirs) if theirs.as_ptr() == found.as_ptr());
             }
+        });
+        equal
     }
 }
 

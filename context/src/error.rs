@@ -18,8 +18,8 @@ pub struct ResetError<T> {
 pub enum ResetErrorKind {
     /// It was made by another variable.
     WrongVariable,
-    /// It was made in another context: another task or thread, another `run`, or on the other side of an `isolated` or
-    /// `in_context` boundary.
+    /// It was made in another context: another task or thread, another `run`, or on the other side
+    /// of an `isolated` or `in_context` boundary.
     WrongContext,
     /// It was made under a [`Binding`](crate::Binding) that is gone.
     Stale,
@@ -67,7 +67,8 @@ impl<T> fmt::Debug for ResetError<T> {
 
 impl<T> Error for ResetError<T> {}
 
-/// A [`ContextCell`](crate::ContextCell) was entered while somebody was inside: this thread, further up, or another.
+/// A [`ContextCell`](crate::ContextCell) was entered while it was entered already: by this thread,
+/// further up, or by another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlreadyEntered(pub(crate) ());
 

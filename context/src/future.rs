@@ -7,24 +7,26 @@ use std::task::{self, Poll};
 
 use crate::cell::ContextCell;
 use crate::context::Context;
-use crate::layer::Surroundings;
 use crate::var::ContextVar;
-use crate::with_context::WithContext;
+use crate::with_context::{WithContext, modes};
 
 pub use crate::join::{Either, JoinAll, join, join_all, select};
 #[doc(hidden)]
 pub use crate::join::{join3, join4, join5, join6, join7, join8};
 
-/// Three ways for a future to have a context of its own. Without any it shares its caller's: a call is a call.
+/// Three ways for a future to have a context of its own. Without any it shares its caller's: a call
+/// is a call.
 ///
 /// | mode | own writes | sees the outside |
 /// | --- | --- | --- |
-/// | plain | shared with whoever polls it | yes |
+/// | plain | shared with the polling task | yes |
 /// | [`isolated`](Self::isolated) | invisible outside, kept between polls | yes, live |
-/// | [`in_context`](Self::in_context), [`in_current_context`](Self::in_current_context) | a copy, kept between polls | no |
+/// | [`in_context`](Self::in_context) | in a copy of a context, kept between polls | no |
+/// | [`in_current_context`](Self::in_current_context) | the same, of the one current now | no |
 ///
-/// The foreign `join!` and `select!` macros poll all branches in one task, hence in one context: what one branch
-/// sets, its siblings see. [`join`], [`join_all`] and [`select`] isolate each branch; with the foreign ones, isolate by hand.
+/// The foreign `join!` and `select!` macros poll all branches in one task, hence in one context:
+/// what one branch sets, its siblings see. [`join`], [`join_all`] and [`select`] isolate each
+/// branch; with the foreign ones, isolate by hand.
 ///
 /// # A future that several tasks poll
 ///
@@ -36,8 +38,8 @@ pub use crate::join::{join3, join4, join5, join6, join7, join8};
 ///
 /// | inner future | reads | writes and guards |
 /// | --- | --- | --- |
-/// | plain | whoever polls now | land with whoever polls now; a guard may stay bound there |
-/// | `.isolated()` | its own, else whoever polls now | its own, and end with it |
+/// | plain | the polling task's values | land in the polling task; a guard may stay bound there |
+/// | `.isolated()` | its own, else the polling task's | its own, and end with it |
 /// | `.in_current_context()` | its own copy of where it was made | its own, and end with it |
 ///
 /// See [`Binding`](crate::Binding) for an example.
@@ -48,81 +50,83 @@ pub use crate::join::{join3, join4, join5, join6, join7, join8};
 /// task, or on the thread, that polls them. Those tasks know no context of their own, share the
 /// poller's, and overwrite each other's values. What is spawned there is wrapped:
 /// `task.in_context(Context::inherited())`.
+#[doc(alias = "Instrument")]
+#[doc(alias = "WithContext")]
+#[doc(alias = "FutureExt")]
 pub trait ContextFutureExt: Future + Sized {
-    /// Puts a layer of its own around the future. What it binds is invisible outside and kept between polls; what it
-    /// has not bound itself is what the current poller has bound *now*.
-    ///
-    /// Whether it has bound one variable never changes what it sees of another. A lookup costs one step per nested layer.
-    ///
-    /// ```
-    /// use heirloom_context::{ContextFutureExt, context_var};
-    /// context_var! { static TENANT: u32; }
-    /// # futures::executor::block_on(async {
-    /// async { TENANT.set(2) }.isolated().await;
-    /// assert_eq!(TENANT.get(), None);
-    ///
-    /// async { TENANT.set(2) }.await;
-    /// assert_eq!(TENANT.get(), Some(2));
-    /// # });
-    /// ```
-    fn isolated(self) -> WithContext<Self> {
-        WithContext::new(self, Surroundings::layer())
+    modes! {
+        /// Puts a layer of its own around the future. What it binds is invisible outside and kept
+        /// between polls; what it has not bound itself is what the current poller has bound *now*.
+        ///
+        /// Whether it has bound one variable never changes what it sees of another. A lookup costs
+        /// one step per nested layer.
+        ///
+        /// ```
+        /// use heirloom_context::{ContextFutureExt, context_var};
+        /// context_var! { static TENANT: u32; }
+        /// # futures::executor::block_on(async {
+        /// async { TENANT.set(2) }.isolated().await;
+        /// assert_eq!(TENANT.get(), None);
+        ///
+        /// async { TENANT.set(2) }.await;
+        /// assert_eq!(TENANT.get(), Some(2));
+        /// # });
+        /// ```
+        isolated;
+
+        /// Pins the future to a copy of `context`, in whichever task it is polled. What it writes
+        /// stays in that copy.
+        ///
+        /// ```
+        /// use heirloom_context::{Context, ContextFutureExt, context_var};
+        /// context_var! { static TENANT: u32; }
+        /// # futures::executor::block_on(async {
+        /// let read = async { TENANT.get() };
+        /// assert_eq!(read.in_context(Context::empty().with_var(&TENANT, 7)).await, Some(7));
+        /// # });
+        /// ```
+        in_context;
+
+        /// Pins the future to a copy of the context that is current now, rather than when it is
+        /// polled.
+        ///
+        /// ```
+        /// use heirloom_context::{ContextFutureExt, context_var};
+        /// context_var! { static TENANT: u32; }
+        /// # futures::executor::block_on(async {
+        /// let created_first = TENANT.scope(1, || async { TENANT.get() }.in_current_context());
+        /// let awaited_second = created_first.with_var(&TENANT, 2).await;
+        /// assert_eq!(awaited_second, Some(1));
+        /// # });
+        /// ```
+        in_current_context;
+
+        /// Binds one variable during each poll of the future, and while it is dropped. What is
+        /// written to it inside is kept between polls and gone outside; other variables stay
+        /// shared.
+        ///
+        /// ```
+        /// use heirloom_context::{ContextFutureExt, context_var};
+        /// context_var! { static TENANT: u32; static COUNT: u32; }
+        /// # futures::executor::block_on(async {
+        /// async {
+        ///     assert_eq!(TENANT.get(), Some(7));
+        ///     COUNT.set(1);
+        /// }
+        /// .with_var(&TENANT, 7)
+        /// .await;
+        /// assert_eq!((TENANT.get(), COUNT.get()), (None, Some(1)));
+        /// # });
+        /// ```
+        with_var;
     }
 
-    /// Pins the future to a copy of `context`, whoever polls it. What it writes stays in that copy.
+    /// Runs the future in a live, shared context. Each poll enters the cell; while the cell is
+    /// entered elsewhere, the task waits, without spinning.
     ///
-    /// ```
-    /// use heirloom_context::{Context, ContextFutureExt, context_var};
-    /// context_var! { static TENANT: u32; }
-    /// # futures::executor::block_on(async {
-    /// let read = async { TENANT.get() };
-    /// assert_eq!(read.in_context(Context::empty().with(&TENANT, 7)).await, Some(7));
-    /// # });
-    /// ```
-    fn in_context(self, context: Context) -> WithContext<Self> {
-        WithContext::new(self, Surroundings::copy(context.into_bindings()))
-    }
-
-    /// Pins the future to a copy of the context that is current now, rather than when it is polled.
-    ///
-    /// ```
-    /// use heirloom_context::{ContextFutureExt, context_var};
-    /// context_var! { static TENANT: u32; }
-    /// # futures::executor::block_on(async {
-    /// let created_first = TENANT.scope(1, || async { TENANT.get() }.in_current_context());
-    /// let awaited_second = created_first.with_var(&TENANT, 2).await;
-    /// assert_eq!(awaited_second, Some(1));
-    /// # });
-    /// ```
-    fn in_current_context(self) -> WithContext<Self> {
-        self.in_context(Context::current())
-    }
-
-    /// Binds one variable during each poll of the future, and while it is dropped. What is written to it inside is kept
-    /// between polls and gone outside; other variables stay shared.
-    ///
-    /// ```
-    /// use heirloom_context::{ContextFutureExt, context_var};
-    /// context_var! { static TENANT: u32; static COUNT: u32; }
-    /// # futures::executor::block_on(async {
-    /// async {
-    ///     assert_eq!(TENANT.get(), Some(7));
-    ///     COUNT.set(1);
-    /// }
-    /// .with_var(&TENANT, 7)
-    /// .await;
-    /// assert_eq!((TENANT.get(), COUNT.get()), (None, Some(1)));
-    /// # });
-    /// ```
-    fn with_var<T: Send + Sync + 'static>(self, var: &ContextVar<T>, value: T) -> WithContext<Self> {
-        WithContext::new(self, var.surroundings(value))
-    }
-
-    /// Runs the future in a live, shared context. Each poll enters the cell; while somebody else is inside, the task
-    /// waits, without spinning.
-    ///
-    /// Dropped while somebody is inside, the future is dropped in a copy of what they entered. A future in a cell must
-    /// not await another one in the same cell: that one would wait for the first to leave, for ever.
+    /// If the future is dropped while the cell is entered elsewhere, it is dropped in a copy of
+    /// what was entered there. A future in a cell must not await another one in the same cell: that
+    /// one would wait for the first to leave, for ever.
     ///
     /// ```
     /// use heirloom_context::{Context, ContextCell, ContextFutureExt, context_var};

@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 use crate::context::Context;
-use crate::layer::Surroundings;
 use crate::var::ContextVar;
-use crate::with_context::WithContext;
+use crate::with_context::{WithContext, modes};
 
-/// [`ContextFutureExt`](crate::ContextFutureExt)'s modes, for iterators: each step is taken in the iterator's context.
+/// [`ContextFutureExt`](crate::ContextFutureExt)'s modes, for iterators: each step is taken in the
+/// iterator's context.
 ///
 /// ```
 /// use heirloom_context::{ContextIteratorExt, context_var};
@@ -27,25 +27,16 @@ use crate::with_context::WithContext;
 /// assert_eq!(PRECISION.get(), Some(28));
 /// ```
 pub trait ContextIteratorExt: Iterator + Sized {
-    /// A layer of its own: what the iterator binds is invisible outside and kept between steps; what it has not bound
-    /// itself is what its consumer has bound now.
-    fn isolated(self) -> WithContext<Self> {
-        WithContext::new(self, Surroundings::layer())
-    }
-
-    /// Every step in a copy of `context` that the iterator keeps.
-    fn in_context(self, context: Context) -> WithContext<Self> {
-        WithContext::new(self, Surroundings::copy(context.into_bindings()))
-    }
-
-    /// Every step in a copy of the context that is current now.
-    fn in_current_context(self) -> WithContext<Self> {
-        self.in_context(Context::current())
-    }
-
-    /// One variable bound during each step.
-    fn with_var<T: Send + Sync + 'static>(self, var: &ContextVar<T>, value: T) -> WithContext<Self> {
-        WithContext::new(self, var.surroundings(value))
+    modes! {
+        /// A layer of its own: what the iterator binds is invisible outside and kept between steps;
+        /// what it has not bound itself is what its consumer has bound now.
+        isolated;
+        /// Every step in a copy of `context` that the iterator keeps.
+        in_context;
+        /// Every step in a copy of the context that is current now.
+        in_current_context;
+        /// One variable bound during each step.
+        with_var;
     }
 }
 

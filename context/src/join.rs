@@ -1,7 +1,8 @@
 //! Waiting for several futures in one task, each branch with a layer of its own.
 //!
-//! The branches of a foreign `join!` are polled in one task and hence in one context: what one sets, the others see
-//! after their next poll. That is what "awaiting shares" means, and rarely what is meant by branches.
+//! The branches of a foreign `join!` are polled in one task and hence in one context: what one
+//! sets, the others see after their next poll. That is what "awaiting shares" means, and rarely
+//! what is meant by branches.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -10,10 +11,10 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use futures_util::future::maybe_done;
 use futures_util::stream::FuturesUnordered;
 
 use crate::current::{self, EnteredLayer, Owned};
-use crate::future::ContextFutureExt;
 use crate::with_context::WithContext;
 
 /// One of two.
@@ -25,65 +26,32 @@ pub enum Either<A, B> {
     Right(B),
 }
 
-pin_project_lite::pin_project! {
-    /// A branch in its layer, and later its output. The branch is dropped when it is done.
-    #[project = BranchPin]
-    enum Branch<F: Future> {
-        Running { #[pin] future: WithContext<F> },
-        Done { output: Option<F::Output> },
-    }
-}
-
-impl<F: Future> Branch<F> {
-    fn new(future: F) -> Self {
-        Branch::Running { future: future.isolated() }
-    }
-
-    /// Polls the branch unless it is done; `None` if it was before, else whether it is now. Looking for that through a
-    /// `&self` would freeze what a running future borrows from itself.
-    fn poll_running(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<bool> {
-        let BranchPin::Running { future } = self.as_mut().project() else { return None };
-        match future.poll(cx) {
-            Poll::Pending => Some(false),
-            Poll::Ready(output) => {
-                self.set(Branch::Done { output: Some(output) });
-                Some(true)
-            }
-        }
-    }
-
-    fn take(self: Pin<&mut Self>) -> F::Output {
-        match self.project() {
-            BranchPin::Done { output } => output.take().expect("taken once"),
-            BranchPin::Running { .. } => unreachable!("taken when all are done"),
-        }
-    }
-}
-
 macro_rules! join_functions {
     ($($(#[$meta:meta])* $name:ident($($branch:ident: $type:ident),+);)+) => {$(
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "a branch each")]
         pub async fn $name<$($type: Future),+>($($branch: $type),+) -> ($($type::Output),+) {
-            $(let mut $branch = pin!(Branch::new($branch));)+
+            // A branch is dropped when it is done, and its output kept.
+            $(let mut $branch = pin!(maybe_done(WithContext::isolated($branch)));)+
             poll_fn(|cx| {
                 let mut done = true;
-                $(done &= $branch.as_mut().poll_running(cx).unwrap_or(true);)+
+                $(done &= $branch.as_mut().poll(cx).is_ready();)+
                 if done { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;
-            ($($branch.take()),+)
+            ($($branch.take_output().expect("all are done")),+)
         }
     )+};
 }
 
 join_functions! {
-    /// Waits for both, each [isolated](crate::ContextFutureExt::isolated), polled in the order written.
+    /// Waits for both, each [isolated](crate::ContextFutureExt::isolated), polled in the order
+    /// written.
     ///
     /// For more than two there is [`join!`](crate::join!), and [`join_all`] for many of one type.
     ///
-    /// Cancel-safe as its branches are: dropping it drops both, each in its context. A panic in a branch goes on to
-    /// the caller.
+    /// Cancel-safe as its branches are: dropping it drops both, each in its context. A panic in a
+    /// branch goes on to the caller.
     ///
     /// ```
     /// use heirloom_context::{context_var, future};
@@ -111,8 +79,8 @@ join_functions! {
     join8(a: A, b: B, c: C, d: D, e: E, f: F, g: G, h: H);
 }
 
-/// Awaits one to eight futures together, each [isolated](crate::ContextFutureExt::isolated), polled in the order
-/// written; the value is the tuple of their outputs.
+/// Awaits one to eight futures together, each [isolated](crate::ContextFutureExt::isolated), polled
+/// in the order written; the value is the tuple of their outputs.
 ///
 /// ```
 /// use heirloom_context::context_var;
@@ -153,8 +121,8 @@ macro_rules! join {
     };
 }
 
-/// Waits for the first of two, each [isolated](crate::ContextFutureExt::isolated), polled in the order written. The
-/// loser is dropped, in its context, before this returns.
+/// Waits for the first of two, each [isolated](crate::ContextFutureExt::isolated), polled in the
+/// order written. The loser is dropped, in its context, before this returns.
 ///
 /// ```
 /// use heirloom_context::future::{Either, select};
@@ -165,7 +133,7 @@ macro_rules! join {
 /// ```
 pub async fn select<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Output> {
     // The order of the drops is that of the branches; both are over when this function is.
-    let (mut a, mut b) = (pin!(a.isolated()), pin!(b.isolated()));
+    let (mut a, mut b) = (pin!(WithContext::isolated(a)), pin!(WithContext::isolated(b)));
     poll_fn(|cx| {
         if let Poll::Ready(output) = a.as_mut().poll(cx) {
             return Poll::Ready(Either::Left(output));
@@ -175,12 +143,13 @@ pub async fn select<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Ou
     .await
 }
 
-/// Waits for all, each [isolated](crate::ContextFutureExt::isolated); the outputs come in the order of the futures.
+/// Waits for all, each [isolated](crate::ContextFutureExt::isolated); the outputs come in the order
+/// of the futures.
 ///
-/// The first polls go through them in order. Later ones poll those that were woken, in the order in
-/// which they were: a poll costs what was woken, however many wait. A branch is dropped as soon as
-/// it is done. If some branches wake themselves again and again, the task yields between two rounds
-/// of them.
+/// The first polls go through them in order. Later ones poll the branches that were woken, in the
+/// order of the wake-ups: a poll costs what was woken, however many wait. A branch is dropped as
+/// soon as it is done. If some branches wake themselves again and again, the task yields between
+/// two rounds of them.
 ///
 /// Cancel-safe as its branches are: dropping it drops all that are left, each in its context.
 ///
@@ -204,27 +173,28 @@ where
     I: IntoIterator,
     I::Item: Future,
 {
-    // At the call, not at the first poll: an iterator that makes its futures may look at the context.
+    // At the call, not at the first poll: an iterator that makes its futures may look at the
+    // context.
     let branches: FuturesUnordered<_> = futures
         .into_iter()
         .enumerate()
-        .map(|(place, future)| Placed { place, layer: Owned::EMPTY, future: Some(future) })
+        .map(|(index, future)| Branch { index, layer: Owned::EMPTY, future: Some(future) })
         .collect();
     JoinAll { outputs: (0..branches.len()).map(|_| None).collect(), branches, broken: false }
 }
 
 pin_project_lite::pin_project! {
-    /// A branch in its layer, that says which one it is. As `WithContext`, but smaller, and dropped
-    /// within its last poll: of many branches, memory is what costs.
-    struct Placed<F> {
-        place: usize,
-        // Nothing before it is needed.
+    /// A branch of [`JoinAll`] in its layer. As `WithContext`, but smaller, and dropped within its
+    /// last poll: of many branches, memory is what costs.
+    struct Branch<F> {
+        index: usize,
+        // Empty until it is needed.
         layer: Owned,
         #[pin]
         future: Option<F>,
     }
 
-    impl<F> PinnedDrop for Placed<F> {
+    impl<F> PinnedDrop for Branch<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.future.is_some() {
@@ -235,7 +205,7 @@ pin_project_lite::pin_project! {
     }
 }
 
-impl<F: Future> Future for Placed<F> {
+impl<F: Future> Future for Branch<F> {
     type Output = (usize, F::Output);
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -249,24 +219,24 @@ impl<F: Future> Future for Placed<F> {
         if this.layer.is_blank_layer() {
             this.layer.clear();
         }
-        poll.map(|output| (*this.place, output))
+        poll.map(|output| (*this.index, output))
     }
 }
 
 /// Enters a branch's layer.
 fn enter(layer: &mut Owned) -> EnteredLayer<'_> {
-    if layer.is_nothing() {
+    if layer.is_empty() {
         *layer = Owned::layer();
     }
     current::enter_layer(layer)
 }
 
-/// Waits for many futures; made by [`join_all`]. It has a name of its own, and not the iterator's
+/// Waits for many futures; made by [`join_all`]. It has a name of its own, without the iterator's
 /// type in it, so that it may be awaited in a spawned task also if the iterator borrows.
 #[must_use = "futures do nothing unless they are polled"]
 pub struct JoinAll<F: Future> {
-    /// Those that are not done.
-    branches: FuturesUnordered<Placed<F>>,
+    /// The branches that are not done.
+    branches: FuturesUnordered<Branch<F>>,
     /// One place for each.
     outputs: Vec<Option<F::Output>>,
     /// A poll has begun and not returned: a branch has panicked, and its output will never come.
@@ -282,18 +252,16 @@ impl<F: Future> Future for JoinAll<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<F::Output>> {
         let JoinAll { branches, outputs, broken } = &mut *self;
         assert!(!std::mem::replace(broken, true), "`join_all` polled after a panic in a branch");
-        let poll = loop {
-            match Pin::new(&mut *branches).poll_next(cx) {
-                Poll::Ready(Some((place, output))) => outputs[place] = Some(output),
-                Poll::Ready(None) => {
-                    let outputs = std::mem::take(outputs).into_iter();
-                    break Poll::Ready(outputs.map(|output| output.expect("all are done")).collect());
-                }
-                Poll::Pending => break Poll::Pending,
-            }
-        };
+        while let Poll::Ready(next) = Pin::new(&mut *branches).poll_next(cx) {
+            let Some((index, output)) = next else {
+                *broken = false;
+                let outputs = std::mem::take(outputs).into_iter();
+                return Poll::Ready(outputs.map(|output| output.expect("all are done")).collect());
+            };
+            outputs[index] = Some(output);
+        }
         *broken = false;
-        poll
+        Poll::Pending
     }
 }
 

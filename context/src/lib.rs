@@ -1,14 +1,16 @@
 //! Context variables that tasks inherit.
 //!
-//! A request id, a tenant, a deadline, a precision: set once, seen by everything that is called, awaited or spawned
-//! from there, with nothing written at the call site. What `contextvars` are to Python.
+//! A request id, a tenant, a deadline, a precision: set once, seen by everything that is called,
+//! awaited or spawned from there, with nothing written at the call site. What `contextvars` are to
+//! Python.
 //!
 //! # The rule
 //!
-//! **Spawning forks, awaiting shares.** A task owns one context. A spawned task starts from what it inherits of its
-//! spawner's context, taken at the spawn call; after that neither sees the other's writes. A future that is merely
-//! awaited runs in the task that polls it: it sees that task's values, and what it sets stays visible to its caller.
-//! So inlining an async fn into its caller, or extracting a block into one, changes nothing.
+//! **Spawning forks, awaiting shares.** A task owns one context. A spawned task starts from what it
+//! inherits of its spawner's context, taken at the spawn call; after that neither sees the other's
+//! writes. A future that is merely awaited runs in the task that polls it: it sees that task's
+//! values, and what it sets stays visible to its caller. So inlining an async fn into its caller,
+//! or extracting a block into one, changes nothing.
 //!
 //! ```
 //! use heirloom_context::{ContextFutureExt, context_var};
@@ -30,15 +32,17 @@
 //!
 //! # Two words
 //!
-//! *Copy* means everything as it is: [`Context::current`], [`Context::run`], [`Context::wrap`], `in_context`. *Inherit*
-//! means a copy to which each variable's [policy](Inherit) was applied: [`Context::inherited`], and what executors do at
-//! a spawn. What is given explicitly is taken as given.
+//! *Copy* means everything as it is: [`Context::current`], [`Context::run`], [`Context::wrap`],
+//! `in_context`. *Inherit* means a copy to which each variable's [policy](Inherit) was applied:
+//! [`Context::inherited`], and what executors do at a spawn. What is given explicitly is taken as
+//! given.
 //!
 //! # Under which executor
 //!
-//! This crate knows none. On plain threads each thread has a root context, empty at first, which behaves like
-//! a set of thread-locals. An executor that uses [`raw`] gives every task its own. Under any other executor, **wrap
-//! what you spawn**: a `set` in an unwrapped task lands in the root context of the worker that happens to poll it.
+//! This crate knows none. On plain threads each thread has a root context, empty at first, which
+//! behaves like a set of thread-locals. An executor that uses [`raw`] gives every task its own.
+//! Under any other executor, **wrap what you spawn**: a `set` in an unwrapped task lands in the
+//! root context of the worker that happens to poll it.
 //!
 //! ```
 //! use heirloom_context::{Context, ContextFutureExt, context_var};
@@ -61,39 +65,38 @@
 //! | undoing a set | [`Token`], [`Binding`], [`ContextVar::scope`] |
 //! | snapshots, callbacks, other threads | [`Context`] |
 //! | a context shared on purpose | [`ContextCell`] |
-//! | futures, streams and iterators with a context of their own | [`ContextFutureExt`], [`ContextStreamExt`], [`ContextIteratorExt`] |
-//! | branches that do not disturb each other | [`future::join`], [`future::join_all`], [`future::select`], [`join!`] |
+//! | a future with a context of its own | [`ContextFutureExt`] |
+//! | a stream or an iterator with one | [`ContextStreamExt`], [`ContextIteratorExt`] |
+//! | branches that do not disturb each other | [`join!`], [`join_all`], [`select`] |
 //! | what a spawned task gets | [`Inherit`] |
 //! | mirroring a variable, carrying foreign state | [`VarOptions::on_change`], [`Ambient`] |
 //! | writing an executor | [`raw`] |
 //!
+//! [`join_all`]: future::join_all
+//! [`select`]: future::select
+//!
 //! # When a thread ends
 //!
-//! A thread's root context is dropped with its thread-locals. Every function still answers in the destructors that run
-//! after that: nothing is bound then, and what is set is dropped at once. A value whose destructor panics while its
-//! thread ends is reported by the panic hook, and harms nothing else.
+//! A thread's root context is dropped with its thread-locals. Every function still answers in the
+//! destructors that run after that: nothing is bound then, and what is set is dropped at once. A
+//! value whose destructor panics while its thread ends is reported by the panic hook, and harms
+//! nothing else.
 
-mod abandoned;
 mod ambient;
 mod binding;
-mod block;
+mod bindings;
 mod cell;
 mod context;
 mod current;
+mod default;
 mod error;
-mod frame;
 pub mod future;
-mod inherit;
 mod iter;
 mod join;
-mod layer;
-mod once;
 pub mod raw;
-mod reaper;
-mod storage;
 mod stream;
-mod sync;
 mod token;
+mod util;
 mod value;
 mod var;
 mod with_context;
@@ -104,9 +107,16 @@ pub use cell::ContextCell;
 pub use context::{Change, Context, ContextEntry, Difference, Entries};
 pub use error::{AlreadyEntered, ResetError, ResetErrorKind};
 pub use future::{ContextFutureExt, InCell};
-pub use inherit::{DebugText, Inherit, OnChange, VarOptions};
 pub use iter::ContextIteratorExt;
 pub use stream::ContextStreamExt;
 pub use token::Token;
+pub use value::{DebugText, Inherit, OnChange, VarOptions};
 pub use var::ContextVar;
 pub use with_context::WithContext;
+
+/// Shared with the executor of this project. No part of the public interface, and without any
+/// promise.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::util::{panic, sync, tagged};
+}

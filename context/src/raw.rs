@@ -1,7 +1,16 @@
-//! For executors: a task's state, and the one operation on it.
+//! For executors: a task's state, and what an executor does with it.
 //!
-//! An executor that inherits contexts keeps a [`Live`] in each task, made of [`Context::inherited`] at the spawn call,
-//! and calls [`swap`] before and after each poll, and before and after the drop of the task's future. That is all.
+//! An executor that inherits contexts keeps a [`Live`] in each task, made of [`Context::inherited`]
+//! at the spawn call, and calls [`swap`] before and after each poll, and before and after the drop
+//! of the task's future. Nothing more is needed.
+//!
+//! | for | see |
+//! | --- | --- |
+//! | a task's state, and what is in it | [`Live`] |
+//! | installing it, and taking it back | [`swap`] |
+//! | deadlines and eager execution | [`Execution`], [`execution`], [`set_execution`] |
+//! | ending a task's context at a chosen moment | [`Live::clear`], [`Live::take_unique`] |
+//! | saving swaps between tasks of one context | [`relay`], [`is_shared`], [`has_stock`] |
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -13,8 +22,8 @@ use crate::current::{self, Owned};
 
 /// What an executor stores per task: two words.
 ///
-/// The context (bindings; after the first write also an identity, never reused, and the living guards), and the
-/// [execution state](Execution).
+/// The context (bindings; after the first write also an identity, never reused, and the living
+/// guards), and the [execution state](Execution).
 pub struct Live {
     state: Owned,
     execution: Execution,
@@ -34,20 +43,22 @@ impl Live {
     /// Whether there is nothing in it: the empty context, never written to, and no
     /// [execution state](Execution) either.
     #[inline]
-    pub fn is_nothing(&self) -> bool {
-        self.state.is_nothing() && self.execution == Execution::NONE
+    pub fn is_empty(&self) -> bool {
+        self.state.is_empty() && self.execution == Execution::NONE
     }
 
-    /// Gives the context up, as dropping this would. The execution state stays.
+    /// Drops the context, as dropping this would. The execution state stays.
     #[inline]
     pub fn clear(&mut self) {
         self.state.clear();
     }
 
-    /// The same, but leaves destructors to the caller, if there may be any to be run: they run when the answer is dropped.
+    /// Drops the context, which is not installed, but leaves destructors to the caller: if there
+    /// may be any to run, they run when the answer is dropped. `None` if the context has other
+    /// owners, or is empty. The execution state stays.
     #[inline]
-    pub fn give_up(&mut self) -> Option<Remains> {
-        self.state.give_up().map(Remains)
+    pub fn take_unique(&mut self) -> Option<DeferredDrop> {
+        self.state.take_unique().map(DeferredDrop)
     }
 
     /// The execution state that is installed with the context.
@@ -71,13 +82,13 @@ impl Live {
     }
 }
 
-/// What [`Live::give_up`] has left: a context that nobody else has, to be dropped with it.
+/// A context without any other owner, which is dropped with this; made by [`Live::take_unique`].
 #[must_use = "dropping it runs destructors"]
-pub struct Remains(#[expect(dead_code, reason = "it is dropped")] current::Left);
+pub struct DeferredDrop(#[expect(dead_code, reason = "it is dropped")] current::Unique);
 
-impl fmt::Debug for Remains {
+impl fmt::Debug for DeferredDrop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remains").finish_non_exhaustive()
+        f.debug_struct("DeferredDrop").finish_non_exhaustive()
     }
 }
 
@@ -102,10 +113,12 @@ impl fmt::Debug for Live {
     }
 }
 
-/// Swaps what is current on this thread with `live`: once to install a task's state, once more to take it back.
+/// Swaps what is current on this thread with `live`: once to install a task's state, once more to
+/// take it back.
 ///
-/// The two must be a pair, also when the poll between them panics; if they are not, contexts get mixed up, but nothing
-/// worse. A few loads and stores, unless a variable with an `on_change` hook is bound on either side.
+/// The two must be a pair, also when the poll between them panics; if they are not, contexts get
+/// mixed up, but nothing worse. A few loads and stores, unless a variable with an `on_change` hook
+/// is bound on either side.
 ///
 /// What is installed when a thread ends is dropped then only if a variable was ever written to on
 /// that thread, by a task or by anything else: only a write, not a swap, has the thread clean up at
@@ -116,7 +129,7 @@ impl fmt::Debug for Live {
 /// use heirloom_context::{Context, context_var, raw};
 /// context_var! { static TENANT: u32; }
 ///
-/// let mut task = raw::Live::new(Context::empty().with(&TENANT, 7));
+/// let mut task = raw::Live::new(Context::empty().with_var(&TENANT, 7));
 /// raw::swap(&mut task);
 /// assert_eq!(TENANT.get(), Some(7));
 /// TENANT.set(8);
@@ -129,17 +142,18 @@ pub fn swap(live: &mut Live) {
     current::swap(&mut live.state, &mut live.execution.0);
 }
 
-/// Does what `swap(last); swap(next)` does, `last` being installed, if that is little: if both are one and the same snapshot,
-/// never written to, in which no variable has a hook, or both are empty. Else it returns false, and has done nothing.
+/// Does what `swap(last); swap(next)` does, `last` being installed, if that is little: if both are
+/// one and the same snapshot, never written to, in which no variable has a hook, or both are empty.
+/// Else it returns false, and has done nothing.
 ///
-/// For executors whose next task often has the last one's context, as siblings and children have: it saves two swaps, and
-/// keeps the handles that a spawner has [in stock](has_stock).
+/// For executors whose next task often has the last one's context, as siblings and children have:
+/// it saves two swaps, and keeps the handles that a spawner has [in stock](has_stock).
 ///
 /// ```
 /// use heirloom_context::{Context, context_var, raw};
 /// context_var! { static TENANT: u32; }
 ///
-/// let context = Context::empty().with(&TENANT, 7);
+/// let context = Context::empty().with_var(&TENANT, 7);
 /// let (mut one, mut other) = (raw::Live::new(context.clone()), raw::Live::new(context));
 /// raw::swap(&mut one);
 /// assert!(raw::relay(&mut one, &mut other));
@@ -154,24 +168,27 @@ pub fn relay(last: &mut Live, next: &mut Live) -> bool {
     current::relay((&mut last.state, &mut last.execution.0), (&mut next.state, &mut next.execution.0))
 }
 
-/// Whether a [relay] may follow: whether somebody else may have the very context that is current,
-/// which is not empty, was never written to, and in which no variable has a hook. Of any other
-/// context the answer is no, however many handles it has.
+/// Whether a [relay] may follow: whether there may be another owner of the very context that is
+/// current, which is not empty, was never written to, and in which no variable has a hook. Of any
+/// other context the answer is no, however many handles it has.
 #[inline]
 pub fn is_shared() -> bool {
     current::is_shared()
 }
 
-/// Whether there is a stock of handles of the current context, which may be used up: it was forked since it is current, or
-/// somebody has given a handle up. The next [`swap`] gives back what is there, which counts, and forgets how many it takes.
+/// Whether there is a stock of handles of the current context, which may be used up: it was forked
+/// since it is current, or a handle of it was dropped. The next [`swap`] gives the stock back,
+/// which is an atomic operation, and forgets how many handles it takes.
 #[inline]
 pub fn has_stock() -> bool {
     current::has_stock()
 }
 
-/// What follows the call rather than the context: the current deadline, and whether async code is to run synchronously.
+/// What follows the call rather than the context: the current deadline, and whether async code is
+/// to run synchronously.
 ///
-/// It is captured by no snapshot, and untouched by `run`, `in_context` and layers. Packed into one word.
+/// It is captured by no snapshot, and untouched by `run`, `in_context` and layers. Packed into one
+/// word.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Execution(u64);
 
@@ -180,7 +197,8 @@ const EAGER: u64 = 1;
 /// Whether there is a limit that has not begun.
 const LIMIT: u64 = 1 << 1;
 const FLAGS: u32 = 2;
-/// Above the flags: the deadline, in nanoseconds since [`epoch`] plus one, zero for none; or the limit, in nanoseconds.
+/// Above the flags: the deadline, in nanoseconds since [`epoch`] plus one, zero for none; or the
+/// limit, in nanoseconds.
 const MOST: u64 = u64::MAX >> FLAGS;
 
 /// Instants are counted from far before the first use, so that past ones have a place too.
@@ -210,8 +228,8 @@ impl Execution {
         Some(epoch() + Duration::from_nanos(nanoseconds))
     }
 
-    /// With another deadline, also in place of a [limit](Self::with_limit). Instants more than a century ahead, or forty
-    /// years back, are taken for about that; in between nothing is rounded.
+    /// With another deadline, also in place of a [limit](Self::with_limit). Instants more than a
+    /// century ahead, or forty years back, are taken for about that; in between nothing is rounded.
     #[must_use]
     pub fn with_deadline(self, deadline: Option<Instant>) -> Self {
         let word = deadline.map_or(0, |instant| {
@@ -221,8 +239,9 @@ impl Execution {
         Execution(word << FLAGS | self.0 & EAGER)
     }
 
-    /// With a time budget in place of a deadline, which begins when somebody first asks for it, who then puts the deadline
-    /// in its place. So a budget that nobody asks for costs no look at a clock. `None` for one of more than a century.
+    /// With a time budget in place of a deadline. It begins when the deadline is first asked for,
+    /// and is then replaced by that deadline. So a budget that is never asked for costs no look at
+    /// a clock. `None` for one of more than a century.
     #[inline]
     #[must_use]
     pub fn with_limit(self, limit: Duration) -> Option<Self> {
@@ -261,8 +280,8 @@ impl fmt::Debug for Execution {
 
 /// The execution state of the call that is running on this thread.
 ///
-/// Who reads the deadline there, or hands the state to another task, first begins a [limit](Execution::limit) that has not
-/// begun; else there are as many beginnings as readers:
+/// Code that reads the deadline there, or hands the state to another task, first begins a
+/// [limit](Execution::limit) that has not begun; else there are as many beginnings as readers:
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -287,7 +306,7 @@ pub fn execution() -> Execution {
     Execution(current::execution())
 }
 
-/// Replaces it, and returns the former one, to be put back by whoever is done.
+/// Replaces it, and returns the former one, to be put back afterwards.
 #[inline]
 pub fn set_execution(execution: Execution) -> Execution {
     Execution(current::set_execution(execution.0))

@@ -4,17 +4,18 @@
 use futures_core::Stream;
 
 use crate::context::Context;
-use crate::layer::Surroundings;
 use crate::var::ContextVar;
-use crate::with_context::WithContext;
+use crate::with_context::{WithContext, modes};
 
-/// [`ContextFutureExt`](crate::ContextFutureExt)'s modes, for streams: each step is taken in the stream's context.
+/// [`ContextFutureExt`](crate::ContextFutureExt)'s modes, for streams: each step is taken in the
+/// stream's context.
 ///
-/// A *plain* stream runs in its consumer's context at each step. A guard that it holds across a yield is therefore
-/// alive while its consumer goes on, and shows there: make such a stream [`isolated`](Self::isolated). A hand-written
-/// stream behaves like a generated one.
+/// A *plain* stream runs in its consumer's context at each step. A guard that it holds across a
+/// yield is therefore alive while its consumer goes on, and shows there: make such a stream
+/// [`isolated`](Self::isolated). A hand-written stream behaves like a generated one.
 ///
-/// A panic in a step reaches whoever awaits it, with the contexts restored; the wrapped stream then has ended.
+/// A panic in a step reaches the awaiting side, with the contexts restored; the wrapped stream then
+/// has ended.
 ///
 /// ```
 /// use futures::{StreamExt, stream};
@@ -37,25 +38,17 @@ use crate::with_context::WithContext;
 /// # });
 /// ```
 pub trait ContextStreamExt: Stream + Sized {
-    /// A layer of its own: what the stream binds is invisible outside and kept between steps; what it has not bound
-    /// itself is what its consumer has bound now.
-    fn isolated(self) -> WithContext<Self> {
-        WithContext::new(self, Surroundings::layer())
-    }
-
-    /// Every step in a copy of `context` that the stream keeps.
-    fn in_context(self, context: Context) -> WithContext<Self> {
-        WithContext::new(self, Surroundings::copy(context.into_bindings()))
-    }
-
-    /// Every step in a copy of the context that is current now: a stream captured at its creation.
-    fn in_current_context(self) -> WithContext<Self> {
-        self.in_context(Context::current())
-    }
-
-    /// One variable bound during each step.
-    fn with_var<T: Send + Sync + 'static>(self, var: &ContextVar<T>, value: T) -> WithContext<Self> {
-        WithContext::new(self, var.surroundings(value))
+    modes! {
+        /// A layer of its own: what the stream binds is invisible outside and kept between steps;
+        /// what it has not bound itself is what its consumer has bound now.
+        isolated;
+        /// Every step in a copy of `context` that the stream keeps.
+        in_context;
+        /// Every step in a copy of the context that is current now: a stream captured at its
+        /// creation.
+        in_current_context;
+        /// One variable bound during each step.
+        with_var;
     }
 }
 

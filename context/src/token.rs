@@ -4,13 +4,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::frame::GuardKey;
-use crate::storage::{Entry, Id};
+use crate::bindings::{Entry, Id};
+use crate::current::GuardKey;
 
-/// What a [`set`](crate::ContextVar::set) or [`unset`](crate::ContextVar::unset) has replaced, to be put back by
-/// [`reset`](crate::ContextVar::reset).
+/// What a [`set`](crate::ContextVar::set) or [`unset`](crate::ContextVar::unset) has replaced, to
+/// be put back by [`reset`](crate::ContextVar::reset).
 ///
-/// Used once, by move; ignoring it is fine. It borrows nothing, and keeps the former value alive until it goes.
+/// Used once, by move; ignoring it is fine. It borrows nothing, and keeps the former value alive
+/// until it goes.
 ///
 /// ```
 /// # heirloom_context::context_var! { static DEPTH: u32; }
@@ -22,43 +23,21 @@ use crate::storage::{Entry, Id};
 /// assert_eq!(DEPTH.get(), None);
 /// ```
 pub struct Token<T> {
-    parts: Parts<T>,
-    previous: Entry,
-    guard: Option<GuardKey>,
+    pub(crate) id: Id,
+    /// Of the context it was made in; zero in a thread that was being torn down.
+    pub(crate) identity: u64,
+    pub(crate) guard: Option<GuardKey>,
+    pub(crate) previous: Entry,
+    of: PhantomData<fn() -> T>,
 }
 
 // The previous value is given back or dropped, never looked at.
 impl<T> std::panic::UnwindSafe for Token<T> {}
 impl<T> std::panic::RefUnwindSafe for Token<T> {}
 
-/// A token without what it has to give.
-pub(crate) struct Parts<T> {
-    id: Id,
-    identity: u64,
-    of: PhantomData<fn() -> T>,
-}
-
 impl<T> Token<T> {
     pub(crate) fn new(id: Id, identity: u64, guard: Option<GuardKey>, previous: Entry) -> Self {
-        Token { parts: Parts { id, identity, of: PhantomData }, previous, guard }
-    }
-
-    pub(crate) fn id(&self) -> Id {
-        self.parts.id
-    }
-
-    pub(crate) fn identity(&self) -> u64 {
-        self.parts.identity
-    }
-
-    pub(crate) fn open(self) -> (Entry, Option<GuardKey>, Parts<T>) {
-        (self.previous, self.guard, self.parts)
-    }
-}
-
-impl<T> Parts<T> {
-    pub(crate) fn close(self, previous: Entry, guard: Option<GuardKey>) -> Token<T> {
-        Token { parts: self, previous, guard }
+        Token { id, identity, guard, previous, of: PhantomData }
     }
 }
 

@@ -5,25 +5,22 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::binding::{Binding, Origin};
-use crate::current;
+use crate::bindings::{Entry, Id};
+use crate::current::{self, Scope, Surroundings};
+use crate::default;
 use crate::error::{ResetError, ResetErrorKind};
-use crate::frame::{GuardGone, Scope};
-use crate::inherit::VarOptions;
-use crate::layer::Surroundings;
-use crate::once;
-use crate::storage::{Entry, Id};
 use crate::token::Token;
-use crate::value::{self, Value};
+use crate::value::{self, Value, VarOptions};
 
 /// A typed key to a value in the current context.
 ///
-/// Usually a `static` made by [`context_var!`](crate::context_var); a run-time value works as well, and may be
-/// dropped while contexts still hold its values (they go with those contexts). Two variables are two keys, whatever
-/// their names.
+/// Usually a `static` made by [`context_var!`](crate::context_var); a run-time value works as well,
+/// and may be dropped while contexts still hold its values (they go with those contexts). Two
+/// variables are two keys, whatever their names.
 ///
-/// A value is bound *in a context*: that of the current task or, outside any task, of the current thread. Under an
-/// executor that knows nothing of this crate, and without one of its adaptors, a [`set`](Self::set) in a task lands in
-/// the context of the worker thread that happens to poll it.
+/// A value is bound *in a context*: that of the current task or, outside any task, of the current
+/// thread. Under an executor that knows nothing of this crate, and without one of its adaptors, a
+/// [`set`](Self::set) in a task lands in the context of the worker thread that happens to poll it.
 ///
 /// The model is that of Python's [`contextvars`](https://peps.python.org/pep-0567/).
 ///
@@ -46,6 +43,13 @@ use crate::value::{self, Value};
 /// REQUEST_ID.reset(token).unwrap();
 /// assert!(!REQUEST_ID.is_set());
 /// ```
+#[doc(alias = "task_local")]
+#[doc(alias = "thread_local")]
+#[doc(alias = "contextvars")]
+#[doc(alias = "AsyncLocal")]
+#[doc(alias = "ScopedValue")]
+#[doc(alias = "CoroutineContext")]
+#[doc(alias = "baggage")]
 pub struct ContextVar<T: Send + Sync + 'static> {
     /// Zero until a value is bound somewhere.
     id: AtomicU64,
@@ -75,8 +79,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// ```
     /// use heirloom_context::{ContextVar, VarOptions};
     ///
-    /// static LIMIT: ContextVar<u32> =
-    ///     ContextVar::with_options("LIMIT", VarOptions { default: Some(|| 10), ..VarOptions::new() });
+    /// const TEN: VarOptions<u32> = VarOptions { default: Some(|| 10), ..VarOptions::new() };
+    /// static LIMIT: ContextVar<u32> = ContextVar::with_options("LIMIT", TEN);
     /// assert_eq!(LIMIT.get(), Some(10));
     /// ```
     pub const fn with_options(name: &'static str, options: VarOptions<T>) -> Self {
@@ -110,8 +114,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
 
     /// Lends the bound value, else the default, else `None`, without copying it.
     ///
-    /// The closure may do anything, also set, reset or leave the very binding it looks at: the value it borrows is kept
-    /// until it returns.
+    /// The closure may do anything, also set, reset or leave the very binding it looks at: the
+    /// value it borrows is kept until it returns.
     ///
     /// # Panics
     /// If the default is evaluated and panics (it is tried again at the next need). If the default
@@ -131,7 +135,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     pub fn with<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
         current::read(self.id(), |found| {
             f(match found {
-                // SAFETY: only this variable has the id, so the value is a `T`; it is alive until `read` returns.
+                // SAFETY: only this variable has the id, so the value is a `T`; it is alive until
+                // `read` returns.
                 Some(pointer) => Some(unsafe { value::get::<T>(pointer) }),
                 None => self.default(),
             })
@@ -150,10 +155,11 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
         self.id().is_some_and(current::is_bound)
     }
 
-    /// Binds a value in the current context, in place, until it is replaced, reset, or the task ends.
+    /// Binds a value in the current context, in place, until it is replaced, reset, or the task
+    /// ends.
     ///
-    /// Whoever shares the context sees it: the caller, and everything awaited from here on. Tasks spawned before do
-    /// not. The token undoes it, and may be ignored.
+    /// All code that shares the context sees it: the caller, and everything awaited from here on.
+    /// Tasks spawned before do not. The token undoes it, and may be ignored.
     ///
     /// The token keeps the replaced value; where nothing else does, the value ends with the token.
     /// A value's destructor sees an empty context, not the one it was bound in. (Python's sees the
@@ -199,7 +205,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
         written.unwrap_or_else(|| Token::new(id, 0, None, Entry::Absent))
     }
 
-    /// Puts back what was there before the [`set`](Self::set) or [`unset`](Self::unset) that made the token.
+    /// Puts back what was there before the [`set`](Self::set) or [`unset`](Self::unset) that made
+    /// the token.
     ///
     /// Literally that, as in Python: also when an enclosing scope has ended since. The value that
     /// stood there until now ends here if nothing else keeps it; its destructor sees an empty
@@ -222,28 +229,26 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// TENANT.reset(error.into_token()).unwrap();
     /// assert_eq!(TENANT.get(), None);
     /// ```
-    pub fn reset(&self, token: Token<T>) -> Result<(), ResetError<T>> {
-        let Some(id) = self.id().filter(|id| token.id() == *id) else {
-            return Err(ResetError::new(ResetErrorKind::WrongVariable, token));
+    pub fn reset(&self, mut token: Token<T>) -> Result<(), ResetError<T>> {
+        let Token { id, identity, guard, ref mut previous, .. } = token;
+        let kind = if self.id() != Some(id) {
+            ResetErrorKind::WrongVariable
+        } else if current::identity() != Some(identity) {
+            ResetErrorKind::WrongContext
+        } else {
+            match self.observe(|| current::write(|frame| frame.reset(id, previous, guard))) {
+                // The token has the value that stood there until now, and ends here.
+                Some(true) => return Ok(()),
+                Some(false) => ResetErrorKind::Stale,
+                // No identity, no token: the comparison above has failed for a closed slot.
+                None => ResetErrorKind::WrongContext,
+            }
         };
-        if current::identity() != Some(token.identity()) {
-            return Err(ResetError::new(ResetErrorKind::WrongContext, token));
-        }
-        let (previous, guard, token) = token.open();
-        match self.observe(|| current::write(|frame| frame.reset(id, previous, guard))) {
-            Some(Ok(replaced)) => {
-                drop(replaced);
-                Ok(())
-            }
-            Some(Err((previous, GuardGone))) => {
-                Err(ResetError::new(ResetErrorKind::Stale, token.close(previous, guard)))
-            }
-            // No identity, no token: the comparison above has failed for a closed slot.
-            None => Err(ResetError::new(ResetErrorKind::WrongContext, token.close(Entry::Absent, guard))),
-        }
+        Err(ResetError::new(kind, token))
     }
 
-    /// Binds a value until the guard is dropped: at the end of the block, by `?`, by a panic, by the task's end.
+    /// Binds a value until the guard is dropped: at the end of the block, by `?`, by a panic, by
+    /// the task's end.
     ///
     /// The guard is `Send` and may be held across an `.await` while the task moves between threads.
     /// Per variable there is a base entry and one of each living guard: the newest living guard
@@ -263,6 +268,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// }
     /// assert_eq!(TENANT.get(), Some(1));
     /// ```
+    #[doc(alias = "putCloseable")]
+    #[doc(alias = "asContextElement")]
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn bind(&self, value: T) -> Binding {
         let id = self.assigned_id();
@@ -272,10 +279,11 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
         Binding::new(id, made, self.is_watched(), Origin::here(self.name))
     }
 
-    /// Binds a value while `f` runs. What `f` writes to this variable is gone after it; other variables are shared.
+    /// Binds a value while `f` runs. What `f` writes to this variable is gone after it; other
+    /// variables are shared.
     ///
-    /// For a future, see [`with_var`](crate::ContextFutureExt::with_var): the closure here is over before anything it
-    /// returns is awaited.
+    /// For a future, see [`with_var`](crate::ContextFutureExt::with_var): the closure here is over
+    /// before anything it returns is awaited.
     ///
     /// ```
     /// # heirloom_context::context_var! { static TENANT: u32; static COUNT: u32; }
@@ -287,6 +295,9 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// assert_eq!(TENANT.get(), None);
     /// assert_eq!(COUNT.get(), Some(1));
     /// ```
+    #[doc(alias = "scoped")]
+    #[doc(alias = "sync_scope")]
+    #[doc(alias = "with_value")]
     pub fn scope<R>(&self, value: T, f: impl FnOnce() -> R) -> R {
         let mut scope = self.surroundings(value);
         let _entered = scope.enter();
@@ -335,7 +346,7 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
 
     #[inline(never)]
     fn initialized(&self, default: fn() -> T) -> &T {
-        self.default.get().unwrap_or_else(|| once::get_or_make(&self.default, self.name, default))
+        self.default.get().unwrap_or_else(|| default::get_or_make(&self.default, self.name, default))
     }
 
     fn is_watched(&self) -> bool {
@@ -376,8 +387,8 @@ impl<T: Send + Sync + 'static> fmt::Debug for ContextVar<T> {
 ///     pub static PRECISION: u32 = 28;
 ///     /// A policy: `Always`, `Never` or `Derive(function)`.
 ///     static TRANSACTION: u64, inherit = Never;
-///     /// All options, in any order. `debug = Debug` uses the type's own implementation; a function works as
-///     /// well, also for a type that has none.
+///     /// All options, in any order. `debug = Debug` uses the type's own implementation; a
+///     /// function works as well, also for a type that has none.
 ///     static SPAN: Span, inherit = Derive(Span::child), on_change = mirror, debug = Debug;
 /// }
 ///

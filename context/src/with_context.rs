@@ -9,13 +9,14 @@ use std::task::{self, Poll};
 use futures_core::Stream;
 
 use crate::context::Context;
-use crate::layer::Surroundings;
+use crate::current::Surroundings;
 
 pin_project_lite::pin_project! {
-    /// A future, stream or iterator with a context of its own; made by [`ContextFutureExt`], [`ContextStreamExt`] and
-    /// [`ContextIteratorExt`].
+    /// A future, stream or iterator with a context of its own; made by [`ContextFutureExt`],
+    /// [`ContextStreamExt`] and [`ContextIteratorExt`].
     ///
-    /// What is inside is polled, stepped and *dropped* in that context, finished or not, whichever thread does it.
+    /// The inner one is polled, stepped and *dropped* in that context, finished or not, on
+    /// whichever thread.
     ///
     /// [`ContextFutureExt`]: crate::ContextFutureExt
     /// [`ContextStreamExt`]: crate::ContextStreamExt
@@ -44,9 +45,17 @@ impl<F> WithContext<F> {
         WithContext { inner: Some(inner), surroundings, broken: false }
     }
 
-    /// What is inside.
+    pub(crate) fn isolated(inner: F) -> Self {
+        WithContext::new(inner, Surroundings::layer())
+    }
+
+    pub(crate) fn in_context(inner: F, context: Context) -> Self {
+        WithContext::new(inner, Surroundings::copy(context.into_bindings()))
+    }
+
+    /// The future, stream or iterator inside.
     pub fn get_ref(&self) -> &F {
-        self.inner.as_ref().expect("taken by the drop only")
+        self.inner.as_ref().expect(TAKEN)
     }
 
     /// A copy of the bindings that are its own: of an isolated one only those of its layer.
@@ -55,25 +64,26 @@ impl<F> WithContext<F> {
     /// use heirloom_context::{Context, ContextFutureExt, context_var};
     /// context_var! { static TENANT: u32; }
     ///
-    /// let pinned = async {}.in_context(Context::empty().with(&TENANT, 7));
+    /// let pinned = async {}.in_context(Context::empty().with_var(&TENANT, 7));
     /// assert_eq!(pinned.context().get(&TENANT), Some(7));
     /// ```
     pub fn context(&self) -> Context {
         Context::from_bindings(self.surroundings.bindings())
     }
+}
 
-    /// Runs one step inside; `ended` if a former one has panicked.
-    fn step<R>(self: Pin<&mut Self>, ended: R, step: impl FnOnce(Pin<&mut F>) -> R) -> R {
-        let this = self.project();
-        if std::mem::replace(this.broken, true) {
-            return ended;
-        }
-        let inside = this.surroundings.enter();
-        let result = step(this.inner.as_pin_mut().expect("taken by the drop only"));
-        drop(inside);
-        *this.broken = false;
-        result
+const TAKEN: &str = "taken by the drop only";
+
+/// Runs one step inside; `ended` if a former one has panicked.
+fn step<R>(around: &mut Surroundings, broken: &mut bool, ended: R, step: impl FnOnce() -> R) -> R {
+    if std::mem::replace(broken, true) {
+        return ended;
     }
+    let inside = around.enter();
+    let result = step();
+    drop(inside);
+    *broken = false;
+    result
 }
 
 impl<F: Future> Future for WithContext<F> {
@@ -82,7 +92,7 @@ impl<F: Future> Future for WithContext<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let _inside = this.surroundings.enter();
-        this.inner.as_pin_mut().expect("taken by the drop only").poll(cx)
+        this.inner.as_pin_mut().expect(TAKEN).poll(cx)
     }
 }
 
@@ -90,7 +100,10 @@ impl<F: Stream> Stream for WithContext<F> {
     type Item = F::Item;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<F::Item>> {
-        self.step(Poll::Ready(None), |inner| inner.poll_next(cx))
+        let this = self.project();
+        step(this.surroundings, this.broken, Poll::Ready(None), || {
+            this.inner.as_pin_mut().expect(TAKEN).poll_next(cx)
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -98,24 +111,11 @@ impl<F: Stream> Stream for WithContext<F> {
     }
 }
 
-impl<F: Iterator> WithContext<F> {
-    fn iterate<R>(&mut self, step: impl FnOnce(&mut F) -> Option<R>) -> Option<R> {
-        if std::mem::replace(&mut self.broken, true) {
-            return None;
-        }
-        let inside = self.surroundings.enter();
-        let result = step(self.inner.as_mut().expect("taken by the drop only"));
-        drop(inside);
-        self.broken = false;
-        result
-    }
-}
-
 impl<F: Iterator> Iterator for WithContext<F> {
     type Item = F::Item;
 
     fn next(&mut self) -> Option<F::Item> {
-        self.iterate(Iterator::next)
+        step(&mut self.surroundings, &mut self.broken, None, || self.inner.as_mut().expect(TAKEN).next())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -125,17 +125,43 @@ impl<F: Iterator> Iterator for WithContext<F> {
 
 impl<F: DoubleEndedIterator> DoubleEndedIterator for WithContext<F> {
     fn next_back(&mut self) -> Option<F::Item> {
-        self.iterate(DoubleEndedIterator::next_back)
+        step(&mut self.surroundings, &mut self.broken, None, || self.inner.as_mut().expect(TAKEN).next_back())
     }
 }
 
 impl<F> fmt::Debug for WithContext<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mode = match &self.surroundings {
-            Surroundings::Copy(_) => "in_context",
-            Surroundings::Layer(_) => "isolated",
-            Surroundings::Scope { .. } => "with_var",
-        };
-        f.debug_struct("WithContext").field("mode", &mode).finish_non_exhaustive()
+        f.debug_struct("WithContext").field("mode", &self.surroundings.mode()).finish_non_exhaustive()
     }
 }
+
+/// The modes that futures, streams and iterators have in common, each with its documentation.
+macro_rules! modes {
+    (
+        $(#[$isolated:meta])* isolated;
+        $(#[$in_context:meta])* in_context;
+        $(#[$in_current_context:meta])* in_current_context;
+        $(#[$with_var:meta])* with_var;
+    ) => {
+        $(#[$isolated])*
+        fn isolated(self) -> WithContext<Self> {
+            WithContext::isolated(self)
+        }
+
+        $(#[$in_context])*
+        fn in_context(self, context: Context) -> WithContext<Self> {
+            WithContext::in_context(self, context)
+        }
+
+        $(#[$in_current_context])*
+        fn in_current_context(self) -> WithContext<Self> {
+            WithContext::in_context(self, Context::current())
+        }
+
+        $(#[$with_var])*
+        fn with_var<T: Send + Sync + 'static>(self, var: &ContextVar<T>, value: T) -> WithContext<Self> {
+            WithContext::new(self, var.surroundings(value))
+        }
+    };
+}
+pub(crate) use modes;

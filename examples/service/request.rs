@@ -66,7 +66,7 @@ where
         let tenant = named(headers, TENANT_HEADER).unwrap_or_else(|| "unknown".to_string());
         let limit = limit(headers);
         // On top of what the server has bound for all.
-        let context = Context::current().with(&REQUEST, id).with(&TENANT, tenant);
+        let context = Context::current().with_var(&REQUEST, id).with_var(&TENANT, tenant);
         let answer = context.run(|| self.inner.call(request));
         let served = async move {
             let begun = Instant::now();

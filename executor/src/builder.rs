@@ -197,7 +197,7 @@ impl Builder {
     /// context_var! { static SERVICE: &'static str; }
     ///
     /// # fn main() -> std::io::Result<()> {
-    /// let root = Context::empty().with(&SERVICE, "mill");
+    /// let root = Context::empty().with_var(&SERVICE, "mill");
     /// let default = Runtime::builder().workers(1).root_context(root).build_default()?;
     ///
     /// let (send, receive) = std::sync::mpsc::channel();

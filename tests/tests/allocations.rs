@@ -141,7 +141,7 @@ fn hooks_and_an_ambient_state_allocate_nothing_per_task_or_poll() {
         builder().ambient(Arc::new(Nothing)),
     ]
     .map(|builder| {
-        measured_on(builder.root_context(Context::empty().with(&NUMBER, 1)), || async {
+        measured_on(builder.root_context(Context::empty().with_var(&NUMBER, 1)), || async {
             NUMBER.set(1);
             for _ in 0..TASKS {
                 spawn(async { yield_now().await }).await.unwrap();

@@ -58,7 +58,7 @@ fn print(smoke: bool) -> io::Result<()> {
             format!("{n}"),
             cell(kept(|| subjects::context::<u64>(n))),
             cell(kept(|| subjects::imbl::<u64>(n))),
-            cell(per_snapshot(n, |at| context.with(vars[at], 1))),
+            cell(per_snapshot(n, |at| context.with_var(vars[at], 1))),
             cell(per_snapshot(n, |at| map.update(at as u64, Arc::new(1)))),
         ]);
     }

@@ -16,7 +16,7 @@ use crate::harness::{Case, Contender, Row, Sample, cycle};
 
 /// The sizes at which setting is held against its goals.
 pub const SIZES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 100];
-/// Ours, into a context that came about by one `Context::with` per variable, not by `set` in a context of its own: how
+/// Ours, into a context that came about by one `Context::with_var` per variable, not by `set` in a context of its own: how
 /// a context came about must not show in what it costs.
 pub const OURS_DERIVED: &str = "heirloom, built by `with`";
 /// Beyond this a whole copy per set would only stretch the run.
@@ -33,7 +33,7 @@ pub fn rows() -> Vec<Row> {
     vec![
         row(
             "set",
-            "a new context with one number replaced, the old one kept (`Context::with`)",
+            "a new context with one number replaced, the old one kept (`Context::with_var`)",
             &[&SIZES[..], &[1000, 10_000]].concat(),
             set::<u64>,
         ),
@@ -61,7 +61,7 @@ pub fn rows() -> Vec<Row> {
 /// Sets each of `vars` in `context`, in order, each time into a new context.
 pub fn setter<T: Payload>(name: &str, context: Context, vars: Vec<&'static ContextVar<T>>) -> Contender {
     let value = T::sample();
-    Contender::new(name, move |ops| cycle(&vars, ops, |var, pass| context.with(var, value.fresh(pass))))
+    Contender::new(name, move |ops| cycle(&vars, ops, |var, pass| context.with_var(var, value.fresh(pass))))
 }
 
 /// The same with an imbl map.
@@ -81,7 +81,7 @@ fn set<T: Payload>(n: usize) -> Vec<Contender> {
     let mut contenders = vec![ours::<T>(OURS, n), imbl_setter::<T>(IMBL, n)];
     if n <= TYPES {
         let vars = T::pool().bound(n);
-        let built = vars.iter().fold(Context::empty(), |context, var| context.with(var, T::sample()));
+        let built = vars.iter().fold(Context::empty(), |context, var| context.with_var(var, T::sample()));
         contenders.push(setter(OURS_DERIVED, built, ordered(&vars)));
     }
     let (map, order, value) = (subjects::rpds::<T>(n), keys(n), T::sample());

@@ -15,7 +15,11 @@ pub fn rows() -> Vec<Row> {
         Row { name, question, cases }
     };
     vec![
-        row("set", "a new context with one number replaced, the old one kept (`Context::with`)", shared_set),
+        row(
+            "set",
+            "a new context with one number replaced, the old one kept (`Context::with_var`)",
+            shared_set,
+        ),
         row("set-text", "the same with an `Arc<str>`", |n| {
             vec![set::ours::<std::sync::Arc<str>>(OURS, n), set::imbl_setter::<std::sync::Arc<str>>(IMBL, n)]
         }),

@@ -108,7 +108,7 @@ pub fn otel_get<T: Typed, const N: usize>() -> Option<T> {
 /// A new context with the value.
 #[inline(never)]
 pub fn with<T: Typed, const N: usize>(context: &Context, value: T) -> Context {
-    context.with(&T::statics()[N], value)
+    context.with_var(&T::statics()[N], value)
 }
 
 /// A new one of opentelemetry's contexts with the value.
@@ -131,13 +131,13 @@ pub fn otel_set<T: Typed, const N: usize>(value: T) -> ContextGuard {
 
 /// One of our contexts that binds the first `n` statics of type `T`.
 pub fn context<T: Typed>(n: usize) -> Context {
-    let bind = |context: Context, var| context.with(var, T::sample());
+    let bind = |context: Context, var| context.with_var(var, T::sample());
     T::statics()[..n].iter().fold(Context::empty(), bind)
 }
 
 /// One of our contexts that binds `n` others.
 pub fn context_without<T: Typed>(n: usize) -> Context {
-    let bind = |context: Context, var| context.with(var, T::sample());
+    let bind = |context: Context, var| context.with_var(var, T::sample());
     T::statics()[n..2 * n].iter().fold(Context::empty(), bind)
 }
 

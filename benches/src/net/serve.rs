@@ -59,7 +59,7 @@ async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible
 /// A context for the next request, on top of what the connection has.
 fn next_request() -> Context {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    Context::current().with(&REQUEST_ID, NEXT.fetch_add(1, Relaxed))
+    Context::current().with_var(&REQUEST_ID, NEXT.fetch_add(1, Relaxed))
 }
 
 /// Ours. With variables bound, each request over HTTP has a context of its own too, and reads it.

@@ -1,18 +1,17 @@
-//! A value that is read by two threads, and ended by whichever lets it go last.
+//! A value that two threads read and drop: the thread that drops it last runs its destructor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use loom::thread;
 
-use super::Value;
-use crate::inherit::VarOptions;
-use crate::sync::UnsafeCell;
-use crate::sync::model::{check, check_without};
+use super::{Value, ValueHeader, VarOptions};
+use crate::util::sync::UnsafeCell;
+use crate::util::sync::model::{check, check_without};
 
-/// The cell is read by whoever looks at the value, and written by its end: loom sees whether the
-/// one happens before the other.
-struct Probe(UnsafeCell<()>, Arc<AtomicUsize>);
+/// A value that counts its ends. The cell is read by each reader of the value, and written by its
+/// destructor: loom sees whether the one happens before the other.
+pub(crate) struct Probe(UnsafeCell<()>, Arc<AtomicUsize>);
 
 // SAFETY: for loom to judge.
 unsafe impl Sync for Probe {}
@@ -24,14 +23,27 @@ impl Drop for Probe {
     }
 }
 
-fn read(value: &Value) {
-    // SAFETY: made of a `Probe`, and alive.
-    unsafe { super::get::<Probe>(value.0) }.0.with(|_| ());
+impl Probe {
+    pub(crate) fn value(ends: &Arc<AtomicUsize>) -> Value {
+        Value::new(Probe(UnsafeCell::new(()), ends.clone()), "probe", &VarOptions::new())
+    }
+
+    /// # Safety
+    /// Made by [`value`](Self::value), and alive.
+    pub(crate) unsafe fn read(value: std::ptr::NonNull<ValueHeader>) {
+        // SAFETY: a live `Probe` by this function's contract.
+        unsafe { super::get::<Probe>(value) }.0.with(|_| ());
+    }
 }
 
-fn read_and_let_go() {
+fn read(value: &Value) {
+    // SAFETY: made of a `Probe`, and alive.
+    unsafe { Probe::read(value.as_ptr()) }
+}
+
+fn read_and_drop() {
     let ends = Arc::new(AtomicUsize::new(0));
-    let value = Value::new(Probe(UnsafeCell::new(()), ends.clone()), "probe", &VarOptions::new());
+    let value = Probe::value(&ends);
     let theirs = value.clone();
     let other = thread::spawn(move || {
         read(&theirs);
@@ -45,23 +57,23 @@ fn read_and_let_go() {
 
 #[test]
 fn reading_a_value_happens_before_its_end() {
-    check(read_and_let_go);
+    check(read_and_drop);
 }
 
 #[test]
 #[should_panic]
 fn twin_with_a_relaxed_look_of_the_only_one_is_caught() {
-    check_without("look of the only one", read_and_let_go);
+    check_without("look of the only one", read_and_drop);
 }
 
 #[test]
 #[should_panic]
 fn twin_with_a_relaxed_release_is_caught() {
-    check_without("release of a value", read_and_let_go);
+    check_without("release of a value", read_and_drop);
 }
 
 #[test]
 #[should_panic]
 fn twin_with_a_relaxed_acquire_is_caught() {
-    check_without("acquire of a value", read_and_let_go);
+    check_without("acquire of a value", read_and_drop);
 }

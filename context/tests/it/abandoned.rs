@@ -1,11 +1,12 @@
 //! Guards that are begun in one context and dropped in another.
 //!
-//! The kind: whatever one task begins and another one ends in the middle of a poll, as the inner
-//! future of `Shared`. What was begun in the first context cannot be ended from the second. It
-//! stays bound there; but it does not add up, and it is reported.
+//! The kind: a future that one task begins and another one ends in the middle of a poll, as the
+//! inner future of `Shared`. What was begun in the first context cannot be ended from the second.
+//! It stays bound there; but it does not add up, and it is reported.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Mutex;
 
 use futures::FutureExt;
 use heirloom_context::{
@@ -30,9 +31,13 @@ fn holds_a_guard(variable: &'static ContextVar<Probe>, probe: Probe) -> Boxed {
     })
 }
 
-/// A variable of its own for each test.
+/// A variable of its own for each test. It is kept in a static, where no search for leaks takes it
+/// for one.
 fn fresh_variable() -> &'static ContextVar<Probe> {
-    Box::leak(Box::new(ContextVar::new("probe")))
+    static MADE: Mutex<Vec<&ContextVar<Probe>>> = Mutex::new(Vec::new());
+    let variable = Box::leak(Box::new(ContextVar::new("probe")));
+    MADE.lock().unwrap().push(variable);
+    variable
 }
 
 fn drop_elsewhere(guards: impl Send) {
@@ -226,7 +231,7 @@ fn polled_by_three(
     on_a_fresh_thread(|| {
         let log = Log::new();
         let shared = inner(log.clone()).shared();
-        let cells = [1, 2, 3].map(|level| ContextCell::new(Context::empty().with(&LEVEL, level)));
+        let cells = [1, 2, 3].map(|level| ContextCell::new(Context::empty().with_var(&LEVEL, level)));
         let polls = cells.each_ref().map(|cell| cell.run(|| poll_once(Box::pin(shared.clone()).as_mut())));
         assert!(polls[2].as_ref().unwrap().is_ready());
         drop(shared);
@@ -237,7 +242,7 @@ fn polled_by_three(
 #[test]
 fn a_shared_future_without_a_context_of_its_own_writes_where_it_is_polled() {
     let (read, left) = polled_by_three(|log| Box::pin(writes(log)));
-    assert_eq!(read, [Some(1), Some(2), Some(3)], "whoever polls");
+    assert_eq!(read, [Some(1), Some(2), Some(3)], "in each polling task");
     assert_eq!(left, [Some(200), Some(300), Some(3)], "the guard stays bound in the first");
 }
 

@@ -1,4 +1,5 @@
-//! Ambient state that is not ours: captured where a task is made, put around each poll and the drop.
+//! Ambient state that is not ours: captured where a task is made, put around each poll and the
+//! drop.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -42,7 +43,8 @@ impl Ambient for Ordered {
     }
 }
 
-/// What an executor makes of a task's future: the captured state around each poll and around the drop.
+/// What an executor makes of a task's future: the captured state around each poll and around the
+/// drop.
 struct Around {
     inner: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     ambient: AmbientSnapshot,

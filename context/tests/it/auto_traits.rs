@@ -1,4 +1,5 @@
-//! What may cross threads and unwinds: checked when the suite is compiled, for values that may and that may not.
+//! What may cross threads and unwinds: checked when the suite is compiled, for values that may and
+//! that may not.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,7 +12,8 @@ use heirloom_context::{
     VarOptions, WithContext, future, raw,
 };
 
-/// Answers whether a type has a trait, at compile time: an inherent constant wins over the one of the trait.
+/// Answers whether a type has a trait, at compile time: an inherent constant wins over the one of
+/// the trait.
 macro_rules! has {
     ($type:ty: $($bound:tt)+) => {{
         #[allow(dead_code, reason = "only used where the bound does not hold")]

@@ -315,7 +315,8 @@ fn an_older_guard_dropped_in_a_scope_of_its_variable_is_freed() {
 
 #[test]
 fn the_newest_guard_is_the_one_made_last_on_whichever_thread() {
-    // A task that moves: its first guard is made on a thread that started late, its second on one that started early.
+    // A task that moves: its first guard is made on a thread that started late, its second on one
+    // that started early.
     let cell = ContextCell::new(Context::empty());
     let (to_early, at_early) = mpsc::channel::<()>();
     let (to_late, at_late) = mpsc::channel::<()>();

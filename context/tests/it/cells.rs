@@ -1,7 +1,7 @@
 //! Cells: a live context, shared on purpose, entered by one at a time.
 
-use std::pin::pin;
-use std::sync::mpsc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, mpsc};
 use std::task::{Context as Poller, Poll, Waker};
 use std::thread;
 
@@ -27,10 +27,44 @@ fn refused<R>(result: Result<R, AlreadyEntered>) -> bool {
     result.is_err()
 }
 
+/// A cell that another thread has entered, until [`leave`](Self::leave).
+struct Occupied {
+    leave: mpsc::Sender<()>,
+    inside: thread::JoinHandle<()>,
+}
+
+impl Occupied {
+    /// Returns when the thread is inside, and `first` has run there.
+    fn by_a_thread(cell: &ContextCell, first: impl FnOnce() + Send + 'static) -> Occupied {
+        let (entered, is_entered) = mpsc::channel();
+        let (leave, may_leave) = mpsc::channel();
+        let cell = cell.clone();
+        let inside = thread::spawn(move || {
+            cell.run(|| {
+                first();
+                entered.send(()).unwrap();
+                may_leave.recv().unwrap();
+            })
+            .unwrap();
+        });
+        is_entered.recv().unwrap();
+        Occupied { leave, inside }
+    }
+
+    fn leave(self) {
+        self.leave.send(()).unwrap();
+        self.inside.join().unwrap();
+    }
+}
+
+fn poll_with<F: Future>(future: Pin<&mut F>, waker: &Arc<CountingWaker>) -> Poll<F::Output> {
+    future.poll(&mut Poller::from_waker(&Waker::from(waker.clone())))
+}
+
 #[test]
 fn a_cell_keeps_what_is_written_in_it() {
     on_a_fresh_thread(|| {
-        let cell = ContextCell::new(Context::empty().with(&COLOUR, "red"));
+        let cell = ContextCell::new(Context::empty().with_var(&COLOUR, "red"));
         assert_eq!(cell.run(add_one).unwrap(), 1);
         assert_eq!(cell.run(add_one).unwrap(), 2);
         assert_eq!(cell.clone().run(add_one).unwrap(), 3, "a clone is another handle to the same cell");
@@ -53,7 +87,7 @@ fn a_cell_sees_nothing_of_the_outside() {
 #[test]
 fn a_cell_starts_from_its_context_and_leaves_that_unchanged() {
     on_a_fresh_thread(|| {
-        let context = Context::empty().with(&TALLY, 10);
+        let context = Context::empty().with_var(&TALLY, 10);
         let (one, two) = (ContextCell::new(context.clone()), ContextCell::new(context.clone()));
         one.run(add_one).unwrap();
         assert_eq!(two.run(add_one).unwrap(), 11, "two cells made of one context are two cells");
@@ -84,23 +118,9 @@ fn entering_a_live_cell_again_is_an_error() {
 #[test]
 fn a_second_thread_is_refused_while_the_first_is_inside() {
     let cell = ContextCell::new(Context::empty());
-    let (entered, is_entered) = mpsc::channel();
-    let (leave, may_leave) = mpsc::channel::<()>();
-    let inside = thread::spawn({
-        let cell = cell.clone();
-        move || {
-            cell.run(|| {
-                TALLY.set(1);
-                entered.send(()).unwrap();
-                may_leave.recv().unwrap();
-            })
-            .unwrap();
-        }
-    });
-    is_entered.recv().unwrap();
-    assert!(refused(cell.run(|| unreachable!("somebody else is inside"))));
-    leave.send(()).unwrap();
-    inside.join().unwrap();
+    let occupied = Occupied::by_a_thread(&cell, || drop(TALLY.set(1)));
+    assert!(refused(cell.run(|| unreachable!("the cell is entered already"))));
+    occupied.leave();
     assert_eq!(cell.run(|| TALLY.get()).unwrap(), Some(1));
 }
 
@@ -144,23 +164,9 @@ fn a_cell_is_released_by_a_panic_and_keeps_what_was_written() {
 fn the_snapshot_of_an_entered_cell_is_that_of_the_last_entry() {
     let cell = ContextCell::new(Context::empty());
     cell.run(|| TALLY.set(1)).unwrap();
-    let (entered, is_entered) = mpsc::channel();
-    let (leave, may_leave) = mpsc::channel::<()>();
-    let inside = thread::spawn({
-        let cell = cell.clone();
-        move || {
-            cell.run(|| {
-                TALLY.set(2);
-                entered.send(()).unwrap();
-                may_leave.recv().unwrap();
-            })
-            .unwrap();
-        }
-    });
-    is_entered.recv().unwrap();
+    let occupied = Occupied::by_a_thread(&cell, || drop(TALLY.set(2)));
     assert_eq!(cell.snapshot().get(&TALLY), Some(1), "seen from elsewhere");
-    leave.send(()).unwrap();
-    inside.join().unwrap();
+    occupied.leave();
     assert_eq!(cell.snapshot().get(&TALLY), Some(2));
 }
 
@@ -236,7 +242,7 @@ fn threads_in_turns_add_up() {
 #[test]
 fn a_future_in_a_cell_writes_into_it() {
     Executor::each(|executor| {
-        let cell = ContextCell::new(Context::empty().with(&TALLY, 5));
+        let cell = ContextCell::new(Context::empty().with_var(&TALLY, 5));
         let shared = cell.clone();
         executor.run(async move {
             TALLY.set(100);
@@ -282,53 +288,23 @@ fn tasks_that_share_a_cell_take_turns() {
 }
 
 #[test]
-fn a_future_waits_without_spinning_while_somebody_else_is_inside() {
+fn a_future_waits_without_spinning_while_the_cell_is_entered_elsewhere() {
     let cell = ContextCell::new(Context::empty());
-    let (entered, is_entered) = mpsc::channel();
-    let (leave, may_leave) = mpsc::channel::<()>();
-    let inside = thread::spawn({
-        let cell = cell.clone();
-        move || {
-            cell.run(|| {
-                TALLY.set(41);
-                entered.send(()).unwrap();
-                may_leave.recv().unwrap();
-            })
-            .unwrap();
-        }
-    });
-    is_entered.recv().unwrap();
+    let occupied = Occupied::by_a_thread(&cell, || drop(TALLY.set(41)));
     let mut waiting = pin!(async { add_one() }.in_cell(cell.clone()));
-    let counting = CountingWaker::new();
-    let waker = Waker::from(counting.clone());
-    assert!(waiting.as_mut().poll(&mut Poller::from_waker(&waker)).is_pending());
-    assert!(waiting.as_mut().poll(&mut Poller::from_waker(&waker)).is_pending());
-    assert_eq!(counting.wakes(), 0, "nothing has happened, so nobody may be woken");
-    leave.send(()).unwrap();
-    inside.join().unwrap();
-    assert!(counting.wakes() >= 1, "whoever leaves wakes those who wait");
-    match waiting.as_mut().poll(&mut Poller::from_waker(&waker)) {
-        Poll::Ready(sum) => assert_eq!(sum, 42),
-        Poll::Pending => panic!("the cell is free"),
-    }
+    let waker = CountingWaker::new();
+    assert!(poll_with(waiting.as_mut(), &waker).is_pending());
+    assert!(poll_with(waiting.as_mut(), &waker).is_pending());
+    assert_eq!(waker.wakes(), 0, "nothing has happened, so no task is woken");
+    occupied.leave();
+    assert!(waker.wakes() >= 1, "the waiting tasks are woken when the cell is left");
+    assert_eq!(poll_with(waiting.as_mut(), &waker), Poll::Ready(42), "the cell is free");
 }
 
 #[test]
 fn every_waiting_future_gets_its_turn() {
     let cell = ContextCell::new(Context::empty());
-    let (entered, is_entered) = mpsc::channel();
-    let (leave, may_leave) = mpsc::channel::<()>();
-    let inside = thread::spawn({
-        let cell = cell.clone();
-        move || {
-            cell.run(|| {
-                entered.send(()).unwrap();
-                may_leave.recv().unwrap();
-            })
-            .unwrap();
-        }
-    });
-    is_entered.recv().unwrap();
+    let occupied = Occupied::by_a_thread(&cell, || ());
     let (polled, is_polled) = mpsc::channel();
     let waiters: Vec<_> = (0..4)
         .map(|_| {
@@ -347,51 +323,35 @@ fn every_waiting_future_gets_its_turn() {
         })
         .collect();
     for _ in 0..4 {
-        assert!(is_polled.recv().unwrap(), "somebody is inside: everyone waits");
+        assert!(is_polled.recv().unwrap(), "the cell is entered: each future waits");
     }
-    leave.send(()).unwrap();
-    inside.join().unwrap();
+    occupied.leave();
     let mut turns: Vec<u32> = waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect();
     turns.sort_unstable();
     assert_eq!(turns, [1, 2, 3, 4]);
 }
 
 #[test]
-fn a_future_that_gives_up_waiting_keeps_nobody_else_waiting() {
+fn a_future_that_gives_up_waiting_keeps_no_other_waiting() {
     let cell = ContextCell::new(Context::empty());
-    let (entered, is_entered) = mpsc::channel();
-    let (leave, may_leave) = mpsc::channel::<()>();
-    let inside = thread::spawn({
-        let cell = cell.clone();
-        move || {
-            cell.run(|| {
-                entered.send(()).unwrap();
-                may_leave.recv().unwrap();
-            })
-            .unwrap();
-        }
-    });
-    is_entered.recv().unwrap();
-    let (first_wakes, second_wakes) = (CountingWaker::new(), CountingWaker::new());
+    let occupied = Occupied::by_a_thread(&cell, || ());
     let mut first = Box::pin(async { add_one() }.in_cell(cell.clone()));
     let mut second = Box::pin(async { add_one() }.in_cell(cell.clone()));
-    let waker = Waker::from(first_wakes.clone());
-    assert!(first.as_mut().poll(&mut Poller::from_waker(&waker)).is_pending());
-    let waker = Waker::from(second_wakes.clone());
-    assert!(second.as_mut().poll(&mut Poller::from_waker(&waker)).is_pending());
-    leave.send(()).unwrap();
-    inside.join().unwrap();
-    // Whoever was woken first may be dropped instead of polled: the turn must then pass on.
+    let (first_waker, second_waker) = (CountingWaker::new(), CountingWaker::new());
+    assert!(poll_with(first.as_mut(), &first_waker).is_pending());
+    assert!(poll_with(second.as_mut(), &second_waker).is_pending());
+    occupied.leave();
+    // The first waiter may be dropped instead of polled: the second must be woken all the same.
     drop(first);
-    assert!(second_wakes.wakes() >= 1, "the second must not wait for one that is gone");
-    assert!(second.as_mut().poll(&mut Poller::from_waker(&waker)).is_ready());
+    assert!(second_waker.wakes() >= 1, "the second must not wait for one that is gone");
+    assert!(poll_with(second.as_mut(), &second_waker).is_ready());
 }
 
 #[test]
 fn a_future_in_a_cell_is_dropped_inside_the_cell() {
     on_a_fresh_thread(|| {
         let log = Log::new();
-        let cell = ContextCell::new(Context::empty().with(&COLOUR, "cell"));
+        let cell = ContextCell::new(Context::empty().with_var(&COLOUR, "cell"));
         COLOUR.set("outside");
         let seen = log.clone();
         let witness = OnDrop(move || seen.push(COLOUR.get()));
@@ -411,9 +371,9 @@ fn a_future_in_a_cell_is_dropped_inside_the_cell() {
 }
 
 #[test]
-fn a_future_in_a_cell_is_dropped_without_waiting_while_somebody_else_is_inside() {
+fn a_future_in_a_cell_is_dropped_without_waiting_while_the_cell_is_entered_elsewhere() {
     let log = Log::new();
-    let cell = ContextCell::new(Context::empty().with(&COLOUR, "before"));
+    let cell = ContextCell::new(Context::empty().with_var(&COLOUR, "before"));
     let seen = log.clone();
     let witness = OnDrop(move || seen.push(COLOUR.get()));
     let future = Box::pin(

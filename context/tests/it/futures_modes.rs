@@ -1,4 +1,5 @@
-//! The modes of a future: plain, isolated, in a context, with a variable; half-way, finished, and on other threads.
+//! The modes of a future: plain, isolated, in a context, with a variable; half-way, finished, and
+//! on other threads.
 
 use std::pin::pin;
 
@@ -194,7 +195,7 @@ fn a_future_in_a_context_sees_that_context_and_nothing_else() {
         executor.run(async {
             LEVEL.set(1);
             OTHER.set(1);
-            let context = Context::empty().with(&LEVEL, 10);
+            let context = Context::empty().with_var(&LEVEL, 10);
             let inside = async {
                 assert_eq!((LEVEL.get(), OTHER.get()), (Some(10), None));
                 LEVEL.set(11);
@@ -319,7 +320,7 @@ fn dropped_with(log: &Log<Option<u32>>, ends: bool) -> impl Future<Output = ()> 
 fn a_wrapped_future_is_dropped_inside_its_context() {
     on_a_fresh_thread(|| {
         let log = Log::new();
-        let inside = Context::empty().with(&LEVEL, 10);
+        let inside = Context::empty().with_var(&LEVEL, 10);
         LEVEL.set(1);
 
         drop(dropped_with(&log, true).in_context(inside.clone()));
@@ -343,7 +344,8 @@ fn a_wrapped_future_is_dropped_inside_its_context() {
 fn a_wrapped_future_is_dropped_inside_its_context_on_any_thread() {
     on_a_fresh_thread(|| {
         let log = Log::new();
-        let mut future = Box::pin(dropped_with(&log, false).in_context(Context::empty().with(&LEVEL, 10)));
+        let mut future =
+            Box::pin(dropped_with(&log, false).in_context(Context::empty().with_var(&LEVEL, 10)));
         assert!(poll_once(future.as_mut()).is_pending());
         let left = std::thread::spawn(move || {
             LEVEL.set(1);
@@ -481,7 +483,8 @@ fn two_isolated_futures_polled_in_turns_do_not_mix() {
                 }
                 .isolated()
             };
-            // A foreign join would share one context among its branches; each branch has a layer of its own here.
+            // A foreign join would share one context among its branches; each branch has a layer of
+            // its own here.
             let ends = futures::join!(count(100), count(200), count(300));
             assert_eq!(ends, (Some(110), Some(210), Some(310)));
             assert_eq!(LEVEL.get(), Some(0));

@@ -1,4 +1,5 @@
-//! `on_change`: told whenever what the thread sees of a variable changes, so that a foreign thread-local can follow.
+//! `on_change`: told whenever what the thread sees of a variable changes, so that a foreign
+//! thread-local can follow.
 
 use std::cell::{Cell, RefCell};
 use std::panic::catch_unwind;
@@ -109,7 +110,7 @@ fn scopes_and_runs_are_told_both_ways() {
         calls();
         WATCHED.scope(2, || assert_eq!(calls(), [(Some(1), Some(2))]));
         assert_eq!(calls(), [(Some(2), Some(1))]);
-        Context::empty().with(&WATCHED, 3).run(|| {
+        Context::empty().with_var(&WATCHED, 3).run(|| {
             assert_eq!(calls(), [(Some(1), Some(3))]);
             WATCHED.set(4);
             assert_eq!(calls(), [(Some(3), Some(4))]);
@@ -126,7 +127,7 @@ fn a_switch_that_changes_nothing_seen_is_not_told() {
         WATCHED.set(1);
         calls();
         Context::current().run(|| UNWATCHED.set(1));
-        Context::current().with(&UNWATCHED, 2).run(|| ());
+        Context::current().with_var(&UNWATCHED, 2).run(|| ());
         block_on(async { yield_once().await }.in_current_context());
         block_on(async { yield_once().await }.isolated());
         assert_eq!(calls(), [], "the very same value is seen all the time");
@@ -138,7 +139,7 @@ fn the_hook_is_called_when_making_and_reading_contexts_are_over() {
     on_a_fresh_thread(|| {
         WATCHED.set(1);
         calls();
-        let context = Context::current().with(&WATCHED, 2).without(&WATCHED).with(&WATCHED, 3);
+        let context = Context::current().with_var(&WATCHED, 2).without_var(&WATCHED).with_var(&WATCHED, 3);
         context.get(&WATCHED);
         let _ = context.diff(&Context::current());
         Context::inherited();
@@ -174,7 +175,7 @@ fn a_foreign_thread_local_follows_every_kind_of_switch() {
         MIRRORED.set(1);
         check(Some(1));
         let snapshot = Context::current();
-        let cell = ContextCell::new(snapshot.with(&MIRRORED, 2));
+        let cell = ContextCell::new(snapshot.with_var(&MIRRORED, 2));
         cell.run(|| {
             check(Some(2));
             MIRRORED.set(3);
@@ -204,7 +205,7 @@ fn a_foreign_thread_local_follows_every_kind_of_switch() {
             })
         });
         check(Some(5));
-        let mut live = raw::Live::new(Context::empty().with(&MIRRORED, 30));
+        let mut live = raw::Live::new(Context::empty().with_var(&MIRRORED, 30));
         raw::swap(&mut live);
         check(Some(30));
         raw::swap(&mut live);
@@ -277,7 +278,7 @@ fn a_panic_in_a_hook_is_caught_and_the_change_completes() {
             assert_eq!(FAILING.get(), Some(1));
             FAILING.reset(token).unwrap();
         });
-        assert!(result.is_ok(), "no panic of a hook may reach whoever changes the variable");
+        assert!(result.is_ok(), "no panic of a hook may reach the code that changes the variable");
         assert_eq!(FAILING.get(), None);
         assert_eq!(UNWATCHED.get(), Some(1));
     });
@@ -291,7 +292,7 @@ fn a_failing_hook_does_not_keep_others_from_being_called() {
     static FAILING: ContextVar<u32> =
         ContextVar::with_options("failing", VarOptions { on_change: Some(fail), ..VarOptions::new() });
     on_a_fresh_thread(|| {
-        let context = Context::empty().with(&FAILING, 1).with(&WATCHED, 2).with(&MIRRORED, 3);
+        let context = Context::empty().with_var(&FAILING, 1).with_var(&WATCHED, 2).with_var(&MIRRORED, 3);
         context.run(|| {
             assert_eq!(calls(), [(None, Some(2))]);
             assert_eq!(MIRROR.get(), Some(3));
@@ -351,7 +352,7 @@ fn run_time_variables_have_hooks_too() {
             "short-lived",
             VarOptions { on_change: Some(record as fn(Option<&u32>, Option<&u32>)), ..VarOptions::new() },
         );
-        let context = Context::empty().with(&variable, 8);
+        let context = Context::empty().with_var(&variable, 8);
         drop(variable);
         context.run(|| ());
         drop(context);

@@ -1,4 +1,5 @@
-//! Hooks that write, and destructors that panic, at the same time: whatever happens, contexts are what they should be.
+//! Hooks that write, and destructors that panic, at the same time: whatever happens, contexts are
+//! what they should be.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,7 +46,7 @@ context_var! {
 }
 
 fn armed() -> Context {
-    Context::empty().with(&WATCHED, 1).with(&CHARGE, Bomb(true))
+    Context::empty().with_var(&WATCHED, 1).with_var(&CHARGE, Bomb(true))
 }
 
 #[test]
@@ -118,7 +119,7 @@ fn who_waits_for_a_cell_is_woken_although_a_replaced_value_panics() {
         }
     }
     on_a_fresh_thread(|| {
-        let cell = ContextCell::new(Context::empty().with(&CHARGE, Bomb(true)));
+        let cell = ContextCell::new(Context::empty().with_var(&CHARGE, Bomb(true)));
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&count));
         let mut waits = Box::pin(async {}.in_cell(cell.clone()));
@@ -128,7 +129,7 @@ fn who_waits_for_a_cell_is_woken_although_a_replaced_value_panics() {
                 CHARGE.set(Bomb(false));
             })
         }));
-        assert!(left.is_err(), "the destructor's panic reaches whoever left the cell");
+        assert!(left.is_err(), "the destructor's panic reaches the code that left the cell");
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         assert!(waits.as_mut().poll(&mut Poller::from_waker(&waker)).is_ready());
     });

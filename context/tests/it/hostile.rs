@@ -71,11 +71,11 @@ fn every_end(value: &dyn Fn() -> Held) {
     drop(outer);
     drop(inner);
     HELD.scope(value(), || HELD.set(value()));
-    drop(Context::empty().with(&HELD, value()));
-    drop(Context::empty().with(&HELD, value()).with(&HELD, value()));
-    drop(Context::empty().with(&HELD, value()).without(&HELD));
+    drop(Context::empty().with_var(&HELD, value()));
+    drop(Context::empty().with_var(&HELD, value()).with_var(&HELD, value()));
+    drop(Context::empty().with_var(&HELD, value()).without_var(&HELD));
     Context::current().run(|| drop(HELD.set(value())));
-    let cell = ContextCell::new(Context::empty().with(&HELD, value()));
+    let cell = ContextCell::new(Context::empty().with_var(&HELD, value()));
     cell.run(|| drop(HELD.set(value()))).unwrap();
     drop(cell);
     let value_of_future = value();
@@ -89,7 +89,7 @@ fn every_end(value: &dyn Fn() -> Held) {
     assert!(poll_once(future.as_mut()).is_pending());
     drop(future);
     drop(never().with_var(&HELD, value()));
-    drop(never().in_context(Context::empty().with(&HELD, value())));
+    drop(never().in_context(Context::empty().with_var(&HELD, value())));
     HELD.with(|_| drop(HELD.set(value())));
     HELD.unset();
 }
@@ -118,11 +118,11 @@ fn a_destructor_may_end_other_values_at_every_end() {
         let ledger = Ledger::new();
         let variable = std::sync::Arc::new(ContextVar::new("probe"));
         every_end(&|| {
-            let context = Context::empty().with(&variable, ledger.probe(1));
+            let context = Context::empty().with_var(&variable, ledger.probe(1));
             let (variable, ledger) = (variable.clone(), ledger.clone());
             held(move || {
                 variable.set(ledger.probe(2));
-                context.with(&variable, ledger.probe(3)).run(|| drop(variable.set(ledger.probe(4))));
+                context.with_var(&variable, ledger.probe(3)).run(|| drop(variable.set(ledger.probe(4))));
             })
         });
         assert_eq!(ledger.alive(), 0);
@@ -134,7 +134,7 @@ fn a_destructor_may_end_other_values_at_every_end() {
 fn a_destructor_may_start_a_thread_and_wait_for_it_at_every_end() {
     on_a_fresh_thread(|| {
         let log = Log::new();
-        let snapshot = Context::empty().with(&LEVEL, 9);
+        let snapshot = Context::empty().with_var(&LEVEL, 9);
         every_end(&|| {
             let (log, snapshot) = (log.clone(), snapshot.clone());
             held(move || {
@@ -169,13 +169,13 @@ fn a_destructor_that_panics_breaks_nothing_at_every_end() {
             |held| drop(HELD.bind(held)),
             |held| HELD.scope(held, || ()),
             |held| Context::empty().run(|| drop(HELD.set(held))),
-            |held| drop(Context::empty().with(&HELD, held)),
+            |held| drop(Context::empty().with_var(&HELD, held)),
             |held| {
                 let token = HELD.set(held);
                 HELD.reset(token).unwrap();
             },
             |held| drop(never().with_var(&HELD, held)),
-            |held| drop(never().in_context(Context::empty().with(&HELD, held))),
+            |held| drop(never().in_context(Context::empty().with_var(&HELD, held))),
             |held| {
                 let cell = ContextCell::new(Context::empty());
                 cell.run(|| drop(HELD.set(held))).unwrap();
@@ -207,9 +207,9 @@ fn one_panic_among_many_destructors_lets_the_others_run() {
         let bombs: Vec<ContextVar<Held>> = (0..2).map(|_| ContextVar::new("bomb")).collect();
         let mut context = Context::empty();
         for (number, probe) in probes.iter().enumerate() {
-            context = context.with(probe, ledger.probe(number as u32));
+            context = context.with_var(probe, ledger.probe(number as u32));
             if number % 20 == 10 {
-                context = context.with(&bombs[number / 20], held(|| quiet_panic("a bomb")));
+                context = context.with_var(&bombs[number / 20], held(|| quiet_panic("a bomb")));
             }
         }
         assert_eq!(caught(|| drop(context)), "a bomb");
@@ -222,7 +222,7 @@ fn a_destructor_that_panics_while_its_thread_unwinds_does_not_abort() {
     on_a_fresh_thread(|| {
         LEVEL.set(1);
         let said = caught(|| {
-            let _context = Context::empty().with(&HELD, held(|| quiet_panic("the second panic")));
+            let _context = Context::empty().with_var(&HELD, held(|| quiet_panic("the second panic")));
             let _guard = HELD.bind(held(|| quiet_panic("the third panic")));
             HELD.scope(held(|| quiet_panic("the fourth panic")), || quiet_panic("the first panic"))
         });
@@ -287,7 +287,7 @@ fn a_borrow_survives_all_that_its_closure_does() {
     on_a_fresh_thread(|| {
         let ledger = Ledger::new();
         let variable = ContextVar::new("probe");
-        let other = Context::empty().with(&variable, ledger.probe(9));
+        let other = Context::empty().with_var(&variable, ledger.probe(9));
         let token = variable.set(ledger.probe(1));
         let mut token = Some(token);
         variable.with(|one| {
@@ -324,7 +324,7 @@ fn a_borrow_survives_the_last_handle_of_its_context() {
     on_a_fresh_thread(|| {
         let ledger = Ledger::new();
         let variable = ContextVar::new("probe");
-        let cell = ContextCell::new(Context::empty().with(&variable, ledger.probe(1)));
+        let cell = ContextCell::new(Context::empty().with_var(&variable, ledger.probe(1)));
         let mut handle = Some(cell.clone());
         cell.run(|| {
             variable.with(|probe| {
@@ -336,10 +336,11 @@ fn a_borrow_survives_the_last_handle_of_its_context() {
         .unwrap();
         assert!(handle.is_none());
 
-        let mut live = heirloom_context::raw::Live::new(Context::empty().with(&variable, ledger.probe(2)));
+        let mut live =
+            heirloom_context::raw::Live::new(Context::empty().with_var(&variable, ledger.probe(2)));
         heirloom_context::raw::swap(&mut live);
         variable.with(|probe| {
-            // The task is taken out and ends, while somebody still looks at its value.
+            // The task is taken out and ends, while its value is still being read.
             heirloom_context::raw::swap(&mut live);
             drop(std::mem::replace(&mut live, heirloom_context::raw::Live::empty()));
             assert_eq!(probe.unwrap().id, 2);

@@ -309,7 +309,7 @@ fn a_task_given_a_context_gets_it_as_given() {
         let own = executor.clone();
         executor.run(async move {
             USER.set("ada");
-            let given = Context::empty().with(&TRANSACTION, 4).with(&BUDGET, 3);
+            let given = Context::empty().with_var(&TRANSACTION, 4).with_var(&BUDGET, 3);
             let seen = own.spawn_in(given, async { (USER.get(), TRANSACTION.get(), BUDGET.get()) }).await;
             assert_eq!(seen, (None, Some(4), Some(3)));
         });
@@ -329,7 +329,8 @@ fn a_task_spawned_with_nothing_holds_nothing() {
             let opened = gate.opened();
             (own.spawn_in(Context::empty(), opened), gate)
         });
-        // The root task has ended, though perhaps not all of its remains are dropped yet on a worker thread.
+        // The root task has ended, though perhaps not all of its remains are dropped yet on a
+        // worker thread.
         while ledger.alive() > 0 {
             std::thread::yield_now();
         }

@@ -58,7 +58,7 @@ fn iteration_names_each_bound_variable_once() {
 
 #[test]
 fn entries_know_the_type_of_their_value() {
-    let context = Context::empty().with(&PLAIN, 1);
+    let context = Context::empty().with_var(&PLAIN, 1);
     let entry = context.iter().next().unwrap();
     assert_eq!(entry.type_name(), std::any::type_name::<u32>());
     assert_eq!(entry.name(), PLAIN.name());
@@ -67,10 +67,10 @@ fn entries_know_the_type_of_their_value() {
 #[test]
 fn values_show_their_text_only_where_the_variable_opted_in() {
     let context = Context::empty()
-        .with(&TOKEN, Secret("hush"))
-        .with(&POINT, Point { x: 1, y: 2 })
-        .with(&WORD, "loud".to_string())
-        .with(&PLAIN, 4711);
+        .with_var(&TOKEN, Secret("hush"))
+        .with_var(&POINT, Point { x: 1, y: 2 })
+        .with_var(&WORD, "loud".to_string())
+        .with_var(&PLAIN, 4711);
     let text = |name: &str| {
         context.iter().find(|entry| entry.name() == name).expect("an entry of that name").debug_text()
     };
@@ -93,7 +93,7 @@ fn run_time_variables_opt_in_by_their_options() {
         write!(f, "{number:08b}")
     }
     let variable = ContextVar::with_options("bits", VarOptions { debug: Some(bits), ..VarOptions::new() });
-    let context = Context::empty().with(&variable, 5);
+    let context = Context::empty().with_var(&variable, 5);
     assert_eq!(context.iter().next().unwrap().debug_text().as_deref(), Some("00000101"));
 }
 
@@ -105,12 +105,12 @@ fn iteration_ends_and_counts_as_len_does() {
     for (number, variable) in variables.iter().enumerate() {
         assert_eq!(context.len(), number);
         assert_eq!(context.iter().count(), number);
-        context = context.with(variable, number);
+        context = context.with_var(variable, number);
     }
     assert!(!context.is_empty());
     for (number, variable) in variables.iter().enumerate() {
         assert!(context.contains(variable));
-        context = context.without(variable);
+        context = context.without_var(variable);
         assert!(!context.contains(variable));
         assert_eq!(context.iter().count(), amount - 1 - number);
     }
@@ -119,8 +119,8 @@ fn iteration_ends_and_counts_as_len_does() {
 
 #[test]
 fn diff_names_what_was_added_removed_and_replaced() {
-    let from = Context::empty().with(&PLAIN, 1).with(&WORD, "old".into()).with(&DEFAULTED, 1);
-    let to = from.without(&PLAIN).with(&WORD, "new".into()).with(&POINT, Point { x: 0, y: 0 });
+    let from = Context::empty().with_var(&PLAIN, 1).with_var(&WORD, "old".into()).with_var(&DEFAULTED, 1);
+    let to = from.without_var(&PLAIN).with_var(&WORD, "new".into()).with_var(&POINT, Point { x: 0, y: 0 });
     assert_eq!(
         changes(&from, &to),
         {
@@ -145,31 +145,31 @@ fn diff_names_what_was_added_removed_and_replaced() {
 
 #[test]
 fn diff_of_equal_contexts_is_empty() {
-    let context = Context::empty().with(&PLAIN, 1).with(&WORD, "same".into());
+    let context = Context::empty().with_var(&PLAIN, 1).with_var(&WORD, "same".into());
     assert!(context.diff(&context).is_empty());
     assert!(context.diff(&context.clone()).is_empty());
     assert!(Context::empty().diff(&Context::empty()).is_empty());
-    let there_and_back = context.with(&DEFAULTED, 1).without(&DEFAULTED);
+    let there_and_back = context.with_var(&DEFAULTED, 1).without_var(&DEFAULTED);
     assert!(context.diff(&there_and_back).is_empty());
 }
 
 #[test]
 fn contexts_are_equal_when_the_very_same_values_are_bound() {
-    let one = Context::empty().with(&PLAIN, 1);
+    let one = Context::empty().with_var(&PLAIN, 1);
     assert_eq!(one, one.clone());
-    assert_eq!(one, one.with(&WORD, "more".into()).without(&WORD));
-    assert_ne!(one, Context::empty().with(&PLAIN, 1), "an equal value is not the same value");
-    assert_ne!(one, one.with(&PLAIN, 1));
+    assert_eq!(one, one.with_var(&WORD, "more".into()).without_var(&WORD));
+    assert_ne!(one, Context::empty().with_var(&PLAIN, 1), "an equal value is not the same value");
+    assert_ne!(one, one.with_var(&PLAIN, 1));
     assert_ne!(one, Context::empty());
-    assert_ne!(one, one.with(&WORD, "more".into()));
-    assert_eq!(one.without(&PLAIN), Context::empty());
-    assert_eq!(one.without(&WORD), one, "to remove what is not there changes nothing");
+    assert_ne!(one, one.with_var(&WORD, "more".into()));
+    assert_eq!(one.without_var(&PLAIN), Context::empty());
+    assert_eq!(one.without_var(&WORD), one, "to remove what is not there changes nothing");
 }
 
 #[test]
 fn the_order_of_binding_is_of_no_account() {
     let (first, second) = (ContextVar::<u32>::new("first"), ContextVar::<u32>::new("second"));
-    let base = Context::empty().with(&first, 1).with(&second, 2);
+    let base = Context::empty().with_var(&first, 1).with_var(&second, 2);
     // The same two values, bound again in the other order by resets.
     let again = base.run(|| {
         let second_token = second.unset();
@@ -184,7 +184,7 @@ fn the_order_of_binding_is_of_no_account() {
 
 #[test]
 fn current_equals_the_context_that_was_entered() {
-    let context = Context::empty().with(&PLAIN, 1).with(&WORD, "here".into());
+    let context = Context::empty().with_var(&PLAIN, 1).with_var(&WORD, "here".into());
     context.run(|| {
         assert_eq!(Context::current(), context);
         PLAIN.scope(2, || assert_ne!(Context::current(), context));
@@ -194,8 +194,9 @@ fn current_equals_the_context_that_was_entered() {
 
 #[test]
 fn the_fields_of_a_point_are_read() {
-    // `Point` derives `Debug` for the entries; its fields are read here so that the type is an ordinary one.
-    let context = Context::empty().with(&POINT, Point { x: 3, y: 4 });
+    // `Point` derives `Debug` for the entries; its fields are read here so that the type is an
+    // ordinary one.
+    let context = Context::empty().with_var(&POINT, Point { x: 3, y: 4 });
     let point = context.get(&POINT).unwrap();
     assert_eq!((point.x, point.y), (3, 4));
 }

@@ -73,7 +73,7 @@ fn a_pinned_iterator_keeps_its_own_copy() {
     on_a_fresh_thread(|| {
         FOO.set(1);
         let mut current = writer().in_current_context();
-        let mut given = writer().in_context(Context::empty().with(&FOO, 10));
+        let mut given = writer().in_context(Context::empty().with_var(&FOO, 10));
         FOO.set(2);
         assert_eq!((current.next(), given.next()), (Some(Some(1)), Some(Some(10))));
         assert_eq!((current.next(), given.next()), (Some(Some(50)), Some(Some(50))));

@@ -274,7 +274,8 @@ fn a_branch_woken_from_elsewhere_goes_on() {
 
 #[test]
 fn branches_may_borrow_from_themselves() {
-    // What a future borrows from itself must stay writable while others look after the branch. An interpreter sees it.
+    // What a future borrows from itself must stay writable while others look after the branch. An
+    // interpreter sees it.
     async fn counting() -> u32 {
         let mut count = 0;
         let borrowed = &mut count;

@@ -1,4 +1,5 @@
-//! When values go: with the last context that sees them, not earlier, not later, and in which context they are dropped.
+//! When values go: with the last context that sees them, not earlier, not later, and in which
+//! context they are dropped.
 
 use heirloom_context::{Context, ContextCell, ContextFutureExt, ContextVar, context_var};
 
@@ -65,12 +66,12 @@ fn a_derived_context_holds_only_what_it_sees() {
     let ledger = Ledger::new();
     let variable = ContextVar::new("probe");
     let other = ContextVar::new("other");
-    let base = Context::empty().with(&variable, ledger.probe(1)).with(&other, ledger.probe(2));
-    let shadowing = base.with(&variable, ledger.probe(3));
-    let without = shadowing.without(&other);
+    let base = Context::empty().with_var(&variable, ledger.probe(1)).with_var(&other, ledger.probe(2));
+    let shadowing = base.with_var(&variable, ledger.probe(3));
+    let without = shadowing.without_var(&other);
     assert_eq!(ledger.alive(), 3);
     drop(base);
-    assert_eq!(ledger.alive(), 2, "the first value is seen by nobody who is left");
+    assert_eq!(ledger.alive(), 2, "the first value is seen by no context that is left");
     drop(shadowing);
     assert_eq!(ledger.alive(), 1);
     drop(without);
@@ -84,7 +85,7 @@ fn a_variable_that_goes_leaves_its_values_to_the_contexts() {
         let variable = ContextVar::new("short-lived");
         variable.set(ledger.probe(1));
         let snapshot = Context::current();
-        let derived = snapshot.with(&variable, ledger.probe(2));
+        let derived = snapshot.with_var(&variable, ledger.probe(2));
         drop(variable);
         // Whether the values go now or with the contexts is open; later than that they must not.
         drop(derived);
@@ -158,9 +159,9 @@ fn values_are_dropped_with_an_empty_context_current() {
             })
         };
         LEVEL.set(1);
-        let bound = Context::empty().with(&LEVEL, 2);
+        let bound = Context::empty().with_var(&LEVEL, 2);
 
-        drop(bound.with(&variable, look()));
+        drop(bound.with_var(&variable, look()));
         assert_eq!(log.take(), [(None, 0)], "a snapshot");
         bound.run(|| drop(variable.set(look())));
         assert_eq!(log.take(), [(None, 0)], "a run");
@@ -210,13 +211,13 @@ fn values_of_a_thread_are_dropped_with_an_empty_context_current() {
 fn a_value_shared_by_many_contexts_is_dropped_once() {
     let ledger = Ledger::new();
     let variable = ContextVar::new("probe");
-    let context = Context::empty().with(&variable, ledger.probe(1));
+    let context = Context::empty().with_var(&variable, ledger.probe(1));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             let context = context.clone();
             scope.spawn(move || {
                 let mut own: Vec<Context> =
-                    (0..count(500)).map(|number| context.with(&LEVEL, number as u32)).collect();
+                    (0..count(500)).map(|number| context.with_var(&LEVEL, number as u32)).collect();
                 own.truncate(10);
                 drop(context);
                 own.iter().for_each(|context| context.run(|| drop(Context::inherited())));

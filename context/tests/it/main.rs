@@ -1,7 +1,7 @@
 //! The behaviour of context variables, seen through the public interface only.
 //!
-//! One binary, one module per behaviour. Nothing here needs a particular executor: what is asynchronous runs on every
-//! executor of [`support::Executor`], with the same results.
+//! One binary, one module per behaviour. Nothing here needs a particular executor: what is
+//! asynchronous runs on every executor of [`support::Executor`], with the same results.
 
 // Pointers to functions that take and return options of references are long by nature.
 #![allow(clippy::type_complexity)]

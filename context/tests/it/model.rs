@@ -1,8 +1,8 @@
 //! Random programs against a plain model: maps in a stack.
 //!
-//! A program is a tree: scopes, runs and layers have bodies. Each step is done twice, on the crate and on the model;
-//! after each, every variable must show what the model says, and exactly those values must be alive that something in
-//! the model still holds.
+//! A program is a tree: scopes, runs and layers have bodies. Each step is done twice, on the crate
+//! and on the model; after each, every variable must show what the model says, and exactly those
+//! values must be alive that something in the model still holds.
 //!
 //! The model in one breath: a *node* is a place with a base entry and a list of guards' entries per
 //! variable; the current context is a stack of nodes. A lookup takes the newest entry of the
@@ -285,7 +285,8 @@ impl Model {
         let at_home = token.node == target
             && self.node(target)?.entries[variable].guards.last().map(|(guard, _)| *guard) == token.guard;
         let entry = match token.previous {
-            // "Nothing here" of a layer, put anywhere else: transparent there too, or unset? Left open.
+            // "Nothing here" of a layer, put anywhere else: transparent there too, or unset? Left
+            // open.
             Entry::Absent if !at_home && token.node_is_layer => return None,
             Entry::Absent if !at_home => Entry::Hidden,
             entry => entry,
@@ -545,7 +546,7 @@ impl World {
                     let (value, id) = self.value();
                     let mut snapshots = self.snapshots.borrow_mut();
                     let (context, mut seen) =
-                        (snapshots[index].0.with(variable(*number), value), snapshots[index].1);
+                        (snapshots[index].0.with_var(variable(*number), value), snapshots[index].1);
                     seen[*number] = Some(id);
                     snapshots.push((context, seen));
                 }
@@ -554,7 +555,7 @@ impl World {
                 let mut snapshots = self.snapshots.borrow_mut();
                 if let Some(index) = pick(&snapshots, *snapshot) {
                     let (context, mut seen) =
-                        (snapshots[index].0.without(variable(*number)), snapshots[index].1);
+                        (snapshots[index].0.without_var(variable(*number)), snapshots[index].1);
                     seen[*number] = None;
                     snapshots.push((context, seen));
                 }
@@ -621,7 +622,9 @@ impl World {
                 self.inbox.replace(body.to_vec());
                 iterator.next();
             }
-            Place::Cell(cell) => cell.run(|| self.run(body)).expect("nobody else is inside"),
+            Place::Cell(cell) => {
+                cell.run(|| self.run(body)).expect("the cell is entered by this thread alone")
+            }
         }
         let mut world = self.model.borrow_mut();
         world.stack = outside;
@@ -690,7 +693,8 @@ fn check_program(padding: usize, program: Vec<Op>) {
         let world = World::new(padding);
         world.check();
         world.run(&program);
-        // Everything that is left goes in an order of its own; the root context goes with the thread.
+        // Everything that is left goes in an order of its own; the root context goes with the
+        // thread.
         let ledger = world.ledger.clone();
         world.guards.borrow_mut().truncate(3);
         world.tokens.borrow_mut().clear();

@@ -38,7 +38,8 @@ fn wrap<T: 'static>(mode: Mode, level: u32, future: Boxed<T>) -> Boxed<T> {
     }
 }
 
-/// What the writer of both variables leaves for one who looks from outside of a future of this mode.
+/// What the writer of both variables leaves for one who looks from outside of a future of this
+/// mode.
 fn after(mode: Mode, before: (Option<u32>, Option<u32>), written: u32) -> (Option<u32>, Option<u32>) {
     match mode {
         Mode::Plain => (Some(written), Some(written)),
@@ -148,7 +149,7 @@ fn half_way_drops_happen_in_the_innermost_context() {
                         })
                         .join()
                         .unwrap();
-                        // Without any wrapper there is only the context of whoever drops.
+                        // Without any wrapper there is only the context in which it is dropped.
                         let expected = if plain { 99 } else { 50 };
                         assert_eq!(log.take(), [Some(expected)], "{inner:?} in {outer:?}");
                     } else {
@@ -237,7 +238,7 @@ fn layers_of_one_stream_nest_and_the_innermost_takes_the_writes() {
         LEVEL.set(1);
         let mut twice = Box::pin(stream().isolated().isolated());
         assert_eq!((next_of(&mut twice), next_of(&mut twice)), (Some(Some(1)), Some(Some(2))));
-        let mut pinned = Box::pin(stream().isolated().in_context(Context::empty().with(&LEVEL, 10)));
+        let mut pinned = Box::pin(stream().isolated().in_context(Context::empty().with_var(&LEVEL, 10)));
         assert_eq!((next_of(&mut pinned), next_of(&mut pinned)), (Some(Some(10)), Some(Some(11))));
         let mut outermost_is_live = Box::pin(stream().in_context(Context::empty()).isolated());
         assert_eq!(next_of(&mut outermost_is_live), Some(None), "pinned inside: the outside is not seen");

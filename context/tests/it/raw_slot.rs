@@ -1,4 +1,5 @@
-//! What an executor uses: one state per task, one swap in and one swap out per poll, and execution state beside it.
+//! What an executor uses: one state per task, one swap in and one swap out per poll, and execution
+//! state beside it.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ fn step<R>(live: &mut Live, f: impl FnOnce() -> R) -> R {
 fn a_swap_installs_and_a_swap_takes_back() {
     on_a_fresh_thread(|| {
         LEVEL.set(1);
-        let mut live = Live::new(Context::empty().with(&OTHER, 2));
+        let mut live = Live::new(Context::empty().with_var(&OTHER, 2));
         step(&mut live, || {
             assert_eq!((LEVEL.get(), OTHER.get()), (None, Some(2)));
             LEVEL.set(3);
@@ -60,7 +61,7 @@ fn an_empty_state_is_empty() {
 
 #[test]
 fn tokens_and_guards_stay_with_the_task_from_poll_to_poll_and_thread_to_thread() {
-    let mut live = Live::new(Context::empty().with(&LEVEL, 1));
+    let mut live = Live::new(Context::empty().with_var(&LEVEL, 1));
     let (token, guard) = on_a_fresh_thread(|| step(&mut live, || (LEVEL.set(2), OTHER.bind(5))));
     let token = on_a_fresh_thread(|| LEVEL.reset(token).unwrap_err().into_token());
     let mut stranger = Live::new(live.snapshot());
@@ -103,8 +104,8 @@ fn a_panic_between_the_swaps_leaves_both_sides_whole() {
 fn a_state_is_polled_inside_another() {
     on_a_fresh_thread(|| {
         LEVEL.set(0);
-        let mut outer = Live::new(Context::empty().with(&LEVEL, 1));
-        let mut inner = Live::new(Context::empty().with(&LEVEL, 2));
+        let mut outer = Live::new(Context::empty().with_var(&LEVEL, 1));
+        let mut inner = Live::new(Context::empty().with_var(&LEVEL, 2));
         step(&mut outer, || {
             step(&mut inner, || {
                 assert_eq!(LEVEL.get(), Some(2));
@@ -150,7 +151,7 @@ fn the_values_of_a_task_go_with_its_state() {
     on_a_fresh_thread(|| {
         let ledger = Ledger::new();
         let variable = ContextVar::new("probe");
-        let mut live = Live::new(Context::empty().with(&variable, ledger.probe(1)));
+        let mut live = Live::new(Context::empty().with_var(&variable, ledger.probe(1)));
         let guard = step(&mut live, || {
             variable.set(ledger.probe(2));
             variable.bind(ledger.probe(3))
@@ -172,8 +173,9 @@ fn values_are_dropped_in_an_empty_context_that_is_thrown_away() {
             LEVEL.set(99);
         });
         let variable = ContextVar::new("witness");
-        let live =
-            Live::new(Context::empty().with(&LEVEL, 1).with(&variable, std::sync::Mutex::new(witness)));
+        let live = Live::new(
+            Context::empty().with_var(&LEVEL, 1).with_var(&variable, std::sync::Mutex::new(witness)),
+        );
         LEVEL.set(7);
         drop(live);
         assert_eq!(log.take(), [(None, true)]);
@@ -196,7 +198,7 @@ fn swaps_that_are_no_pair_mix_contexts_up_and_do_nothing_worse() {
         for inner in borders {
             in_an_empty_root(&ledger, |ledger| {
                 variable.set(ledger.probe(1));
-                let mut live = Live::new(Context::empty().with(&variable, ledger.probe(2)));
+                let mut live = Live::new(Context::empty().with_var(&variable, ledger.probe(2)));
                 outer(&mut || {
                     variable.set(ledger.probe(3));
                     inner(&mut || {
@@ -232,7 +234,7 @@ fn in_an_empty_root(ledger: &Ledger, f: impl FnOnce(&Ledger)) {
 fn a_relay_does_what_two_swaps_do_where_both_have_the_same_context() {
     on_a_fresh_thread(|| {
         LEVEL.set(1);
-        let context = Context::empty().with(&LEVEL, 2);
+        let context = Context::empty().with_var(&LEVEL, 2);
         let (mut one, mut other) = (Live::new(context.clone()), Live::new(context));
         other.set_execution(Execution::NONE.with_eager(true));
         let outside = Execution::NONE.with_limit(Duration::from_secs(1)).unwrap();
@@ -262,12 +264,13 @@ fn a_relay_does_what_two_swaps_do_where_both_have_the_same_context() {
 #[test]
 fn a_relay_to_another_context_does_nothing() {
     on_a_fresh_thread(|| {
-        let context = Context::empty().with(&LEVEL, 1);
-        let (mut one, mut other) = (Live::new(context.clone()), Live::new(Context::empty().with(&LEVEL, 1)));
+        let context = Context::empty().with_var(&LEVEL, 1);
+        let (mut one, mut other) =
+            (Live::new(context.clone()), Live::new(Context::empty().with_var(&LEVEL, 1)));
         raw::swap(&mut one);
         assert!(!raw::relay(&mut one, &mut other), "equal, and not the same");
         assert!(!raw::relay(&mut one, &mut Live::empty()));
-        // What was written to is somebody's own.
+        // A context that was written to has one owner.
         LEVEL.set(2);
         assert!(!raw::relay(&mut one, &mut Live::new(context)));
         let mut copy = Live::new(Context::current());
@@ -283,7 +286,7 @@ fn a_stock_keeps_nothing_alive() {
     on_a_fresh_thread(|| {
         let ledger = Ledger::new();
         let variable = ContextVar::new("probe");
-        let context = Context::empty().with(&variable, ledger.probe(1));
+        let context = Context::empty().with_var(&variable, ledger.probe(1));
         let mut last = Live::new(context);
         raw::swap(&mut last);
         // More than are ever taken at once, or kept.
@@ -313,22 +316,22 @@ fn a_context_that_is_given_up_leaves_what_nobody_else_has() {
     on_a_fresh_thread(|| {
         let ledger = Ledger::new();
         let variable = ContextVar::new("probe");
-        let context = Context::empty().with(&variable, ledger.probe(1));
+        let context = Context::empty().with_var(&variable, ledger.probe(1));
         let (mut one, mut other) = (Live::new(context.clone()), Live::new(context));
-        assert!(one.give_up().is_none() && one.is_nothing());
+        assert!(one.take_unique().is_none() && one.is_empty());
         assert_eq!(ledger.alive(), 1);
         assert!(other.snapshot().contains(&variable));
-        let remains = other.give_up();
-        assert!(remains.is_some() && other.is_nothing());
+        let remains = other.take_unique();
+        assert!(remains.is_some() && other.is_empty());
         assert_eq!(ledger.alive(), 1);
         drop(remains);
         assert_eq!(ledger.alive(), 0);
-        assert!(Live::empty().give_up().is_none());
+        assert!(Live::empty().take_unique().is_none());
         // What was written to is always one's own.
         let mut written = Live::empty();
         step(&mut written, || variable.set(ledger.probe(2)));
-        let remains = written.give_up();
-        assert!(remains.is_some() && written.is_nothing());
+        let remains = written.take_unique();
+        assert!(remains.is_some() && written.is_empty());
         drop(remains);
         assert_eq!(ledger.alive(), 0);
     });
@@ -345,13 +348,13 @@ fn a_state_with_a_deadline_is_not_nothing() {
     ];
     for execution in executions {
         let mut live = Live::empty();
-        assert!(live.is_nothing());
+        assert!(live.is_empty());
         live.set_execution(execution);
-        assert!(!live.is_nothing());
+        assert!(!live.is_empty());
         live.clear();
         assert_eq!(live.execution(), execution, "given up is the context only");
         live.set_execution(Execution::NONE);
-        assert!(live.is_nothing());
+        assert!(live.is_empty());
     }
 }
 

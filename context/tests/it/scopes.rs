@@ -1,4 +1,5 @@
-//! Scopes: one variable bound while a closure runs or a future is polled; everything else stays shared.
+//! Scopes: one variable bound while a closure runs or a future is polled; everything else stays
+//! shared.
 
 use heirloom_context::{
     Context, ContextFutureExt, ContextIteratorExt, ContextStreamExt, ContextVar, context_var,

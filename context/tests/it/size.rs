@@ -123,12 +123,12 @@ fn contexts_held_by_values_of_contexts_need_no_stack_to_go() {
     let probe = ContextVar::new("probe");
     let mut deepest = Context::empty();
     for number in 0..depth {
-        let holder = Context::empty().with(&probe, ledger.probe(number as u32));
+        let holder = Context::empty().with_var(&probe, ledger.probe(number as u32));
         // Two variables in turns, so that no single one could know of the depth.
         deepest = if number % 2 == 0 {
-            holder.with(&CHAIN, Link { _next: deepest })
+            holder.with_var(&CHAIN, Link { _next: deepest })
         } else {
-            holder.with(&SECOND_CHAIN, Link { _next: deepest })
+            holder.with_var(&SECOND_CHAIN, Link { _next: deepest })
         };
     }
     assert_eq!(ledger.alive(), depth);
@@ -188,7 +188,7 @@ fn a_chain_of_wrapped_futures_held_by_values_needs_no_stack_to_go() {
         let mut future: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> =
             Box::pin(never().in_context(deepest));
         assert!(poll_once(future.as_mut()).is_pending());
-        deepest = Context::empty().with(&variable, Held { _future: std::sync::Mutex::new(future) });
+        deepest = Context::empty().with_var(&variable, Held { _future: std::sync::Mutex::new(future) });
     }
     on_a_stack_of(SMALL_STACK, move || drop(deepest));
 }
@@ -216,10 +216,10 @@ fn snapshots_of_a_long_history_are_dropped_in_any_order() {
 fn run_time_variables_that_come_and_go_leave_nothing() {
     on_a_fresh_thread(|| {
         let ledger = Ledger::new();
-        let long_lived = Context::empty().with(&NUMBER, 1);
+        let long_lived = Context::empty().with_var(&NUMBER, 1);
         for number in 0..count(100_000) {
             let variable = ContextVar::new("short-lived");
-            let derived = long_lived.with(&variable, ledger.probe(number as u32));
+            let derived = long_lived.with_var(&variable, ledger.probe(number as u32));
             drop(variable);
             drop(derived);
             assert_eq!(ledger.alive(), 0);
@@ -231,8 +231,8 @@ fn run_time_variables_that_come_and_go_leave_nothing() {
 
 #[test]
 fn a_lookup_does_not_grow_with_the_history_of_its_variable() {
-    // Counts of steps cannot be seen from outside, so this compares times, with a very wide margin: a lookup that
-    // walked through a history would be a thousand times slower, not ten.
+    // Counts of steps cannot be seen from outside, so this compares times, with a very wide margin:
+    // a lookup that walked through a history would be a thousand times slower, not ten.
     if cfg!(miri) {
         return;
     }

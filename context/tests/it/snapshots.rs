@@ -27,23 +27,23 @@ fn the_empty_context_is_empty() {
 #[test]
 fn with_and_without_make_new_contexts_and_leave_the_old() {
     let none = Context::empty();
-    let one = none.with(&SIZE, 1);
-    let two = one.with(&COLOUR, "red");
-    let other = two.with(&SIZE, 2);
-    let less = other.without(&COLOUR);
+    let one = none.with_var(&SIZE, 1);
+    let two = one.with_var(&COLOUR, "red");
+    let other = two.with_var(&SIZE, 2);
+    let less = other.without_var(&COLOUR);
     assert_eq!((none.len(), one.len(), two.len(), other.len(), less.len()), (0, 1, 2, 2, 1));
     assert_eq!(none.get(&SIZE), None);
     assert_eq!((one.get(&SIZE), one.get(&COLOUR)), (Some(1), None));
     assert_eq!((two.get(&SIZE), two.get(&COLOUR)), (Some(1), Some("red")));
     assert_eq!((other.get(&SIZE), other.get(&COLOUR)), (Some(2), Some("red")));
     assert_eq!((less.get(&SIZE), less.get(&COLOUR)), (Some(2), None));
-    assert!(less.without(&SIZE).is_empty());
+    assert!(less.without_var(&SIZE).is_empty());
 }
 
 #[test]
 fn making_a_context_touches_nothing_current() {
     on_a_fresh_thread(|| {
-        let context = Context::current().with(&SIZE, 1);
+        let context = Context::current().with_var(&SIZE, 1);
         assert_eq!(SIZE.get(), None);
         assert!(Context::current().is_empty());
         assert_eq!(context.run(|| SIZE.get()), Some(1));
@@ -84,7 +84,7 @@ fn a_snapshot_of_a_reset_context_equals_the_one_before() {
 fn run_works_in_a_copy() {
     on_a_fresh_thread(|| {
         SIZE.set(1);
-        let context = Context::empty().with(&COLOUR, "red");
+        let context = Context::empty().with_var(&COLOUR, "red");
         let answer = context.run(|| {
             assert_eq!((SIZE.get(), COLOUR.get()), (None, Some("red")));
             SIZE.set(5);
@@ -104,8 +104,8 @@ fn run_works_in_a_copy() {
 #[test]
 fn runs_nest_and_each_is_restored() {
     on_a_fresh_thread(|| {
-        let first = Context::empty().with(&SIZE, 1);
-        let second = Context::empty().with(&SIZE, 2);
+        let first = Context::empty().with_var(&SIZE, 1);
+        let second = Context::empty().with_var(&SIZE, 2);
         SIZE.set(0);
         first.run(|| {
             second.run(|| {
@@ -125,7 +125,7 @@ fn runs_nest_and_each_is_restored() {
 fn run_is_restored_by_a_panic() {
     on_a_fresh_thread(|| {
         SIZE.set(0);
-        let context = Context::current().with(&SIZE, 1);
+        let context = Context::current().with_var(&SIZE, 1);
         caught(|| {
             context.run(|| {
                 SIZE.set(2);
@@ -140,7 +140,7 @@ fn run_is_restored_by_a_panic() {
 
 #[test]
 fn a_context_may_cross_an_unwind_without_a_wrapper() {
-    let context = Context::empty().with(&SIZE, 1);
+    let context = Context::empty().with_var(&SIZE, 1);
     // No `AssertUnwindSafe`: a snapshot cannot be seen half changed.
     let again = catch_unwind(move || context.run(|| SIZE.get()));
     assert_eq!(again.unwrap(), Some(1));
@@ -148,7 +148,7 @@ fn a_context_may_cross_an_unwind_without_a_wrapper() {
 
 #[test]
 fn one_snapshot_runs_on_many_threads_at_once() {
-    let context = Context::empty().with(&SIZE, 1);
+    let context = Context::empty().with_var(&SIZE, 1);
     let barrier = Barrier::new(4);
     std::thread::scope(|scope| {
         for own in 10..14 {
@@ -211,7 +211,7 @@ fn wrap_mut_and_wrap_once_do_the_same_for_other_closures() {
 #[test]
 fn a_wrapped_closure_borrows_nothing_of_the_context() {
     let wrapped = {
-        let context = Context::empty().with(&SIZE, 3);
+        let context = Context::empty().with_var(&SIZE, 3);
         context.wrap(|| SIZE.get())
     };
     let boxed: Box<dyn Fn() -> Option<u32> + Send + Sync + 'static> = Box::new(wrapped);
@@ -222,7 +222,7 @@ fn a_wrapped_closure_borrows_nothing_of_the_context() {
 fn a_wrapped_closure_restores_after_a_panic() {
     on_a_fresh_thread(|| {
         SIZE.set(1);
-        let wrapped = Context::empty().with(&SIZE, 2).wrap(|| quiet_panic("inside"));
+        let wrapped = Context::empty().with_var(&SIZE, 2).wrap(|| quiet_panic("inside"));
         assert_eq!(caught(&wrapped), "inside");
         assert_eq!(caught(&wrapped), "inside", "and works again");
         assert_eq!(SIZE.get(), Some(1));
@@ -233,12 +233,12 @@ fn a_wrapped_closure_restores_after_a_panic() {
 fn a_wrapped_closure_frees_its_context_with_itself() {
     let ledger = Ledger::new();
     let variable = ContextVar::new("probe");
-    let wrapped = Context::empty().with(&variable, ledger.probe(1)).wrap(|| ());
+    let wrapped = Context::empty().with_var(&variable, ledger.probe(1)).wrap(|| ());
     wrapped();
     assert_eq!(ledger.alive(), 1);
     drop(wrapped);
     assert_eq!(ledger.alive(), 0);
-    Context::empty().with(&variable, ledger.probe(2)).wrap_once(|| ())();
+    Context::empty().with_var(&variable, ledger.probe(2)).wrap_once(|| ())();
     assert_eq!(ledger.alive(), 0);
 }
 
@@ -263,7 +263,7 @@ fn snapshots_share_values_and_clone_none() {
         let variable = ContextVar::new("probe");
         variable.set(ledger.probe(1));
         let snapshots: Vec<Context> = (0..100).map(|_| Context::current()).collect();
-        let derived: Vec<Context> = (0..100).map(|number| snapshots[0].with(&SIZE, number)).collect();
+        let derived: Vec<Context> = (0..100).map(|number| snapshots[0].with_var(&SIZE, number)).collect();
         assert_eq!(ledger.made(), 1);
         variable.unset();
         drop(snapshots);
@@ -359,7 +359,7 @@ fn block_on_inside_a_run_uses_the_copy() {
 #[test]
 fn the_result_of_a_run_may_be_a_snapshot_of_its_inside() {
     on_a_fresh_thread(|| {
-        let outside = Context::empty().with(&SIZE, 1);
+        let outside = Context::empty().with_var(&SIZE, 1);
         let inside = outside.run(|| {
             SIZE.set(2);
             COLOUR.set("red");
@@ -376,7 +376,7 @@ fn a_run_inside_with_reads_its_own_value_and_keeps_the_borrow() {
         let ledger = Ledger::new();
         let variable = ContextVar::new("probe");
         variable.set(ledger.probe(1));
-        let elsewhere = Context::empty().with(&variable, ledger.probe(2));
+        let elsewhere = Context::empty().with_var(&variable, ledger.probe(2));
         variable.with(|outer| {
             elsewhere.run(|| {
                 variable.with(|inner| assert_eq!(inner.unwrap().id, 2));

@@ -1,7 +1,9 @@
-//! How contexts store their bindings, seen from outside: random histories against `HashMap`, and exact lifetimes.
+//! How contexts store their bindings, seen from outside: random histories against `HashMap`, and
+//! exact lifetimes.
 //!
-//! Contexts are derived from one another and dropped in any order. After every step each living context must show
-//! exactly what its map says, and exactly those values must be alive that some living context sees.
+//! Contexts are derived from one another and dropped in any order. After every step each living
+//! context must show exactly what its map says, and exactly those values must be alive that some
+//! living context sees.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -39,15 +41,16 @@ fn variables(amount: usize) -> Vec<ContextVar<Tracked>> {
     spread_variables(amount, 0)
 }
 
-/// Variables with `gap` others between each two, which are gone: whatever numbers variables have are far apart then.
+/// Variables with `gap` others between each two, which are gone: whatever numbers variables have
+/// are far apart then.
 fn spread_variables(amount: usize, gap: usize) -> Vec<ContextVar<Tracked>> {
     let spare = Living::default();
     let spread = NAMES[..amount].iter().enumerate().map(|(number, name)| {
         let variable = ContextVar::new(name);
         // A variable may get its number with its first value.
-        Context::empty().with(&variable, Tracked::new(number as u32, &spare));
+        Context::empty().with_var(&variable, Tracked::new(number as u32, &spare));
         for _ in 0..gap {
-            Context::empty().with(&ContextVar::new("between"), ());
+            Context::empty().with_var(&ContextVar::new("between"), ());
         }
         variable
     });
@@ -117,19 +120,19 @@ impl World {
             Op::With(context, var) => {
                 let ((context, mut map), value) = (base(self, *context), self.value());
                 map.insert(var % amount, value.number);
-                (context.with(&self.variables[var % amount], value), map)
+                (context.with_var(&self.variables[var % amount], value), map)
             }
             Op::Without(context, var) => {
                 let (context, mut map) = base(self, *context);
                 map.remove(&(var % amount));
-                (context.without(&self.variables[var % amount]), map)
+                (context.without_var(&self.variables[var % amount]), map)
             }
             Op::Fill(context, start, many) => {
                 let (mut context, mut map) = base(self, *context);
                 for var in (*start..start + many).map(|var| var % amount) {
                     let value = self.value();
                     map.insert(var, value.number);
-                    context = context.with(&self.variables[var], value);
+                    context = context.with_var(&self.variables[var], value);
                 }
                 (context, map)
             }
@@ -137,7 +140,7 @@ impl World {
                 let (mut context, mut map) = base(self, *context);
                 for var in (*start..start + many).map(|var| var % amount) {
                     map.remove(&var);
-                    context = context.without(&self.variables[var]);
+                    context = context.without_var(&self.variables[var]);
                 }
                 (context, map)
             }
@@ -277,7 +280,7 @@ fn contexts_grow_and_shrink_through_every_size() {
     let variables = variables(largest);
     let mut sizes = vec![Context::empty()];
     for (number, variable) in variables.iter().enumerate() {
-        let larger = sizes[number].with(variable, Tracked::new(number as u32, &living));
+        let larger = sizes[number].with_var(variable, Tracked::new(number as u32, &living));
         sizes.push(larger);
     }
     for (size, context) in sizes.iter().enumerate() {
@@ -289,7 +292,7 @@ fn contexts_grow_and_shrink_through_every_size() {
     // From the largest down again, the oldest first: none of the old versions may change.
     let mut shrinking = sizes.last().expect("not empty").clone();
     for (number, variable) in variables.iter().enumerate() {
-        shrinking = shrinking.without(variable);
+        shrinking = shrinking.without_var(variable);
         assert_eq!(shrinking.len(), largest - number - 1);
         assert!(sizes[largest].contains(variable));
     }
@@ -310,11 +313,11 @@ fn values_replaced_in_a_large_context_go_with_the_versions_that_see_them() {
     let variables = variables(amount);
     let mut large = Context::empty();
     for (number, variable) in variables.iter().enumerate() {
-        large = large.with(variable, Tracked::new(number as u32, &living));
+        large = large.with_var(variable, Tracked::new(number as u32, &living));
     }
     let old = large.clone();
     for (number, variable) in variables.iter().enumerate() {
-        large = large.with(variable, Tracked::new((amount + number) as u32, &living));
+        large = large.with_var(variable, Tracked::new((amount + number) as u32, &living));
     }
     assert_eq!(living.lock().unwrap().len(), 2 * amount);
     drop(old);

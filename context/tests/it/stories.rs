@@ -1,4 +1,5 @@
-//! The examples of the discussions that this design comes from, told with the smallest harness that can tell them.
+//! The examples of the discussions that this design comes from, told with the smallest harness that
+//! can tell them.
 //!
 //! Where a story has a clock, the clock is a counter that the story turns itself.
 
@@ -169,7 +170,8 @@ fn a_future_created_in_first_and_awaited_in_second_sees_second() {
     });
 }
 
-/// A third, with as many digits as the precision says; the precision is read deep inside, by "library code".
+/// A third, with as many digits as the precision says; the precision is read deep inside, by
+/// "library code".
 fn third() -> String {
     format!("{:.*}", PRECISION.get().expect("a default") as usize, 1.0 / 3.0)
 }
@@ -224,7 +226,7 @@ context_var! {
 
 type Lines = Log<(usize, String)>;
 
-/// Four calls down from the handler, and nobody passes the request on.
+/// Four calls down from the handler, and no function passes the request on.
 fn log_line(lines: &Lines, text: &str) {
     let id = REQUEST.with(|request| request.map(|request| request.id)).expect("inside a request");
     let token = SECURITY_TOKEN.get().expect("every request has one");
@@ -377,7 +379,8 @@ fn telnet_like_applications_in_one_process_each_print_to_their_own_screen() {
             yield_once().await;
             print(".");
         }
-        // A computation on another thread, and a callback when it is done, print to the same screen.
+        // A computation on another thread, and a callback when it is done, print to the same
+        // screen.
         let done = Context::current().wrap_once(|| print("done"));
         executor.spawn_blocking(|| print("*")).await;
         done();
@@ -389,7 +392,7 @@ fn telnet_like_applications_in_one_process_each_print_to_their_own_screen() {
         executor.run(async move {
             let mut sessions = Vec::new();
             for (screen, name) in visitors.into_iter().zip(["ann", "bob", "cleo", "dan"]) {
-                let context = Context::empty().with(&SCREEN, screen);
+                let context = Context::empty().with_var(&SCREEN, screen);
                 sessions.push(own.spawn_in(context, application(own.clone(), name)));
             }
             for session in sessions {
@@ -406,7 +409,8 @@ fn telnet_like_applications_in_one_process_each_print_to_their_own_screen() {
     });
 }
 
-/// Sums up the time in which its part of the program is running, and nothing of the time in which it waits.
+/// Sums up the time in which its part of the program is running, and nothing of the time in which
+/// it waits.
 #[derive(Default)]
 struct Stopwatch {
     total: AtomicU64,
@@ -457,7 +461,7 @@ fn the_timing_context_counts_busy_time_only() {
             let (mut first, mut second) = (Box::pin(first), Box::pin(second));
             let mut ready = [false; 2];
             while ready != [true; 2] {
-                // Somebody else is working while both of them wait.
+                // Another task is working while both of them wait.
                 work(1000);
                 ready[0] = ready[0] || poll_once(first.as_mut()).is_ready();
                 ready[1] = ready[1] || poll_once(second.as_mut()).is_ready();
@@ -629,7 +633,8 @@ fn print_order_of_the_first_proposal() {
 
 #[test]
 fn the_policy_of_a_variable_is_part_of_its_declaration() {
-    // A random generator is split for each child rather than shared, which would make results depend on the schedule.
+    // A random generator is split for each child rather than shared, which would make results
+    // depend on the schedule.
     fn split(seed: &u64) -> Option<u64> {
         Some(seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1))
     }

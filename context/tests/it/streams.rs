@@ -464,6 +464,6 @@ fn a_scope_around_one_step_is_seen_in_that_step_only() {
         assert_eq!(block_on(stream.next().with_var(&FOO, 10)), Some(Some(10)));
         assert_eq!(block_on(stream.next()), Some(None));
         assert!(poll_next_once(stream.as_mut()).is_ready());
-        assert_eq!(block_on(stream.next().in_context(Context::empty().with(&FOO, 3))), Some(Some(3)));
+        assert_eq!(block_on(stream.next().in_context(Context::empty().with_var(&FOO, 3))), Some(Some(3)));
     });
 }

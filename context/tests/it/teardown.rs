@@ -1,4 +1,5 @@
-//! Thread-locals that use contexts in their destructors, before and after the root context of the thread is gone.
+//! Thread-locals that use contexts in their destructors, before and after the root context of the
+//! thread is gone.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -111,7 +112,8 @@ impl Late {
 
 #[derive(Clone, Copy, Debug)]
 enum Order {
-    /// The thread-local is there before the thread's first use of a context, so it is destroyed after the context.
+    /// The thread-local is there before the thread's first use of a context, so it is destroyed
+    /// after the context.
     Before,
     After,
     /// One of each.
@@ -126,7 +128,7 @@ fn run(order: Order) {
             ledger: ledger.clone(),
             token,
             guard,
-            snapshot: Context::empty().with(&LEVEL, 1),
+            snapshot: Context::empty().with_var(&LEVEL, 1),
         };
         let use_contexts = || {
             let token = LEVEL.set(1);
@@ -182,7 +184,7 @@ fn a_thread_that_uses_contexts_in_its_last_destructor_only() {
             ledger: ledger.clone(),
             token: None,
             guard: None,
-            snapshot: Context::empty().with(&LEVEL, 1),
+            snapshot: Context::empty().with_var(&LEVEL, 1),
         }));
     });
     assert_eq!(*report.lock().unwrap(), [Ok(())]);
@@ -197,7 +199,7 @@ fn values_bound_at_the_end_of_a_thread_may_use_contexts_in_their_destructors() {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 LEVEL.set(11);
                 let _guard = LEVEL.bind(12);
-                assert_eq!(Context::empty().with(&LEVEL, 13).run(|| LEVEL.get()), Some(13));
+                assert_eq!(Context::empty().with_var(&LEVEL, 13).run(|| LEVEL.get()), Some(13));
                 drop(Context::current());
             }));
             self.0.lock().unwrap().push(outcome.map_err(|_| "a panic".to_string()));
@@ -212,9 +214,10 @@ fn values_bound_at_the_end_of_a_thread_may_use_contexts_in_their_destructors() {
     assert_eq!(*report.lock().unwrap(), [Ok(()), Ok(())]);
 }
 
-/// The process ends while the main thread, and a thread that nobody waits for, have values bound.
+/// The process ends while the main thread, and a thread that is not joined, have values bound.
 ///
-/// The test starts itself again as a child: a test binary that ends badly would otherwise be the only sign.
+/// The test starts itself again as a child: a test binary that ends badly would otherwise be the
+/// only sign.
 #[cfg(not(miri))]
 #[test]
 fn a_process_may_end_with_values_bound() {
@@ -235,12 +238,13 @@ fn a_process_may_end_with_values_bound() {
             ledger: Ledger::new(),
             token: None,
             guard: Some(LEVEL.bind(1)),
-            snapshot: Context::empty().with(&LEVEL, 1),
+            snapshot: Context::empty().with_var(&LEVEL, 1),
         }));
         println!("the child got here");
         return;
     }
-    // With one test thread the child runs this test on its main thread, whose thread-locals are destroyed by `exit`.
+    // With one test thread the child runs this test on its main thread, whose thread-locals are
+    // destroyed by `exit`.
     for threads in ["1", "2"] {
         let child = std::process::Command::new(std::env::current_exe().unwrap())
             .args([

@@ -1,4 +1,5 @@
-//! Get, with, set and unset on plain threads: a variable outside any task works like a thread-local.
+//! Get, with, set and unset on plain threads: a variable outside any task works like a
+//! thread-local.
 
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -275,7 +276,7 @@ fn a_variable_that_many_threads_bind_for_the_first_time_at_once_is_one_variable(
                     let (variable, barrier) = (&variable, &barrier);
                     scope.spawn(move || {
                         barrier.wait();
-                        Context::empty().with(variable, own)
+                        Context::empty().with_var(variable, own)
                     })
                 })
                 .collect();
@@ -283,7 +284,7 @@ fn a_variable_that_many_threads_bind_for_the_first_time_at_once_is_one_variable(
         });
         for (own, context) in contexts.iter().enumerate() {
             assert_eq!(context.get(&variable), Some(own));
-            assert!(context.without(&variable).is_empty());
+            assert!(context.without_var(&variable).is_empty());
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::scheduler::shared::{Workers, launch};
 ///     REQUEST_ID.set(7);
 ///     let read = || async { (TENANT.get(), REQUEST_ID.get()) };
 ///
-///     let given = Context::empty().with(&TENANT, 2);
+///     let given = Context::empty().with_var(&TENANT, 2);
 ///     let only = task::Builder::new().name("audit").context(given.clone()).spawn(read());
 ///     assert_eq!(only.await.unwrap(), (Some(2), None));
 ///

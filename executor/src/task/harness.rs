@@ -278,7 +278,7 @@ impl Inside {
         // SAFETY: promised to `enter`.
         let live = unsafe { &mut *header.as_ref().live.get() };
         // Mostly another task has the context, too: then no destructor runs.
-        if let Some(last) = live.give_up() {
+        if let Some(last) = live.take_unique() {
             quietly(|| drop(last));
         }
     }

@@ -76,7 +76,7 @@ struct Script {
 pub fn play(ops: Vec<Op>) {
     // Identities are given at first use: always in this order.
     (0..VARIABLES)
-        .for_each(|number| drop(Context::empty().with(variable(number), Value::new(0, Context::empty()))));
+        .for_each(|number| drop(Context::empty().with_var(variable(number), Value::new(0, Context::empty()))));
     NEXT.store(1, Relaxed);
 
     let script = Arc::new(Script { ops: Mutex::new(ops.into_iter()), ..Default::default() });
@@ -260,12 +260,12 @@ impl Script {
                 let (context, mut map) = self.snapshot(from);
                 let value = Value::new(0, Context::empty());
                 map.insert(number(choice), value.serial);
-                self.keep(context.with(variable(number(choice)), value), map);
+                self.keep(context.with_var(variable(number(choice)), value), map);
             }
             Op::Without(from, choice) => {
                 let (context, mut map) = self.snapshot(from);
                 map.remove(&number(choice));
-                self.keep(context.without(variable(number(choice))), map);
+                self.keep(context.without_var(variable(number(choice))), map);
             }
             Op::DropSnapshot(choice) => drop(take(&self.snapshots, choice)),
             Op::DropElsewhere(choice) if self.may_spawn() => {

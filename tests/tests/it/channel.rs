@@ -33,7 +33,7 @@ fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
 }
 
 fn marked(mark: u64) -> Context {
-    Context::empty().with(&MARK, mark)
+    Context::empty().with_var(&MARK, mark)
 }
 
 #[test]
@@ -448,7 +448,7 @@ fn contexts_of_messages_in_the_queue_are_kept_and_go_with_it() {
     let ledger = Ledger::new();
     let (sender, receiver) = unbounded();
     for id in 0..3 {
-        let context = Context::empty().with(&COUNTED, Arc::new(ledger.counted(id)));
+        let context = Context::empty().with_var(&COUNTED, Arc::new(ledger.counted(id)));
         context.run(|| sender.try_send(id)).unwrap();
     }
     assert_eq!(ledger.alive(), 3);

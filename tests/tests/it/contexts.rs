@@ -166,7 +166,7 @@ fn values_go_with_the_last_task_that_has_them() {
     let values = ledger.clone();
     in_a_worker(3, async move {
         for number in 0..scaled(2_000) as u64 {
-            let context = Context::empty().with(&COUNTED, values.counted(number));
+            let context = Context::empty().with_var(&COUNTED, values.counted(number));
             let task = spawn_in(context, async {
                 let children: Vec<_> = (0..3).map(|_| spawn(yield_now())).collect();
                 for child in children {
@@ -212,9 +212,9 @@ fn the_values_of_a_tree_of_tasks_are_gone_when_its_output_is_there() {
         let ledger = Ledger::new();
         with_runtime(workers, move |runtime| {
             for number in 0..scaled(400) as u64 {
-                let context = Context::empty().with(&COUNTED, ledger.counted(number));
+                let context = Context::empty().with_var(&COUNTED, ledger.counted(number));
                 // Two trees beside each other, so that not all tasks have one context.
-                let other = Context::empty().with(&COUNTED, ledger.counted(number));
+                let other = Context::empty().with_var(&COUNTED, ledger.counted(number));
                 let (one, other) = (runtime.spawn_in(context, tree(4)), runtime.spawn_in(other, tree(4)));
                 runtime.block_on(one).unwrap();
                 assert!(ledger.alive() <= 1);
@@ -238,7 +238,7 @@ fn what_the_end_of_a_task_wakes_is_not_kept_by_the_next_poll() {
             // It has to wait before it is woken.
             yield_now().await;
             let value = Arc::new(OnDrop::new(move || gate.open()));
-            spawn_in(Context::empty().with(&VALUE, value), async move {
+            spawn_in(Context::empty().with_var(&VALUE, value), async move {
                 // Its successor on this worker blocks until the joiner that this task's end wakes
                 // is awake.
                 spawn_in(Context::empty(), async move { woken.wait() }).detach();
@@ -261,7 +261,7 @@ fn a_destructor_may_end_the_runtime_of_the_task_that_comes_next() {
                 told.push("ended");
                 over.open();
             }));
-            let last = Context::empty().with(&VALUE, value);
+            let last = Context::empty().with_var(&VALUE, value);
             let (dropped, polled) = (log.clone(), log.clone());
             let witness = OnDrop::new(move || dropped.push("dropped"));
             runtime
@@ -301,7 +301,7 @@ fn a_task_stays_with_the_workers_when_a_closure_of_the_pool_comes_next() {
         });
         held.wait();
         let (opened, started) = (gate.opened(), begun.clone());
-        let task = runtime.spawn_in(Context::empty().with(&MARK, 1), async move {
+        let task = runtime.spawn_in(Context::empty().with_var(&MARK, 1), async move {
             started.open();
             opened.await;
             let mut threads = Vec::new();
@@ -340,7 +340,7 @@ fn a_task_stays_with_the_workers_when_a_closure_of_the_pool_comes_next() {
 fn a_task_waits_while_another_is_in_its_cell() {
     const TASKS: u64 = scaled(50) as u64;
     with_runtime(2, |runtime| {
-        let cell = ContextCell::new(Context::empty().with(&MARK, 1));
+        let cell = ContextCell::new(Context::empty().with_var(&MARK, 1));
         let (entered, gate) = (Gate::new(), Gate::new());
         let inside = std::thread::spawn({
             let (cell, entered, gate) = (cell.clone(), entered.clone(), gate.clone());

@@ -70,7 +70,7 @@ fn configured() -> Builder {
     Runtime::builder()
         .workers(1)
         .thread_name("configured")
-        .root_context(Context::empty().with(&ROOT, 1))
+        .root_context(Context::empty().with_var(&ROOT, 1))
         .hooks(counts().clone())
         .ambient(Arc::new(Foreign))
 }

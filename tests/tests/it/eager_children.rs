@@ -195,8 +195,9 @@ fn a_spawned_child_has_ended_in_its_own_context() {
             assert_eq!(child.await.unwrap(), ((Some(1), None), Some(2)));
             let fresh = spawn_in(Context::empty(), async { LEVEL.get() });
             assert_eq!(fresh.await.unwrap(), None);
-            let built =
-                task::Builder::new().overlay(Context::empty().with(&LEVEL, 5)).spawn(async { LEVEL.get() });
+            let built = task::Builder::new()
+                .overlay(Context::empty().with_var(&LEVEL, 5))
+                .spawn(async { LEVEL.get() });
             assert_eq!(built.await.unwrap(), Some(5));
         });
     });

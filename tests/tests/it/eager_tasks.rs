@@ -95,7 +95,7 @@ fn the_first_poll_sees_the_childs_context_and_deadline() {
         assert_eq!(limited.await, Ok(true));
         // Given contexts are taken as given; futures are dropped inside.
         let (probe, watch) = Probe::new([]);
-        let given = Context::empty().with(&MARK, 8);
+        let given = Context::empty().with_var(&MARK, 8);
         eager().context(given).spawn(probe.expecting(Some(8))).await.unwrap();
         watch.assert_counts(1, 1);
         let cell = ContextCell::new(Context::empty());
@@ -152,7 +152,7 @@ fn a_child_that_suspended_can_be_cancelled() {
         let (probe, watch) = Probe::new([Step::Wait]);
         let child = eager()
             .on(runtime.handle())
-            .context(Context::empty().with(&MARK, 3))
+            .context(Context::empty().with_var(&MARK, 3))
             .spawn(probe.expecting(Some(3)));
         child.abort();
         assert!(runtime.block_on(child).unwrap_err().is_cancelled());
@@ -310,7 +310,7 @@ fn hooks_see_an_inline_poll_as_any_other() {
     outside(|| {
         let counts = Arc::new(Counts::default());
         let runtime = Runtime::builder().workers(1).hooks(counts.clone()).build().unwrap();
-        let given = || Context::empty().with(&LEVEL, 4);
+        let given = || Context::empty().with_var(&LEVEL, 4);
         let child = eager().context(given()).on(runtime.handle()).spawn(ready(()));
         assert!(child.is_finished());
         // Eager calls are no exception.

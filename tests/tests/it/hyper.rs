@@ -79,7 +79,8 @@ async fn answer(_: Request<Incoming>) -> Answer {
 /// What a layer of a server does: a context for each request, made of its headers.
 fn of_its_own(request: Request<Incoming>, sessions: &Ledger) -> impl Future<Output = Answer> + Send + use<> {
     let id = id_of(&request);
-    let context = Context::empty().with(&REQUEST_ID, id).with(&SESSION, Arc::new(sessions.counted(id)));
+    let context =
+        Context::empty().with_var(&REQUEST_ID, id).with_var(&SESSION, Arc::new(sessions.counted(id)));
     answer(request).in_context(context)
 }
 
@@ -183,7 +184,7 @@ fn a_body_that_is_made_as_it_is_sent_sees_the_request_only_if_it_captured_it() {
     in_a_worker(1, async {
         let (near, far) = duplex(16);
         let service = service_fn(|request| {
-            let context = Context::empty().with(&REQUEST_ID, id_of(&request));
+            let context = Context::empty().with_var(&REQUEST_ID, id_of(&request));
             streaming(request).in_context(context)
         });
         spawn_background(async move {
@@ -210,7 +211,7 @@ fn requests_at_once_over_one_http2_connection_keep_their_contexts_apart() {
             let all_there = all_there.clone();
             let id = id_of(&request);
             let context =
-                Context::empty().with(&REQUEST_ID, id).with(&SESSION, Arc::new(counted.counted(id)));
+                Context::empty().with_var(&REQUEST_ID, id).with_var(&SESSION, Arc::new(counted.counted(id)));
             async move {
                 // All of them are under way before the first goes on.
                 all_there.arrive();
@@ -559,7 +560,7 @@ fn a_request_that_its_client_gives_up_is_dropped_in_its_own_context() {
         let (near, far) = duplex(1_024);
         let service = service_fn(move |request: Request<Incoming>| {
             let (told, started, ended) = (told.clone(), started.clone(), ended.clone());
-            let context = Context::empty().with(&REQUEST_ID, id_of(&request));
+            let context = Context::empty().with_var(&REQUEST_ID, id_of(&request));
             async move {
                 let _guard = heirloom_tests::OnDrop::new(move || {
                     told.push(REQUEST_ID.get());

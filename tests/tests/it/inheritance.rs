@@ -357,7 +357,7 @@ fn a_task_in_an_empty_context_holds_nothing_of_its_spawner() {
 #[test]
 fn a_background_task_starts_from_the_root_context_of_its_runtime() {
     watchdog(PATIENCE, || {
-        let root = Context::empty().with(&OTHER, 7);
+        let root = Context::empty().with_var(&OTHER, 7);
         let runtime = Runtime::builder().workers(2).root_context(root).build().unwrap();
         let task = runtime.spawn(async {
             ANSWER.set(1);
@@ -385,11 +385,11 @@ fn the_builder_takes_a_context_an_overlay_or_a_cell() {
         OTHER.set(2);
         NEVER.set(3);
         let seen = || (ANSWER.get(), OTHER.get(), NEVER.get());
-        let given = Context::empty().with(&ANSWER, 10);
+        let given = Context::empty().with_var(&ANSWER, 10);
         let task = task::Builder::new().context(given.clone()).spawn(async move { seen() });
         assert_eq!(task.await.unwrap(), (Some(10), None, None));
         // An overlay wins where it binds; the rest is inherited, by its policies.
-        let overlay = given.with(&NEVER, 30);
+        let overlay = given.with_var(&NEVER, 30);
         let task = task::Builder::new().overlay(overlay.clone()).spawn(async move { seen() });
         assert_eq!(task.await.unwrap(), (Some(10), Some(2), Some(30)));
         let task = task::Builder::new().overlay(given).spawn_blocking(seen);

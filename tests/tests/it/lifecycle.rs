@@ -103,11 +103,11 @@ impl Case {
             Kind::Plain => runtime.spawn(probe),
             Kind::InContext => {
                 MARK.set(6);
-                runtime.handle().spawn_in(Context::empty().with(&MARK, 5), probe)
+                runtime.handle().spawn_in(Context::empty().with_var(&MARK, 5), probe)
             }
             Kind::Built => {
                 MARK.set(6);
-                let overlay = Context::empty().with(&MARK, 5);
+                let overlay = Context::empty().with_var(&MARK, 5);
                 runtime.block_on(async { task::Builder::new().name("built").overlay(overlay).spawn(probe) })
             }
             Kind::FromATask => runtime.block_on(async { heirloom::spawn(probe) }),

@@ -72,7 +72,7 @@ fn spawning_locally_forks_and_awaiting_shares() {
         MARK.set(3);
         assert_eq!(child.await.unwrap(), (Some(1), Some(2)));
         assert_eq!(MARK.get(), Some(3));
-        let given = heirloom::Context::empty().with(&MARK, 7);
+        let given = heirloom::Context::empty().with_var(&MARK, 7);
         let built = task::Builder::new()
             .name("local")
             .context(given)

@@ -275,7 +275,7 @@ fn a_set_waits_while_a_sibling_is_next(deed: impl FnOnce(Runtime) + Send + 'stat
     let runtime = runtime(1);
     let handle = runtime.handle().clone();
     let (log, gates) = (Log::new(), [Gate::new(), Gate::new()]);
-    let context = Context::empty().with(&TENANT, 7);
+    let context = Context::empty().with_var(&TENANT, 7);
     let [first, second] = ["first", "second"].map(|name| {
         let gate = &gates[usize::from(name == "second")];
         let (opened, log) = (gate.opened(), log.clone());

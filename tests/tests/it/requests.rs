@@ -120,8 +120,8 @@ fn a_request_that_is_cancelled_leaves_nothing_behind() {
         let tasks: Vec<_> = (0..scaled(300) as u64)
             .map(|id| {
                 let context = Context::empty()
-                    .with(&REQUEST, Arc::new(Request { id, user: format!("user {id}") }))
-                    .with(&TOKEN, tokens.counted(id));
+                    .with_var(&REQUEST, Arc::new(Request { id, user: format!("user {id}") }))
+                    .with_var(&TOKEN, tokens.counted(id));
                 heirloom::spawn_in(context, serve(log.clone()))
             })
             .collect();

@@ -254,7 +254,7 @@ fn a_waker_that_is_kept_keeps_the_cell_and_nothing_else() {
         let [root, ambient, hooks, on_start, on_stop] = [1, 2, 3, 4, 5].map(|id| ledger.counted(id));
         let runtime = Runtime::builder()
             .workers(2)
-            .root_context(Context::empty().with(&AT_THE_ROOT, Arc::new(root)))
+            .root_context(Context::empty().with_var(&AT_THE_ROOT, Arc::new(root)))
             .ambient(Arc::new(Witness(ambient)))
             .hooks(Arc::new(Witness(hooks)))
             .on_thread_start(move || assert_eq!(on_start.id(), 4))

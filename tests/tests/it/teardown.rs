@@ -73,7 +73,7 @@ impl Late {
             abort,
             sleep: Some(sleep),
             waker: watch.waker().unwrap(),
-            context: Context::empty().with(&LEVEL, 1),
+            context: Context::empty().with_var(&LEVEL, 1),
             token: Some(LEVEL.set(1)),
             cancel: CancelToken::new(),
             group: Some(group),
@@ -104,7 +104,7 @@ impl Late {
         LEVEL.set(2);
         let everything = async {
             let spawned = spawn(async { LEVEL.get() }).await.unwrap();
-            let given = spawn_in(Context::empty().with(&LEVEL, 5), async { LEVEL.get() }).await.unwrap();
+            let given = spawn_in(Context::empty().with_var(&LEVEL, 5), async { LEVEL.get() }).await.unwrap();
             let blocking = spawn_blocking(|| 6).await.unwrap();
             drop(spawn_background(async {}));
             drop(spawn(std::future::pending::<()>()));

@@ -1,7 +1,8 @@
-//! Three executors behind one small interface: a queue on the calling thread, the same queue on four threads, and tokio.
+//! Three executors behind one small interface: a queue on the calling thread, the same queue on
+//! four threads, and tokio.
 //!
-//! None of them knows contexts. `spawn` does what any executor can do with the public interface: it takes what a child
-//! inherits at the call and pins the future to it.
+//! None of them knows contexts. `spawn` does what any executor can do with the public interface: it
+//! takes what a child inherits at the call and pins the future to it.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -40,7 +41,7 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().expect("a runtime")
 });
 
-/// The result of a spawned task. A panic of the task goes on in whoever awaits it.
+/// The result of a spawned task. A panic of the task goes on in the awaiting task.
 pub(crate) struct Handle<T> {
     result: oneshot::Receiver<std::thread::Result<T>>,
 }
@@ -75,7 +76,8 @@ impl Executor {
         ]
     }
 
-    /// Runs `future` as a task that starts from what a child of this thread inherits, and waits for it.
+    /// Runs `future` as a task that starts from what a child of this thread inherits, and waits for
+    /// it.
     pub(crate) fn run<F>(&self, future: F) -> F::Output
     where
         F: Future<Output: Send> + Send + 'static,
@@ -104,14 +106,15 @@ impl Executor {
         self.spawn_plain(future.in_context(context))
     }
 
-    /// A task without any adaptor: what it sets lands in the root context of the thread that happens to poll it.
+    /// A task without any adaptor: what it sets lands in the root context of the thread that
+    /// happens to poll it.
     pub(crate) fn spawn_plain<F>(&self, future: F) -> Handle<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
     {
         let (sender, result) = oneshot::channel();
         let job: Job = Box::pin(AssertUnwindSafe(future).catch_unwind().map(move |result| {
-            // Nobody waits for a task whose handle is gone.
+            // No task waits for one whose handle is gone.
             let _ = sender.send(result);
         }));
         match self {
@@ -124,7 +127,8 @@ impl Executor {
         Handle { result }
     }
 
-    /// What a blocking pool does: `f` on another thread, in a copy of what a child inherits here and now.
+    /// What a blocking pool does: `f` on another thread, in a copy of what a child inherits here
+    /// and now.
     pub(crate) fn spawn_blocking<R: Send + 'static>(
         &self,
         f: impl FnOnce() -> R + Send + 'static,

@@ -1,4 +1,5 @@
-//! What the suites share: fresh threads, drop probes, small futures, a generator, and three executors.
+//! What the suites share: fresh threads, drop probes, small futures, a generator, and three
+//! executors.
 //!
 //! Everything counts events; nothing sleeps to put threads in order.
 
@@ -26,7 +27,8 @@ pub(crate) fn cases(ordinary: u32) -> u32 {
     asked.unwrap_or(if cfg!(miri) { 2 } else { ordinary })
 }
 
-/// Runs `f` on a thread of its own, so that it starts from an empty root context, and passes a panic on.
+/// Runs `f` on a thread of its own, so that it starts from an empty root context, and passes a
+/// panic on.
 pub(crate) fn on_a_fresh_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|scope| join(scope.spawn(f)))
 }
@@ -42,8 +44,8 @@ fn join<R>(handle: std::thread::ScopedJoinHandle<'_, R>) -> R {
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Runs `f`, which must panic with a string, and returns that string. The panic prints nothing: `f` unwinds by
-/// [`quiet_panic`].
+/// Runs `f`, which must panic with a string, and returns that string. The panic prints nothing: `f`
+/// unwinds by [`quiet_panic`].
 pub(crate) fn caught<R>(f: impl FnOnce() -> R) -> &'static str {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
         Ok(_) => panic!("a panic was expected"),
@@ -161,8 +163,8 @@ impl Wake for Parker {
     }
 }
 
-/// Polls `future` on this thread until it is ready. It knows nothing of contexts: what the future sets lands in the
-/// context that is current here.
+/// Polls `future` on this thread until it is ready. It knows nothing of contexts: what the future
+/// sets lands in the context that is current here.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let parker = Arc::new(Parker { woken: Mutex::new(false), wake: Condvar::new() });
@@ -215,7 +217,7 @@ pub(crate) fn never() -> impl Future<Output = ()> + Send {
     std::future::pending()
 }
 
-/// A door that futures wait at until somebody opens it.
+/// A door that futures wait at until it is opened.
 #[derive(Clone, Default)]
 pub(crate) struct Gate {
     state: Arc<Mutex<(bool, Vec<Waker>)>>,
@@ -272,7 +274,7 @@ pub(crate) struct Generator<T> {
     body: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-/// A generator, *plain*: its body runs in the context of whoever asks for the next item.
+/// A generator, *plain*: its body runs in the context of the code that asks for the next item.
 pub(crate) fn generator<T, F>(body: impl FnOnce(Emitter<T>) -> F) -> Generator<T>
 where
     F: Future<Output = ()> + Send + 'static,

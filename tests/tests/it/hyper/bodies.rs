@@ -50,7 +50,7 @@ fn seen_by_a_response(http2: bool, made: Made) -> (Option<Instant>, Option<Insta
         let (connections, requests, log) = (limits.clone(), limits.clone(), seen.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (limits, log) = (requests.clone(), log.clone());
-            let context = Context::current().with(&REQUEST_ID, id_of(&request));
+            let context = Context::current().with_var(&REQUEST_ID, id_of(&request));
             let handler = async move {
                 limits.push(deadline());
                 Response::new(body(made, log))

@@ -64,7 +64,7 @@ fn the_context_a_task_sees_is_right_whichever_worker_polls_it() {
     with_runtime(4, |runtime| {
         let tasks: Vec<_> = (0..scaled(200))
             .map(|number| {
-                let context = Context::empty().with(&NUMBER, number);
+                let context = Context::empty().with_var(&NUMBER, number);
                 runtime.handle().spawn_in(context, async move {
                     for step in 0..scaled(50) {
                         assert_eq!(NUMBER.get(), Some(number + step));

@@ -1,9 +1,11 @@
-//! What surrounds a wrapped future, stream or iterator while it runs, and is kept for it in between.
+//! What surrounds a wrapped future, stream or iterator while it runs, and is kept for it in
+//! between.
 #![forbid(unsafe_code)]
 
-use crate::current::{self, Entered, EnteredLayer, Owned};
-use crate::frame::Scope;
-use crate::storage::{Bindings, Entry};
+use super::frame::Scope;
+use super::word::Owned;
+use super::{Entered, EnteredLayer, enter, enter_layer, observe, write};
+use crate::bindings::{Bindings, Entry};
 
 /// One of the three ways to have a context of one's own.
 pub(crate) enum Surroundings {
@@ -28,13 +30,22 @@ impl Surroundings {
     #[inline]
     pub(crate) fn enter(&mut self) -> Inside<'_> {
         match self {
-            Surroundings::Copy(copy) => Inside::Copy(current::enter(copy)),
-            Surroundings::Layer(layer) => Inside::Layer(current::enter_layer(layer)),
+            Surroundings::Copy(copy) => Inside::Copy(enter(copy)),
+            Surroundings::Layer(layer) => Inside::Layer(enter_layer(layer)),
             Surroundings::Scope { scope, watched } => Inside::Scope(InScope::new(scope, *watched)),
         }
     }
 
-    /// What is kept here while nobody is inside.
+    /// The name of the method that asks for it.
+    pub(crate) fn mode(&self) -> &'static str {
+        match self {
+            Surroundings::Copy(_) => "in_context",
+            Surroundings::Layer(_) => "isolated",
+            Surroundings::Scope { .. } => "with_var",
+        }
+    }
+
+    /// What is kept here from one entry to the next.
     pub(crate) fn bindings(&self) -> Bindings {
         match self {
             Surroundings::Copy(copy) => copy.bindings(),
@@ -47,7 +58,7 @@ impl Surroundings {
     }
 }
 
-/// Alive while one is inside.
+/// The surroundings are entered until this is dropped.
 #[must_use]
 #[expect(dead_code, reason = "held for what their drops do")]
 pub(crate) enum Inside<'a> {
@@ -61,23 +72,20 @@ pub(crate) struct InScope<'a> {
     scope: &'a mut Scope,
     watched: bool,
     /// False in a thread that is being torn down, where nothing is bound.
-    on: bool,
+    entered: bool,
 }
 
 impl<'a> InScope<'a> {
     fn new(scope: &'a mut Scope, watched: bool) -> InScope<'a> {
-        let on =
-            current::observe(scope.id, watched, || current::write(|frame| frame.put_on(scope)).is_some());
-        InScope { scope, watched, on }
+        let entered = observe(scope.id, watched, || write(|frame| frame.enter_scope(scope)).is_some());
+        InScope { scope, watched, entered }
     }
 }
 
 impl Drop for InScope<'_> {
     fn drop(&mut self) {
-        if self.on {
-            current::observe(self.scope.id, self.watched, || {
-                current::write(|frame| frame.take_off(self.scope))
-            });
+        if self.entered {
+            observe(self.scope.id, self.watched, || write(|frame| frame.leave_scope(self.scope)));
         }
     }
 }

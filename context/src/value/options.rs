@@ -1,18 +1,16 @@
-//! What a variable declares about its values: default, inheritance, hook, text.
+//! What a variable declares about its values: default, policy, hook, text.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
-use crate::storage::{Bindings, Entry};
-use crate::value::Inherited;
-
 /// What an inheriting spawn does with a variable's value.
 ///
-/// "Inherit" is meant strictly: `spawn`, groups and blocking closures inherit, through [`Context::inherited`]. A copy
-/// ([`Context::current`], [`Context::run`], `in_context`, …) has every value as it is.
+/// "Inherit" is meant strictly: `spawn`, groups and blocking closures inherit, through
+/// [`Context::inherited`]. A copy ([`Context::current`], [`Context::run`], `in_context`, …) has
+/// every value as it is.
 ///
-/// The need for a policy per variable, rather than one for all, is what services found out the hard way: a request id
-/// should cross into background work, a live transaction must not.
+/// Each variable has a policy of its own, because services need different ones side by side: a
+/// request id crosses into background work, a live transaction must not.
 ///
 /// [`Context::inherited`]: crate::Context::inherited
 /// [`Context::current`]: crate::Context::current
@@ -34,13 +32,17 @@ use crate::value::Inherited;
 /// assert_eq!(child.get(&TRANSACTION), None);
 /// assert_eq!(child.get(&DEPTH), Some(2));
 /// ```
+#[doc(alias = "CopyableThreadContextElement")]
+#[doc(alias = "InheritableThreadLocal")]
+#[doc(alias = "childValue")]
 pub enum Inherit<T> {
-    /// The child gets the value. Costs nothing: contexts of such variables only are inherited in O(1).
+    /// The child gets the value. Costs nothing: a context of such variables only is inherited in
+    /// O(1).
     Always,
     /// The variable is unset in the child.
     Never,
-    /// The child gets what the function makes of the spawner's value, at the spawn call; `None` leaves the variable
-    /// unset. A panic in the function reaches the spawner.
+    /// The child gets what the function makes of the spawner's value, at the spawn call; `None`
+    /// leaves the variable unset. A panic in the function reaches the spawner.
     Derive(fn(&T) -> Option<T>),
 }
 
@@ -68,7 +70,8 @@ pub type OnChange<T> = fn(Option<&T>, Option<&T>);
 /// Writes a value's text, as [`fmt::Debug::fmt`] does.
 pub type DebugText<T> = fn(&T, &mut fmt::Formatter<'_>) -> fmt::Result;
 
-/// The options of a [`ContextVar`](crate::ContextVar): plain function pointers, so that a variable can be a `static`.
+/// The options of a [`ContextVar`](crate::ContextVar): plain function pointers, so that a variable
+/// can be a `static`.
 ///
 /// [`context_var!`](crate::context_var) writes them from its short form.
 ///
@@ -77,8 +80,8 @@ pub type DebugText<T> = fn(&T, &mut fmt::Formatter<'_>) -> fmt::Result;
 /// ```
 /// use heirloom_context::{ContextVar, Inherit, VarOptions};
 ///
-/// static SESSION: ContextVar<String> =
-///     ContextVar::with_options("SESSION", VarOptions { inherit: Inherit::Never, ..VarOptions::new() });
+/// const NEVER: VarOptions<String> = VarOptions { inherit: Inherit::Never, ..VarOptions::new() };
+/// static SESSION: ContextVar<String> = ContextVar::with_options("SESSION", NEVER);
 /// assert_eq!(SESSION.name(), "SESSION");
 /// ```
 pub struct VarOptions<T> {
@@ -86,11 +89,14 @@ pub struct VarOptions<T> {
     pub default: Option<fn() -> T>,
     /// What a spawned child gets.
     pub inherit: Inherit<T>,
-    /// Called with the (previous, current) bound value whenever what the calling thread sees of the variable has
-    /// changed: by a set, a reset, a guard, or a context being entered or left. Meant for mirroring a variable into a
-    /// foreign thread-local. It runs after the change, with the new context current; a panic in it is caught (the
-    /// panic hook has reported it); changes it makes itself call no hooks. Destructors of values run in an empty context
-    /// of which hooks are not told.
+    /// Called with the (previous, current) bound value whenever what the calling thread sees of the
+    /// variable has changed: by a set, a reset, a guard, or a context being entered or left. Meant
+    /// for mirroring a variable into a foreign thread-local.
+    ///
+    /// The hook runs after the change, with the new context current. A panic in it is caught, and
+    /// the panic hook has reported it. Changes that a hook makes call no hooks. Destructors of
+    /// values run in an empty context, of which hooks are not told.
+    #[doc(alias = "MDC")]
     pub on_change: Option<OnChange<T>>,
     /// How the value is written where contexts are listed. Without it the value stays opaque.
     pub debug: Option<DebugText<T>>,
@@ -126,22 +132,4 @@ impl<T> fmt::Debug for VarOptions<T> {
             .field("debug", &self.debug.is_some())
             .finish()
     }
-}
-
-/// Applies every variable's policy. Runs users' functions, so nothing of ours may be open.
-#[inline]
-pub(crate) fn apply(bindings: Bindings) -> Bindings {
-    if bindings.has_special() { apply_each(bindings) } else { bindings }
-}
-
-fn apply_each(bindings: Bindings) -> Bindings {
-    let mut child = bindings.clone();
-    for (id, value) in bindings.entries() {
-        match value.inherited() {
-            Inherited::Same => {}
-            Inherited::Nothing => drop(child.write(id, Entry::Absent)),
-            Inherited::Other(value) => drop(child.write(id, Entry::Bound(value))),
-        }
-    }
-    child
 }

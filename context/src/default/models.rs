@@ -3,9 +3,9 @@
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use super::{Ledger, Makers};
-use crate::sync::model::{check, check_without};
-use crate::sync::spin;
+use super::Makers;
+use crate::util::sync::model::{check, check_without};
+use crate::util::sync::spin;
 
 #[derive(Clone, Copy, Default, PartialEq)]
 enum State {
@@ -31,13 +31,13 @@ struct World {
 
 impl World {
     fn new() -> Arc<World> {
-        let makers = Makers { ledger: Mutex::new(Ledger::default()) };
+        let makers = Makers(Mutex::new(Vec::new()));
         Arc::new(World { makers, values: Mutex::new(Values::default()) })
     }
 
     /// Whether the value is there in the end; `make` says whether it could be made.
     fn get_or_make(&self, thread: usize, value: usize, make: impl FnOnce() -> bool) -> bool {
-        for turn in 0.. {
+        for round in 0.. {
             let mut values = self.values.lock().unwrap();
             match values.states[value] {
                 State::Made => return true,
@@ -47,10 +47,10 @@ impl World {
                 }
                 State::Making => values.waits[thread] = true,
             }
-            let for_ever = values.waits == [true; 2];
+            let forever = values.waits == [true; 2];
             drop(values);
-            assert!(!for_ever, "both threads wait for each other");
-            spin(turn);
+            assert!(!forever, "both threads wait for each other");
+            spin(round);
         }
         let made = make();
         let mut values = self.values.lock().unwrap();
@@ -61,9 +61,9 @@ impl World {
 
     /// The thread needs the value, which needs the others in `needs`.
     fn need(&self, thread: usize, value: usize, needs: &[usize]) -> bool {
-        let Ok(waiting) = self.makers.wait(thread, value) else { return false };
+        let Ok(needed) = self.makers.wait(thread, value, "value") else { return false };
         self.get_or_make(thread, value, || {
-            let _making = waiting.begin("value");
+            needed.begin();
             match needs {
                 [] => true,
                 [next, needs @ ..] => self.need(thread, *next, needs),
@@ -72,8 +72,7 @@ impl World {
     }
 
     fn assert_that_nothing_stays(&self) {
-        let ledger = self.makers.ledger.lock().unwrap();
-        assert!(ledger.making.is_empty() && ledger.waiting.is_empty());
+        assert!(self.makers.0.lock().unwrap().is_empty());
     }
 }
 

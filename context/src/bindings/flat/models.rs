@@ -5,43 +5,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use loom::thread;
 
-use super::{Block, Lookup};
-use crate::inherit::VarOptions;
-use crate::storage::{Entry, Id};
-use crate::sync::UnsafeCell;
-use crate::sync::model::{check, check_without};
-use crate::value::Value;
+use super::FlatTable;
+use crate::bindings::entry::{Entry, Id, Lookup};
+use crate::util::sync::model::{check, check_without};
+use crate::value::models::Probe;
 
 /// Values that count their ends, one counter per variable.
 #[derive(Clone, Default)]
-struct Probes(Arc<[AtomicUsize; 8]>);
-
-/// The cell is read by whoever looks at the value, and written by its end: loom sees whether the one happens
-/// before the other.
-struct Probe(Probes, usize, UnsafeCell<()>);
-
-// SAFETY: for loom to judge.
-unsafe impl Sync for Probe {}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        self.2.with_mut(|_| ());
-        self.0.0[self.1].fetch_add(1, Ordering::Relaxed);
-    }
-}
+struct Probes([Arc<AtomicUsize>; 8]);
 
 impl Probes {
     fn value(&self, counter: usize) -> Entry {
-        Entry::Bound(Value::new(
-            Probe(self.clone(), counter, UnsafeCell::new(())),
-            "probe",
-            &VarOptions::new(),
-        ))
+        Entry::Bound(Probe::value(&self.0[counter]))
     }
 
-    /// A root of four values that count on counters 0 to 3, big enough to lend.
-    fn root(&self) -> Block {
-        let mut root = Block::single(Id::from_key(1), self.value(0));
+    /// A root of four values that count on counters 0 to 3, large enough to be borrowed from.
+    fn root(&self) -> FlatTable {
+        let mut root = FlatTable::single(Id::from_key(1), self.value(0));
         for key in 2..=4 {
             drop(root.write(Id::from_key(key), self.value(key as usize - 1), false));
         }
@@ -54,11 +34,11 @@ impl Probes {
 }
 
 /// Looks at the values of four variables.
-fn read(block: &Block) {
+fn read(table: &FlatTable) {
     for key in 1..=4 {
-        if let Lookup::Bound(found) = block.lookup(Id::from_key(key)) {
-            // SAFETY: made by `Probes::value`, and `block` shows it.
-            unsafe { crate::value::get::<Probe>(found.as_ptr()) }.2.with(|_| ());
+        if let Lookup::Bound(found) = table.lookup(Id::from_key(key)) {
+            // SAFETY: made by `Probes::value`, and `table` shows it.
+            unsafe { Probe::read(found.as_ptr()) }
         }
     }
 }
@@ -94,7 +74,8 @@ fn read_and_change() {
     assert_eq!(probes.ended(), [1, 1, 1, 1, 1, 0, 0, 0]);
 }
 
-/// Two tables derived from one root, whose handles go meanwhile: a value ends with the last table that shows it.
+/// Two tables derived from one root, whose handles go meanwhile: a value ends with the last table
+/// that shows it.
 fn derive_and_drop() {
     let probes = Probes::default();
     let root = probes.root();
@@ -157,7 +138,7 @@ fn reading_happens_before_the_end() {
 #[test]
 #[should_panic]
 fn twin_with_a_relaxed_release_is_caught() {
-    check_without("release", read_and_drop);
+    check_without("release of a handle", read_and_drop);
 }
 
 #[test]

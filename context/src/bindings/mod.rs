@@ -1,0 +1,423 @@
+//! A set of bindings in one word: nothing, a flat table, or a persistent map of flat tables.
+//!
+//! | bindings | what the word points to | a copy with one change costs |
+//! | --- | --- | --- |
+//! | none | nothing | – |
+//! | up to [`FLAT_MAX`] | a [flat table](flat) | its words |
+//! | more | a map of **pages** | one page, and the map's path to it |
+//!
+//! The map is `imbl`'s, from the upper bits of the id to pages; a page is a flat table.
+//!
+//! Equal words are equal bindings. Whether a change happens in place or in a copy is decided here
+//! and in [`flat`], by who else can see it; no module above can tell.
+
+mod entry;
+pub(crate) mod flat;
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+
+pub(crate) use entry::{Entry, Found, Id, Lookup};
+use flat::{FlatTable, Header, Kind};
+
+use crate::util::switches;
+use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::value::{SPECIAL, Value, WATCHED, reaper};
+
+/// How many bindings one flat table holds at most.
+///
+/// `cargo run --release -p heirloom-benches --bin threshold`, a set into a shared snapshot in ratio
+/// to imbl's: flat 0.40 at 16 bindings, 0.31 at 32, 0.30 at 64; as a map of flat tables 0.52 at
+/// 128, 0.50 at 256, 0.60 at 1,024. A flat table of 128 would do with 0.38, but each further
+/// snapshot would hold four kilobytes, and a table would have no room to remember, in the worst
+/// case, 128 removals besides.
+pub(crate) const FLAT_MAX: usize = 64;
+
+/// The bits of an id that are looked up inside a page of a large context.
+const PAGE_BITS: u32 = 6;
+
+const _: () = assert!(FLAT_MAX <= flat::BUCKETS_MAX / 2 && 1 << PAGE_BITS <= flat::BUCKETS_MAX / 2);
+
+/// The page of a large context in which a variable stands.
+fn page_of(id: Id) -> u64 {
+    id.key() >> PAGE_BITS
+}
+
+type Map =
+    imbl::GenericHashMap<u64, FlatTable, BuildHasherDefault<Dense>, imbl::shared_ptr::DefaultSharedPtr>;
+
+/// The hash of a dense number is that number: they spread over a trie by themselves.
+#[derive(Clone, Default)]
+struct Dense(u64);
+
+impl Hasher for Dense {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("the keys are `u64`s")
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[repr(C)]
+struct Large {
+    header: Header,
+    pages: Map,
+}
+
+/// A handle of a set of bindings.
+#[repr(transparent)]
+pub(crate) struct Bindings(Option<NonNull<Header>>);
+
+// SAFETY: it points to a `FlatTable`, or to a map of `FlatTable`s behind an atomic count, both
+// `Send + Sync`.
+unsafe impl Send for Bindings {}
+// SAFETY: as above.
+unsafe impl Sync for Bindings {}
+
+impl Bindings {
+    pub(crate) const EMPTY: Bindings = Bindings(None);
+
+    /// Gives the handle away as a pointer; [`from_raw`](Self::from_raw) takes it back.
+    #[inline]
+    pub(crate) fn into_raw(self) -> *mut Header {
+        ManuallyDrop::new(self).as_raw()
+    }
+
+    /// # Safety
+    /// `raw` is a handle that [`into_raw`](Self::into_raw) has given away, or one of those that
+    /// [`retain`](Self::retain) has counted; it moves into the answer.
+    #[inline]
+    pub(crate) unsafe fn from_raw(raw: *mut Header) -> Bindings {
+        Bindings(NonNull::new(raw))
+    }
+
+    #[inline]
+    pub(crate) fn as_raw(&self) -> *mut Header {
+        self.0.map_or(std::ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    #[inline]
+    fn header(&self) -> Option<&Header> {
+        // SAFETY: a handle keeps it alive, and headers change only through unique handles.
+        self.0.map(|header| unsafe { header.as_ref() })
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        self.header().map_or(0, |header| header.flags)
+    }
+
+    /// There may be variables with an `on_change` hook.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.flags() & WATCHED != 0
+    }
+
+    /// How many variables are bound.
+    pub(crate) fn len(&self) -> usize {
+        self.header().map_or(0, |header| header.bound as usize)
+    }
+
+    pub(crate) fn lookup(&self, id: Id) -> Lookup<'_> {
+        // SAFETY: the handle keeps everything it shows alive.
+        self.0.map_or(Lookup::Absent, |header| unsafe { lookup_at(header, id) })
+    }
+
+    fn large(&self) -> Option<&Large> {
+        let header = self.0.filter(|_| self.header().is_some_and(|header| header.kind == Kind::Large))?;
+        // SAFETY: only a `Large` has this kind; the handle keeps it alive.
+        Some(unsafe { header.cast().as_ref() })
+    }
+
+    /// The flat table, if it is one.
+    fn flat(&self) -> Option<ManuallyDrop<FlatTable>> {
+        let header = self.0.filter(|_| self.large().is_none())?;
+        // SAFETY: any other kind is a flat table's; the handle stays here.
+        Some(ManuallyDrop::new(unsafe { FlatTable::from_header(header) }))
+    }
+
+    /// A copy with one entry changed; this one stays as it is.
+    pub(crate) fn with(&self, id: Id, entry: Entry) -> Bindings {
+        if let Some(table) = self.flat().filter(|table| fits(table, id, &entry)) {
+            return Bindings(Some(table.with(id, entry).into_header()));
+        }
+        let mut copy = self.clone();
+        copy.change(id, entry);
+        copy
+    }
+
+    /// Changes one entry, and returns what was there, with a count of its own.
+    ///
+    /// No user code runs while the caller has a [hold](reaper::hold) until it has dropped the
+    /// answer.
+    pub(crate) fn write(&mut self, id: Id, entry: Entry) -> Entry {
+        self.exchange(id, entry, true)
+    }
+
+    /// Changes one entry.
+    pub(crate) fn change(&mut self, id: Id, entry: Entry) {
+        drop(self.exchange(id, entry, false));
+    }
+
+    fn exchange(&mut self, id: Id, entry: Entry, wanted: bool) -> Entry {
+        let Some(header) = self.0.take() else {
+            if !matches!(entry, Entry::Absent) {
+                self.0 = Some(FlatTable::single(id, entry).into_header());
+            }
+            return Entry::Absent;
+        };
+        // SAFETY: just taken from here.
+        if unsafe { header.as_ref() }.kind == Kind::Large {
+            self.0 = Some(header);
+            return self.exchange_large(id, entry, wanted);
+        }
+        // SAFETY: a flat table's header; the handle is put back below, whatever it points to then.
+        let mut table = unsafe { FlatTable::from_header(header) };
+        if fits(&table, id, &entry) {
+            let previous = table.write(id, entry, wanted);
+            self.0 = Some(table.into_header());
+            return previous;
+        }
+        self.0 = Some(table.into_header());
+        self.enlarge();
+        self.exchange_large(id, entry, wanted)
+    }
+
+    /// Turns a flat table into a map of pages.
+    fn enlarge(&mut self) {
+        let flat = self.flat().expect("a flat table");
+        let mut pages = Map::default();
+        for (id, found) in flat.iter() {
+            match pages.get_mut(&page_of(id)) {
+                Some(page) => drop(page.write(id, found.entry(), false)),
+                None => drop(pages.insert(page_of(id), FlatTable::single(id, found.entry()))),
+            }
+        }
+        let Header { flags, bound, .. } = *flat.header();
+        *self = Bindings::from_large(Large { header: Header::new(Kind::Large, flags, bound), pages });
+    }
+
+    fn from_large(large: Large) -> Bindings {
+        Bindings(Some(NonNull::from(Box::leak(Box::new(large))).cast()))
+    }
+
+    fn exchange_large(&mut self, id: Id, entry: Entry, wanted: bool) -> Entry {
+        let shared = self.large().expect("a large context");
+        // Pairs with the release subtraction in `flat::release`: what other handles have read
+        // happens before what this one writes.
+        if shared.header.handles.load(Acquire) != 1 {
+            let Header { flags, bound, .. } = shared.header;
+            let header = Header::new(Kind::Large, flags, bound);
+            *self = Bindings::from_large(Large { header, pages: shared.pages.clone() });
+        }
+        let large = self.0.expect("a large context").cast::<Large>();
+        // SAFETY: a `Large`, and the only handle.
+        let Large { header, pages } = unsafe { &mut *large.as_ptr() };
+        header.flags |= entry.flags();
+        header.bound += u32::from(matches!(entry, Entry::Bound(_)));
+        let Some(page) = pages.get_mut(&page_of(id)) else {
+            if !matches!(entry, Entry::Absent) {
+                pages.insert(page_of(id), FlatTable::single(id, entry));
+            }
+            return Entry::Absent;
+        };
+        header.bound -= u32::from(matches!(page.lookup(id), Lookup::Bound(_)));
+        let previous = page.write(id, entry, wanted);
+        if page.is_blank() {
+            pages.remove(&page_of(id));
+        }
+        previous
+    }
+
+    /// Calls `f` with everything that is bound or hidden.
+    pub(crate) fn for_each<'a>(&'a self, mut f: impl FnMut(Id, Lookup<'a>)) {
+        if let Some(large) = self.large() {
+            large.pages.values().flat_map(FlatTable::iter).for_each(|(id, found)| f(id, found));
+        } else if let Some(table) = self.flat() {
+            for (id, _) in table.iter() {
+                // Again, since what comes from `table` itself may not live as long as `self`.
+                f(id, self.lookup(id));
+            }
+        }
+    }
+
+    /// The same without what is hidden, which has a meaning only in a layer.
+    pub(crate) fn without_hidden(&self) -> Bindings {
+        let mut bare = self.clone();
+        self.for_each(|id, found| {
+            if let Lookup::Hidden = found {
+                bare.change(id, Entry::Absent);
+            }
+        });
+        bare
+    }
+
+    /// What a child inherits: each variable's policy applied. Runs users' functions, so no
+    /// structure of this crate may be open.
+    #[inline]
+    pub(crate) fn inherited(self) -> Bindings {
+        if self.flags() & SPECIAL == 0 { self } else { self.inherited_each() }
+    }
+
+    fn inherited_each(self) -> Bindings {
+        let mut child = self.clone();
+        for (id, value) in self.entries().into_iter().filter(|(_, value)| value.is_special()) {
+            child.change(id, value.inherited().map_or(Entry::Absent, Entry::Bound));
+        }
+        child
+    }
+
+    /// What is bound, in the order in which the variables were first used, counted for the caller.
+    pub(crate) fn entries(&self) -> Vec<(Id, Value)> {
+        let mut entries = Vec::with_capacity(self.len());
+        self.for_each(|id, found| {
+            if let Lookup::Bound(found) = found {
+                entries.push((id, found.retain()));
+            }
+        });
+        entries.sort_unstable_by_key(|(id, _)| *id);
+        entries
+    }
+
+    /// What is bound in one of the two only, or to another value; in the same order.
+    pub(crate) fn differences(&self, other: &Bindings) -> Vec<(Option<Value>, Option<Value>)> {
+        let mut pairs = BTreeMap::new();
+        for (id, value) in self.entries() {
+            pairs.insert(id, (Some(value), None));
+        }
+        for (id, value) in other.entries() {
+            pairs.entry(id).or_insert((None, None)).1 = Some(value);
+        }
+        pairs.into_values().filter(|pair| !matches!(pair, (Some(old), Some(new)) if old.is(new))).collect()
+    }
+
+    /// Counts `by` further handles.
+    ///
+    /// # Safety
+    /// The bindings are alive. Each of the handles is made into one by
+    /// [`from_raw`](Self::from_raw), or given up by [`release_some`](Self::release_some).
+    #[inline]
+    pub(crate) unsafe fn retain(header: NonNull<Header>, by: usize) {
+        // SAFETY: alive by this function's contract.
+        flat::retain(unsafe { &header.as_ref().handles }, by);
+    }
+
+    /// Gives up `some` handles, which are not the last.
+    ///
+    /// # Safety
+    /// `some` handles that [`retain`](Self::retain) has counted end here, and a further one keeps
+    /// the bindings alive.
+    #[inline]
+    pub(crate) unsafe fn release_some(header: NonNull<Header>, some: usize) {
+        // SAFETY: a further handle keeps the bindings alive. Pairs with the acquire loads in
+        // `flat`.
+        let before = unsafe { header.as_ref() }.handles.fetch_sub(some, Release);
+        debug_assert!(before > some, "the owner of the handles has one more");
+    }
+
+    /// Gives the handle up. If it was the last, destructors are left to the drop of the answer.
+    #[inline]
+    pub(crate) fn take_unique(self) -> Option<LastHandle> {
+        let header = NonNull::new(self.into_raw())?;
+        // SAFETY: alive until the count says otherwise.
+        flat::release(unsafe { &header.as_ref().handles }).then(|| LastHandle(header))
+    }
+
+    /// How many handles there are, or were a moment ago.
+    ///
+    /// # Safety
+    /// The bindings are alive.
+    #[inline]
+    pub(crate) unsafe fn handles(header: NonNull<Header>) -> usize {
+        // SAFETY: alive by this function's contract.
+        unsafe { header.as_ref() }.handles.load(Relaxed)
+    }
+}
+
+/// Whether a change leaves a flat table one.
+fn fits(table: &FlatTable, id: Id, entry: &Entry) -> bool {
+    (table.header().shown as usize) < FLAT_MAX
+        || matches!(entry, Entry::Absent)
+        || !matches!(table.lookup(id), Lookup::Absent)
+}
+
+/// What the home bucket of a variable says, if that is all there is to say.
+///
+/// # Safety
+/// The bindings that begin at `header` are alive as long as the answer is used.
+#[inline(always)]
+pub(crate) unsafe fn lookup_at_home<'a>(header: NonNull<Header>, id: Id) -> Option<Lookup<'a>> {
+    // SAFETY: alive by this function's contract; a flat table unless it is large.
+    unsafe {
+        if !switches::SHORT_LOOKUP || header.as_ref().kind == Kind::Large {
+            return None;
+        }
+        FlatTable::lookup_at_home(header, id)
+    }
+}
+
+/// Looks in the bindings that begin at `header`.
+///
+/// # Safety
+/// As above.
+#[inline]
+pub(crate) unsafe fn lookup_at<'a>(header: NonNull<Header>, id: Id) -> Lookup<'a> {
+    // SAFETY: alive by this function's contract; only a `Large` has that kind.
+    unsafe {
+        if header.as_ref().kind == Kind::Large {
+            let large = header.cast::<Large>().as_ref();
+            return large.pages.get(&page_of(id)).map_or(Lookup::Absent, |page| page.lookup(id));
+        }
+        FlatTable::lookup_at(header, id)
+    }
+}
+
+impl Clone for Bindings {
+    #[inline]
+    fn clone(&self) -> Bindings {
+        if let Some(header) = self.header() {
+            flat::retain(&header.handles, 1);
+        }
+        Bindings(self.0)
+    }
+}
+
+impl Drop for Bindings {
+    #[inline]
+    fn drop(&mut self) {
+        drop(Bindings(self.0.take()).take_unique());
+    }
+}
+
+/// Bindings without any handle, which end when this is dropped.
+pub(crate) struct LastHandle(NonNull<Header>);
+
+// SAFETY: as `Bindings`.
+unsafe impl Send for LastHandle {}
+// SAFETY: as `Bindings`.
+unsafe impl Sync for LastHandle {}
+
+impl Drop for LastHandle {
+    #[cold]
+    fn drop(&mut self) {
+        let header = self.0;
+        // SAFETY: the last handle was given up for this; only a `Large`, leaked as a box by
+        // `from_large`, has that kind.
+        unsafe {
+            if header.as_ref().kind != Kind::Large {
+                return flat::end(header);
+            }
+            // The pages' values go when the map is closed.
+            let _hold = reaper::hold();
+            drop(Box::from_raw(header.cast::<Large>().as_ptr()));
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The current context of a thread: one word in a thread-local slot, and everything that may be
+//! done to it.
+//!
+//! # Terms
+//!
+//! * The **slot** is a thread's place for what is current: the word, the execution state, and what
+//!   stands on the word (pins and stock).
+//! * The **word** says what is current; see the states below. The slot owns what the word points
+//!   to.
+//! * A **snapshot** is a handle of [bindings](crate::bindings) that is never written to.
+//! * A [**frame**](frame) is bindings that may be written to, with an identity, which is never
+//!   reused, and with the guards that live in it.
+//! * A **layer** is a frame on top of another word, its **outside**. What the layer has not bound
+//!   itself is looked up outside.
+//! * A [**pin**](pins) notes a value that is being read without a count.
+//! * The [**stock**](handles) has handles that were counted before they are needed.
+//!
+//! # States of the word
+//!
+//! | state | meaning |
+//! | --- | --- |
+//! | **empty** | the empty context, never written to |
+//! | **snapshot** | bindings, never written to: what a task starts with |
+//! | **frame** | bindings that were written to |
+//! | **layer** | a frame with an outside |
+//! | **closed** | no context: the thread is being torn down, or the frame is being changed |
+//!
+//! While the slot is closed, reads find nothing and writes do nothing.
+//! So a task that only reads costs one word, one count, and no allocation.
+//!
+//! # Transitions
+//!
+//! * **C1**, a task's poll begins or ends; `run`; a layer: [`swap`], [`enter`], [`enter_layer`].
+//!   The word is exchanged; hooks are told.
+//! * **C2**, a write begins: [`write()`]. The word is taken, and the slot is closed; a snapshot
+//!   becomes a frame.
+//! * **C3**, the write ends, also by unwinding: [`write()`]. The frame's word is put back.
+//! * **C4**, the thread's destructors run: drop of [`Janitor`]. The word is taken, and the slot
+//!   stays closed.
+//! * **C5**, a task is followed by one with the same snapshot: [`relay`]. The two tasks' handles
+//!   are exchanged; the word stays.
+//!
+//! C1 to C4 go through [`replace`]. Before the word changes, `replace` counts the pins and closes
+//! the stock. C5 needs neither, since the word stays what it is.
+//!
+//! # Why nothing is lost
+//!
+//! A word is owned by the slot or by the caller, and moves as a whole; functions that hold a word
+//! do not unwind. No user code runs between C2 and C3: destructors are
+//! [held](crate::value::reaper::hold), hooks are called afterwards, and an allocator that asks for
+//! a context meanwhile finds the slot closed.
+
+mod abandoned;
+mod frame;
+mod handles;
+mod hooks;
+mod layer;
+mod lookup;
+mod pins;
+mod word;
+
+use std::cell::Cell;
+use std::mem;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) use frame::{GuardKey, GuardPlace, Scope};
+pub(crate) use handles::{give_back, has_stock, is_shared, snapshot};
+pub(crate) use hooks::observe;
+pub(crate) use layer::Surroundings;
+pub(crate) use pins::{is_bound, read};
+pub(crate) use word::{Owned, Unique};
+
+use crate::bindings::Bindings;
+use crate::util::{panic, switches};
+use crate::value::reaper;
+use frame::Frame;
+use handles::Stock;
+use pins::Pin;
+use word::{Target, Word};
+
+struct Slot {
+    word: Cell<Word>,
+    /// See [`raw::Execution`](crate::raw::Execution).
+    execution: Cell<u64>,
+    stock: Stock,
+    /// The newest pin.
+    pins: Cell<*const Pin>,
+    /// A hook is running.
+    hooked: Cell<bool>,
+    /// The next serial of this thread's range.
+    serial: Cell<u64>,
+}
+
+thread_local! {
+    // Without drop glue, so that every function here answers during thread teardown. `JANITOR`
+    // cleans up.
+    static SLOT: Slot = const {
+        Slot {
+            word: Cell::new(Word::EMPTY),
+            execution: Cell::new(0),
+            stock: Stock::new(),
+            pins: Cell::new(ptr::null()),
+            hooked: Cell::new(false),
+            serial: Cell::new(0),
+        }
+    };
+
+    // Made when a thread's context is first written to.
+    static JANITOR: Janitor = const { Janitor };
+}
+
+/// Closes the slot when its thread ends, and drops what was in it: step C4.
+struct Janitor;
+
+impl Drop for Janitor {
+    fn drop(&mut self) {
+        let word = SLOT.with(|slot| install(slot, Word::CLOSED));
+        // What the thread leaves behind: its root context. A panic here would end the process.
+        panic::swallow(|| drop(Owned(word)));
+    }
+}
+
+/// A number that no other frame or guard has, ever.
+pub(crate) fn next_serial() -> u64 {
+    /// Taken from the shared counter at a time, so that threads do not compete for it.
+    const RANGE: u64 = 1024;
+    static NEXT: AtomicU64 = AtomicU64::new(RANGE);
+    SLOT.with(|slot| {
+        if slot.serial.get() % RANGE == 0 {
+            slot.serial.set(NEXT.fetch_add(RANGE, Ordering::Relaxed));
+        }
+        slot.serial.replace(slot.serial.get() + 1)
+    })
+}
+
+// ---- exchanging the word ----
+
+/// Puts a word into the slot and returns the one that was there. The ownership of both moves, so
+/// this must not unwind.
+#[inline]
+fn replace(slot: &Slot, word: Word) -> Word {
+    #[cold]
+    fn count_and_close(slot: &Slot) {
+        pins::count_all(slot);
+        slot.stock.close();
+    }
+
+    if !slot.pins.get().is_null() || slot.stock.is_open() {
+        count_and_close(slot);
+    }
+    slot.word.replace(word)
+}
+
+/// The same, and tells the hooks of what looks different now.
+#[inline]
+fn install(slot: &Slot, word: Word) -> Word {
+    let previous = replace(slot, word);
+    if previous.is_watched() || word.is_watched() {
+        // SAFETY: both are alive: the caller gets the one, the slot has the other.
+        unsafe { hooks::switched(slot, previous, word) };
+    }
+    previous
+}
+
+/// Exchanges the current word and execution state with these.
+#[inline]
+pub(crate) fn swap(live: &mut Owned, execution: &mut u64) {
+    SLOT.with(|slot| {
+        live.0 = install(slot, live.0);
+        *execution = slot.execution.replace(*execution);
+    });
+}
+
+/// Step C5: swaps `last` out and `next` in, with their execution states, if both are the same
+/// snapshot without hooks, or both are empty.
+#[inline]
+pub(crate) fn relay(last: (&mut Owned, &mut u64), next: (&mut Owned, &mut u64)) -> bool {
+    SLOT.with(|slot| {
+        let word = slot.word.get();
+        let relays = !word.is_watched() && matches!(word.target(), Target::Nothing | Target::Snapshot(_));
+        if !switches::RELAY || word != next.0.0 || !relays {
+            return false;
+        }
+        // The slot's word is the next task's handle now, and the last task gets one back.
+        mem::swap(last.0, next.0);
+        let inside = mem::replace(next.1, *last.1);
+        *last.1 = slot.execution.replace(inside);
+        true
+    })
+}
+
+/// The execution state.
+#[inline]
+pub(crate) fn execution() -> u64 {
+    SLOT.with(|slot| slot.execution.get())
+}
+
+/// Replaces the execution state.
+#[inline]
+pub(crate) fn set_execution(execution: u64) -> u64 {
+    SLOT.with(|slot| slot.execution.replace(execution))
+}
+
+/// A context is current until this is dropped; then it is back home, with what was written
+/// meanwhile.
+#[must_use]
+pub(crate) struct Entered<'a> {
+    home: &'a mut Owned,
+}
+
+/// Makes `home` current. The execution state stays as it is.
+#[inline]
+pub(crate) fn enter(home: &mut Owned) -> Entered<'_> {
+    home.0 = SLOT.with(|slot| install(slot, home.0));
+    Entered { home }
+}
+
+impl Drop for Entered<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.home.0 = SLOT.with(|slot| install(slot, self.home.0));
+    }
+}
+
+/// Runs `f`, which does not unwind, in an empty context of which no hook is told, and drops that
+/// context. For the [reaper], inside of which no destructor runs now.
+pub(crate) fn in_empty_context(f: impl FnOnce()) {
+    let before = SLOT.with(|slot| replace(slot, Word::EMPTY));
+    f();
+    drop(Owned(SLOT.with(|slot| replace(slot, before))));
+}
+
+/// A layer is on top of the current context until this is dropped.
+#[must_use]
+pub(crate) struct EnteredLayer<'a> {
+    home: &'a mut Owned,
+    layer: NonNull<Frame>,
+}
+
+/// Puts the layer `home` on top of what is current.
+pub(crate) fn enter_layer(home: &mut Owned) -> EnteredLayer<'_> {
+    let Target::Frame(layer) = home.0.target() else { unreachable!("a layer is a frame") };
+    SLOT.with(|slot| {
+        // SAFETY: `home` owned the layer, which no other code sees before it is installed.
+        let word = unsafe {
+            (*layer.as_ptr()).outside = slot.word.get();
+            Word::of_frame(layer)
+        };
+        home.0 = Word::EMPTY;
+        // The word returned is the outside, which the layer has now.
+        install(slot, word);
+    });
+    EnteredLayer { home, layer }
+}
+
+impl Drop for EnteredLayer<'_> {
+    fn drop(&mut self) {
+        SLOT.with(|slot| match slot.word.get().target() {
+            Target::Frame(top) if top == self.layer => {
+                // SAFETY: it is in the slot, so alive. It keeps its outside while hooks compare the
+                // two views.
+                let outside = unsafe { top.as_ref() }.outside;
+                install(slot, outside);
+                // SAFETY: taken from the slot, so no other code sees it.
+                self.home.0 = unsafe {
+                    (*top.as_ptr()).outside = Word::EMPTY;
+                    Word::of_frame(top)
+                };
+            }
+            // `raw::swap` was used inside without its counterpart. The layer went with what it
+            // took.
+            _ => *self.home = Owned::layer(),
+        });
+    }
+}
+
+// ---- writing ----
+
+/// The identity of the current frame, if it was ever written to.
+pub(crate) fn identity() -> Option<u64> {
+    // SAFETY: the slot owns its word.
+    SLOT.with(|slot| unsafe { slot.word.get().identity() })
+}
+
+/// Changes the current frame, steps C2 and C3; makes one of a snapshot first. `None` if the slot is
+/// closed.
+///
+/// What `f` returns is dropped by the caller, after the frame is closed.
+#[inline]
+pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
+    /// Puts the frame into the slot, also if `f` should unwind.
+    struct Close<'a> {
+        slot: &'a Slot,
+        frame: NonNull<Frame>,
+    }
+
+    impl Drop for Close<'_> {
+        fn drop(&mut self) {
+            // SAFETY: taken from the slot in `write`, so alive, and so is its outside.
+            let word = unsafe { Word::of_frame(self.frame) };
+            // The slot is closed, unless an allocator has swapped meanwhile and did not swap back.
+            drop(Owned(replace(self.slot, word)));
+        }
+    }
+
+    let _hold = reaper::hold();
+    SLOT.with(|slot| {
+        // From here on the slot is closed: an allocator that uses contexts does not get at the
+        // frame.
+        let word = replace(slot, Word::CLOSED);
+        let mut frame = match word.target() {
+            Target::Closed => return None,
+            Target::Frame(frame) => frame,
+            Target::Nothing | Target::Snapshot(_) => {
+                // If the thread's destructors have run already, this frame is not its root: that
+                // one is closed.
+                let _ = JANITOR.try_with(|_| ());
+                // SAFETY: the slot's own handle, if there is one, moves into the frame.
+                let bindings = unsafe { word.own_header() }
+                    .map_or(Bindings::EMPTY, |header| unsafe { Bindings::from_raw(header.as_ptr()) });
+                NonNull::from(Box::leak(Box::new(Frame::new(0, bindings))))
+            }
+        };
+        let _close = Close { slot, frame };
+        // SAFETY: the slot owned the frame, and is closed: no other code can reach it.
+        let frame = unsafe { frame.as_mut() };
+        if frame.identity == 0 {
+            frame.identity = next_serial();
+        }
+        Some(f(frame))
+    })
+}
+
+/// The slot is closed until this is dropped; its word stays what it is.
+struct Closed<'a> {
+    slot: &'a Slot,
+    word: Word,
+}
+
+impl<'a> Closed<'a> {
+    fn new(slot: &'a Slot) -> Closed<'a> {
+        Closed { slot, word: replace(slot, Word::CLOSED) }
+    }
+}
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        // As in `write`: closed, unless an allocator has swapped meanwhile.
+        drop(Owned(replace(self.slot, self.word)));
+    }
+}

@@ -1,0 +1,107 @@
+//! Reading a value without counting it.
+//!
+//! # Terms
+//!
+//! * A **pin** stands on the stack of a [`read`], and names the value that is being read. The slot
+//!   has the newest pin of its thread, and each pin the one before it.
+//! * A pin is **counted** if it has a count of its own on its value.
+//!
+//! # Transitions
+//!
+//! * **P1**, a variable is read: [`read`]. Its pin, uncounted, becomes the newest.
+//! * **P2**, the slot's word, or what it points to, is about to change: [`count_all`]. Every
+//!   uncounted pin is counted.
+//! * **P3**, the read ends, also by unwinding: drop of [`Unpin`]. The pin before it becomes the
+//!   newest; a count is given back.
+//!
+//! # Why no value goes while it is read
+//!
+//! A value that P1 finds is shown by the slot's word, which keeps it alive. Nothing takes a value
+//! from the slot before P2, and after P2 the pin itself keeps its value alive. A read during which
+//! nothing changes, that is nearly every one, pays two stores.
+//!
+//! Pins end in the reverse order of P1, since they stand on one stack. So all pins older than a
+//! counted one are counted too, and P2 stops at the first counted one.
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use super::lookup::lookup;
+use super::{SLOT, Slot};
+use crate::bindings::{Found, Id};
+use crate::util::switches;
+use crate::value::{Value, ValueHeader};
+
+/// A value that is being read.
+pub(super) struct Pin {
+    value: NonNull<ValueHeader>,
+    counted: Cell<bool>,
+    older: *const Pin,
+}
+
+/// Takes the pin out of the list, also by unwinding.
+struct Unpin<'a> {
+    slot: &'a Slot,
+    pin: &'a Pin,
+}
+
+impl Drop for Unpin<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.slot.pins.set(self.pin.older);
+        if self.pin.counted.get() {
+            self.pin.give_count_back();
+        }
+    }
+}
+
+impl Pin {
+    #[cold]
+    fn give_count_back(&self) {
+        // SAFETY: `count_all` took this count.
+        drop(unsafe { Value::from_raw(self.value) });
+    }
+}
+
+/// Reads a variable where it is. The value stays valid until `f` returns, whatever `f` does.
+#[inline]
+pub(crate) fn read<R>(id: Option<Id>, f: impl FnOnce(Option<NonNull<ValueHeader>>) -> R) -> R {
+    if !switches::PINS {
+        let value = id.and_then(seen);
+        return f(value.as_ref().map(Value::as_ptr));
+    }
+    SLOT.with(|slot| {
+        // SAFETY: the slot owns its word; the answer is pinned before anything else can happen.
+        let found = id.and_then(|id| unsafe { lookup(slot.word.get(), id) });
+        let Some(value) = found.map(Found::as_ptr) else { return f(None) };
+        let pin = Pin { value, counted: Cell::new(false), older: slot.pins.get() };
+        slot.pins.set(&raw const pin);
+        let _unpin = Unpin { slot, pin: &pin };
+        f(Some(value))
+    })
+}
+
+/// Step P2.
+pub(super) fn count_all(slot: &Slot) {
+    let mut pin = slot.pins.get();
+    // SAFETY: pins stand on the stacks of calls below this one, and are unlinked before they go.
+    while let Some(uncounted) = unsafe { pin.as_ref() }.filter(|pin| !pin.counted.get()) {
+        // SAFETY: nothing was taken from the slot since the value was found there, or this would
+        // have run.
+        std::mem::forget(unsafe { Value::retain(uncounted.value) });
+        uncounted.counted.set(true);
+        pin = uncounted.older;
+    }
+}
+
+/// Whether a variable is bound, as seen from here.
+pub(crate) fn is_bound(id: Id) -> bool {
+    // SAFETY: the slot owns its word.
+    SLOT.with(|slot| unsafe { lookup(slot.word.get(), id) }.is_some())
+}
+
+/// The bound value as seen from here, counted.
+pub(super) fn seen(id: Id) -> Option<Value> {
+    // SAFETY: the slot owns its word.
+    SLOT.with(|slot| unsafe { lookup(slot.word.get(), id) }.map(Found::retain))
+}

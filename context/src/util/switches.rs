@@ -1,0 +1,27 @@
+//! The mechanisms of this crate that exist for speed alone. Each can be switched off.
+//!
+//! `RUSTFLAGS='--cfg without="pins"' cargo test -p heirloom-context` builds the crate without one;
+//! for several, repeat the flag. What each one buys is measured with it and without it by
+//! `cargo run --release -p heirloom-benches --bin context`.
+//!
+//! Behaviour is the same without any of them, so all tests pass, but for those that ask whether a
+//! mechanism is used: without `relay`, [`raw::relay`](crate::raw::relay) answers no.
+
+/// A value is read without being counted: two locked operations less per `get` and `with`.
+pub(crate) const PINS: bool = !cfg!(without = "pins");
+
+/// Handles for forks are taken, and given back, in batches: two locked operations less per fork.
+pub(crate) const HANDLE_STOCK: bool = !cfg!(without = "handle-stock");
+
+/// A copy of a table borrows values instead of counting them: two locked operations less for each
+/// binding in each copy.
+pub(crate) const BORROWED_BINDINGS: bool = !cfg!(without = "borrowed-bindings");
+
+/// The home bucket is looked at in line: a call less per `get`, where that bucket decides.
+pub(crate) const SHORT_LOOKUP: bool = !cfg!(without = "short-lookup");
+
+/// Two tasks in a row with one context need no swaps, and keep the stock of handles.
+pub(crate) const RELAY: bool = !cfg!(without = "relay");
+
+/// The last count of a value is given up without a subtraction: a locked operation less per value.
+pub(crate) const SINGLE_OWNER_DROP: bool = !cfg!(without = "single-owner-drop");
