@@ -71,58 +71,52 @@
 // These panic when standard error takes nothing; see `report`.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
-mod accompanied;
-mod blocking;
 mod bridge;
-mod builder;
-mod cancel;
-pub mod context;
+/// Context variables, snapshots, and futures with a context of their own: the crate `heirloom-context`, and what of it
+/// needs the executor.
+pub mod context {
+    #[cfg(all(feature = "channel", not(loom)))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "channel")))]
+    pub use crate::structured::channel;
+    pub use heirloom_context::*;
+}
 mod eager;
-mod group;
-mod handle;
+mod instrument;
 #[cfg(feature = "net")]
 mod io;
-mod join_handle;
 pub mod known_limits;
-mod local;
-mod parked;
-mod report;
-mod room;
 mod runtime;
 mod scheduler;
-mod shield;
-mod spawn;
-mod stats;
-mod switches;
-mod sync;
+mod slab;
+mod structured;
 pub mod task;
-mod threads;
 pub mod time;
-mod waiters;
+mod util;
 
-pub use accompanied::Hooks;
 #[cfg(feature = "hyper")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
 pub use bridge::hyper;
-pub use builder::{Builder, PanicPolicy};
-pub use cancel::{CancelToken, Cancelled, DropGuard};
 pub use eager::{WouldSuspend, is_eager, run_eagerly, try_run_eagerly};
-pub use group::{GroupError, GroupHandle, GroupScope, Results, TaskGroup};
-pub use handle::Handle;
 pub use heirloom_context::{
     Context, ContextFutureExt, ContextIteratorExt, ContextStreamExt, ContextVar, context_var,
 };
 pub use heirloom_macros::{main, test};
+pub use instrument::hooks::Hooks;
+pub use instrument::stats::{Stats, TaskDump, WorkerStats};
 #[cfg(feature = "net")]
 pub use io::net;
 #[cfg(all(feature = "net", unix))]
 pub use io::signal;
-pub use join_handle::{AbortHandle, CancelReason, JoinError, JoinHandle};
-pub use local::{LocalSet, spawn_local};
+pub use runtime::builder::Builder;
+pub use runtime::handle::Handle;
+pub use runtime::local::{LocalSet, spawn_local};
+pub use runtime::spawn::{block_on, spawn, spawn_background, spawn_blocking, spawn_in};
 pub use runtime::{Runtime, ShutdownReport};
-pub use shield::{Shield, shield};
-pub use spawn::{block_on, spawn, spawn_background, spawn_blocking, spawn_in};
-pub use stats::{Stats, TaskDump, WorkerStats};
+pub use scheduler::shared::PanicPolicy;
+pub use structured::cancel_token::{CancelToken, Cancelled, DropGuard};
+pub use structured::group::{GroupError, GroupHandle, GroupScope, Results, TaskGroup};
+pub use structured::shield::{Shield, shield};
+pub use task::join_handle::{AbortHandle, CancelReason, JoinError, JoinHandle};
 pub use task::{TaskMeta, yield_now};
 pub use time::{Elapsed, deadline, interval, remaining, sleep, sleep_until, wait_for, wait_until};
 

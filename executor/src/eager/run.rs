@@ -9,8 +9,8 @@ use std::task::Poll;
 
 use super::frame::{Driver, Frame, LeftBehind};
 use super::signal::Signal;
-use crate::local::EagerCall;
-use crate::parked::Outside;
+use crate::runtime::block_on::Outside;
+use crate::runtime::local::EagerCall;
 use crate::task::budget;
 use crate::time;
 

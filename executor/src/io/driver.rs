@@ -16,9 +16,9 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
 use super::readiness::{Change, Readiness};
-use crate::report::complain;
-use crate::sync::{Mutex, MutexGuard, lock};
-use crate::waiters::wake;
+use crate::util::report::complain;
+use crate::util::sync::{Mutex, MutexGuard, lock};
+use crate::util::waker_set::wake;
 
 /// Events taken at once. As tokio's: enough for a busy server, 12 KiB.
 const EVENTS: usize = 1024;

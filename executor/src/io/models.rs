@@ -10,7 +10,7 @@ use loom::thread;
 
 use super::net::failure::Failure;
 use super::readiness::{Change, Direction, Place, Readiness};
-use crate::sync::model::{check, check_without};
+use crate::util::sync::model::{check, check_without};
 
 #[derive(Default)]
 struct Count(Plain);

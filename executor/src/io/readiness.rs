@@ -5,9 +5,9 @@ use std::task::{Poll, Waker};
 
 use slab::Slab;
 
-use crate::sync::atomic::AtomicU64;
-use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use crate::sync::{Mutex, lock, weakened};
+use crate::util::sync::atomic::AtomicU64;
+use crate::util::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::util::sync::{Mutex, lock, weakened};
 
 /// A direction of a socket, for [`TcpStream::try_io`](crate::net::TcpStream::try_io) and its like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

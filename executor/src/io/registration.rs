@@ -19,8 +19,8 @@ use super::eager::{Blocks, look};
 pub(crate) use super::readiness::Direction;
 use super::readiness::{Place, Readiness, Seen};
 use crate::eager;
-use crate::handle::Handle;
 use crate::runtime::default_runtime;
+use crate::runtime::handle::Handle;
 use crate::task::budget::{Claim, SharedClaim};
 
 /// A source of events in the poll of a runtime, until it is dropped.

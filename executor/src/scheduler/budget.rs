@@ -37,7 +37,7 @@ pub(crate) const NEXT_SLOT_STREAK: u32 = 3;
 pub(crate) const SEARCH_ROUNDS: u32 = 2;
 
 /// How long a worker that parks leaves the memory of its tasks as it is, before it
-/// [tidies](crate::task::page).
+/// [tidies](crate::slab).
 ///
 /// A load that pauses for less finds its pages again. What a burst leaves takes two such times: in
 /// the second, its pages are seen not to have been used in the first. A worker gets up for that

@@ -103,7 +103,7 @@
 //! # Memory at rest
 //!
 //! A worker that parks although [its heap, or as the keeper one for threads outside, is
-//! untidy](crate::task::page) gets up after [`budget::TIDY_AFTER`] at the latest, and tidies while
+//! untidy](crate::slab) gets up after [`budget::TIDY_AFTER`] at the latest, and tidies while
 //! there is nothing else to do. It gets up for that once or twice after tasks were spawned, and not
 //! again: the heap is left at rest then. A spawn from outside that finds a heap at rest, or makes
 //! it larger than what is tidied, tells the keeper, which may sleep without a limit. For that, and
@@ -141,9 +141,9 @@
 //! after S1: one of the two sees the other. A worker does not pay for that: what it spawns while it does not see S1 yet
 //! it finds itself in S4.
 
+pub(crate) mod blocking;
 pub(crate) mod budget;
 pub(crate) mod current;
-pub(crate) mod inline;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod pace;

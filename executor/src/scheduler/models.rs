@@ -14,12 +14,12 @@ use loom::thread;
 
 use super::parker::{Call, State};
 use super::sleepers::Sleepers;
-use crate::join_handle::{CancelReason, JoinHandle};
-use crate::sync::model::{check, check_without};
-use crate::sync::weakened;
+use crate::slab::{self, Heap};
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
-use crate::task::page::{self, Heap};
+use crate::task::join_handle::{CancelReason, JoinHandle};
+use crate::util::sync::model::{check, check_without};
+use crate::util::sync::weakened;
 
 /// One queue, and per worker a token that unparks it.
 struct Pool {
@@ -316,7 +316,7 @@ impl Schedule for Runtime {
 
     unsafe fn free(task: NonNull<Header>) {
         // SAFETY: says the caller.
-        unsafe { page::free::<Runtime>(task, None) }
+        unsafe { slab::free::<Runtime>(task.cast(), None) }
     }
 }
 
@@ -383,7 +383,7 @@ fn spawn_during_shutdown() {
     runtime.closing.store(true, Ordering::SeqCst);
     fence(Ordering::SeqCst);
     // S2.
-    for task in runtime.heap.each() {
+    for task in TaskRef::all(&runtime.heap) {
         task.shut_down(CancelReason::Shutdown);
     }
     // A worker that has not seen the end yet polls what it finds.

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::budget::{LOOK_AROUND, LOOK_WITHIN};
-use crate::switches::PACE;
+use crate::util::switches::PACE;
 
 pub(crate) struct Pace {
     /// Polls until the next look.

@@ -21,8 +21,8 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 use crossbeam_utils::sync;
 
-use crate::sync::atomic::AtomicU8;
-use crate::sync::atomic::Ordering::{AcqRel, Acquire};
+use crate::util::sync::atomic::AtomicU8;
+use crate::util::sync::atomic::Ordering::{AcqRel, Acquire};
 
 const AWAKE: u8 = 0;
 const PARKED: u8 = 1;

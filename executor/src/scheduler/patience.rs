@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::switches::SEARCH_PATIENCE;
+use crate::util::switches::SEARCH_PATIENCE;
 
 /// How long a thread looks around: as long as a sleep costs if its last waits were that short, else not at all.
 ///

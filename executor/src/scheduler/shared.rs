@@ -6,29 +6,41 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
-use std::sync::{Condvar, Mutex as StdMutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crossbeam_deque::{Injector, Steal, Stealer};
 use crossbeam_utils::CachePadded;
 use heirloom_context::Context;
 
+use super::current;
 use super::parker::{Call, Unparker};
 use super::sleepers::Sleepers;
 use super::throttle::Throttle;
 use super::worker::Worker;
-use super::{current, inline};
-use crate::accompanied::{Company, Given, accompany};
-use crate::blocking::Pool;
-use crate::builder::PanicPolicy;
+use crate::eager::inline as start_inline;
+use crate::instrument::hooks::{Company, Given, accompany};
 #[cfg(feature = "net")]
 use crate::io::driver::{Driver, Slot};
-use crate::join_handle::JoinHandle;
 use crate::runtime::{default_runtime, runtime_outside};
+use crate::scheduler::blocking::Pool;
+use crate::slab::{self, Class, Heap, SPARE, Slot as TaskSlot, Tidied};
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
-use crate::task::page::{self, Class, Heap, SPARE, Tidied};
+use crate::task::join_handle::JoinHandle;
 use crate::time::{self, Timers};
+use crate::util::idle_condvar::IdleCondvar;
+
+/// What happens when a task panics, besides its joiner being told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PanicPolicy {
+    /// Nothing: a panicking task harms only its joiner.
+    #[default]
+    Isolate,
+    /// The process aborts.
+    Abort,
+}
 
 /// Of a worker, what others see.
 pub(crate) struct Remote {
@@ -91,7 +103,7 @@ pub(crate) struct Shared {
     pub(crate) threads: StdMutex<Vec<std::thread::JoinHandle<()>>>,
     pub(crate) enders: Turns,
     /// Where `wait_until_idle` and `shutdown` wait.
-    pub(crate) bell: Bell,
+    pub(crate) idle_condvar: IdleCondvar,
 }
 
 /// Of several threads that want to do the same, one at a time; none waits for itself.
@@ -123,52 +135,6 @@ impl Drop for Turn<'_> {
         if let Some((turns, _)) = &self.0 {
             turns.whose.store(0, Relaxed);
         }
-    }
-}
-
-/// Something has come to rest.
-#[derive(Default)]
-pub(crate) struct Bell {
-    waiting: AtomicUsize,
-    mutex: StdMutex<()>,
-    condvar: Condvar,
-}
-
-impl Bell {
-    /// Tells those who wait to look again.
-    pub(crate) fn ring(&self) {
-        // Pairs with the fence in `wait`: either the waiter is seen, or it sees what has come to rest.
-        fence(SeqCst);
-        if self.waiting.load(Relaxed) != 0 {
-            drop(self.mutex.lock().unwrap_or_else(PoisonError::into_inner));
-            self.condvar.notify_all();
-        }
-    }
-
-    /// Waits until `rested` says so; false if it is not so at the deadline.
-    pub(crate) fn wait(&self, deadline: Option<Instant>, mut rested: impl FnMut() -> bool) -> bool {
-        self.waiting.fetch_add(1, Relaxed);
-        // Pairs with the fence in `ring`.
-        fence(SeqCst);
-        let mut guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
-        let rested = loop {
-            if rested() {
-                break true;
-            }
-            // What has no bell (a queue that was just emptied) is looked at again soon.
-            let mut nap = Duration::from_millis(1);
-            if let Some(deadline) = deadline {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break rested();
-                }
-                nap = nap.min(left);
-            }
-            guard = self.condvar.wait_timeout(guard, nap).unwrap_or_else(PoisonError::into_inner).0;
-        };
-        drop(guard);
-        self.waiting.fetch_sub(1, Relaxed);
-        rested
     }
 }
 
@@ -347,7 +313,7 @@ impl Shared {
 
     /// References to all tasks that are not over.
     pub(crate) fn tasks(&self) -> Vec<TaskRef> {
-        self.heaps.iter().flat_map(|heap| heap.each()).collect()
+        self.heaps.iter().flat_map(|heap| TaskRef::all(&heap)).collect()
     }
 
     /// Whether all workers sleep and nothing is queued or being run.
@@ -375,7 +341,7 @@ impl Schedule for Workers {
         // SAFETY: says the caller. A worker keeps what is shared. Else whoever takes the task from the injector may end it, and
         // the runtime, while we are in here; so the task is kept, and given up when nobody borrows what it keeps.
         unsafe {
-            let shared: *const Shared = page::shared_of(task);
+            let shared: *const Shared = slab::shared_of(task.cast());
             let task = Runnable::from_raw(task);
             current::with_worker(shared, |worker| match worker {
                 Some(worker) => worker.push_next(task),
@@ -407,8 +373,10 @@ impl Schedule for Workers {
     unsafe fn free(task: NonNull<Header>) {
         // SAFETY: says the caller. A worker keeps what is shared.
         unsafe {
-            let shared: *const Shared = page::shared_of(task);
-            current::with_worker(shared, |worker| page::free::<Shared>(task, worker.map(Worker::heap)));
+            let shared: *const Shared = slab::shared_of(task.cast());
+            current::with_worker(shared, |worker| {
+                slab::free::<Shared>(task.cast(), worker.map(Worker::heap))
+            });
         }
     }
 
@@ -420,7 +388,7 @@ impl Schedule for Workers {
             }
         });
         if shared.closing.load(Relaxed) {
-            shared.bell.ring();
+            shared.idle_condvar.notify();
         }
     }
 
@@ -502,7 +470,7 @@ where
 /// # Safety
 /// As [`Heap::take_locked`].
 #[inline(never)]
-unsafe fn take_outside(shared: &Arc<Shared>, class: &Class) -> NonNull<Header> {
+unsafe fn take_outside(shared: &Arc<Shared>, class: &Class) -> NonNull<TaskSlot> {
     shared.outside.spawned.fetch_add(1, Release);
     // SAFETY: the heap is part of what is shared, and has no owner; the caller promises the rest.
     let (slot, untidy) = unsafe { shared.outside_heap().take_locked(class, shared) };
@@ -524,7 +492,7 @@ fn begin_here(shared: &Arc<Shared>, task: Runnable, begin: Begin, launch: fn(&Sh
     let elsewhere = !shared.remotes.is_empty() && !current::is_current(shared);
     let _entered = elsewhere
         .then(|| (current::enter(shared), time::enter(Arc::clone(&shared.timers), shared.remotes.len())));
-    inline::begin(task, begin, |task| launch(shared, task));
+    start_inline::begin(task, begin, |task| launch(shared, task));
 }
 
 /// Takes a task that was begun where it was spawned, outside of any runtime, and has not ended there.

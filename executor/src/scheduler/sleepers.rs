@@ -1,9 +1,9 @@
 //! Which workers sleep, which search, which one to wake. The step numbers are those of the [protocol](super).
 #![forbid(unsafe_code)]
 
-use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
-use crate::sync::atomic::{AtomicUsize, fence};
-use crate::sync::{Mutex, fence_after_locked, lock, weakened};
+use crate::util::sync::atomic::Ordering::{Relaxed, SeqCst};
+use crate::util::sync::atomic::{AtomicUsize, fence};
+use crate::util::sync::{Mutex, fence_after_locked, lock, weakened};
 
 #[derive(Debug)]
 pub(crate) struct Sleepers {

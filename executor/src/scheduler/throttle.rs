@@ -17,8 +17,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use crate::switches::THROTTLE;
-use crate::sync::{Mutex, lock};
+use crate::util::switches::THROTTLE;
+use crate::util::sync::{Mutex, lock};
 
 /// Time between two looks. In less, the share of waiting goes up and down by half.
 const WINDOW: Duration = Duration::from_millis(12);

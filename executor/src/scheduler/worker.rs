@@ -16,14 +16,14 @@ use super::parker::Parker;
 use super::patience::Patience;
 use super::shared::{Counters, Remote, Shared};
 use super::throttle::{Contention, NAP};
-use crate::accompanied::{Company, Kept};
+use crate::instrument::hooks::{Company, Kept};
 #[cfg(feature = "net")]
 use crate::io::driver;
-use crate::join_handle::CancelReason;
-use crate::switches::{BATCH_NOTIFY, INJECTOR_SHARE, LONE_TASK, NEXT_SLOT};
-use crate::task::cell::Runnable;
-use crate::task::page::{Heap, Owner, Tidied};
+use crate::slab::{Heap, Owner, Tidied};
+use crate::task::cell::{Runnable, TaskRef};
+use crate::task::join_handle::CancelReason;
 use crate::time::{self, ParkUntil};
+use crate::util::switches::{BATCH_NOTIFY, INJECTOR_SHARE, LONE_TASK, NEXT_SLOT};
 
 pub(crate) struct Worker {
     pub(crate) index: usize,
@@ -214,7 +214,7 @@ impl Worker {
             drop(task);
         }
         // What was spawned here while the runtime was being closed.
-        for task in self.shared.heaps[self.index].each() {
+        for task in TaskRef::all(&self.shared.heaps[self.index]) {
             task.shut_down(CancelReason::Shutdown);
         }
         // And whom destructors have woken meanwhile: what is in the queue keeps the runtime, and with it the queue.
@@ -459,7 +459,7 @@ impl Worker {
     /// Sleeps until it is unparked, or until the deadline. A heap that is tidy is left at rest meanwhile.
     fn sleep(&self, deadline: Option<Instant>, keeper: bool, tidied: Tidied) {
         Counters::add(&self.remote().counters.parks);
-        self.shared.bell.ring();
+        self.shared.idle_condvar.notify();
         let at_rest = tidied == Tidied::Done;
         if at_rest {
             // SAFETY: the owner is this heap's, which the shared part keeps.
@@ -545,5 +545,4 @@ impl Worker {
 }
 
 #[cfg(all(test, not(loom)))]
-#[path = "worker_tests.rs"]
 mod tests;

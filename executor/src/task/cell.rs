@@ -11,14 +11,14 @@ use std::ptr::NonNull;
 
 use heirloom_context::raw::Live;
 
-use super::about::About;
 use super::current::TaskMeta;
 use super::harness;
-use super::joiner::Joiner;
-use super::page::Class;
+use super::info::About;
+use super::join_waker::Joiner;
 use super::state::{State, Wake};
 use super::{Attendant, Schedule};
-use crate::join_handle::{CancelReason, JoinHandle};
+use crate::slab::{Class, Heap, Slot};
+use crate::task::join_handle::{CancelReason, JoinHandle};
 
 /// What is known of every task.
 #[repr(C)]
@@ -30,9 +30,6 @@ pub(crate) struct Header {
     pub(crate) live: UnsafeCell<Live>,
     pub(crate) joiner: Joiner,
     pub(crate) about: About,
-    /// Of a slot that is free; in a model, where each access is checked, a word of its own.
-    #[cfg(loom)]
-    pub(crate) link: crate::sync::UnsafeCell<*mut Header>,
 }
 
 // A word more is a word more for every task there is.
@@ -123,11 +120,12 @@ pub(crate) const fn class<F: Future>() -> &'static Class {
 /// output are `Send`; or the scheduler sees to it that the task is run, cancelled and shut down on this thread alone, and
 /// the join handle stays here.
 #[inline]
-pub(crate) unsafe fn spawn<F, S>(slot: NonNull<Header>, future: F, parts: Parts) -> Spawned<F::Output>
+pub(crate) unsafe fn spawn<F, S>(slot: NonNull<Slot>, future: F, parts: Parts) -> Spawned<F::Output>
 where
     F: Future + 'static,
     S: Schedule,
 {
+    let slot = slot.cast::<Header>();
     let cell: *mut Cell<F> = slot.as_ptr().cast();
     // SAFETY: the slot is large enough, and ours until it is published. Its state word is one already.
     unsafe {
@@ -175,6 +173,15 @@ impl TaskRef {
     /// The caller gives up a counted reference.
     pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> TaskRef {
         TaskRef(header)
+    }
+
+    /// References of all tasks of a heap that are not done. One that is spawned meanwhile may be missing.
+    pub(crate) fn all(heap: &Heap) -> Vec<TaskRef> {
+        heap.each(|slot| {
+            let task = slot.cast::<Header>();
+            // SAFETY: the word of a slot that was used stays a state word while the page lives.
+            unsafe { (*task.as_ptr()).state.try_retain().then(|| TaskRef(task)) }
+        })
     }
 
     pub(crate) fn as_raw(&self) -> NonNull<Header> {

@@ -2,7 +2,6 @@
 //!
 //! Everything of the user's runs here with the task's context current, and under `catch_unwind`.
 
-use std::any::Any;
 use std::cell::Cell as Plain;
 use std::future::Future;
 use std::mem::ManuallyDrop;
@@ -15,7 +14,9 @@ use heirloom_context::raw;
 
 use super::cell::{Cell, Header, Outcome, Stage, VTable, release};
 use super::state::{Close, Rest, Seal, Start};
-use super::{Attendant, Schedule, budget, current, page, waker};
+use super::{Attendant, Schedule, budget, current, waker};
+use crate::slab;
+use crate::util::panic;
 
 pub(crate) fn vtable<F: Future, S: Schedule>() -> &'static VTable {
     &Table::<F, S>::TABLE
@@ -80,7 +81,7 @@ struct Unclaimed<T>(ManuallyDrop<T>);
 impl<T> Drop for Unclaimed<T> {
     fn drop(&mut self) {
         // SAFETY: dropped once; `into_inner` forgets the rest.
-        quietly(|| unsafe { ManuallyDrop::drop(&mut self.0) });
+        panic::swallow(|| unsafe { ManuallyDrop::drop(&mut self.0) });
     }
 }
 
@@ -156,7 +157,7 @@ unsafe fn poll<F: Future, S: Schedule>(
                 finish::<F, S>(header, inside, Outcome::Panicked(panic), 1);
             }
             Err(panic) => {
-                S::panicked(page::shared_of(header));
+                S::panicked(slab::shared_of(header.cast()));
                 put::<F>(stage, Outcome::Panicked(panic));
                 close::<F, S>(header, inside, 1);
             }
@@ -194,10 +195,10 @@ unsafe fn finish<F: Future, S: Schedule>(
         if let Err(panic) = dropped
             && let Outcome::Panicked(former) = std::mem::replace(&mut outcome, Outcome::Panicked(panic))
         {
-            discard(former);
+            panic::discard(former);
         }
         if matches!(outcome, Outcome::Panicked(_)) {
-            S::panicked(page::shared_of(header));
+            S::panicked(slab::shared_of(header.cast()));
         }
         put::<F>(stage, outcome);
         close::<F, S>(header, inside, references);
@@ -218,7 +219,7 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside,
         match task.state.seal() {
             Seal::Unclaimed => {
                 if std::mem::needs_drop::<F::Output>() || !matches!(&*(*stage).output, Outcome::Returned(_)) {
-                    quietly(|| ManuallyDrop::drop(&mut (*stage).output));
+                    panic::swallow(|| ManuallyDrop::drop(&mut (*stage).output));
                 }
             }
             Seal::Claimed => {}
@@ -226,7 +227,7 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside,
         }
         inside.leave_for_good();
         // From here on the shared part may be gone, unless it is the caller's.
-        S::ending(page::shared_of(header));
+        S::ending(slab::shared_of(header.cast()));
         loop {
             match task.state.close(references, joiner.is_some()) {
                 Close::TakeWaker => joiner = Some(task.joiner.take()),
@@ -236,21 +237,7 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside,
         }
         let Some(joiner) = joiner else { return };
         // A waker of ours passes no panic on.
-        if waker::is_ours(&joiner) { joiner.wake() } else { quietly(|| joiner.wake()) }
-    }
-}
-
-/// Runs foreign code whose panic is nobody's business: the panic hook has reported it.
-pub(crate) fn quietly(f: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
-        discard(panic);
-    }
-}
-
-/// Drops a panic's payload, whose destructor may panic in its turn.
-pub(crate) fn discard(panic: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(again);
+        if waker::is_ours(&joiner) { joiner.wake() } else { panic::swallow(|| joiner.wake()) }
     }
 }
 
@@ -279,7 +266,7 @@ impl Inside {
         let live = unsafe { &mut *header.as_ref().live.get() };
         // Mostly another task has the context, too: then no destructor runs.
         if let Some(last) = live.take_unique() {
-            quietly(|| drop(last));
+            panic::swallow(|| drop(last));
         }
     }
 }

@@ -84,25 +84,24 @@
 //! that is begun 2 changes the word only if it sees that the task was woken. It may miss that; but the poll to come is followed
 //! by a 3 that does not, or by another poll.
 
-pub(crate) mod about;
 pub mod budget;
-pub(crate) mod builder;
 pub(crate) mod cell;
 pub(crate) mod current;
 pub(crate) mod harness;
 pub(crate) mod id;
-pub(crate) mod joiner;
+pub(crate) mod info;
+pub(crate) mod join_handle;
+pub(crate) mod join_waker;
 #[cfg(all(test, loom))]
 mod models;
 #[cfg(all(test, not(loom)))]
 mod order_tests;
 pub(crate) mod output;
-pub(crate) mod page;
 pub(crate) mod state;
 pub(crate) mod waker;
 
+pub use crate::runtime::task_builder::Builder;
 pub use budget::yield_now;
-pub use builder::Builder;
 pub use current::{TaskMeta, current};
 pub use id::Id;
 
@@ -110,6 +109,8 @@ use std::ptr::NonNull;
 use std::task::Waker;
 
 use cell::{Header, Runnable};
+
+use crate::slab;
 
 /// Where a task goes when it is to be polled, and whence its memory comes.
 pub(crate) trait Schedule: 'static {
@@ -125,7 +126,7 @@ pub(crate) trait Schedule: 'static {
     /// The caller gives up a reference that a transition has counted for a runnable; the task is this scheduler's.
     unsafe fn wake(task: NonNull<Header>) {
         // SAFETY: says the caller.
-        unsafe { Self::schedule(page::shared_of(task), Runnable::from_raw(task)) }
+        unsafe { Self::schedule(slab::shared_of(task.cast()), Runnable::from_raw(task)) }
     }
 
     /// Takes a task that was spawned, by somebody who keeps what is shared. If that accepts no more, the task is cancelled.
@@ -133,7 +134,7 @@ pub(crate) trait Schedule: 'static {
         Self::schedule(shared, task);
     }
 
-    /// Gives the slot of a task back; see [`page::free`].
+    /// Gives the slot of a task back; see [`slab::free`].
     ///
     /// # Safety
     /// The task is gone; its heap's pages hold a `Self::Shared`.

@@ -14,10 +14,10 @@ use loom::thread;
 
 use super::Schedule;
 use super::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
-use super::page::{self, Heap};
 use super::state::{Close, State};
-use crate::join_handle::{CancelReason, JoinHandle};
-use crate::sync::model::{check, check_without};
+use crate::slab::{self, Heap};
+use crate::task::join_handle::{CancelReason, JoinHandle};
+use crate::util::sync::model::{check, check_without};
 
 /// A queue, and nobody who would run it by himself.
 struct Queue {
@@ -35,7 +35,7 @@ impl Schedule for Queue {
 
     unsafe fn free(task: NonNull<Header>) {
         // SAFETY: the task is gone, and its page keeps a `Queue`.
-        unsafe { page::free::<Queue>(task, None) }
+        unsafe { slab::free::<Queue>(task.cast(), None) }
     }
 }
 
@@ -315,7 +315,7 @@ fn free_during_rest() {
     // SAFETY: the owner is this heap's.
     let take = || unsafe { queue.heap.take(&owner, class, &queue) };
     // SAFETY: no task was ever in the slot.
-    let free = |slot, mine| unsafe { page::free::<Queue>(slot, mine) };
+    let free = |slot, mine| unsafe { slab::free::<Queue>(slot, mine) };
     let other = take().as_ptr() as usize;
     let other = thread::spawn(move || free(NonNull::new(other as *mut Header).unwrap(), None));
     // SAFETY: the owner is this heap's.

@@ -18,7 +18,7 @@ use heirloom_context::raw::Live;
 
 use super::Schedule;
 use super::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
-use super::page::{self, Heap};
+use crate::slab::{self, Heap};
 
 /// A scheduler that keeps what it is given.
 struct Keeper {
@@ -35,7 +35,7 @@ impl Schedule for Keeper {
 
     unsafe fn free(task: NonNull<Header>) {
         // SAFETY: says the caller.
-        unsafe { page::free::<Keeper>(task, None) }
+        unsafe { slab::free::<Keeper>(task.cast(), None) }
     }
 }
 
@@ -123,7 +123,7 @@ fn a_walker_sees_no_task_that_is_not_complete() {
         }
     });
     wait_for(&spawned, 1);
-    let tasks = keeper.heap.each();
+    let tasks = TaskRef::all(&keeper.heap);
     assert_eq!(tasks.len(), 2);
     tasks.iter().for_each(look);
     drop(tasks);

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
 use super::cell::{self, Header, Outcome, TaskRef};
-use super::harness::discard;
+use crate::util::panic::discard;
 
 /// How many outputs are dropped inside one another's destructors. What is further in waits until the innermost of these
 /// is through.

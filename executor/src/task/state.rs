@@ -1,9 +1,9 @@
 //! The state word: flags below, references above. One method per transition; see the [protocol](super).
 #![forbid(unsafe_code)]
 
-use crate::sync::atomic::AtomicUsize;
-use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use crate::sync::weakened;
+use crate::slab::Slot;
+use crate::util::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::util::sync::weakened;
 
 /// A runnable exists, or the one that polls will be queued again.
 const SCHEDULED: usize = 1;
@@ -27,8 +27,8 @@ const REFERENCE: usize = 1 << 8;
 /// References to begin with: the task's own, which keeps it until it is done, the runnable's, the join handle's.
 const FIRST: usize = 3;
 
-#[derive(Debug)]
-pub(crate) struct State(AtomicUsize);
+#[repr(transparent)]
+pub(crate) struct State(Slot);
 
 /// What the caller of a transition that wakes must do.
 #[must_use]
@@ -104,14 +104,15 @@ pub(crate) enum Leave {
 
 impl State {
     /// Of memory that is no task yet.
+    #[cfg(test)]
     pub(crate) fn vacant() -> State {
-        State(AtomicUsize::new(0))
+        State(Slot::vacant())
     }
 
     /// Step 1. Scheduled, with a join handle. Pairs with the acquire in `try_retain`, by which a walker gets to see the rest.
     pub(crate) fn publish(&self) {
         let order = if weakened("publish") { Relaxed } else { Release };
-        self.0.store(SCHEDULED | JOIN | (FIRST * REFERENCE), order);
+        self.0.word.store(SCHEDULED | JOIN | (FIRST * REFERENCE), order);
     }
 
     /// Changes the word by `next` until it is still what `next` was given; `None` leaves it.
@@ -119,11 +120,11 @@ impl State {
     fn update<R>(&self, mut next: impl FnMut(usize) -> (Option<usize>, R)) -> R {
         // Acquire: what the last transition published (stage, reason) is seen. Release: what was written before this
         // one is published to the next. Every transition is both, so the word's history is one chain.
-        let mut current = self.0.load(Acquire);
+        let mut current = self.0.word.load(Acquire);
         loop {
             let (next, result) = next(current);
             let Some(next) = next else { return result };
-            match self.0.compare_exchange_weak(current, next, AcqRel, Acquire) {
+            match self.0.word.compare_exchange_weak(current, next, AcqRel, Acquire) {
                 Ok(_) => return result,
                 Err(changed) => current = changed,
             }
@@ -197,10 +198,10 @@ impl State {
     #[inline]
     pub(crate) fn seal(&self) -> Seal {
         // A handle that is gone does not come back, so nobody else will look at the output.
-        if self.0.load(Acquire) & JOIN == 0 {
+        if self.0.word.load(Acquire) & JOIN == 0 {
             return Seal::Unclaimed;
         }
-        let before = self.0.fetch_or(SEALED, AcqRel);
+        let before = self.0.word.fetch_or(SEALED, AcqRel);
         debug_assert!(before & (RUNNING | SEALED | DONE) == RUNNING);
         match before & (JOIN | WAKER) {
             0 => Seal::Unclaimed,
@@ -277,7 +278,7 @@ impl State {
     #[inline]
     pub(crate) fn offer_waker(&self) -> bool {
         if weakened("offer order") {
-            return self.0.fetch_or(WAKER, Relaxed) & DONE == 0;
+            return self.0.word.fetch_or(WAKER, Relaxed) & DONE == 0;
         }
         self.update(|word| {
             debug_assert!(word & (JOIN | WAKER) == JOIN);
@@ -301,25 +302,25 @@ impl State {
     /// Whether a waker was offered. For the join handle, which alone changes that.
     #[inline]
     pub(crate) fn has_waker(&self) -> bool {
-        self.0.load(Relaxed) & WAKER != 0
+        self.0.word.load(Relaxed) & WAKER != 0
     }
 
     /// Whether the output is there. Pairs with the release in `close`.
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
-        self.0.load(Acquire) & DONE != 0
+        self.0.word.load(Acquire) & DONE != 0
     }
 
     /// Whether its end was asked for.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.0.load(Relaxed) & CANCELLED != 0
+        self.0.word.load(Relaxed) & CANCELLED != 0
     }
 
     /// A further reference.
     #[inline]
     pub(crate) fn retain(&self) {
         // Long before the flags could be overrun: references can be leaked, memory is not that large.
-        if self.0.fetch_add(REFERENCE, Relaxed) > isize::MAX as usize {
+        if self.0.word.fetch_add(REFERENCE, Relaxed) > isize::MAX as usize {
             std::process::abort();
         }
     }
@@ -339,26 +340,26 @@ impl State {
     pub(crate) fn release(&self, references: usize) -> bool {
         // If all there are are the caller's, nobody can make more of them, but from a task that is
         // not over. Acquire as below.
-        let word = self.0.load(if weakened("fast release") { Relaxed } else { Acquire });
+        let word = self.0.word.load(if weakened("fast release") { Relaxed } else { Acquire });
         if word & DONE != 0 && word / REFERENCE == references {
-            self.0.store(0, Relaxed);
+            self.0.word.store(0, Relaxed);
             return true;
         }
         // Pairs with the acquire load: all use of the cell happens before it is freed. (A load rather than a fence,
         // which ThreadSanitizer does not follow.)
         let order = if weakened("release") { Relaxed } else { Release };
-        let before = self.0.fetch_sub(references * REFERENCE, order);
+        let before = self.0.word.fetch_sub(references * REFERENCE, order);
         debug_assert!(before / REFERENCE >= references);
         if before / REFERENCE != references {
             return false;
         }
-        self.0.load(if weakened("last release") { Relaxed } else { Acquire });
+        self.0.word.load(if weakened("last release") { Relaxed } else { Acquire });
         true
     }
 
     /// What the task is doing, for a dump.
     pub(crate) fn phase(&self) -> &'static str {
-        let word = self.0.load(Relaxed);
+        let word = self.0.word.load(Relaxed);
         match word {
             // Who has no handle is not sealed.
             _ if word & (SEALED | DONE) != 0 => "done",

@@ -65,9 +65,9 @@ use crossbeam_utils::CachePadded;
 
 use super::clock::{Clock, NEVER};
 use super::wheel::{Key, Progress, Wheel};
-use crate::sync::atomic::{AtomicU64, Ordering, fence};
-use crate::sync::{Mutex, MutexGuard, fence_after_locked, lock, weakened};
-use crate::waiters::wake;
+use crate::util::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::util::sync::{Mutex, MutexGuard, fence_after_locked, lock, weakened};
+use crate::util::waker_set::wake;
 
 /// See the table above. No deadline is earlier.
 const AWAKE: u64 = 0;
@@ -392,7 +392,6 @@ impl std::fmt::Debug for Timers {
 }
 
 #[cfg(all(test, not(loom)))]
-#[path = "driver_tests.rs"]
 mod tests;
 
 #[cfg(all(test, loom))]

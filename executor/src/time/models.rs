@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use loom::thread;
 
 use super::{ParkUntil, TimerKey, TimerState, Timers};
-use crate::sync::model::{check, check_without};
 use crate::time::clock::{Clock, ManualClock};
+use crate::util::sync::model::{check, check_without};
 
 /// Counts what happens, outside the model.
 #[derive(Default)]

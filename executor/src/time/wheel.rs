@@ -248,7 +248,7 @@ impl<T> Wheel<T> {
     /// Whether the key's entry is there.
     fn find(&self, key: &Key) -> bool {
         let entry = self.entries.get(key.index);
-        entry.is_some_and(|entry| entry.stamp == key.stamp || crate::sync::weakened("stamp"))
+        entry.is_some_and(|entry| entry.stamp == key.stamp || crate::util::sync::weakened("stamp"))
     }
 
     /// The first slot whose turn comes.
@@ -336,5 +336,4 @@ const _: () =
     assert!(u64::BITS.div_ceil(BITS) <= u32::BITS, "`occupied` has a bit for each level of 64-bit ticks");
 
 #[cfg(all(test, not(loom)))]
-#[path = "wheel_tests.rs"]
 mod tests;

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::vec;
 
-use crate::spawn::spawn_blocking;
+use crate::runtime::spawn::spawn_blocking;
 
 /// What [`bind`](super::TcpListener::bind) and [`connect`](super::TcpStream::connect) take: addresses, and names that
 /// are [looked up](lookup).

@@ -20,7 +20,7 @@
 
 use std::io;
 
-use crate::sync::{Mutex, lock, weakened};
+use crate::util::sync::{Mutex, lock, weakened};
 
 /// See the [module](self).
 pub(crate) struct Failure {

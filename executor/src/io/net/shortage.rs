@@ -16,8 +16,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::sync::{Mutex, lock};
 use crate::time::{sleep, sleep_until};
+use crate::util::sync::{Mutex, lock};
 
 /// Ten attempts a second keep a log readable and cost no processor time to speak of, and a client that has to wait for
 /// a descriptor does not notice a tenth of a second more.

@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use super::state::State;
 use super::waker;
-use crate::sync::UnsafeCell;
+use crate::util::sync::UnsafeCell;
 
 /// The waker of whoever awaits the join handle, if the state word says so.
 ///

@@ -21,7 +21,7 @@ use slab::Slab;
 use crate::CancelReason;
 use crate::eager;
 use crate::task::budget::Claim;
-use crate::waiters::{KEPT_ROOM, Waiters, wake_all};
+use crate::util::waker_set::{KEPT_ROOM, Waiters, wake_all};
 
 /// A request to stop that can be handed around, waited for, and given to parts of the work; a handle, to be cloned.
 ///
@@ -373,5 +373,4 @@ impl Drop for DropGuard {
 }
 
 #[cfg(all(test, not(loom)))]
-#[path = "cancel_tests.rs"]
 mod tests;

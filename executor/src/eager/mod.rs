@@ -38,6 +38,7 @@
 //! waits, under the lock of what it waits with. Notes of instants are made on this thread.
 
 mod frame;
+pub(crate) mod inline;
 mod run;
 mod signal;
 #[cfg(all(test, not(loom)))]

@@ -7,11 +7,11 @@ use std::panic::Location;
 use heirloom_context::Context;
 
 use crate::eager;
-use crate::handle::{Handle, launch_blocking, parts, with_current};
-use crate::join_handle::{AbortHandle, JoinHandle};
-use crate::parked;
+use crate::runtime::block_on;
 use crate::runtime::default_runtime;
+use crate::runtime::handle::{Handle, launch_blocking, parts, with_current};
 use crate::scheduler::shared::launch_here;
+use crate::task::join_handle::{AbortHandle, JoinHandle};
 
 /// Runs a future on the calling thread, in a copy of its context, and returns the output.
 ///
@@ -35,7 +35,7 @@ use crate::scheduler::shared::launch_here;
 /// ```
 #[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    parked::run(future)
+    block_on::run(future)
 }
 
 /// Spawns a task: `future` runs concurrently, on whichever worker has time.

@@ -1,5 +1,12 @@
 //! Runtimes: threads, and what is done with all of them at once.
 
+pub(crate) mod block_on;
+pub(crate) mod builder;
+pub(crate) mod handle;
+pub(crate) mod local;
+pub(crate) mod spawn;
+pub(crate) mod task_builder;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -14,25 +21,26 @@ use crossbeam_utils::CachePadded;
 use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
 
-use crate::accompanied::{Company, Given, Watcher};
-use crate::blocking::Pool;
-use crate::builder::{Builder, processors};
 use crate::eager;
-use crate::handle::Handle;
+use crate::instrument::hooks::{Company, Given, Watcher};
 #[cfg(feature = "net")]
 use crate::io::driver::Slot;
-use crate::join_handle::{AbortHandle, CancelReason, JoinHandle};
-use crate::report::complain;
+use crate::runtime::builder::{Builder, processors};
+use crate::runtime::handle::Handle;
+use crate::scheduler::blocking::Pool;
 use crate::scheduler::current;
 use crate::scheduler::parker::Parker;
-use crate::scheduler::shared::{Bell, OUTSIDE, Remote, Shared, Turns};
+use crate::scheduler::shared::{OUTSIDE, Remote, Shared, Turns};
 use crate::scheduler::sleepers::Sleepers;
 use crate::scheduler::throttle::Throttle;
 use crate::scheduler::worker::Worker;
+use crate::slab::Heap;
 use crate::task::cell::TaskRef;
-use crate::task::page::Heap;
-use crate::threads::Threads;
+use crate::task::join_handle::{AbortHandle, CancelReason, JoinHandle};
 use crate::time::{Clock, Timers};
+use crate::util::idle_condvar::IdleCondvar;
+use crate::util::report::complain;
+use crate::util::threads::Threads;
 
 /// Worker threads and everything they run.
 ///
@@ -215,7 +223,7 @@ pub(crate) fn shut_down(shared: &Arc<Shared>, limit: Duration) -> ShutdownReport
     // A task or closure that waits for the rest waits for itself.
     let inside = current::is_inside(shared);
     if !inside {
-        rested = shared.bell.wait(deadline, || shared.task_count() == 0);
+        rested = shared.idle_condvar.wait_until(deadline, || shared.task_count() == 0);
     }
     let alive = if rested { Vec::new() } else { shared.tasks() };
     end(shared);
@@ -320,7 +328,7 @@ pub(crate) fn share(
             closed: AtomicBool::new(false),
             threads: Mutex::default(),
             enders: Turns::default(),
-            bell: Bell::default(),
+            idle_condvar: IdleCondvar::default(),
         }
     })
 }

@@ -9,23 +9,11 @@ use std::time::Duration;
 
 use heirloom_context::{Ambient, Ambients, Context};
 
-use crate::accompanied::Hooks;
-use crate::handle::Handle;
+use crate::instrument::hooks::Hooks;
+use crate::runtime::handle::Handle;
 use crate::runtime::{Runtime, start_default};
-
-/// What happens when a task panics, besides its joiner being told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PanicPolicy {
-    /// Nothing: a panicking task harms only its joiner.
-    #[default]
-    Isolate,
-    /// The process aborts.
-    Abort,
-}
-
-/// A function of the user's that is called by threads.
-pub(crate) type ThreadHook = Arc<dyn Fn() + Send + Sync>;
+use crate::scheduler::shared::PanicPolicy;
+use crate::util::threads::ThreadHook;
 
 /// Options of a runtime; made by [`Runtime::builder`].
 ///

@@ -1,181 +1,17 @@
-//! Where tasks live: pages of slots, each page owned by whoever spawns into it.
-//!
-//! A spawn takes a slot and a completion gives it back, a few loads and stores each; the general allocator is asked for
-//! whole pages only. And since tasks stand in pages, all tasks of a runtime can be found ([`Heap::each`]) without a
-//! list that every spawn and every completion would have to lock.
-//!
-//! The scheme is mimalloc's (Leijen, Zorn, de Moura: *Mimalloc: Free List Sharding in Action*, 2019), for one kind of
-//! object.
-//!
-//! # Who may touch what
-//!
-//! | what | who |
-//! | --- | --- |
-//! | free slots of a page, the list of pages with room | the heap's [`Owner`]: one worker, or whoever holds its lock |
-//! | a slot in use | as the task's [protocol](super) says |
-//! | the state word of any slot that was ever used | anybody, at any time: it stays a state word while the page lives |
-//! | the stack of slots that others have freed | anybody pushes; the owner takes all of it |
-//! | the list of all pages | under its lock: the owner to change it, walkers to read it |
-//!
-//! ```text
-//!   owner                                         any other thread
-//!   ─────                                         ────────────────
-//!   A1  slot from the page at the head            R1  push the slot on the heap's stack
-//!   A2  none: take the stack, slots home          R2  the stack is marked: lock the ownership;
-//!   A3  still none: a further page                      it is free: do A2, free surplus pages
-//!   F1  own slot: back to its page                      it is taken: nothing
-//!   F2  page empty: keep a few, free the rest
-//!
-//!   owner that rests, or ends                     owner that is back
-//!   ─────────────────────────                     ──────────────────
-//!   O1  lock the ownership: it is free            B1  lock the ownership: it is taken
-//!   O2  mark the stack    O3  do A2               B2  remove the mark
-//! ```
-//!
-//! **No slot is forgotten.** The mark is a bit of the stack's head, so R1 and O2 are changes of one
-//! word: R1 first, and O3 takes the slot; O2 first, and R1 sees the mark. A thread that has seen
-//! the mark and comes to its R2 after B1 leaves the slot on the stack, where the owner finds it.
-//!
-//! **A page outlives its tasks, and what they need.** Each page holds the scheduler's shared part,
-//! so a task that is not freed keeps it, whoever else is gone. A thread that pushes on a marked
-//! stack holds it for itself meanwhile.
-//!
-//! # How the memory of a burst goes back
-//!
-//! F2 keeps [`KEPT`] empty pages, and slots on the stack keep theirs. The rest is the work of an
-//! owner that has time. It *tidies* a heap of more than [`STOCK`] pages: all slots come home, and
-//! of the empty pages those go back to the allocator that were empty since the last time; a load
-//! that comes in bursts finds its pages again. When none is empty, the owner *rests* (O1 to O3).
-//! From then on each thread that frees a slot also frees the pages: a handle
-//! that is dropped hours later, while all workers sleep, leaves nothing behind.
-//!
-//! | heap | its owner tidies | and rests |
-//! | --- | --- | --- |
-//! | a worker's | before it parks, [`TIDY_AFTER`] since it first parked so | while it is parked then |
-//! | for threads outside | the worker that keeps the time does, likewise | until the next spawn |
-//! | a `LocalSet`'s | at the end of each poll of the set | until it polls or spawns again |
-//! | for eager calls outside of runtimes | at the end of a thread's outermost call | until the next spawn |
-//!
-//! A worker that never parks does not tidy: it takes slots from the stack as it spawns. A page goes
-//! back when all its slots are free; one task that lives on keeps its page, see
-//! [`Runtime`](crate::Runtime#memory).
-//!
-//! [`TIDY_AFTER`]: crate::scheduler::budget::TIDY_AFTER
+//! A heap: the pages that one spawner fills.
 
-use std::alloc::{self, Layout};
-use std::cell::Cell as Plain;
+use std::alloc;
+use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::cell::{Header, TaskRef};
-use super::harness::quietly;
-use super::state::State;
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicPtr, AtomicUsize};
-use crate::sync::{Mutex, UnsafeCell, lock, try_lock, weakened};
-
-/// Size and alignment of a page: a task's page is found by its address.
-///
-/// 32 KiB hold 250 small tasks, so that what a page costs is not felt, and are little enough for one of each size. And twice
-/// that, with which glibc looks for something so aligned, is less than what it asks the kernel for each time: of 64 KiB, every
-/// page was a mapping of its own, with two calls and 8 KiB besides.
-const PAGE: usize = 32 * 1024;
-/// What of it is used. The rest is for the words in which an allocator keeps its books, or every second page would be left out.
-const ROOM: usize = PAGE - 64;
-/// Sizes up to here differ by [`STEP`], those above are powers of two.
-const FINE: usize = 1024;
-const STEP: usize = 16;
-/// Larger cells have a page each.
-const COARSE: usize = 8 * 1024;
-/// How many sizes there are: fine ones, and powers of two from the smallest that is aligned to more than [`STEP`].
-const CLASSES: usize = FINE / STEP + (COARSE / STEP).ilog2() as usize;
-/// Stands for no class: a page of one slot.
-const HUGE: usize = usize::MAX;
-/// Empty pages that are kept where a heap is used from time to time only, by a local set or by eager
-/// calls: a burst of ten thousand small tasks finds its pages again.
-pub(crate) const SPARE: usize = 64;
-/// The same of a worker, until it tidies: a burst of ten thousand tasks of a kibibyte finds its
-/// pages again. To give a page to the system and to take it back costs some five microseconds.
-const KEPT: usize = if cfg!(miri) { SPARE } else { 512 };
-/// A heap of no more pages is not tidied: what a small load needs is not asked for each time, and
-/// no worker gets up for it.
-pub(crate) const STOCK: usize = 4;
-/// Slots that come home in one go while an owner tidies. Each may be a wait for memory; together
-/// they are some 50 µs, for which work that has arrived meanwhile waits.
-const TIDY: usize = 1_000;
-
-/// The mark of a heap whose ownership is free, in the head of its stack.
-const MARK: usize = 1;
-
-/// Where a cell of some layout goes; a constant of its types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Class {
-    index: usize,
-    size: usize,
-    /// Where the first slot begins.
-    first: usize,
-    page: Layout,
-}
-
-impl Class {
-    pub(crate) const fn of(cell: Layout) -> Class {
-        let (size, align) = (cell.size(), cell.align());
-        assert!(align <= PAGE / 2, "a future's alignment must not exceed 16 KiB");
-        if size <= FINE && align <= STEP && !ALONE {
-            let steps = size.div_ceil(STEP);
-            return Class::regular(steps - 1, steps * STEP);
-        }
-        let size = if size > align { size.next_power_of_two() } else { align };
-        if size <= COARSE && !ALONE {
-            return Class::regular(FINE / STEP + (size / STEP).ilog2() as usize - 1, size);
-        }
-        let first = if align > HEAD { align } else { HEAD };
-        let Ok(page) = Layout::from_size_align(first + cell.size(), PAGE) else {
-            panic!("a future must leave room for its header")
-        };
-        Class { index: HUGE, size: cell.size(), first, page }
-    }
-
-    const fn regular(index: usize, size: usize) -> Class {
-        assert!(index < CLASSES);
-        let first = if size.is_power_of_two() && size > HEAD { size } else { HEAD };
-        let Ok(page) = Layout::from_size_align(ROOM, PAGE) else { unreachable!() };
-        Class { index, size, first, page }
-    }
-
-    const fn capacity(&self) -> usize {
-        if self.index == HUGE { 1 } else { (ROOM - self.first) / self.size }
-    }
-}
-
-/// Every task in a page of its own, so that memory checkers see what is used after it was freed. Miri is told to do without
-/// when it is to look at the pages themselves.
-const ALONE: bool = cfg!(any(all(miri, not(heirloom_paged_tasks)), loom, heirloom_lone_tasks));
-
-/// What stands at the beginning of a page, rounded up.
-const HEAD: usize = size_of::<Page>().next_multiple_of(64);
-
-/// The head of a page. First what never changes, which others look at; a cache line further what the owner changes.
-#[repr(C)]
-struct Page {
-    heap: *const Heap,
-    /// A counted reference of the scheduler's shared part, and how to give it back.
-    shared: *const (),
-    drop_shared: unsafe fn(*const ()),
-    class: Class,
-    /// The first of the slots that were used and are free; the rest is linked through them.
-    free: Plain<*mut Header>,
-    /// Slots in use.
-    used: Plain<usize>,
-    /// Slots that were ever used: their state words may be read.
-    touched: AtomicUsize,
-    /// Whether it is in its class's list, and its neighbours there.
-    listed: Plain<bool>,
-    previous: Plain<*mut Page>,
-    next: Plain<*mut Page>,
-    /// Where it stands among all pages; under their lock.
-    place: Plain<usize>,
-}
+use super::class::{CLASSES, Class, HUGE, KEPT, PAGE, SPARE, STOCK, TIDY};
+use super::page::{Page, PagePtr, Slot, give_to_the_system, link, linked, page_of, slot_at};
+use super::stack::Stack;
+use crate::util::panic;
+use crate::util::sync::atomic::AtomicUsize;
+use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::util::sync::{Mutex, UnsafeCell, lock, try_lock, weakened};
 
 /// The pages that one spawner fills: what everybody may see of them.
 pub(crate) struct Heap {
@@ -190,11 +26,6 @@ pub(crate) struct Heap {
     own: Own,
 }
 
-struct PagePtr(*mut Page);
-
-// SAFETY: what of a page may be touched by whom is said above.
-unsafe impl Send for PagePtr {}
-
 /// The right to take slots of a heap, and to give them back directly.
 #[derive(Debug)]
 pub(crate) struct Owner(());
@@ -202,19 +33,19 @@ pub(crate) struct Owner(());
 /// What only the owner of a heap touches.
 struct Own {
     /// Per class, the pages with room.
-    lists: [Plain<*mut Page>; CLASSES],
+    lists: [Cell<*mut Page>; CLASSES],
     /// Empty pages among them.
-    empty: Plain<usize>,
+    empty: Cell<usize>,
     /// The fewest of them since the owner has tidied.
-    unused: Plain<usize>,
+    unused: Cell<usize>,
     /// How many of them are kept.
-    keep: Plain<usize>,
+    keep: Cell<usize>,
     /// What of the stack was taken, and is not home yet; linked as there.
-    coming: UnsafeCell<*mut Header>,
-    stage: Plain<Stage>,
+    coming: UnsafeCell<*mut Slot>,
+    stage: Cell<Stage>,
     /// Of a heap without an owner: it is at rest, or has become untidy, which the next thread that
     /// takes a slot is to see to.
-    news: Plain<bool>,
+    news: Cell<bool>,
 }
 
 /// Whether there is an owner to come.
@@ -245,111 +76,27 @@ pub(crate) enum Tidied {
     Done,
 }
 
-/// The head of a stack of freed slots.
-///
-/// In lines of its own (two are fetched at once): beside the owner's lock, that would go over to whoever frees, and back, for
-/// each spawn from outside.
-#[repr(align(128))]
-struct Stack(AtomicPtr<Header>);
-
-impl Stack {
-    fn is_marked(&self) -> bool {
-        self.0.load(Relaxed).addr() & MARK != 0
-    }
-
-    /// O2 and B2. Of what is on the stack, nothing is looked at; a slot pushed before is seen by
-    /// the take that follows.
-    fn mark(&self, mark: bool) {
-        let mark = if mark { MARK } else { 0 };
-        let change = |head: *mut Header| head.map_addr(|address| (address & !MARK) | mark);
-        let mut head = self.0.load(Relaxed);
-        while let Err(changed) = self.0.compare_exchange_weak(head, change(head), Relaxed, Relaxed) {
-            head = changed;
-        }
-    }
-
-    /// R1. `marked` is called before the slot is pushed on a marked stack. Whether it was.
-    ///
-    /// # Safety
-    /// The slot is free, and the caller's; `this` is alive as long as that.
-    unsafe fn push(this: *const Stack, slot: NonNull<Header>, mut marked: impl FnMut()) -> bool {
-        // SAFETY: says the caller.
-        unsafe {
-            let stack = &raw const (*this).0;
-            let mut head = (*stack).load(Relaxed);
-            loop {
-                let mark = head.addr() & MARK;
-                if mark != 0 {
-                    marked();
-                }
-                link(slot, head.map_addr(|address| address & !MARK));
-                let new = slot.as_ptr().map_addr(|address| address | mark);
-                // Pairs with the acquire in `take`: what the slot was last used for, and the link,
-                // are seen there. Pushes and changes of the mark in between are read-modify-write
-                // operations, which pass it on.
-                let order = if weakened("push") { Relaxed } else { Release };
-                match (*stack).compare_exchange_weak(head, new, order, Relaxed) {
-                    Ok(_) => return mark != 0,
-                    Err(changed) => head = changed,
-                }
-            }
-        }
-    }
-
-    /// Takes all slots. The mark does not change meanwhile: the caller is the owner, or has the
-    /// lock on the ownership.
-    fn take(&self) -> *mut Header {
-        let head = self.0.load(Relaxed);
-        if head.addr() & !MARK == 0 {
-            return ptr::null_mut();
-        }
-        let mark = ptr::without_provenance_mut(head.addr() & MARK);
-        // Pairs with the release in `push`.
-        let order = if weakened("take") { Relaxed } else { Acquire };
-        self.0.swap(mark, order).map_addr(|address| address & !MARK)
-    }
-}
-
 impl std::fmt::Debug for Heap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Heap").field("pages", &lock(&self.pages).len()).finish_non_exhaustive()
     }
 }
 
-/// The page a task is in.
-///
-/// # Safety
-/// `task` points to a slot in use.
-unsafe fn page_of(task: NonNull<Header>) -> NonNull<Page> {
-    let page = task.as_ptr().map_addr(|address| address & !(PAGE - 1)).cast();
-    // SAFETY: slots begin within the first PAGE bytes of a page, which is aligned so.
-    unsafe { NonNull::new_unchecked(page) }
-}
-
-/// The scheduler's shared part that a task's page keeps alive.
-///
-/// # Safety
-/// `task` is in use, and was spawned with a shared part of this type; the answer lives as long as the task.
-pub(crate) unsafe fn shared_of<'a, T>(task: NonNull<Header>) -> &'a T {
-    // SAFETY: says the caller.
-    unsafe { &*page_of(task).as_ref().shared.cast() }
-}
-
 impl Heap {
     pub(crate) fn new() -> Heap {
         Heap {
-            stack: Stack(AtomicPtr::new(ptr::null_mut())),
+            stack: Stack::new(),
             owned: Mutex::new(false),
             pages: Mutex::new(Vec::new()),
             bytes: AtomicUsize::new(0),
             own: Own {
-                lists: [const { Plain::new(ptr::null_mut()) }; CLASSES],
-                empty: Plain::new(0),
-                unused: Plain::new(0),
-                keep: Plain::new(KEPT),
+                lists: [const { Cell::new(ptr::null_mut()) }; CLASSES],
+                empty: Cell::new(0),
+                unused: Cell::new(0),
+                keep: Cell::new(KEPT),
                 coming: UnsafeCell::new(ptr::null_mut()),
-                stage: Plain::new(Stage::Active),
-                news: Plain::new(false),
+                stage: Cell::new(Stage::Active),
+                news: Cell::new(false),
             },
         }
     }
@@ -527,7 +274,7 @@ impl Heap {
     /// # Safety
     /// As [`take`](Self::take), and the heap was not [taken](Self::own).
     #[inline]
-    pub(crate) unsafe fn take_locked<T>(&self, class: &Class, shared: &Arc<T>) -> (NonNull<Header>, bool) {
+    pub(crate) unsafe fn take_locked<T>(&self, class: &Class, shared: &Arc<T>) -> (NonNull<Slot>, bool) {
         let owned = lock(&self.owned);
         debug_assert!(!*owned);
         // SAFETY: says the caller.
@@ -548,7 +295,7 @@ impl Heap {
     /// # Safety
     /// `owner` is this heap's, which is part of `shared`, or lives as long.
     #[inline]
-    pub(crate) unsafe fn take<T>(&self, _owner: &Owner, class: &Class, shared: &Arc<T>) -> NonNull<Header> {
+    pub(crate) unsafe fn take<T>(&self, _owner: &Owner, class: &Class, shared: &Arc<T>) -> NonNull<Slot> {
         // SAFETY: says the caller; pages in the lists are alive, and their plain cells the owner's.
         unsafe {
             if class.index != HUGE {
@@ -566,7 +313,7 @@ impl Heap {
     /// # Safety
     /// As [`take`](Self::take).
     #[cold]
-    unsafe fn take_slowly<T>(&self, class: &Class, shared: &Arc<T>) -> NonNull<Header> {
+    unsafe fn take_slowly<T>(&self, class: &Class, shared: &Arc<T>) -> NonNull<Slot> {
         let own = &self.own;
         // SAFETY: as in `take`.
         unsafe {
@@ -614,13 +361,13 @@ impl Heap {
             // SAFETY: made of an `Arc` of this type two lines above.
             drop_shared: |shared| drop(unsafe { Arc::<T>::from_raw(shared.cast()) }),
             class: *class,
-            free: Plain::new(ptr::null_mut()),
-            used: Plain::new(0),
+            free: Cell::new(ptr::null_mut()),
+            used: Cell::new(0),
             touched: AtomicUsize::new(0),
-            listed: Plain::new(false),
-            previous: Plain::new(ptr::null_mut()),
-            next: Plain::new(ptr::null_mut()),
-            place: Plain::new(pages.len()),
+            listed: Cell::new(false),
+            previous: Cell::new(ptr::null_mut()),
+            next: Cell::new(ptr::null_mut()),
+            place: Cell::new(pages.len()),
         };
         // SAFETY: fresh memory, large enough and aligned.
         unsafe { page.write(head) };
@@ -662,7 +409,7 @@ impl Heap {
             give_to_the_system(page.cast(), class.page.size());
             alloc::dealloc(page.cast(), class.page);
             // The last page of a runtime that is gone takes the runtime's root context along.
-            quietly(|| drop_shared(shared));
+            panic::swallow(|| drop_shared(shared));
         }
     }
 
@@ -712,7 +459,7 @@ impl Heap {
     /// # Safety
     /// The task is gone, its slot in this heap; otherwise as [`free_empty`](Self::free_empty).
     #[inline]
-    unsafe fn put(&self, task: NonNull<Header>) {
+    unsafe fn put(&self, task: NonNull<Slot>) {
         // SAFETY: says the caller.
         unsafe {
             let page = page_of(task).as_ptr();
@@ -753,7 +500,7 @@ impl Heap {
     ///
     /// # Safety
     /// The task is gone, its slot in this heap, whose pages hold a `T`.
-    unsafe fn free_from_afar<T>(heap: *const Heap, task: NonNull<Header>) {
+    unsafe fn free_from_afar<T>(heap: *const Heap, task: NonNull<Slot>) {
         // SAFETY: the slot is ours until it is pushed; it keeps its page, and the page what is shared, the heap included.
         unsafe {
             let mut keep: Option<Arc<T>> = None;
@@ -776,51 +523,31 @@ impl Heap {
             // The last of a runtime that is gone takes its hooks and its root context along,
             // wherever this is.
             if let Some(keep) = keep {
-                quietly(|| drop(keep));
+                panic::swallow(|| drop(keep));
             }
         }
     }
 
-    /// References to all tasks that are not over. One that is spawned meanwhile may be missing.
-    pub(crate) fn each(&self) -> Vec<TaskRef> {
+    /// What `retain` makes of the slots that were ever used: the word of each may be read. A slot that is used for the first
+    /// time meanwhile may be missing.
+    pub(crate) fn each<R>(&self, retain: impl Fn(NonNull<Slot>) -> Option<R>) -> Vec<R> {
         let pages = lock(&self.pages);
-        let mut tasks = Vec::new();
+        let mut all = Vec::new();
         for PagePtr(page) in &*pages {
-            // SAFETY: pages are freed under the lock; of a slot that was touched, the state word may be read.
+            // SAFETY: pages are freed under the lock.
             unsafe {
                 // Pairs with the release in `touch`.
-                for index in 0..(**page).touched.load(Acquire) {
-                    let task = slot_at(*page, index);
-                    if (*task.as_ptr()).state.try_retain() {
-                        tasks.push(TaskRef::from_raw(task));
-                    }
-                }
+                let touched = (**page).touched.load(Acquire);
+                all.extend((0..touched).filter_map(|index| retain(slot_at(*page, index))));
             }
         }
-        tasks
+        all
     }
 
     /// How many pages there are.
     #[cfg(test)]
     pub(crate) fn page_count(&self) -> usize {
         lock(&self.pages).len()
-    }
-}
-
-/// Gives a slot back: directly if it is in the caller's heap.
-///
-/// # Safety
-/// The task is gone; it was spawned with a shared part of type `T`; what `mine` holds belongs together, and is kept alive
-/// by the caller.
-#[inline]
-pub(crate) unsafe fn free<T>(task: NonNull<Header>, mine: Option<(&Heap, &Owner)>) {
-    // SAFETY: says the caller.
-    unsafe {
-        let heap = page_of(task).as_ref().heap;
-        match mine {
-            Some((own, _)) if ptr::eq(own, heap) => own.put(task),
-            _ => Heap::free_from_afar::<T>(heap, task),
-        }
     }
 }
 
@@ -854,7 +581,7 @@ impl Own {
     /// # Safety
     /// The page is alive, and the owner's.
     #[inline]
-    unsafe fn pop(&self, page: *mut Page) -> Option<NonNull<Header>> {
+    unsafe fn pop(&self, page: *mut Page) -> Option<NonNull<Slot>> {
         // SAFETY: says the caller; free slots are the owner's.
         unsafe {
             let slot = NonNull::new((*page).free.get())?;
@@ -868,14 +595,12 @@ impl Own {
     ///
     /// # Safety
     /// There is one, and the page is the owner's.
-    unsafe fn touch(&self, page: *mut Page) -> NonNull<Header> {
+    unsafe fn touch(&self, page: *mut Page) -> NonNull<Slot> {
         // SAFETY: memory of the page that nobody has seen yet.
         unsafe {
             let index = (*page).touched.load(Relaxed);
             let slot = slot_at(page, index);
-            (&raw mut (*slot.as_ptr()).state).write(State::vacant());
-            #[cfg(loom)]
-            (&raw mut (*slot.as_ptr()).link).write(UnsafeCell::new(ptr::null_mut()));
+            slot.write(Slot::vacant());
             // Pairs with the acquire in `each`.
             (*page).touched.store(index + 1, Release);
             self.count(page);
@@ -921,77 +646,19 @@ impl Own {
     }
 }
 
-/// # Safety
-/// `index` is below the page's capacity.
-unsafe fn slot_at(page: *mut Page, index: usize) -> NonNull<Header> {
-    // SAFETY: says the caller; the page is one allocation.
-    unsafe {
-        let class = &(*page).class;
-        let slot = page.cast::<u8>().add(class.first + index * class.size).cast();
-        NonNull::new_unchecked(slot)
-    }
-}
-
-/// Where a free slot keeps its successor: any word but the first, which remains a state.
+/// Gives a slot back: directly if it is in the caller's heap.
 ///
 /// # Safety
-/// The slot is free, and the caller's.
-#[cfg(not(loom))]
+/// The task is gone; it was spawned with a shared part of type `T`; what `mine` holds belongs together, and is kept alive
+/// by the caller.
 #[inline]
-unsafe fn next_free(slot: NonNull<Header>) -> *mut *mut Header {
-    // SAFETY: memory of a slot.
-    unsafe { (&raw mut (*slot.as_ptr()).vtable).cast() }
-}
-
-/// The slot that follows a free one.
-///
-/// # Safety
-/// As [`next_free`]; it was linked.
-#[inline]
-unsafe fn linked(slot: NonNull<Header>) -> *mut Header {
+pub(crate) unsafe fn free<T>(slot: NonNull<Slot>, mine: Option<(&Heap, &Owner)>) {
     // SAFETY: says the caller.
     unsafe {
-        #[cfg(loom)]
-        return (*slot.as_ptr()).link.with(|next| *next);
-        #[cfg(not(loom))]
-        return *next_free(slot);
+        let heap = page_of(slot).as_ref().heap;
+        match mine {
+            Some((own, _)) if ptr::eq(own, heap) => own.put(slot),
+            _ => Heap::free_from_afar::<T>(heap, slot),
+        }
     }
 }
-
-/// # Safety
-/// As [`next_free`].
-#[inline]
-unsafe fn link(slot: NonNull<Header>, next: *mut Header) {
-    // SAFETY: says the caller.
-    unsafe {
-        #[cfg(loom)]
-        (*slot.as_ptr()).link.with_mut(|link| *link = next);
-        #[cfg(not(loom))]
-        (*next_free(slot) = next);
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-#[path = "page_tests.rs"]
-mod tests;
-/// Lets the system take the memory of a page that is about to be freed. An allocator gives memory
-/// back from the top of what it has, if at all: glibc keeps a burst of pages for the sake of one
-/// small block above them.
-///
-/// # Safety
-/// The block is the caller's, is aligned to a page of the system's, and its content is not needed.
-unsafe fn give_to_the_system(block: *mut u8, size: usize) {
-    #[cfg(all(target_os = "linux", not(miri), not(loom)))]
-    {
-        use rustix::mm::{Advice, madvise};
-        // The pages of some systems are larger than half of ours. An error changes nothing.
-        let whole = size / SYSTEM_PAGE * SYSTEM_PAGE;
-        // SAFETY: the content is not needed, says the caller; the range is within the block.
-        let _ = unsafe { madvise(block.cast(), whole, Advice::LinuxDontNeed) };
-    }
-    let _ = (block, size);
-}
-
-/// 4 KiB nearly everywhere; where they are larger, ours may be part of one, and the call fails.
-#[cfg(all(target_os = "linux", not(miri), not(loom)))]
-const SYSTEM_PAGE: usize = 4096;

@@ -1,6 +1,9 @@
 use std::alloc::Layout;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::class::{ALONE, HUGE, KEPT, PAGE};
+use super::page::HEAD;
 use super::*;
 
 /// Slots of the class for cells of this layout, taken by an owner; and the heap they are from.
@@ -17,12 +20,12 @@ impl Rig {
         Rig { owner: Some(shared.own()), shared, class }
     }
 
-    fn take(&self) -> NonNull<Header> {
+    fn take(&self) -> NonNull<Slot> {
         // SAFETY: the owner is this heap's.
         unsafe { self.shared.take(self.owner.as_ref().unwrap(), &self.class, &self.shared) }
     }
 
-    fn free(&self, slot: NonNull<Header>) {
+    fn free(&self, slot: NonNull<Slot>) {
         // SAFETY: no task was ever in the slot; the pages hold a `Heap`.
         unsafe { free::<Heap>(slot, self.owner.as_ref().map(|owner| (&*self.shared, owner))) }
     }
@@ -40,7 +43,7 @@ impl Drop for Rig {
 }
 
 /// A slot on its way to another thread.
-struct Sent(NonNull<Header>);
+struct Sent(NonNull<Slot>);
 
 // SAFETY: an empty slot is memory.
 unsafe impl Send for Sent {}

@@ -7,7 +7,7 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 use super::bells::{Bell, Bells};
-use crate::sync::model::{check, check_without};
+use crate::util::sync::model::{check, check_without};
 
 /// A bell that has rung rings once more, for a child that has ended, while the group takes the list
 /// and looks at the child: it sees the end, or the child is on the list again.

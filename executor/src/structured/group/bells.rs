@@ -6,11 +6,11 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use crate::room;
-use crate::sync::atomic::AtomicBool;
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{Mutex, MutexGuard, lock, weakened};
-use crate::waiters::{Waiters, wake_all};
+use crate::util::room;
+use crate::util::sync::atomic::AtomicBool;
+use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::util::sync::{Mutex, MutexGuard, lock, weakened};
+use crate::util::waker_set::{Waiters, wake_all};
 
 /// The list of rung bells, and who is to be woken by the next ring.
 pub(super) struct Bells {

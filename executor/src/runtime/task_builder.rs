@@ -8,11 +8,11 @@ use std::panic::Location;
 
 use heirloom_context::{Context, ContextCell, ContextFutureExt};
 
-use super::cell::{Begin, Parts};
-use crate::handle::{self, Handle};
-use crate::join_handle::JoinHandle;
-use crate::local;
+use crate::runtime::handle::{self, Handle};
+use crate::runtime::local;
 use crate::scheduler::shared::{Workers, launch};
+use crate::task::cell::{Begin, Parts};
+use crate::task::join_handle::JoinHandle;
 
 /// Spawns a task with a name, or in a context other than the inherited one.
 ///

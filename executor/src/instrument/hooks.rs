@@ -17,8 +17,8 @@ use std::task::{Context as TaskContext, Poll};
 use heirloom_context::{AmbientSnapshot, Ambients, Context};
 
 use crate::task::cell::{Parts, Runnable};
-use crate::task::harness::discard;
 use crate::task::{self, TaskMeta};
+use crate::util::panic::discard;
 
 /// Watches the tasks of a runtime; added by [`Builder::hooks`](crate::Builder::hooks).
 ///

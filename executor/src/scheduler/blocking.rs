@@ -20,15 +20,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::eager;
-use crate::join_handle::CancelReason;
-use crate::room;
 use crate::scheduler::current;
 use crate::scheduler::shared::{Shared, Workers};
+use crate::slab;
 use crate::task::cell::{Header, Runnable};
-use crate::task::harness::quietly;
-use crate::task::page;
+use crate::task::join_handle::CancelReason;
 use crate::task::{Schedule, budget};
-use crate::threads::Threads;
+use crate::util::panic::swallow;
+use crate::util::room;
+use crate::util::threads::Threads;
 
 pub(crate) struct Pool {
     state: Mutex<State>,
@@ -108,7 +108,7 @@ impl Pool {
         let pool = Arc::clone(self);
         let started = starter.start("blocking", move || pool.run());
         // It may be the last by now.
-        quietly(|| drop(starter));
+        swallow(|| drop(starter));
         if started.is_err() {
             let mut state = self.lock();
             state.threads -= 1;
@@ -165,7 +165,7 @@ impl Pool {
         drop(state);
         self.work.notify_all();
         drop(queue);
-        quietly(|| drop(starter));
+        swallow(|| drop(starter));
         let Some(deadline) = deadline else { return };
         let mut state = self.lock();
         while state.threads > 0 {
@@ -218,7 +218,7 @@ impl Schedule for Blocking {
                 return drop(task);
             }
             let keep = task.reference();
-            Blocking::schedule(page::shared_of(keep.as_raw()), task);
+            Blocking::schedule(slab::shared_of(keep.as_raw().cast()), task);
         }
     }
 

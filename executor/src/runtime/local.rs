@@ -14,18 +14,18 @@ use std::task::{Context, Poll, Waker};
 
 use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
 
-use crate::accompanied::accompany;
-use crate::handle::{parts, with_ruling};
-use crate::join_handle::{CancelReason, JoinHandle};
-use crate::room;
+use crate::eager::inline;
+use crate::instrument::hooks::accompany;
 use crate::runtime::end_of_eager_call;
-use crate::scheduler::inline;
+use crate::runtime::handle::{parts, with_ruling};
 use crate::scheduler::shared::Workers;
+use crate::slab::{self, Heap, Owner, SPARE, STOCK};
 use crate::task::Schedule;
-use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
-use crate::task::harness::quietly;
-use crate::task::page::{self, Heap, Owner, SPARE, STOCK};
-use crate::waiters::Waiters;
+use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
+use crate::task::join_handle::{CancelReason, JoinHandle};
+use crate::util::panic::swallow;
+use crate::util::room;
+use crate::util::waker_set::Waiters;
 
 /// Polls in a row before the others on the thread get a turn.
 ///
@@ -125,7 +125,7 @@ impl Schedule for Local {
         unsafe {
             let task = Runnable::from_raw(task);
             let keep = task.reference();
-            Local::launch(page::shared_of(keep.as_raw()), task);
+            Local::launch(slab::shared_of(keep.as_raw().cast()), task);
         }
     }
 
@@ -140,7 +140,7 @@ impl Schedule for Local {
         let wakers = queue.runners.take();
         drop(queue);
         // One that panics must not keep the others, nor harm whoever wakes the task.
-        wakers.into_iter().for_each(|waker| quietly(|| waker.wake()));
+        wakers.into_iter().for_each(|waker| swallow(|| waker.wake()));
     }
 
     /// The policy is that of the runtime in which the set is run.
@@ -157,7 +157,7 @@ impl Schedule for Local {
         unsafe {
             let current = CURRENT.get().as_ref();
             let mine = current.and_then(|set| Some((&set.shared.heap, set.owner.as_ref()?)));
-            page::free::<Shared>(task, mine);
+            slab::free::<Shared>(task.cast(), mine);
         }
     }
 }
@@ -384,7 +384,7 @@ impl Drop for LocalSet {
             // What destructors spawn here is refused; that of wakers too.
             let this: &LocalSet = self;
             let _entered = Entered(CURRENT.replace(this));
-            for task in self.shared.heap.each() {
+            for task in TaskRef::all(&self.shared.heap) {
                 task.shut_down(CancelReason::RuntimeGone);
             }
             let mut queue = self.shared.lock();
@@ -400,7 +400,9 @@ impl Drop for LocalSet {
 
 impl fmt::Debug for LocalSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalSet").field("tasks", &self.shared.heap.each().len()).finish_non_exhaustive()
+        f.debug_struct("LocalSet")
+            .field("tasks", &TaskRef::all(&self.shared.heap).len())
+            .finish_non_exhaustive()
     }
 }
 

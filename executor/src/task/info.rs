@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
 use super::id::Id;
-use crate::join_handle::CancelReason;
+use crate::task::join_handle::CancelReason;
 
 type Place = &'static Location<'static>;
 

@@ -14,7 +14,8 @@ use slab::Slab;
 
 use super::GroupError;
 use super::bells::{Bell, Bells, Waiter};
-use crate::{AbortHandle, CancelReason, JoinError, JoinHandle, room};
+use crate::util::room;
+use crate::{AbortHandle, CancelReason, JoinError, JoinHandle};
 
 pub(super) struct Shared<E, T> {
     bells: Arc<Bells>,

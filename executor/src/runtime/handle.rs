@@ -12,14 +12,14 @@ use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
 use heirloom_context::raw::Live;
 
-use crate::blocking::{Blocking, Call};
-use crate::join_handle::{AbortHandle, JoinHandle};
-use crate::parked;
+use crate::instrument::stats::{Stats, TaskDump, WorkerStats};
+use crate::runtime::block_on;
 use crate::runtime::{ShutdownReport, configured_default, runtime_outside, shut_down};
+use crate::scheduler::blocking::{Blocking, Call};
 use crate::scheduler::current;
 use crate::scheduler::shared::{Shared, Workers, launch};
-use crate::stats::{Stats, TaskDump, WorkerStats};
 use crate::task::cell::{Begin, Parts};
+use crate::task::join_handle::{AbortHandle, JoinHandle};
 use crate::time;
 
 /// A handle of a [`Runtime`](crate::Runtime): cheap to clone, to be sent about, and to be kept after the runtime is
@@ -65,10 +65,10 @@ impl Handle {
     /// On a worker thread.
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
-        parked::refuse_workers();
+        block_on::refuse_workers();
         let _entered = current::enter(&self.shared);
         let _timers = time::enter(Arc::clone(&self.shared.timers), self.shared.remotes.len());
-        parked::run(future)
+        block_on::run(future)
     }
 
     /// Spawns a task on this runtime; see [`spawn`](crate::spawn()).
@@ -190,7 +190,7 @@ impl Handle {
             !current::is_inside(&self.shared),
             "a task or blocking closure that waits until its runtime is idle waits for itself"
         );
-        self.shared.bell.wait(None, || self.shared.is_idle());
+        self.shared.idle_condvar.wait_until(None, || self.shared.is_idle());
     }
 }
 

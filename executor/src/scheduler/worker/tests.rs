@@ -9,10 +9,10 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::*;
-use crate::builder::Builder;
+use crate::runtime::builder::Builder;
 use crate::runtime::share;
 use crate::scheduler::current::Entered;
-use crate::threads::Threads;
+use crate::util::threads::Threads;
 use crate::{JoinHandle, spawn};
 
 /// The workers of a runtime, none of which has a thread.

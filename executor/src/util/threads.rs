@@ -3,10 +3,13 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use crate::builder::ThreadHook;
-use crate::task::harness::discard;
+use crate::util::panic::discard;
+
+/// A function of the user's that is called by threads.
+pub(crate) type ThreadHook = Arc<dyn Fn() + Send + Sync>;
 
 /// What all threads of a runtime have in common.
 #[derive(Clone)]
