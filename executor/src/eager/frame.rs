@@ -11,10 +11,10 @@ use heirloom_context::raw;
 
 use super::signal::{self, Signal};
 use crate::CancelReason;
-use crate::scheduler::current;
 use crate::task::budget;
 use crate::task::cell::TaskRef;
 use crate::time::{deadline, earlier, now};
+use crate::util::thread_state::{self, Owner};
 
 /// Who polls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,13 @@ impl Here {
 thread_local! {
     // Without drop glue, so that it answers during thread teardown.
     static HERE: Cell<Here> = const { Cell::new(Here::NOWHERE) };
+}
+
+/// A worker lets its siblings have what waits for this thread.
+fn before_blocking() {
+    if let Some(before_blocking) = thread_state::with(|state| state.before_blocking.get()) {
+        before_blocking();
+    }
 }
 
 fn change<R>(f: impl FnOnce(&mut Here) -> R) -> R {
@@ -107,7 +114,7 @@ fn decide(deadline: Option<Instant>, cx: &Context<'_>, leaf: &'static str) -> No
     let may_block = until.is_none_or(|until| until > now());
     match here.driver {
         Driver::Waits | Driver::Nobody if may_block => {
-            current::about_to_block();
+            before_blocking();
             return NotReady::Block(until);
         }
         Driver::Refuses if may_block => note(leaf),
@@ -151,7 +158,7 @@ pub(crate) fn refuse_to_join() {
     let waits = HERE.get().driver != Driver::Refuses;
     let in_time = deadline().is_none_or(|deadline| deadline > now());
     assert!(
-        !(waits && in_time && current::is_worker()),
+        !(waits && in_time && thread_state::with(|state| matches!(state.owner.get(), Owner::Worker(_)))),
         "a task that is queued or running elsewhere must not be joined inside `run_eagerly` on a worker: the worker \
          that waits may be the only one that could run it. Spawn it inside `run_eagerly`, or `.await` it outside"
     );
@@ -298,7 +305,7 @@ impl Frame {
             until = earlier(until, Some(deadline));
         }
         if !refuses {
-            current::about_to_block();
+            before_blocking();
             signal.wait(until);
         }
         true

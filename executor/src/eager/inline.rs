@@ -13,7 +13,6 @@
 //! waker anywhere; so it is woken, and its scheduler polls it once more, without the flag.
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
 use std::task::Waker;
 
 use heirloom_context::raw;
@@ -21,17 +20,13 @@ use heirloom_context::raw;
 use crate::eager::{self, Frame, Signal};
 use crate::task::Attendant;
 use crate::task::cell::{Begin, Runnable};
+use crate::util::thread_state;
 
 /// First polls inside one another, at most; a task further in is queued.
 ///
 /// So a chain of tasks each of which begins the next has the stack of a short one. A poll takes some hundred bytes of
 /// stack in a release build and a few KiB in a debug build, besides the future's own; a worker has two MiB.
 const NESTED: usize = 16;
-
-thread_local! {
-    // Without drop glue, so that it answers during thread teardown.
-    static NESTING: Cell<usize> = const { Cell::new(0) };
-}
 
 /// Begins a task as it wants to be begun. `launch` hands it to its scheduler.
 pub(crate) fn begin(task: Runnable, begin: Begin, launch: impl FnOnce(Runnable)) {
@@ -46,14 +41,14 @@ fn poll(task: Runnable, launch: impl FnOnce(Runnable)) {
     struct Leaving(usize);
     impl Drop for Leaving {
         fn drop(&mut self) {
-            NESTING.set(self.0);
+            thread_state::with(|state| state.nested_polls.set(self.0));
         }
     }
-    let nesting = NESTING.get();
+    let nesting = thread_state::with(|state| state.nested_polls.get());
     if nesting == NESTED {
         return launch(task);
     }
-    NESTING.set(nesting + 1);
+    thread_state::with(|state| state.nested_polls.set(nesting + 1));
     let leaving = Leaving(nesting);
     let again = task.run();
     drop(leaving);

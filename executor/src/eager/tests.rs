@@ -44,7 +44,7 @@ fn without_the_flag_every_leaf_suspends() {
     });
     // With timers at hand, so that no default runtime is started.
     let timers = Arc::new(time::Timers::new(1, time::Clock::real(), Box::new(|| ())));
-    let _entered = time::enter(timers, 0);
+    let _entered = time::enter(&timers, 0);
     assert!(pin!(crate::sleep(HOUR)).poll(&mut cx).is_pending());
 }
 

@@ -28,7 +28,7 @@ use crate::slab::{self, Class, Heap, SPARE, Slot as TaskSlot, Tidied};
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::JoinHandle;
-use crate::time::{self, Timers};
+use crate::time::Timers;
 use crate::util::idle_condvar::IdleCondvar;
 
 /// What happens when a task panics, besides its joiner being told.
@@ -490,8 +490,7 @@ fn begin_here(shared: &Arc<Shared>, task: Runnable, begin: Begin, launch: fn(&Sh
     }
     // Its leaves find its runtime's timers, and its own children its workers. The one without threads is nobody's.
     let elsewhere = !shared.remotes.is_empty() && !current::is_current(shared);
-    let _entered = elsewhere
-        .then(|| (current::enter(shared), time::enter(Arc::clone(&shared.timers), shared.remotes.len())));
+    let _entered = elsewhere.then(|| current::enter(shared));
     start_inline::begin(task, begin, |task| launch(shared, task));
 }
 

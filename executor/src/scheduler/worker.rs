@@ -22,7 +22,7 @@ use crate::io::driver;
 use crate::slab::{Heap, Owner, Tidied};
 use crate::task::cell::{Runnable, TaskRef};
 use crate::task::join_handle::CancelReason;
-use crate::time::{self, ParkUntil};
+use crate::time::ParkUntil;
 use crate::util::switches::{BATCH_NOTIFY, INJECTOR_SHARE, LONE_TASK, NEXT_SLOT};
 
 pub(crate) struct Worker {
@@ -196,7 +196,6 @@ impl Worker {
 
     fn work(&self) {
         let _entered = current::enter_worker(self);
-        let _timers = time::enter(Arc::clone(&self.shared.timers), self.index);
         // Pairs with the store in `end`: what was closed before is seen to be closed.
         while !self.shared.closed.load(Acquire) {
             match self.find() {

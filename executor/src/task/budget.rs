@@ -40,7 +40,6 @@
 //! The model is tokio's, but for the leaf that has waited.
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 #[cfg(feature = "net")]
@@ -51,43 +50,37 @@ use std::thread;
 use futures_core::Stream;
 use heirloom_context::raw;
 
+use crate::util::thread_state::with;
+
 /// Units per poll. As in tokio: high enough not to be felt, low enough that the others wait for microseconds only.
 const UNITS: u32 = 128;
 
 /// Marks a call that is not to be limited.
 pub(super) const UNLIMITED: u32 = u32::MAX;
 
-thread_local! {
-    // Without drop glue, so that it answers during thread teardown. Where nothing of ours polls,
-    // nothing is limited.
-    static LEFT: Cell<u32> = const { Cell::new(UNLIMITED) };
-    /// How often [`consume`] has found no unit since the last call of [`renew`].
-    static REFUSED: Cell<u32> = const { Cell::new(0) };
-}
-
 /// Puts the former budget back.
 pub(crate) struct Restore(u32);
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        LEFT.set(self.0);
+        with(|state| state.budget.set(self.0));
     }
 }
 
 /// A full budget until [`restore`] is called with the answer.
 #[inline]
 pub(crate) fn refill() -> u32 {
-    LEFT.replace(UNITS)
+    with(|state| state.budget.replace(UNITS))
 }
 
 #[inline]
 pub(crate) fn restore(former: u32) {
-    LEFT.set(former);
+    with(|state| state.budget.set(former));
 }
 
 /// A full budget until the answer is dropped; [`renew`] makes it full again.
 pub(crate) fn full() -> Restore {
-    let before = Restore(LEFT.get());
+    let before = Restore(with(|state| state.budget.get()));
     start();
     before
 }
@@ -95,8 +88,8 @@ pub(crate) fn full() -> Restore {
 /// Makes the budget full for the first poll of a future that is polled until it is done. What was
 /// refused on this thread before is not its own.
 pub(crate) fn start() {
-    REFUSED.set(0);
-    LEFT.set(UNITS);
+    with(|state| state.refused.set(0));
+    with(|state| state.budget.set(UNITS));
 }
 
 /// Makes the budget full for the next poll of the same future. Leaves that keep no state and were
@@ -104,17 +97,17 @@ pub(crate) fn start() {
 /// their branches, would be polled again for every 128 that complete.
 #[inline]
 pub(crate) fn renew() {
-    LEFT.set(REFUSED.replace(0).clamp(UNITS, UNLIMITED - 1));
+    with(|state| state.budget.set(state.refused.replace(0).clamp(UNITS, UNLIMITED - 1)));
 }
 
 /// Whether this poll has spent its budget.
 pub(crate) fn is_spent() -> bool {
-    LEFT.get() == 0
+    with(|state| state.budget.get()) == 0
 }
 
 /// No limit until the answer is dropped.
 pub(crate) fn unlimited() -> Restore {
-    Restore(LEFT.replace(UNLIMITED))
+    Restore(with(|state| state.budget.replace(UNLIMITED)))
 }
 
 /// The units left in this poll; `None` where nothing is limited: under executors that are not
@@ -124,7 +117,7 @@ pub(crate) fn unlimited() -> Restore {
 /// assert_eq!(heirloom::task::budget::remaining(), None);
 /// ```
 pub fn remaining() -> Option<u32> {
-    Some(LEFT.get()).filter(|left| *left != UNLIMITED)
+    Some(with(|state| state.budget.get())).filter(|left| *left != UNLIMITED)
 }
 
 /// Consumes one unit, for leaf futures of your own. Pending, with the task woken, if none is left:
@@ -143,15 +136,15 @@ pub fn remaining() -> Option<u32> {
 /// # Poll::Ready(()) }));
 /// ```
 pub fn consume(cx: &mut Context<'_>) -> Poll<()> {
-    match LEFT.get() {
+    match with(|state| state.budget.get()) {
         UNLIMITED => Poll::Ready(()),
         0 => {
-            REFUSED.set(REFUSED.get().saturating_add(1));
+            with(|state| state.refused.set(state.refused.get().saturating_add(1)));
             super::current::wake_later(cx.waker());
             Poll::Pending
         }
         left => {
-            LEFT.set(left - 1);
+            with(|state| state.budget.set(left - 1));
             Poll::Ready(())
         }
     }
@@ -259,7 +252,7 @@ impl Claim {
     /// Pending, with the task woken, if no unit is left.
     #[inline]
     fn refuse(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if LEFT.get() != 0 {
+        if with(|state| state.budget.get()) != 0 {
             return Poll::Ready(());
         }
         self.waited = true;
@@ -299,9 +292,9 @@ impl SharedClaim {
 /// Consumes a unit, if there is one.
 #[inline]
 fn take_one() {
-    let left = LEFT.get();
+    let left = with(|state| state.budget.get());
     if left != UNLIMITED && left != 0 {
-        LEFT.set(left - 1);
+        with(|state| state.budget.set(left - 1));
     }
 }
 

@@ -1,33 +1,20 @@
 //! Which task this thread is running.
 
-use std::cell::Cell;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::task::Waker;
 
 use super::cell::{Header, TaskRef};
 use super::id::Id;
 use super::{budget, waker};
-
-thread_local! {
-    // Without drop glue, so that it answers during thread teardown.
-    static CURRENT: Here = const {
-        Here { task: Cell::new(ptr::null()), yielded: Cell::new(false) }
-    };
-}
-
-struct Here {
-    task: Cell<*const Header>,
-    /// It wants another turn as soon as the others had theirs.
-    yielded: Cell<bool>,
-}
+use crate::util::thread_state;
 
 /// What was current before.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct Outer {
-    task: *const Header,
+    task: *const (),
     yielded: bool,
     budget: u32,
 }
@@ -35,8 +22,8 @@ pub(super) struct Outer {
 /// Makes a task current, with a full budget, until [`leave`] is called with the answer.
 #[inline]
 pub(super) fn enter(task: NonNull<Header>) -> Outer {
-    CURRENT.with(|here| Outer {
-        task: here.task.replace(task.as_ptr()),
+    thread_state::with(|here| Outer {
+        task: here.task.replace(task.as_ptr().cast_const().cast()),
         yielded: here.yielded.replace(false),
         budget: budget::refill(),
     })
@@ -44,7 +31,7 @@ pub(super) fn enter(task: NonNull<Header>) -> Outer {
 
 #[inline]
 pub(super) fn leave(outer: Outer) {
-    CURRENT.with(|here| {
+    thread_state::with(|here| {
         here.task.set(outer.task);
         here.yielded.set(outer.yielded);
         budget::restore(outer.budget);
@@ -54,15 +41,15 @@ pub(super) fn leave(outer: Outer) {
 /// Whether [`wake_later`] was told so, in this poll.
 #[inline]
 pub(super) fn has_yielded() -> bool {
-    CURRENT.with(|here| here.yielded.get())
+    thread_state::with(|here| here.yielded.get())
 }
 
 /// Wakes the task that is being polled, by this waker, for the time after the poll. If it is one of ours, its state is
 /// not even looked at.
 #[inline]
 pub(super) fn wake_later(waker: &Waker) {
-    CURRENT.with(|here| {
-        if !here.task.get().is_null() && waker::is_of(waker, here.task.get()) {
+    thread_state::with(|here| {
+        if !here.task.get().is_null() && waker::is_of(waker, here.task.get().cast()) {
             here.yielded.set(true);
         } else {
             waker.wake_by_ref();
@@ -95,7 +82,7 @@ pub fn current() -> Option<TaskMeta> {
 /// The same without a count.
 #[inline]
 pub(crate) fn with_current<R>(f: impl FnOnce(Option<&TaskMeta>) -> R) -> R {
-    match NonNull::new(CURRENT.with(|here| here.task.get()).cast_mut()) {
+    match NonNull::new(thread_state::with(|here| here.task.get()).cast_mut().cast()) {
         // SAFETY: current for as long as the task is being run on this thread, by a caller that has a
         // reference. The call of `f` is within that time.
         Some(task) => unsafe { TaskMeta::lend(task, |task| f(Some(task))) },

@@ -22,8 +22,6 @@
 //! one.
 // Clock and wheel know nothing of each other, the driver joins them; futures know the driver through `current`. Nothing
 // here knows the scheduler: it calls `enter`, `fire`, `prepare_park` and `parked`, and is called through `unpark`.
-#![forbid(unsafe_code)]
-
 mod clock;
 mod current;
 mod deadline;
@@ -40,7 +38,7 @@ pub use sleep::{Sleep, sleep, sleep_until};
 pub use wait_for::{Elapsed, WaitFor, wait_for, wait_until};
 
 pub(crate) use clock::{Clock, earlier};
-pub(crate) use current::{enter, now};
+pub(crate) use current::{Entered, enter, now};
 pub(crate) use driver::{ParkUntil, Timers};
 
 #[cfg(all(test, not(loom)))]

@@ -4,8 +4,8 @@
 use std::future::{Future, pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -33,16 +33,24 @@ impl Wake for Count {
 /// Timers of a manual clock, current on this thread.
 struct Rig {
     clock: Arc<ManualClock>,
-    timers: Arc<Timers>,
+    timers: &'static Arc<Timers>,
     woken: Arc<Count>,
-    _entered: Entered,
+    _entered: Entered<'static>,
+}
+
+/// Timers that live as long as the process.
+fn kept(timers: Timers) -> &'static Arc<Timers> {
+    static KEPT: Mutex<Vec<&'static Arc<Timers>>> = Mutex::new(Vec::new());
+    let kept: &Arc<Timers> = Box::leak(Box::new(Arc::new(timers)));
+    KEPT.lock().unwrap().push(kept);
+    kept
 }
 
 impl Rig {
     fn new() -> Self {
         let clock = ManualClock::new();
-        let timers = Arc::new(Timers::new(2, Clock::manual(&clock), Box::new(|| ())));
-        let _entered = enter(timers.clone(), 1);
+        let timers = kept(Timers::new(2, Clock::manual(&clock), Box::new(|| ())));
+        let _entered = enter(timers, 1);
         Rig { clock, timers, woken: Arc::default(), _entered }
     }
 
@@ -460,7 +468,7 @@ fn guards_put_back_what_was_current() {
 fn a_hundred_thousand_short_sleeps() {
     const SLEEPS: u64 = if cfg!(miri) { 200 } else { 100_000 };
     let timers = Arc::new(Timers::new(1, Clock::real(), Box::new(|| ())));
-    let _entered = enter(timers.clone(), 0);
+    let _entered = enter(&timers, 0);
     let count = Arc::<Count>::default();
     let waker = Waker::from(count.clone());
     let mut sleeps = Vec::new();

@@ -4,6 +4,7 @@ pub(crate) mod idle_condvar;
 pub(crate) mod report;
 pub(crate) mod room;
 pub(crate) mod switches;
+pub(crate) mod thread_state;
 pub(crate) mod threads;
 pub(crate) mod waker_set;
 
