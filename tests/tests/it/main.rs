@@ -16,6 +16,9 @@ mod eager_children;
 mod eager_tasks;
 mod entangled;
 mod fairness;
+// Other people's threads, polls and processes: nothing for an interpreter.
+#[cfg(not(miri))]
+mod goes_with;
 mod groups;
 mod hyper;
 mod inheritance;
