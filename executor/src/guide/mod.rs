@@ -23,6 +23,8 @@ macro_rules! chapters {
     ($($name:ident, $file:literal;)*) => {
         $(
             #[doc = include_str!($file)]
+            // Definitions of links end no paragraph, so that an empty line goes before them.
+            #[doc = ""]
             #[doc = include_str!("links.md")]
             pub mod $name {}
         )*
