@@ -13,8 +13,8 @@
 //! | [`deployment`] | workers, blocking calls, shutdown, panics, memory, numbers |
 //! | [`questions`] | questions and answers |
 //!
-//! What the crate does not do stands on the page [`known_limits`](crate::known_limits). Programs that
-//! each show one thing are in the folder `examples` of the repository.
+//! What the crate does not do stands on the page [`known_limits`](crate::known_limits). Programs
+//! that each show one thing are in the folder `examples` of the repository.
 // The text of each chapter is a file of its own, which reads well outside of rustdoc too. The links
 // of all chapters are defined in one file: a chapter names an item, `links.md` says where it is.
 #![forbid(unsafe_code)]

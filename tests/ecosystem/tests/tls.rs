@@ -1,4 +1,5 @@
-//! TLS over this crate's sockets: by `futures-rustls`, and by `tokio-rustls` through `tokio_util::compat`.
+//! TLS over the executor's sockets: by `futures-rustls`, and by `tokio-rustls` through
+//! `tokio_util::compat`.
 
 use std::io;
 use std::sync::Arc;
