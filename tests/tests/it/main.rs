@@ -17,6 +17,9 @@ mod eager;
 mod eager_children;
 mod eager_tasks;
 mod fairness;
+// Other people's threads, polls and processes: nothing for an interpreter.
+#[cfg(not(miri))]
+mod goes_with;
 mod groups;
 mod hyper;
 mod inheritance;

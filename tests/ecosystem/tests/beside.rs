@@ -1,0 +1,75 @@
+//! Other things that users have beside the executor.
+
+use std::sync::Mutex;
+
+use heirloom::{Context, context_var, spawn, spawn_blocking};
+use rayon::prelude::*;
+use tracing::Instrument;
+
+context_var! { static TENANT: u32; }
+
+#[heirloom::test(timeout = "60s")]
+async fn rayon_sees_the_context_that_its_closures_are_wrapped_in() -> Result<(), heirloom::JoinError> {
+    TENANT.set(7);
+    // A computation blocks: on the pool for such, from where rayon takes it to its own threads.
+    let (bare, wrapped) = spawn_blocking(|| {
+        let context = Context::current();
+        let bare = rayon::join(|| (), || TENANT.get()).1;
+        let wrapped: Vec<_> = (0..64)
+            .into_par_iter()
+            .map(|number| context.run(|| TENANT.get().map(|tenant| tenant + number)))
+            .collect();
+        (bare, wrapped)
+    })
+    .await?;
+    assert_eq!(bare, None);
+    assert_eq!(wrapped, (7..71).map(Some).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[heirloom::test(timeout = "60s")]
+async fn a_broadcast_channel_reaches_all_tasks() -> Result<(), heirloom::JoinError> {
+    let (sender, receiver) = async_broadcast::broadcast(4);
+    let receivers: Vec<_> = (0..3)
+        .map(|_| {
+            let mut receiver = receiver.clone();
+            spawn(async move { (receiver.recv().await, receiver.recv().await) })
+        })
+        .collect();
+    drop(receiver);
+    for number in [1, 2] {
+        sender.broadcast(number).await.unwrap();
+    }
+    for receiver in receivers {
+        assert_eq!(receiver.await?, (Ok(1), Ok(2)));
+    }
+    Ok(())
+}
+
+/// The span around each event.
+struct Spans(Mutex<Vec<Option<&'static str>>>);
+
+impl<S> tracing_subscriber::Layer<S> for &'static Spans
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    fn on_event(&self, event: &tracing::Event<'_>, cx: tracing_subscriber::layer::Context<'_, S>) {
+        self.0.lock().unwrap().push(cx.event_span(event).map(|span| span.name()));
+    }
+}
+
+#[heirloom::test(timeout = "60s")]
+async fn a_span_follows_a_task_that_is_instrumented() -> Result<(), heirloom::JoinError> {
+    use tracing_subscriber::layer::SubscriberExt;
+
+    static SPANS: Spans = Spans(Mutex::new(Vec::new()));
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(&SPANS)).unwrap();
+    let request = async {
+        // A span is no variable: each spawn says so.
+        spawn(async { tracing::info!("inside") }.in_current_span()).await?;
+        spawn(async { tracing::info!("lost") }).await
+    };
+    request.instrument(tracing::info_span!("request")).await?;
+    assert_eq!(*SPANS.0.lock().unwrap(), [Some("request"), None]);
+    Ok(())
+}
