@@ -72,6 +72,7 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod bridge;
+mod clock;
 /// Context variables, snapshots, and futures with a context of their own: the crate `heirloom-context`, and what of it
 /// needs the executor.
 pub mod context {
@@ -85,8 +86,12 @@ mod instrument;
 #[cfg(feature = "net")]
 mod io;
 pub mod known_limits;
+#[cfg(feature = "net")]
+pub mod net;
 mod runtime;
 mod scheduler;
+#[cfg(all(feature = "net", unix))]
+pub mod signal;
 mod slab;
 mod structured;
 pub mod task;
@@ -96,18 +101,15 @@ mod util;
 #[cfg(feature = "hyper")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
 pub use bridge::hyper;
-pub use eager::{WouldSuspend, is_eager, run_eagerly, try_run_eagerly};
+pub use eager::is_eager;
 pub use heirloom_context::{
     Context, ContextFutureExt, ContextIteratorExt, ContextStreamExt, ContextVar, context_var,
 };
 pub use heirloom_macros::{main, test};
 pub use instrument::hooks::Hooks;
 pub use instrument::stats::{Stats, TaskDump, WorkerStats};
-#[cfg(feature = "net")]
-pub use io::net;
-#[cfg(all(feature = "net", unix))]
-pub use io::signal;
 pub use runtime::builder::Builder;
+pub use runtime::eager_call::{WouldSuspend, run_eagerly, try_run_eagerly};
 pub use runtime::handle::Handle;
 pub use runtime::local::{LocalSet, spawn_local};
 pub use runtime::spawn::{block_on, spawn, spawn_background, spawn_blocking, spawn_in};

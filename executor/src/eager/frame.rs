@@ -11,9 +11,9 @@ use heirloom_context::raw;
 
 use super::signal::{self, Signal};
 use crate::CancelReason;
+use crate::clock::{deadline, earlier, now};
 use crate::task::budget;
 use crate::task::cell::TaskRef;
-use crate::time::{deadline, earlier, now};
 use crate::util::thread_state::{self, Owner};
 
 /// Who polls.
@@ -86,7 +86,7 @@ pub(crate) enum NotReady {
 }
 
 /// The seam for leaves that block under the eager flag, such as sockets: what a leaf does that has looked and is not
-/// ready. `leaf` is what the user has called, such as `"sleep"`, for [`WouldSuspend`](super::WouldSuspend).
+/// ready. `leaf` is what the user has called, such as `"sleep"`, for [`WouldSuspend`](crate::WouldSuspend).
 ///
 /// One load and a branch without the flag. The instants are those of `time::now`.
 ///
@@ -222,13 +222,13 @@ pub(crate) fn leave_behind(task: TaskRef) {
 const REASON: CancelReason = CancelReason::Other(Cow::Borrowed("it would have suspended an eager call"));
 
 /// A call that refuses to wait, until it is dropped: cancels what it has left behind.
-pub(super) struct LeftBehind {
+pub(crate) struct LeftBehind {
     /// How many were left by calls further up.
     others: usize,
 }
 
 impl LeftBehind {
-    pub(super) fn begin() -> LeftBehind {
+    pub(crate) fn begin() -> LeftBehind {
         LeftBehind { others: COUNT.get() }
     }
 }
@@ -261,13 +261,13 @@ impl Frame {
     }
 
     /// Begins a call.
-    pub(super) fn call(driver: Driver) -> Frame {
+    pub(crate) fn call(driver: Driver) -> Frame {
         let here = Here { driver, ..Here::NOWHERE };
         Frame { before: HERE.replace(here), is_call: true, thread: PhantomData }
     }
 
     /// Whether no other driver is further up on this thread.
-    pub(super) fn is_outermost(&self) -> bool {
+    pub(crate) fn is_outermost(&self) -> bool {
         self.before.driver == Driver::Nobody
     }
 
@@ -276,11 +276,11 @@ impl Frame {
     }
 
     /// What would have suspended the call; `None` if nothing that is ours.
-    pub(super) fn leaf(&self) -> Option<&'static str> {
+    pub(crate) fn leaf(&self) -> Option<&'static str> {
         HERE.get().leaf
     }
 
-    pub(super) fn is_doomed(&self) -> bool {
+    pub(crate) fn is_doomed(&self) -> bool {
         HERE.get().doomed
     }
 

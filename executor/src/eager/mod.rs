@@ -37,9 +37,8 @@
 //! What wakes during a poll leaves a mark, by the borrowed waker or by a clone, and the driver looks at both before it
 //! waits, under the lock of what it waits with. Notes of instants are made on this thread.
 
-mod frame;
+pub(crate) mod frame;
 pub(crate) mod inline;
-mod run;
 mod signal;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -47,7 +46,6 @@ mod tests;
 pub(crate) use frame::{
     Frame, NotReady, leave_behind, limited, not_ready, refuse_to_join, refuses, suspends, unenforced, wake_at,
 };
-pub use run::{WouldSuspend, run_eagerly, try_run_eagerly};
 pub(crate) use signal::Signal;
 
 use heirloom_context::raw;

@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::Instant;
 
-use crate::time::now;
+use crate::clock::now;
 
 pub(crate) struct Signal {
     /// The borrowed waker was woken.

@@ -43,7 +43,7 @@ fn without_the_flag_every_leaf_suspends() {
         raw::set_execution(eager);
     });
     // With timers at hand, so that no default runtime is started.
-    let timers = Arc::new(time::Timers::new(1, time::Clock::real(), Box::new(|| ())));
+    let timers = Arc::new(time::Timers::new(1, crate::clock::Clock::real(), Box::new(|| ())));
     let _entered = time::enter(&timers, 0);
     assert!(pin!(crate::sleep(HOUR)).poll(&mut cx).is_pending());
 }

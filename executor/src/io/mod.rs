@@ -45,15 +45,7 @@
 //! gone does not reach the next one in its place, which may well have the same descriptor.
 
 pub(crate) mod driver;
-mod eager;
-pub mod net;
 pub(crate) mod readiness;
-pub(crate) mod registration;
-#[cfg(unix)]
-pub mod signal;
 
 #[cfg(all(test, loom))]
 mod models;
-
-#[cfg(all(test, unix, not(loom), not(miri)))]
-mod tests;

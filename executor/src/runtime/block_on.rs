@@ -13,12 +13,12 @@ use std::time::Instant;
 use crossbeam_utils::sync::{Parker, Unparker};
 use heirloom_context::raw::{self, Execution, Live};
 
+use super::eager_call;
 use crate::eager;
 use crate::scheduler::budget::SEARCH_SPINS;
 use crate::scheduler::current;
 use crate::scheduler::patience::Patience;
 use crate::task::budget;
-use crate::time;
 
 /// Wakes a thread that waits in [`run`]. With a parker of our own: the thread's may be anybody's.
 struct Thread {
@@ -129,9 +129,9 @@ pub(crate) fn refuse_workers() {
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
     refuse_workers();
     if eager::is_eager() {
-        return eager::run_eagerly(future);
+        return eager_call::run_eagerly(future);
     }
-    let _outside = Outside::enter(time::execution());
+    let _outside = Outside::enter(crate::clock::execution());
     let _budget = budget::full();
 
     // During thread teardown there is no spare, and no place for one.

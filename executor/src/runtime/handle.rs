@@ -20,7 +20,6 @@ use crate::scheduler::current;
 use crate::scheduler::shared::{Shared, Workers, launch};
 use crate::task::cell::{Begin, Parts};
 use crate::task::join_handle::{AbortHandle, JoinHandle};
-use crate::time;
 
 /// A handle of a [`Runtime`](crate::Runtime): cheap to clone, to be sent about, and to be kept after the runtime is
 /// gone. What is spawned through it then resolves as cancelled.
@@ -221,7 +220,7 @@ where
 #[inline]
 pub(crate) fn parts(place: &'static Location<'static>, context: Context) -> Parts {
     let mut live = Live::new(context);
-    let execution = time::execution();
+    let execution = crate::clock::execution();
     live.set_execution(execution);
     let begin = if execution.eager() { Begin::Driven } else { Begin::Queued };
     Parts { live, place, name: None, background: false, begin }

@@ -2,6 +2,7 @@
 
 pub(crate) mod block_on;
 pub(crate) mod builder;
+pub(crate) mod eager_call;
 pub(crate) mod handle;
 pub(crate) mod local;
 pub(crate) mod spawn;
@@ -21,6 +22,7 @@ use crossbeam_utils::CachePadded;
 use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
 
+use crate::clock::Clock;
 use crate::eager;
 use crate::instrument::hooks::{Company, Given, Watcher};
 #[cfg(feature = "net")]
@@ -30,14 +32,14 @@ use crate::runtime::handle::Handle;
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::current;
 use crate::scheduler::parker::Parker;
-use crate::scheduler::shared::{OUTSIDE, Remote, Shared, Turns};
+use crate::scheduler::shared::{OUTSIDE, Remote, Shared, Turns, Workers, launch};
 use crate::scheduler::sleepers::Sleepers;
 use crate::scheduler::throttle::Throttle;
 use crate::scheduler::worker::Worker;
 use crate::slab::Heap;
-use crate::task::cell::TaskRef;
+use crate::task::cell::{Parts, Runnable, TaskRef};
 use crate::task::join_handle::{AbortHandle, CancelReason, JoinHandle};
-use crate::time::{Clock, Timers};
+use crate::time::Timers;
 use crate::util::idle_condvar::IdleCondvar;
 use crate::util::report::complain;
 use crate::util::threads::Threads;
@@ -288,11 +290,7 @@ fn threads_of(shared: &Shared) -> MutexGuard<'_, Vec<Thread<()>>> {
     shared.threads.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(crate) fn share(
-    builder: &Builder,
-    threads: Threads,
-    parts: &[(Queue<crate::task::cell::Runnable>, Parker)],
-) -> Arc<Shared> {
+pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnable>, Parker)]) -> Arc<Shared> {
     let remotes = parts.iter().map(|(queue, parker)| Remote {
         stealer: queue.stealer(),
         unparker: parker.unparker(),
@@ -322,6 +320,7 @@ pub(crate) fn share(
                 background: builder.background.clone(),
                 hooks: builder.hooks.clone().map(|hooks| Arc::new(Watcher::new(hooks))),
             }),
+            adopt: parts.is_empty().then_some(adopt as fn(Runnable)),
             on_panic: builder.on_panic,
             search: builder.search,
             closing: AtomicBool::new(false),
@@ -464,6 +463,12 @@ fn threadless() -> &'static Handle {
     THREADLESS.get_or_init(Runtime::without_threads).handle()
 }
 
+/// A task of the runtime without threads has not ended where it was spawned: the default runtime polls it on.
+#[cold]
+fn adopt(task: Runnable) {
+    default_runtime().shared().inject(task);
+}
+
 /// The outermost eager call of this thread is over.
 pub(crate) fn end_of_eager_call() {
     // If it is not there, nothing was ever spawned in it.
@@ -489,4 +494,16 @@ impl Runtime {
         let threads = Threads { name: String::new(), stack_size: None, on_start: None, on_stop: None };
         Runtime { handle: Handle::new(share(&Builder::new(), threads, &[])) }
     }
+}
+
+/// Spawns a task on the runtime this thread belongs to, else on the default one.
+#[inline]
+pub(crate) fn launch_here<F>(future: F, parts: impl FnOnce() -> Parts) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    // SAFETY: current until this function has returned, by whoever called what called it.
+    let shared = unsafe { current::runtime().as_ref() };
+    let shared = shared.unwrap_or_else(|| runtime_outside().shared());
+    launch::<F, Workers>(shared, future, parts)
 }

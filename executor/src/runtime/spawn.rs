@@ -10,7 +10,7 @@ use crate::eager;
 use crate::runtime::block_on;
 use crate::runtime::default_runtime;
 use crate::runtime::handle::{Handle, launch_blocking, parts, with_current};
-use crate::scheduler::shared::launch_here;
+use crate::runtime::launch_here;
 use crate::task::join_handle::{AbortHandle, JoinHandle};
 
 /// Runs a future on the calling thread, in a copy of its context, and returns the output.

@@ -22,7 +22,6 @@ use crate::eager::inline as start_inline;
 use crate::instrument::hooks::{Company, Given, accompany};
 #[cfg(feature = "net")]
 use crate::io::driver::{Driver, Slot};
-use crate::runtime::{default_runtime, runtime_outside};
 use crate::scheduler::blocking::Pool;
 use crate::slab::{self, Class, Heap, SPARE, Slot as TaskSlot, Tidied};
 use crate::task::Schedule;
@@ -92,6 +91,8 @@ pub(crate) struct Shared {
     pub(crate) io: Slot,
     pub(crate) blocking: Arc<Pool>,
     pub(crate) given: Given,
+    /// Of the runtime without threads: hands a task that has not ended where it was spawned to another runtime.
+    pub(crate) adopt: Option<fn(Runnable)>,
     pub(crate) on_panic: PanicPolicy,
     /// How long an idle worker searches on.
     pub(crate) search: Duration,
@@ -236,8 +237,12 @@ impl Shared {
     }
 
     pub(crate) fn inject(&self, task: Runnable) {
-        if self.is_threadless() {
-            return adopt(task);
+        if let Some(adopt) = self.adopt.filter(|_| self.is_threadless()) {
+            // A task that is to be cancelled needs no runtime: it is, when it is dropped.
+            if !task.header().state.is_cancelled() {
+                adopt(task);
+            }
+            return;
         }
         // P1.
         self.injector.push(task);
@@ -492,27 +497,6 @@ fn begin_here(shared: &Arc<Shared>, task: Runnable, begin: Begin, launch: fn(&Sh
     let elsewhere = !shared.remotes.is_empty() && !current::is_current(shared);
     let _entered = elsewhere.then(|| current::enter(shared));
     start_inline::begin(task, begin, |task| launch(shared, task));
-}
-
-/// Takes a task that was begun where it was spawned, outside of any runtime, and has not ended there.
-#[cold]
-fn adopt(task: Runnable) {
-    // One that is to be cancelled needs no runtime: it is, when this is dropped.
-    if !task.header().state.is_cancelled() {
-        default_runtime().shared().inject(task);
-    }
-}
-
-/// As [`launch`], on the runtime this thread belongs to, else on the default one.
-#[inline]
-pub(crate) fn launch_here<F>(future: F, parts: impl FnOnce() -> Parts) -> JoinHandle<F::Output>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    // SAFETY: current until this function has returned, by whoever called what called it.
-    let shared = unsafe { current::runtime().as_ref() };
-    let shared = shared.unwrap_or_else(|| runtime_outside().shared());
-    launch::<F, Workers>(shared, future, parts)
 }
 
 impl fmt::Debug for Shared {

@@ -1,11 +1,10 @@
 //! Where a future finds the timers of the runtime that polls it.
 
-use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::driver::Timers;
+use crate::clock;
 use crate::util::thread_state;
 
 /// Restores what was current before.
@@ -13,7 +12,7 @@ use crate::util::thread_state;
 pub(crate) struct Entered<'a> {
     timers: *const (),
     shard: usize,
-    _timers: PhantomData<&'a Arc<Timers>>,
+    _clock: clock::Entered<'a>,
 }
 
 /// Makes `timers` those of the futures that this thread polls, and `shard` the one that they use.
@@ -21,7 +20,7 @@ pub(crate) fn enter(timers: &Arc<Timers>, shard: usize) -> Entered<'_> {
     thread_state::with(|state| Entered {
         timers: state.timers.replace(ptr::from_ref(timers).cast()),
         shard: state.shard.replace(shard),
-        _timers: PhantomData,
+        _clock: clock::enter(timers.clock()),
     })
 }
 
@@ -34,20 +33,10 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Calls `f` with the current timers and shard, if there are any.
-#[inline]
-fn with_current<R>(f: impl FnOnce(Option<(&Arc<Timers>, usize)>) -> R) -> R {
-    let (timers, shard) = thread_state::with(|state| (state.timers.get(), state.shard.get()));
-    // SAFETY: set for as long as an `Entered` borrows the timers, on this thread.
-    f(unsafe { timers.cast::<Arc<Timers>>().as_ref() }.map(|timers| (timers, shard)))
-}
-
 /// The current timers and shard, if there are any.
 pub(super) fn current() -> Option<(Arc<Timers>, usize)> {
-    with_current(|current| current.map(|(timers, shard)| (Arc::clone(timers), shard)))
-}
-
-/// The present, by the clock of the current timers, else by the machine's.
-pub(crate) fn now() -> Instant {
-    with_current(|current| current.map_or_else(Instant::now, |(timers, _)| timers.clock().now()))
+    let (timers, shard) = thread_state::with(|state| (state.timers.get(), state.shard.get()));
+    // SAFETY: `Entered` sets it for as long as it borrows the timers, on this thread.
+    let timers = unsafe { timers.cast::<Arc<Timers>>().as_ref() }?;
+    Some((Arc::clone(timers), shard))
 }

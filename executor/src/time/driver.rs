@@ -63,8 +63,8 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use super::clock::{Clock, NEVER};
 use super::wheel::{Key, Progress, Wheel};
+use crate::clock::{Clock, NEVER};
 use crate::util::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::util::sync::{Mutex, MutexGuard, fence_after_locked, lock, weakened};
 use crate::util::waker_set::wake;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 
-use super::clock::{after, next_multiple};
-use super::current::now;
 use super::sleep::Sleep;
+use crate::clock::now;
+use crate::clock::{after, next_multiple};
 
 /// How late a tick may be under [`MissedTicks::Delay`] without being taken for missed.
 ///

@@ -22,23 +22,19 @@
 //! one.
 // Clock and wheel know nothing of each other, the driver joins them; futures know the driver through `current`. Nothing
 // here knows the scheduler: it calls `enter`, `fire`, `prepare_park` and `parked`, and is called through `unpark`.
-mod clock;
 mod current;
-mod deadline;
 mod driver;
 mod interval;
 mod sleep;
 mod wait_for;
 mod wheel;
 
-pub(crate) use deadline::execution;
-pub use deadline::{deadline, remaining};
+pub use crate::clock::{deadline, remaining};
 pub use interval::{Interval, MissedTicks, interval, interval_at};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use wait_for::{Elapsed, WaitFor, wait_for, wait_until};
 
-pub(crate) use clock::{Clock, earlier};
-pub(crate) use current::{Entered, enter, now};
+pub(crate) use current::{Entered, enter};
 pub(crate) use driver::{ParkUntil, Timers};
 
 #[cfg(all(test, not(loom)))]

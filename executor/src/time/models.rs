@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use loom::thread;
 
 use super::{ParkUntil, TimerKey, TimerState, Timers};
-use crate::time::clock::{Clock, ManualClock};
+use crate::clock::{Clock, ManualClock};
 use crate::util::sync::model::{check, check_without};
 
 /// Counts what happens, outside the model.

@@ -9,9 +9,10 @@ use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::clock::{TICK, after, earlier};
-use super::current::{current, now};
+use super::current::current;
 use super::driver::{TimerKey, TimerState, Timers};
+use crate::clock::now;
+use crate::clock::{TICK, after, earlier};
 use crate::eager::{self, NotReady};
 use crate::runtime::default_timers;
 use crate::task::budget::Claim;

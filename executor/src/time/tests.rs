@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use heirloom_context::raw;
 
-use super::clock::ManualClock;
 use super::current::Entered;
 use super::*;
+use crate::clock::Clock;
+use crate::clock::ManualClock;
 
 #[derive(Default)]
 struct Count(AtomicUsize);

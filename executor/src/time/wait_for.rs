@@ -21,21 +21,21 @@ use std::time::{Duration, Instant};
 use heirloom_context::raw::{self, Execution};
 use pin_project_lite::pin_project;
 
-use super::clock::{after, earlier};
-use super::current::now;
-use super::deadline::execution;
 use super::sleep::Sleep;
+use crate::clock::execution;
+use crate::clock::now;
+use crate::clock::{after, earlier};
 use crate::eager;
 
 /// Waits for `future`, but no longer than `limit`, counted from the first poll: from its end, or from when something in it
-/// first needs the [`deadline`](super::deadline()), so that what is ready at once costs no look at the clock.
+/// first needs the [`deadline`](crate::clock::deadline()), so that what is ready at once costs no look at the clock.
 ///
 /// The future is polled in the same task: nothing is spawned or allocated, and the context is shared. It is polled at
 /// least once, and if it is ready its output is returned, whatever the time; a timer is taken only once it is
 /// pending. When time is up the result is [`Elapsed`], also if the future is busy all the time; but only between its
 /// polls.
 ///
-/// While the future is polled, the limit is the current [`deadline`](super::deadline()), unless one further out is
+/// While the future is polled, the limit is the current [`deadline`](crate::clock::deadline()), unless one further out is
 /// earlier. With [`Duration::MAX`] there is no limit.
 ///
 /// Around a [`JoinHandle`](crate::JoinHandle) it cancels the task when time is up, because the handle is dropped then.

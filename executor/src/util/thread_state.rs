@@ -29,6 +29,8 @@ pub(crate) struct ThreadState {
     pub(crate) runtime: Cell<*const ()>,
     pub(crate) worker: Cell<*const ()>,
     pub(crate) owner: Cell<Owner>,
+    /// `clock`: the clock of that runtime.
+    pub(crate) clock: Cell<*const ()>,
     /// `time::current`: the timers of that runtime, and this thread's part of them.
     pub(crate) timers: Cell<*const ()>,
     pub(crate) shard: Cell<usize>,
@@ -50,6 +52,7 @@ thread_local! {
             runtime: Cell::new(ptr::null()),
             worker: Cell::new(ptr::null()),
             owner: Cell::new(Owner::User),
+            clock: Cell::new(ptr::null()),
             timers: Cell::new(ptr::null()),
             shard: Cell::new(0),
             number: Cell::new(0),

@@ -10,10 +10,10 @@ use std::task::{Context, Poll, ready};
 use hyper::rt::{Read, ReadBufCursor};
 
 use super::write_through;
-use crate::io::net::TcpStream;
+use crate::net::TcpStream;
 #[cfg(unix)]
-use crate::io::net::UnixStream;
-use crate::io::net::duplex::Duplex;
+use crate::net::UnixStream;
+use crate::net::duplex::Duplex;
 
 fn read(stream: &impl Duplex, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
     #[cfg(unix)]

@@ -7,7 +7,7 @@ use std::task::Wake;
 use std::time::Duration;
 
 use super::*;
-use crate::time::clock::ManualClock;
+use crate::clock::ManualClock;
 
 /// A waker that counts, and then does something.
 struct Act<F>(AtomicUsize, F);

@@ -33,7 +33,7 @@ fn entries_leave_at_their_tick_and_not_before() {
             wheel.insert(tick, tick);
             assert_eq!(wheel.next_tick(), Some(tick));
             if tick > start {
-                assert_eq!(advance(&mut wheel, tick - 1, 10), []);
+                assert!(advance(&mut wheel, tick - 1, 10).is_empty());
                 assert_eq!(wheel.next_tick(), Some(tick));
             }
             assert_eq!(advance(&mut wheel, tick, 10), [tick]);
@@ -71,8 +71,8 @@ fn what_is_late_at_its_insertion_leaves_next() {
 fn time_does_not_go_back() {
     let mut wheel = Wheel::new(100);
     wheel.insert(200, ());
-    assert_eq!(advance(&mut wheel, 150, 10), []);
-    assert_eq!(advance(&mut wheel, 20, 10), []);
+    assert!(advance(&mut wheel, 150, 10).is_empty());
+    assert!(advance(&mut wheel, 20, 10).is_empty());
     wheel.insert(140, ());
     assert_eq!(wheel.next_tick(), Some(150));
     assert_eq!(advance(&mut wheel, 20, 10), [()]);
@@ -85,7 +85,7 @@ fn entries_of_one_tick_leave_in_order() {
     for number in 0..50 {
         wheel.insert(5000, number);
     }
-    assert_eq!(advance(&mut wheel, 4990, 10), []);
+    assert!(advance(&mut wheel, 4990, 10).is_empty());
     for number in 50..100 {
         wheel.insert(5000, number);
     }

@@ -38,7 +38,7 @@ use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::{pipe, unregister};
 
-use super::registration::{Direction, Registration};
+use crate::net::registration::{Direction, Registration};
 
 /// The interrupt key of the terminal, usually Ctrl-C, or another `SIGINT`.
 ///

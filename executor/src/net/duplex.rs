@@ -55,7 +55,7 @@ macro_rules! reads {
                 buf: &mut [u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let $this = self.get_mut();
-                crate::io::net::duplex::Duplex::poll_read($stream, cx, buf)
+                crate::net::duplex::Duplex::poll_read($stream, cx, buf)
             }
 
             fn poll_read_vectored(
@@ -64,7 +64,7 @@ macro_rules! reads {
                 bufs: &mut [std::io::IoSliceMut<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let $this = self.get_mut();
-                crate::io::net::duplex::Duplex::poll_read_vectored($stream, cx, bufs)
+                crate::net::duplex::Duplex::poll_read_vectored($stream, cx, bufs)
             }
         }
     };
@@ -80,7 +80,7 @@ macro_rules! writes {
                 buf: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let $this = self.get_mut();
-                crate::io::net::duplex::Duplex::poll_write($stream, cx, buf)
+                crate::net::duplex::Duplex::poll_write($stream, cx, buf)
             }
 
             fn poll_write_vectored(
@@ -89,7 +89,7 @@ macro_rules! writes {
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let $this = self.get_mut();
-                crate::io::net::duplex::Duplex::poll_write_vectored($stream, cx, bufs)
+                crate::net::duplex::Duplex::poll_write_vectored($stream, cx, bufs)
             }
 
             fn poll_flush(
@@ -104,7 +104,7 @@ macro_rules! writes {
                 _: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
                 let $this = self.get_mut();
-                std::task::Poll::Ready(crate::io::net::duplex::Duplex::close_write($stream))
+                std::task::Poll::Ready(crate::net::duplex::Duplex::close_write($stream))
             }
         }
     };
@@ -114,7 +114,7 @@ macro_rules! writes {
 /// as a stream.
 macro_rules! duplex {
     ($type:ident) => {
-        impl crate::io::net::duplex::Duplex for $type {
+        impl crate::net::duplex::Duplex for $type {
             fn poll_read(
                 &self,
                 cx: &mut std::task::Context<'_>,
@@ -142,7 +142,7 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 bufs: &mut [std::io::IoSliceMut<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                let wanted = crate::io::net::duplex::at_once(bufs);
+                let wanted = crate::net::duplex::at_once(bufs);
                 let read = |mut source: &mio::$type| self.failure.read(source.read_vectored(bufs));
                 self.io.poll_transfer(cx, Direction::Read, wanted, read)
             }
@@ -161,7 +161,7 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                let wanted = crate::io::net::duplex::at_once(bufs);
+                let wanted = crate::net::duplex::at_once(bufs);
                 let write = |mut source: &mio::$type| self.failure.write(|| source.write_vectored(bufs));
                 self.io.poll_transfer(cx, Direction::Write, wanted, write)
             }
@@ -175,10 +175,10 @@ macro_rules! duplex {
             }
         }
 
-        crate::io::net::duplex::reads!([] $type, this => &*this);
-        crate::io::net::duplex::writes!([] $type, this => &*this);
-        crate::io::net::duplex::reads!([] &$type, this => *this);
-        crate::io::net::duplex::writes!([] &$type, this => *this);
+        crate::net::duplex::reads!([] $type, this => &*this);
+        crate::net::duplex::writes!([] $type, this => &*this);
+        crate::net::duplex::reads!([] &$type, this => *this);
+        crate::net::duplex::writes!([] &$type, this => *this);
     };
 }
 

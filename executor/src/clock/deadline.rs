@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use heirloom_context::raw::{self, Execution};
 
-use super::clock::after;
-use super::current::now;
+use crate::clock::after;
+use crate::clock::now;
 
 /// When the time of the running code ends: the earliest limit of all [`wait_for`](super::wait_for())s around it. `None`
 /// without any.

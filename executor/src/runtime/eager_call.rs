@@ -7,12 +7,11 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::frame::{Driver, Frame, LeftBehind};
-use super::signal::Signal;
+use crate::eager::Signal;
+use crate::eager::frame::{Driver, Frame, LeftBehind};
 use crate::runtime::block_on::Outside;
 use crate::runtime::local::EagerCall;
 use crate::task::budget;
-use crate::time;
 
 /// Runs async code synchronously: on this thread, to its end, without any runtime.
 ///
@@ -132,7 +131,7 @@ pub fn try_run_eagerly<F: Future>(future: F) -> Result<F::Output, WouldSuspend> 
 }
 
 fn run<F: Future>(future: F, driver: Driver) -> Result<F::Output, WouldSuspend> {
-    let _outside = Outside::enter(time::execution().with_eager(true));
+    let _outside = Outside::enter(crate::clock::execution().with_eager(true));
     let _budget = budget::full();
     let call = Frame::call(driver);
     let _set = call.is_outermost().then_some(EagerCall);

@@ -12,13 +12,13 @@ use std::task::{Context, Poll, ready};
 #[cfg(unix)]
 use mio::unix::SourceFd;
 
-use super::driver::Driver;
 #[cfg(unix)]
 use super::eager::Descriptor;
 use super::eager::{Blocks, look};
-pub(crate) use super::readiness::Direction;
-use super::readiness::{Place, Readiness, Seen};
 use crate::eager;
+use crate::io::driver::Driver;
+pub(crate) use crate::io::readiness::Direction;
+use crate::io::readiness::{Place, Readiness, Seen};
 use crate::runtime::default_runtime;
 use crate::runtime::handle::Handle;
 use crate::task::budget::{Claim, SharedClaim};

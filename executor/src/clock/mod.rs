@@ -3,11 +3,18 @@
 //! A tick is a millisecond since the clock's origin. Deadlines are rounded *up* to a tick and the present *down*, so
 //! that what is due by its tick is due by its instant: nothing is early, by construction. What no tick can hold is
 //! [`NEVER`], what no `Instant` can hold is `None`: both are pending for ever.
-#![forbid(unsafe_code)]
+mod deadline;
 
+pub(crate) use deadline::execution;
+pub use deadline::{deadline, remaining};
+
+use std::marker::PhantomData;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::util::thread_state;
 
 /// The tick that is not reached.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -15,7 +22,32 @@ pub(crate) const NEVER: u64 = u64::MAX;
 const NANOSECONDS_PER_TICK: u32 = 1_000_000;
 
 /// The length of a tick.
-pub(super) const TICK: Duration = Duration::from_nanos(NANOSECONDS_PER_TICK as u64);
+pub(crate) const TICK: Duration = Duration::from_nanos(NANOSECONDS_PER_TICK as u64);
+
+/// The present, by the clock of the runtime that this thread belongs to, else by the machine's.
+pub(crate) fn now() -> Instant {
+    let clock = thread_state::with(|state| state.clock.get()).cast::<Clock>();
+    // SAFETY: `Entered` sets it for as long as it borrows the clock, on this thread.
+    unsafe { clock.as_ref() }.map_or_else(Instant::now, Clock::now)
+}
+
+/// Restores the clock that was current before.
+pub(crate) struct Entered<'a> {
+    clock: *const (),
+    _clock: PhantomData<&'a Clock>,
+}
+
+/// Makes a clock that of this thread until the answer is dropped.
+pub(crate) fn enter(clock: &Clock) -> Entered<'_> {
+    let former = thread_state::with(|state| state.clock.replace(ptr::from_ref(clock).cast()));
+    Entered { clock: former, _clock: PhantomData }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        thread_state::with(|state| state.clock.set(self.clock));
+    }
+}
 
 /// Where a runtime gets its time from.
 #[derive(Clone, Debug)]

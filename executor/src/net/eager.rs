@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use mio::event::Source;
 
-use super::readiness::Direction;
 use super::registration::Registration;
 use crate::eager::{self, NotReady};
+use crate::io::readiness::Direction;
 
 /// What a thread can wait for.
 pub(crate) trait Blocks: Source + Descriptor {
@@ -86,7 +86,7 @@ pub(crate) use std::os::fd::AsFd as Descriptor;
 /// Sleeps until the source is ready, and perhaps not as long, but no longer than until that instant. False: one cannot here.
 #[cfg(unix)]
 fn block(source: &impl Descriptor, direction: Direction, until: Option<Instant>) -> io::Result<bool> {
-    let left = until.map(|until| until.saturating_duration_since(crate::time::now()));
+    let left = until.map(|until| until.saturating_duration_since(crate::clock::now()));
     wait(source, direction, left).map(|_| true)
 }
 
@@ -127,12 +127,12 @@ mod elsewhere {
 
     impl<T> Descriptor for T {}
 
-    pub(in crate::io) fn block(_: &impl Descriptor, _: Direction, _: Option<Instant>) -> io::Result<bool> {
+    pub(super) fn block(_: &impl Descriptor, _: Direction, _: Option<Instant>) -> io::Result<bool> {
         Ok(false)
     }
 
     /// As far as is known it is.
-    pub(in crate::io) fn look(_: &impl Descriptor, _: Direction) -> io::Result<()> {
+    pub(super) fn look(_: &impl Descriptor, _: Direction) -> io::Result<()> {
         Ok(())
     }
 }

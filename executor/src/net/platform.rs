@@ -129,7 +129,7 @@ macro_rules! queue {
             /// With the longest queue that the system allows, for a socket that listens already.
             fn with_longest_queue(listener: $mio) -> std::io::Result<$type> {
                 #[cfg(unix)]
-                crate::io::net::platform::set_backlog(&listener, u32::MAX)?;
+                crate::net::platform::set_backlog(&listener, u32::MAX)?;
                 $type::new(listener)
             }
 
@@ -163,7 +163,7 @@ macro_rules! queue {
             /// ```
             #[cfg(unix)]
             pub fn set_backlog(&self, backlog: u32) -> std::io::Result<()> {
-                crate::io::net::platform::set_backlog(self.io.get(), backlog)
+                crate::net::platform::set_backlog(self.io.get(), backlog)
             }
         }
     };

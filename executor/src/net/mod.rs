@@ -50,9 +50,11 @@
 
 mod addr;
 pub(crate) mod duplex;
+mod eager;
 pub(crate) mod failure;
 mod incoming;
 mod platform;
+pub(crate) mod registration;
 mod shortage;
 mod split;
 mod tcp;
@@ -68,3 +70,6 @@ pub use tcp::{TcpListener, TcpStream};
 pub use udp::UdpSocket;
 #[cfg(unix)]
 pub use unix::{UnixListener, UnixStream};
+
+#[cfg(all(test, unix, not(loom), not(miri)))]
+mod tests;

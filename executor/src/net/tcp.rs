@@ -14,9 +14,9 @@ use super::duplex::duplex;
 use super::failure::Failure;
 use super::incoming::{Accept, Incoming};
 use super::platform::{convert_std, descriptors, own_calls, queue};
+use super::registration::{Direction, Registration};
 use super::shortage::Shortage;
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
-use crate::io::registration::{Direction, Registration};
 
 /// A socket that accepts TCP connections.
 ///

@@ -10,7 +10,7 @@ use mio::net as mio;
 
 use super::addr::{ToSocketAddrs, first, lookup};
 use super::platform::{convert_std, descriptors, own_calls};
-use crate::io::registration::{Direction, Registration};
+use super::registration::{Direction, Registration};
 
 /// A socket for datagrams.
 ///
