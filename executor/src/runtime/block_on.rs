@@ -15,8 +15,8 @@ use heirloom_context::raw::{self, Execution, Live};
 
 use super::eager_call;
 use crate::eager;
-use crate::scheduler::budget::SEARCH_SPINS;
 use crate::scheduler::current;
+use crate::scheduler::limits::SEARCH_SPINS;
 use crate::scheduler::patience::Patience;
 use crate::task::budget;
 

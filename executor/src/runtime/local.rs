@@ -29,7 +29,7 @@ use crate::util::waker_set::Waiters;
 
 /// Polls in a row before the others on the thread get a turn.
 ///
-/// As `scheduler::budget::LOOK_AROUND`.
+/// As `scheduler::limits::LOOK_AROUND`.
 const BATCH: usize = 61;
 
 /// A set of tasks that are not `Send`: all of them run on the thread that has the set, while it is being

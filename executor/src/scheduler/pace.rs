@@ -10,7 +10,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use super::budget::{LOOK_AROUND, LOOK_WITHIN};
+use super::limits::{LOOK_AROUND, LOOK_WITHIN};
 use crate::util::switches::PACE;
 
 pub(crate) struct Pace {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Steal, Worker as Queue};
 
-use super::budget::{BATCH, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS, SHARE, TIDY_AFTER};
 use super::current;
+use super::limits::{BATCH, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS, SHARE, TIDY_AFTER};
 use super::pace::Pace;
 use super::parker::Parker;
 use super::patience::Patience;

@@ -60,7 +60,7 @@
 //! back when all its slots are free; one task that lives on keeps its page, see
 //! [`Runtime`](crate::Runtime#memory).
 //!
-//! [`TIDY_AFTER`]: crate::scheduler::budget::TIDY_AFTER
+//! [`TIDY_AFTER`]: crate::scheduler::limits::TIDY_AFTER
 
 mod class;
 mod heap;

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use heirloom_context::raw;
 
 use super::cell::{Cell, Header, Outcome, Stage, VTable, release};
-use super::state::{Close, Rest, Seal, Start};
+use super::state::{AfterPending, Close, Seal, Start};
 use super::{Attendant, Schedule, budget, current, waker};
 use crate::slab;
 use crate::util::panic;
@@ -144,11 +144,13 @@ unsafe fn poll<F: Future, S: Schedule>(
             Ok(false) => {
                 let yielded = current::has_yielded();
                 drop(inside);
-                match header.as_ref().state.rest(yielded) {
-                    Rest::Idle => {}
+                match header.as_ref().state.pend(yielded) {
+                    AfterPending::Idle => {}
                     // The caller queues the runnable: the worker that takes it from the queue may free the task.
-                    Rest::Requeue => return true,
-                    Rest::Cancel => finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1),
+                    AfterPending::Requeue => return true,
+                    AfterPending::Cancel => {
+                        finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1)
+                    }
                 }
             }
             // A task that has ended is closed without leaving its context in between: one swap in and one out per poll.
@@ -211,7 +213,7 @@ unsafe fn finish<F: Future, S: Schedule>(
 /// The caller has the stage, which is an output; and, besides the task's own reference, `references` to give up.
 unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside, references: usize) {
     // SAFETY: the caller has the stage until `seal`; afterwards it is touched only if there is no join handle. The
-    // references keep the cell until `State::close`.
+    // references keep the cell until `State::complete`.
     unsafe {
         let task = header.as_ref();
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
@@ -229,7 +231,7 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside,
         // From here on the shared part may be gone, unless it is the caller's.
         S::ending(slab::shared_of(header.cast()));
         loop {
-            match task.state.close(references, joiner.is_some()) {
+            match task.state.complete(references, joiner.is_some()) {
                 Close::TakeWaker => joiner = Some(task.joiner.take()),
                 Close::Free => break (task.vtable.free)(header),
                 Close::Nothing => break,

@@ -1,88 +1,103 @@
 //! Tasks: options for spawning one, which one is running, and how much it may do at a time.
 //!
-//! The rest of this page is for those who read the source: one task is a future, its context, and the word that says
-//! what may be done with them. This module knows no queue, clock or thread: a task reaches whoever runs it through
-//! `Schedule`.
+//! The rest of this page is for those who read the source. A task is a future, its context, and a word that says what may be
+//! done with them. This module knows no queue, clock or thread: a task reaches its scheduler through `Schedule`.
 //!
-//! # Memory
+//! # Terms
 //!
-//! A `Cell`: header, stage. The stage is the future, then its output, then nothing. It stands in a slot of a page (`page.rs`),
-//! which is free again when the last reference is given up.
+//! The *cell* of a task is its memory: a header and a *stage*, which holds the future, then its output, then nothing. The
+//! *state word* is the first word of the header: flags below, a count of references above. A *runnable* is the permission
+//! to poll the task once. The *join handle* waits for the output. The *joiner* is the code that awaits the join handle; its waker
+//! lies in the header. A *waker*, as an agent, is code that wakes the task. The *closer* is the thread that ends the
+//! task: it has polled the future to its end, or cancels it. A *walker* is a thread that looks at all tasks of a heap.
+//!
+//! # Flags
+//!
+//! | flag | set | cleared | excludes |
+//! | --- | --- | --- | --- |
+//! | **SCHEDULED** | by a spawn and by each wake-up: a runnable exists, or the poll in progress will be followed by another | when a poll begins | |
+//! | **RUNNING** | when a poll begins, or a shutdown claims the task: one thread has the stage | when the poll ends pending; when the task is done | a second thread at the stage |
+//! | **SEALED** | by the closer, when the future is gone and a join handle exists | never | DETACHED |
+//! | **DONE** | by the closer: the context is gone, the output is there for the join handle | never | all but SEALED, JOIN, WAKER, CANCELLED, DETACHED |
+//! | **CANCELLED** | by an abort, a dropped join handle, a shutdown | never | |
+//! | **JOIN** | by the spawn: the join handle exists | when the handle goes before the end | DETACHED |
+//! | **DETACHED** | when the handle lets the task run on alone | never | JOIN |
+//! | **WAKER** | when the joiner's waker lies in the header for the closer | when the handle takes it back | |
+//!
+//! # States
+//!
+//! | state | SCHEDULED | RUNNING | SEALED | DONE | a runnable exists | stage |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | **idle** | 0 | 0 | 0 | 0 | no | future |
+//! | **scheduled** | 1 | 0 | 0 | 0 | in a queue | future |
+//! | **running** | 0 | 1 | 0 | 0 | being polled | future |
+//! | **running, woken** | 1 | 1 | 0 | 0 | being polled, to be queued again | future |
+//! | **sealed** | any | 1 | 1, if a handle exists | 0 | in the closer's hands | output; nothing without a handle |
+//! | **done** | any | 0 | any | 1 | perhaps a stale one, to be dropped | output until it is taken |
+//!
+//! # Transitions
+//!
+//! ```text
+//!            1 spawn                    2 start              4 seal              5 complete
+//!   (nothing) ───────► scheduled ────────────────► running ──────────► sealed ──────────► done
+//!                        ▲   ▲                     │  │  ▲
+//!                        │   └──── 3b requeue ─────┘  │  │ woken: SCHEDULED is set
+//!                        │                            │
+//!                        └── 6 wake ── idle ◄── 3a pending
+//! ```
+//!
+//! Each transition is one method of `State`, which changes the word once and says what its caller owes. Where a transition
+//! gives a reference up, or turns it into a runnable's, it does so in the same change.
+//!
+//! | | event | method |
+//! | --- | --- | --- |
+//! | 1 | a task is spawned | `publish` |
+//! | 2 | a worker takes the runnable from a queue | `start` |
+//! | 3 | a poll is pending: the task becomes idle (3a), or it was woken or has yielded, and is queued again (3b) | `pend` |
+//! | 4 | the future is gone | `seal` |
+//! | 5 | the context is gone | `complete` |
+//! | 6 | a waker is called | `wake`, `wake_owned` |
+//! | 7 | an abort: CANCELLED is set; an idle task is woken (6), and the thread that runs it next drops the future | `cancel` |
+//! | 8 | a shutdown takes an idle or scheduled task away from its queue, and closes it; the runnable in the queue is stale | `claim` |
+//! | 9 | the join handle is dropped (as 7) or detaches the task | `leave` |
+//! | 10 | the joiner leaves its waker in the header | `offer_waker` |
+//! | 11 | the join handle takes that waker back | `withdraw_waker` |
+//!
+//! Steps 2 to 5 are mostly a worker's. Those of a task that begins where it is spawned are its spawner's (`eager::inline`). An
+//! *attendant* may poll such a task again and again between 2 and 4: the future then wakes the attendant, not the task.
 //!
 //! # References
 //!
 //! | kind | how many | may |
 //! | --- | --- | --- |
-//! | the task's own | one, until it is done | nothing: it keeps the task for whoever may yet cancel it |
-//! | `Runnable` | one at most, but for a stale one | poll, cancel |
-//! | [`JoinHandle`](crate::JoinHandle) | one at most | cancel, and take the output when the task is done |
+//! | the task's own | one, until it is done | nothing: it keeps the task for a shutdown |
+//! | `Runnable` | one at most, and perhaps a stale one | poll, cancel |
+//! | [`JoinHandle`](crate::JoinHandle) | one at most | cancel; take the output when the task is done |
 //! | [`AbortHandle`](crate::AbortHandle), wakers | any | cancel, wake |
 //! | a walker's | any, made from the slot while the task is not done | cancel at shutdown, look |
 //!
-//! All are counted in the upper bits of the state word. Who polls a task has the runnable's reference. A task that waits for another
-//! leaves that with its waker (`current::copy`), instead of a further one: then 3 and 5 give none up.
-//!
-//! # States
-//!
-//! | phase | SCHEDULED | RUNNING | SEALED | DONE | a runnable exists | stage |
-//! | --- | --- | --- | --- | --- | --- | --- |
-//! | idle | 0 | 0 | 0 | 0 | no | future |
-//! | scheduled | 1 | 0 | 0 | 0 | in a queue | future |
-//! | running | 0 | 1 | 0 | 0 | being polled | future |
-//! | running, woken | 1 | 1 | 0 | 0 | being polled, to be queued again | future |
-//! | yielded, seized | – | 1 | 0 | 0 | begun: in a queue, in a worker's hands | future |
-//! | sealed | – | 1 | 1, if there is a handle | 0 | being closed | output, or nothing if nobody wants it |
-//! | done | – | 0 | – | 1 | perhaps a stale one, to be dropped | output until it is taken |
-//!
-//! ```text
-//!            1 spawn                    2 start              4 seal              5 close
-//!   (nothing) ───────► scheduled ────────────────► running ──────────► sealed ──────────► done
-//!                        ▲   ▲                     │  │  ▲
-//!                        │   └──── 3b requeue ─────┘  │  │ woken: SCHEDULED is set
-//!                        │                            │
-//!                        └── 6 wake ── idle ◄── 3a rest
-//!
-//!   3c stay: a task that has yielded is queued as it is, and 2 is a look at the word (resume).
-//!   7 cancel: sets CANCELLED; idle: 6. Whoever runs it next (2) or now (3) drops the future and goes to 4.
-//!   8 claim (shutdown): idle or scheduled ──► running, by the thread that shuts down; a runnable left in a queue is stale.
-//!   9 leave: the handle goes. 10 offer, 11 withdraw: the handle's waker is lent to 5, and taken back.
-//! ```
-//!
-//! A worker may take steps 3 and 5 of one task when it has taken step 2 of the next (`turn.rs`): until then the first one is
-//! *running*, and so is the second, though neither is being polled. If the second is the joiner of the first, idle so far, its
-//! steps 6 and 2 are one. If foreign code has to run in between, the second is put back to before step 2.
-//!
-//! A task that has yielded to a worker's queue stays *running*: its runnable is *begun*, that is, it has the stage, and whoever
-//! takes it from the queue goes on. So of three locked operations a yield needs one, the queue's. It cannot be claimed: a
-//! shutdown asks for its end, and takes it from the queue.
-//!
-//! Steps 2 to 5 are mostly a worker's; of a task that begins where it is spawned they are its spawner's (`scheduler/inline.rs`).
-//! An *attendant* may poll it again and again between 2 and 4: the future then wakes the attendant, not the task.
-//!
-//! Each step is a method of `State`, which says what its caller owes: 1 `publish`, 2 `start` or `resume`, 3 `rest` or `stay`, 4
-//! `seal`, 5 `close`, 6 `wake` (by reference), `wake_owned`, and `seize` (with 2), 7 `cancel`, 8 `claim`, 9 `leave`, 10
-//! `offer_waker`, 11 `withdraw_waker`. Where a step gives a reference up, or turns it into a runnable's, it does so in the same
-//! change of the word.
+//! The thread that polls a task has the runnable's reference. The slot is free again when the last reference is given up.
 //!
 //! # Who may touch what
 //!
-//! * The **stage** and the **live context**: whoever has set RUNNING (2 or 8), or has the runnable that is begun, until 4. After
-//!   4 the output is the join handle's if there was one at 4; else it is gone. The context goes between 4 and 5: who sees DONE sees it gone.
-//! * The **joiner's waker**: the handle's, but while WAKER is set (10 to 11). If SEALED comes while it is set, it is the
-//!   closer's; so it is if it is offered between SEALED and DONE. The handle offers, and learns by the same change of the word
-//!   whether it came too late, after DONE; the closer sets SEALED, then DONE, and learns by the same changes whether there is
-//!   a waker. One of the two sees the other.
-//! * The **reason** of a cancellation: written once, before CANCELLED is set; read by whoever acts on CANCELLED.
-//! * **Everything**, by whoever has the last reference; none is made of a task that is done but from another.
+//! 1. The **stage** and the **live context** belong to the thread that has set RUNNING (2 or 8), until it sets SEALED (4).
+//! 2. After 4 the output belongs to the join handle, if JOIN was set at 4. Otherwise the closer drops the output.
+//! 3. The context goes between 4 and 5. A thread that sees DONE sees the context gone.
+//! 4. The **joiner's waker** belongs to the join handle while WAKER is clear, and to the closer while WAKER is set and the
+//!    task is sealed. While WAKER is set and the task is not sealed, the handle may take the waker back (11).
+//! 5. The handle offers a waker (10) and learns by the same change of the word whether DONE came first: then the waker stays
+//!    the handle's. The closer sets SEALED, then DONE, and learns by the same changes whether a waker is there. So one of the
+//!    two sees the other, and rule 4 is never ambiguous.
+//! 6. The **reason** of a cancellation is written once, before CANCELLED is set, and read after CANCELLED was seen.
+//! 7. **Everything** belongs to the thread that gives the last reference up. References of a task that is done come from
+//!    other references alone.
 //!
 //! # Why every wake-up leads to a poll
 //!
-//! 6 finds the task idle and makes a runnable, or scheduled, where one exists, or running, where it leaves SCHEDULED for 3 to
-//! find. 2 clears SCHEDULED before the poll, so a wake-up during the poll is not taken for one before it. Both sides are
-//! read-modify-write operations of one word with acquire and release: what the waker wrote is seen by the poll. A task that
-//! wakes itself to have another turn ([`yield_now`]) leaves a note on its thread instead, which 3 is told of. Of a runnable
-//! that is begun 2 changes the word only if it sees that the task was woken. It may miss that; but the poll to come is followed
-//! by a 3 that does not, or by another poll.
+//! A wake-up (6) finds the task idle, and makes a runnable; or scheduled, where a runnable exists; or running, and leaves
+//! SCHEDULED for 3 to find. 2 clears SCHEDULED before the poll, so that a wake-up during the poll is not taken for one before it.
+//! Waker and worker change one word by read-modify-write operations with acquire and release: what the waker wrote is seen by the
+//! poll. A task that wakes itself to be polled again ([`yield_now`]) leaves a note on its thread instead, which 3 is told of.
 
 pub mod budget;
 pub(crate) mod cell;
@@ -112,7 +127,7 @@ use cell::{Header, Runnable};
 
 use crate::slab;
 
-/// Where a task goes when it is to be polled, and whence its memory comes.
+/// Where a task goes when it is to be polled, and where its memory comes from.
 pub(crate) trait Schedule: 'static {
     /// What the tasks of this scheduler share. Their pages keep it.
     type Shared: Send + Sync + 'static;
@@ -120,16 +135,17 @@ pub(crate) trait Schedule: 'static {
     /// Takes a task that was woken, or spawned.
     fn schedule(shared: &Self::Shared, task: Runnable);
 
-    /// Takes a task that was woken by somebody who keeps nothing: what is shared may go with the task, during the call.
+    /// Takes a task that was woken by a thread that keeps nothing: what is shared may go with the task during the call.
     ///
     /// # Safety
     /// The caller gives up a reference that a transition has counted for a runnable; the task is this scheduler's.
     unsafe fn wake(task: NonNull<Header>) {
-        // SAFETY: says the caller.
+        // SAFETY: the reference is a runnable's, and the page of the task keeps what is shared.
         unsafe { Self::schedule(slab::shared_of(task.cast()), Runnable::from_raw(task)) }
     }
 
-    /// Takes a task that was spawned, by somebody who keeps what is shared. If that accepts no more, the task is cancelled.
+    /// Takes a task that was spawned, by a thread that keeps what is shared. If the scheduler accepts no more tasks, the
+    /// task is cancelled.
     fn launch(shared: &Self::Shared, task: Runnable) {
         Self::schedule(shared, task);
     }
@@ -149,9 +165,9 @@ pub(crate) trait Schedule: 'static {
 
 /// Stays with a task while it is polled.
 pub(crate) trait Attendant {
-    /// Whom the future wakes, instead of the task.
+    /// What the future wakes instead of the task.
     fn waker(&self) -> &Waker;
 
-    /// Called inside the task when its future was pending: waits until it is to be polled again, or says no.
+    /// Called inside the task when its future is pending: waits until it is to be polled again. False: it is not.
     fn again(&self) -> bool;
 }

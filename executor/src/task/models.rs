@@ -207,7 +207,7 @@ fn a_wake_up_during_a_poll_leads_to_another() {
 #[test]
 #[should_panic(expected = "the wake-up was lost")]
 fn twin_that_rests_although_woken_is_caught() {
-    check_without("rest", wake_during_poll);
+    check_without("pend", wake_during_poll);
 }
 
 #[test]
@@ -394,7 +394,7 @@ impl Memory {
         (1..holders).for_each(|_| memory.state.retain());
         let _ = memory.state.seal();
         // The task's own and the runnable's are given up, the join handle's is left.
-        assert_eq!(memory.state.close(1, false), Close::Nothing);
+        assert_eq!(memory.state.complete(1, false), Close::Nothing);
         Arc::new(memory)
     }
 

@@ -57,7 +57,7 @@ pub(crate) enum Start {
 /// What the owner of a runnable must do when a poll was pending.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Rest {
+pub(crate) enum AfterPending {
     /// Nothing: the task is idle, and the runnable's reference is given up.
     Idle,
     /// Queue the runnable again.
@@ -180,17 +180,17 @@ impl State {
 
     /// Step 3. A poll was pending; `yielded` if the task is to be queued again in any case.
     #[inline]
-    pub(crate) fn rest(&self, yielded: bool) -> Rest {
+    pub(crate) fn pend(&self, yielded: bool) -> AfterPending {
         self.update(|word| {
             debug_assert!(word & RUNNING != 0);
             if word & CANCELLED != 0 {
-                return (None, Rest::Cancel);
+                return (None, AfterPending::Cancel);
             }
-            if (yielded || word & SCHEDULED != 0) && !weakened("rest") {
-                return (Some(word & !RUNNING | SCHEDULED), Rest::Requeue);
+            if (yielded || word & SCHEDULED != 0) && !weakened("pend") {
+                return (Some(word & !RUNNING | SCHEDULED), AfterPending::Requeue);
             }
             // Never the last: the task's own reference stays.
-            (Some((word & !RUNNING) - REFERENCE), Rest::Idle)
+            (Some((word & !RUNNING) - REFERENCE), AfterPending::Idle)
         })
     }
 
@@ -213,7 +213,7 @@ impl State {
     /// Step 5. The context is gone. Gives the task's own reference up, and `others` besides. `taken`: the closer has the
     /// join handle's waker.
     #[inline]
-    pub(crate) fn close(&self, others: usize, taken: bool) -> Close {
+    pub(crate) fn complete(&self, others: usize, taken: bool) -> Close {
         self.update(|word| {
             debug_assert!(word & RUNNING != 0);
             if !taken && word & WAKER != 0 && !weakened("late offer") {
@@ -305,7 +305,7 @@ impl State {
         self.0.word.load(Relaxed) & WAKER != 0
     }
 
-    /// Whether the output is there. Pairs with the release in `close`.
+    /// Whether the output is there. Pairs with the release in `complete`.
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.0.word.load(Acquire) & DONE != 0
@@ -386,7 +386,7 @@ mod tests {
                 assert_eq!(state.leave(true), Leave::Gone(Wake::Nothing));
             }
             assert_eq!(state.seal(), if detach { Seal::Unclaimed } else { Seal::Claimed });
-            assert_eq!(state.close(1, false), if detach { Close::Free } else { Close::Nothing });
+            assert_eq!(state.complete(1, false), if detach { Close::Free } else { Close::Nothing });
             assert_eq!(state.phase(), "done", "detached: {detach}");
         }
     }
