@@ -245,7 +245,7 @@ pub(crate) fn enter_layer(home: &mut Owned) -> EnteredLayer<'_> {
         // SAFETY: `home` owned the layer, which no other code sees before it is installed.
         let word = unsafe {
             (*layer.as_ptr()).outside = slot.word.get();
-            Word::of_frame(layer)
+            Word::of_frame(layer, true)
         };
         home.0 = Word::EMPTY;
         // The word returned is the outside, which the layer has now.
@@ -265,7 +265,7 @@ impl Drop for EnteredLayer<'_> {
                 // SAFETY: taken from the slot, so no other code sees it.
                 self.home.0 = unsafe {
                     (*top.as_ptr()).outside = Word::EMPTY;
-                    Word::of_frame(top)
+                    Word::of_frame(top, true)
                 };
             }
             // `raw::swap` was used inside without its counterpart. The layer went with what it
@@ -298,7 +298,7 @@ pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
     impl Drop for Close<'_> {
         fn drop(&mut self) {
             // SAFETY: taken from the slot in `write`, so alive, and so is its outside.
-            let word = unsafe { Word::of_frame(self.frame) };
+            let word = unsafe { Word::of_frame(self.frame, self.frame.as_ref().is_layer) };
             // The slot is closed, unless an allocator has swapped meanwhile and did not swap back.
             drop(Owned(replace(self.slot, word)));
         }
