@@ -5,7 +5,7 @@
 //! * A **level** is one variable's entries in one context, or in one scope; see
 //!   [`frame`](super::frame).
 //! * A guard is **abandoned** when it is dropped outside the context it was made in. Such a drop
-//!   removes nothing: the guard's value stays bound at home.
+//!   removes nothing: the guard's value stays bound in its own context.
 //! * A level's **notes** are the keys of its abandoned guards that it has not collected yet.
 //!
 //! Nothing below the newest abandoned entry of a variable is ever seen again, so it may go. Only
