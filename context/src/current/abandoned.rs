@@ -22,9 +22,9 @@
 //! # Why nothing stays
 //!
 //! A guard is dropped once, so it leaves one note at most. The notes belong to their level and go
-//! with it; a guard has a weak reference. A level that collects too early for a note finds it the
-//! next time. Under the lock a list is linked or taken, and nothing else: neither an allocator nor
-//! a destructor runs there.
+//! with it; a guard has a weak reference. (A guard that is forgotten keeps the memory of one empty
+//! list.) A level that collects too early for a note finds it the next time. Under the lock a list
+//! is linked or taken, and nothing else: neither an allocator nor a destructor runs there.
 #![forbid(unsafe_code)]
 
 use std::sync::{Arc, Weak};
