@@ -10,13 +10,13 @@ use crate::current::{self, GuardPlace};
 
 /// Keeps a value bound; made by [`ContextVar::bind`](crate::ContextVar::bind), which has the rules.
 ///
-/// The value's destructor, as that of any value that a context lets go, runs with an empty
+/// The value's destructor, as that of any value that a context drops, runs with an empty
 /// throw-away context current. (Python runs it in the current one.)
 ///
 /// # A guard must end in the context it was made in
 ///
-/// Dropped in another task, thread, [`run`](crate::Context::run) or layer, a guard does nothing,
-/// there or at home: the value stays bound at home, as if the guard lived. A guard inside a future
+/// Dropped in another task, thread, [`run`](crate::Context::run) or layer, a guard does nothing:
+/// the value stays bound where it was bound, as if the guard lived. A guard inside a future
 /// meets this fate if one task begins the future and another one ends it:
 /// `futures::future::Shared`, which is polled by each task that awaits it; a connection that a pool
 /// finishes in the background; a listener of a cache. The cure is a context of the future's own,
@@ -46,7 +46,7 @@ use crate::current::{self, GuardPlace};
 ///
 /// In a debug build, a guard that is dropped elsewhere while its value stays bound is reported on
 /// standard error, once for each place where guards are made. Such guards do not add up: of one
-/// variable in one context, what lies below the newest of them is let go when the context next
+/// variable in one context, what lies below the newest of them is dropped when the context next
 /// binds the variable, or drops another guard of it.
 #[must_use = "the value is bound only as long as the binding lives; `let _ = …` drops it at once"]
 pub struct Binding {
@@ -126,7 +126,7 @@ impl Drop for Binding {
         }
         let unbound =
             current::observe(self.id, self.watched, || current::write(|frame| frame.unbind(self.id, place)));
-        // A guard of a scope that is not entered is abandoned at home.
+        // A guard of a scope that is not entered is abandoned in its own context.
         if let Some(None) = unbound {
             self.abandon(place);
         }

@@ -25,8 +25,8 @@
 //!
 //! In a circle, each thread makes one default and waits for the next: M2, then M1. So in whatever
 //! order the threads go, the last step of a circle is an M1. Under the one lock this M1 sees all
-//! other records. A thread that waits for a default whose maker goes on closes no circle: the
-//! search ends at a thread that does not wait.
+//! other records. A thread that waits for a default whose maker makes progress closes no circle:
+//! the search ends at a thread that does not wait.
 //!
 //! The lock guards the records only: expressions run, and threads wait, outside of it.
 #![forbid(unsafe_code)]

@@ -30,11 +30,11 @@ pub use crate::join::{join3, join4, join5, join6, join7, join8};
 ///
 /// # A future that several tasks poll
 ///
-/// A plain future has no context, it shares that of each poll. What one task begins and another one
-/// goes on with sees now the one's values, now the other's; what it sets lands here and there; and
-/// a [guard](crate::Binding) that was begun in the one and ends in the other stays bound in the
-/// first. That is so for `futures::future::Shared`, and for whatever a library lets a later caller
-/// finish. The inner future needs a context of its own:
+/// A plain future has no context of its own: each poll uses that of the polling task. If one task
+/// begins the future and another one finishes it, the future sees the first task's values, then the
+/// second's. What it sets lands in both. A [guard](crate::Binding) that it makes in the first task
+/// and drops in the second stays bound in the first. That is so for `futures::future::Shared`, and
+/// for all that a library lets a later caller finish. The inner future needs a context of its own:
 ///
 /// | inner future | reads | writes and guards |
 /// | --- | --- | --- |

@@ -254,7 +254,7 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// Per variable there is a base entry and one of each living guard: the newest living guard
     /// decides; `set`, `unset` and `reset` act on the newest entry; a guard takes with it its own
     /// entry and what was written into it, in whatever order guards go. Dropped outside the context
-    /// it was made in, a guard does nothing, there or at home: the value stays bound at home as if
+    /// it was made in, a guard does nothing: the value stays bound where it was bound, as if
     /// the guard lived. A future that one task begins and another one ends, as the inner one of
     /// `futures::future::Shared`, does that to its guards; `.isolated()` is the cure. See
     /// [`Binding`], also for the report in debug builds.

@@ -5,7 +5,7 @@
 //! * A **level** is one variable's entries in one context, or in one scope; see
 //!   [`frame`](super::frame).
 //! * A guard is **abandoned** when it is dropped outside the context it was made in. Such a drop
-//!   removes nothing: the guard's value stays bound at home.
+//!   removes nothing: the guard's value stays bound in its own context.
 //! * A level's **notes** are the keys of its abandoned guards that it has not collected yet.
 //!
 //! Nothing below the newest abandoned entry of a variable is ever seen again, so it may go. Only
@@ -22,9 +22,9 @@
 //! # Why nothing stays
 //!
 //! A guard is dropped once, so it leaves one note at most. The notes belong to their level and go
-//! with it; a guard has a weak reference. A level that collects too early for a note finds it the
-//! next time. Under the lock a list is linked or taken, and nothing else: neither an allocator nor
-//! a destructor runs there.
+//! with it; a guard has a weak reference. (A guard that is forgotten keeps the memory of one empty
+//! list.) A level that collects too early for a note finds it the next time. Under the lock a list
+//! is linked or taken, and nothing else: neither an allocator nor a destructor runs there.
 #![forbid(unsafe_code)]
 
 use std::sync::{Arc, Weak};

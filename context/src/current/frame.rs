@@ -46,6 +46,8 @@ pub(crate) struct Frame {
     pub(super) outside: Word,
     /// Only for variables with living guards or open scopes; never an empty list.
     levels: BTreeMap<Id, Vec<Level>>,
+    /// Of a level that is gone with all its guards, for the next level.
+    spare_notes: Option<Notes>,
 }
 
 /// Which guard: its place in its level, and a serial of its own. (Serials alone do not grow: each
@@ -136,7 +138,14 @@ impl Scope {
 
 impl Frame {
     pub(super) fn new(identity: u64, bindings: Bindings) -> Frame {
-        Frame { bindings, identity, is_layer: false, outside: Word::EMPTY, levels: BTreeMap::new() }
+        Frame {
+            bindings,
+            identity,
+            is_layer: false,
+            outside: Word::EMPTY,
+            levels: BTreeMap::new(),
+            spare_notes: None,
+        }
     }
 
     pub(super) fn layer() -> Frame {
@@ -206,6 +215,7 @@ impl Frame {
         let uncovered = levels.last_mut().expect("never empty").top().take();
         // A base without guards and scopes needs no level.
         if levels.len() == 1 && levels[0].guards.is_empty() {
+            self.spare_notes = levels[0].notes.take();
             self.levels.remove(&id);
         }
         self.bindings.write(id, uncovered.unwrap_or(Entry::Absent))
@@ -213,12 +223,16 @@ impl Frame {
 
     /// A new guard's entry goes on top.
     pub(crate) fn bind(&mut self, id: Id, entry: Entry, serial: u64) -> GuardPlace {
+        let spare = self.spare_notes.take();
         let level = self.cover(id, entry, 1).last_mut().expect("never empty");
         level.collect_abandoned();
         let order = level.guards.last_key_value().map_or(0, |(newest, _)| newest.order + 1);
         let key = GuardKey { order, serial };
         level.guards.insert(key, None);
-        GuardPlace { key, notes: level.notes.get_or_insert_with(Notes::new).for_a_guard() }
+        GuardPlace {
+            key,
+            notes: level.notes.get_or_insert_with(|| spare.unwrap_or_else(Notes::new)).for_a_guard(),
+        }
     }
 
     /// A guard's entry goes. Returns it; `None` if the guard is in a scope that is not entered.

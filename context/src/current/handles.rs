@@ -9,7 +9,7 @@
 //! # Transitions
 //!
 //! * **S1**, a fork, and the stock has a handle: [`snapshot`], [`fork_of`]. The fork gets it.
-//! * **S2**, a fork, and the stock is empty: [`snapshot`]. A batch of handles is counted; the fork
+//! * **S2**, a fork, and the stock is empty: [`refill`]. A batch of handles is counted; the fork
 //!   gets one, the stock the others.
 //! * **S3**, a handle of the current bindings is given up: [`give_back`]. It goes into the stock;
 //!   above [`BATCH_MAX`] a batch is counted down.

@@ -202,24 +202,24 @@ pub(crate) fn set_execution(execution: u64) -> u64 {
     SLOT.with(|slot| slot.execution.replace(execution))
 }
 
-/// A context is current until this is dropped; then it is back home, with what was written
+/// A context is current until this is dropped; then its owner has it back, with what was written
 /// meanwhile.
 #[must_use]
 pub(crate) struct Entered<'a> {
-    home: &'a mut Owned,
+    owner: &'a mut Owned,
 }
 
-/// Makes `home` current. The execution state stays as it is.
+/// Makes the context of `owner` current. The execution state stays as it is.
 #[inline]
-pub(crate) fn enter(home: &mut Owned) -> Entered<'_> {
-    home.0 = SLOT.with(|slot| install(slot, home.0));
-    Entered { home }
+pub(crate) fn enter(owner: &mut Owned) -> Entered<'_> {
+    owner.0 = SLOT.with(|slot| install(slot, owner.0));
+    Entered { owner }
 }
 
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.home.0 = SLOT.with(|slot| install(slot, self.home.0));
+        self.owner.0 = SLOT.with(|slot| install(slot, self.owner.0));
     }
 }
 
@@ -234,24 +234,24 @@ pub(crate) fn in_empty_context(f: impl FnOnce()) {
 /// A layer is on top of the current context until this is dropped.
 #[must_use]
 pub(crate) struct EnteredLayer<'a> {
-    home: &'a mut Owned,
+    owner: &'a mut Owned,
     layer: NonNull<Frame>,
 }
 
-/// Puts the layer `home` on top of what is current.
-pub(crate) fn enter_layer(home: &mut Owned) -> EnteredLayer<'_> {
-    let Target::Frame(layer) = home.0.target() else { unreachable!("a layer is a frame") };
+/// Puts the layer of `owner` on top of what is current.
+pub(crate) fn enter_layer(owner: &mut Owned) -> EnteredLayer<'_> {
+    let Target::Frame(layer) = owner.0.target() else { unreachable!("a layer is a frame") };
     SLOT.with(|slot| {
-        // SAFETY: `home` owned the layer, which no other code sees before it is installed.
+        // SAFETY: `owner` owned the layer, which no other code sees before it is installed.
         let word = unsafe {
             (*layer.as_ptr()).outside = slot.word.get();
-            Word::of_frame(layer)
+            Word::of_frame(layer, true)
         };
-        home.0 = Word::EMPTY;
+        owner.0 = Word::EMPTY;
         // The word returned is the outside, which the layer has now.
         install(slot, word);
     });
-    EnteredLayer { home, layer }
+    EnteredLayer { owner, layer }
 }
 
 impl Drop for EnteredLayer<'_> {
@@ -263,14 +263,14 @@ impl Drop for EnteredLayer<'_> {
                 let outside = unsafe { top.as_ref() }.outside;
                 install(slot, outside);
                 // SAFETY: taken from the slot, so no other code sees it.
-                self.home.0 = unsafe {
+                self.owner.0 = unsafe {
                     (*top.as_ptr()).outside = Word::EMPTY;
-                    Word::of_frame(top)
+                    Word::of_frame(top, true)
                 };
             }
             // `raw::swap` was used inside without its counterpart. The layer went with what it
             // took.
-            _ => *self.home = Owned::layer(),
+            _ => *self.owner = Owned::layer(),
         });
     }
 }
@@ -298,7 +298,7 @@ pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
     impl Drop for Close<'_> {
         fn drop(&mut self) {
             // SAFETY: taken from the slot in `write`, so alive, and so is its outside.
-            let word = unsafe { Word::of_frame(self.frame) };
+            let word = unsafe { Word::of_frame(self.frame, self.frame.as_ref().is_layer) };
             // The slot is closed, unless an allocator has swapped meanwhile and did not swap back.
             drop(Owned(replace(self.slot, word)));
         }

@@ -42,12 +42,12 @@ impl Word {
     /// The word of a frame, which may see what its outside has.
     ///
     /// # Safety
-    /// The frame and its outside are alive.
+    /// The frame and its outside are alive, and it is a layer if `is_layer` says so.
     #[inline]
-    pub(super) unsafe fn of_frame(frame: NonNull<Frame>) -> Word {
+    pub(super) unsafe fn of_frame(frame: NonNull<Frame>, is_layer: bool) -> Word {
         // SAFETY: alive by this function's contract.
-        let Frame { is_layer, bindings, outside, .. } = unsafe { frame.as_ref() };
-        let layer = if *is_layer { LAYER } else { 0 };
+        let Frame { bindings, outside, .. } = unsafe { frame.as_ref() };
+        let layer = if is_layer { LAYER } else { 0 };
         let watched = if bindings.is_watched() || outside.is_watched() { WATCHED } else { 0 };
         Word(Tagged::new(frame.as_ptr(), FRAME | layer | watched).cast())
     }
@@ -146,7 +146,7 @@ impl Owned {
     /// A new, empty layer.
     pub(crate) fn layer() -> Owned {
         // SAFETY: just leaked, without an outside.
-        Owned(unsafe { Word::of_frame(NonNull::from(Box::leak(Box::new(Frame::layer())))) })
+        Owned(unsafe { Word::of_frame(NonNull::from(Box::leak(Box::new(Frame::layer()))), true) })
     }
 
     /// A copy of the bindings; of a layer, of its own only.

@@ -7,7 +7,7 @@ use heirloom_context::{
 };
 
 use crate::support::{
-    Dice, Executor, Ledger, block_on, caught, count, on_a_fresh_thread, quiet_panic, yield_once,
+    Dice, Executor, Ledger, block_on, caught, count, forget, on_a_fresh_thread, quiet_panic, yield_once,
 };
 
 context_var! {
@@ -458,7 +458,7 @@ fn a_forgotten_guard_stays_bound_and_leaks_nothing() {
     let ledger = Ledger::new();
     on_a_fresh_thread(|| {
         let variable = ContextVar::new("probe");
-        std::mem::forget(variable.bind(ledger.probe(1)));
+        forget(variable.bind(ledger.probe(1)));
         assert_eq!(variable.with(|probe| probe.map(|probe| probe.id)), Some(1));
     });
     assert_eq!(ledger.alive(), 0, "the root context ended with its thread");

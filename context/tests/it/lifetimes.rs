@@ -4,7 +4,8 @@
 use heirloom_context::{Context, ContextCell, ContextFutureExt, ContextVar, context_var};
 
 use crate::support::{
-    Executor, Gate, Ledger, Log, OnDrop, Probe, count, never, on_a_fresh_thread, poll_once, yield_once,
+    Executor, Gate, Ledger, Log, OnDrop, Probe, count, forget, never, on_a_fresh_thread, poll_once,
+    yield_once,
 };
 
 context_var! {
@@ -41,7 +42,7 @@ fn a_threads_values_go_with_the_thread() {
     let variable = ContextVar::new("probe");
     on_a_fresh_thread(|| {
         variable.set(ledger.probe(1));
-        std::mem::forget(variable.bind(ledger.probe(2)));
+        forget(variable.bind(ledger.probe(2)));
         assert_eq!(ledger.alive(), 2);
     });
     assert_eq!(ledger.alive(), 0);
@@ -155,7 +156,7 @@ fn values_are_dropped_with_an_empty_context_current() {
                 log.push((LEVEL.get(), Context::current().len()));
                 // What is set here must not land anywhere.
                 LEVEL.set(99);
-                std::mem::forget(LEVEL.bind(98));
+                forget(LEVEL.bind(98));
             })
         };
         LEVEL.set(1);

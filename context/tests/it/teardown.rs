@@ -9,7 +9,7 @@ use heirloom_context::{
     Binding, Context, ContextCell, ContextFutureExt, ContextIteratorExt, ContextVar, Token, context_var, raw,
 };
 
-use crate::support::{Ledger, Probe, block_on, on_a_fresh_thread, yield_once};
+use crate::support::{Ledger, Probe, block_on, forget, on_a_fresh_thread, yield_once};
 
 context_var! {
     static LEVEL: u32;
@@ -133,7 +133,7 @@ fn run(order: Order) {
         let use_contexts = || {
             let token = LEVEL.set(1);
             PROBE.set(ledger.probe(100));
-            std::mem::forget(PROBE.bind(ledger.probe(101)));
+            forget(PROBE.bind(ledger.probe(101)));
             (token, MIRRORED.bind(1))
         };
         match order {
@@ -209,7 +209,7 @@ fn values_bound_at_the_end_of_a_thread_may_use_contexts_in_their_destructors() {
     static CURIOUS: ContextVar<Curious> = ContextVar::new("curious");
     on_a_fresh_thread(|| {
         CURIOUS.set(Curious(report.clone()));
-        std::mem::forget(CURIOUS.bind(Curious(report.clone())));
+        forget(CURIOUS.bind(Curious(report.clone())));
     });
     assert_eq!(*report.lock().unwrap(), [Ok(()), Ok(())]);
 }

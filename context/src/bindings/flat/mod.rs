@@ -286,6 +286,9 @@ impl FlatTable {
 
     /// Steps D1 and D2 of the protocol.
     fn derive(&self, root: NonNull<Table>, flags: u8, changed: Bucket) -> FlatTable {
+        // In the old table: what was just written is slower to read.
+        // SAFETY: the handle keeps the table, whose keys do not change meanwhile.
+        let index = unsafe { Table::find(self.0, changed.id()) };
         // Until D2 the copy is not counted by its root, and must not be dropped as if it were.
         // SAFETY: the handle keeps the table, whose buckets do not change meanwhile.
         let copy = FlatTable(unsafe { Table::copy(self.0, flags, Some(root)) });
@@ -303,7 +306,7 @@ impl FlatTable {
                     (*copy.0.as_ptr()).owned.insert(index);
                 });
             }
-            match Table::find(copy.0, changed.id()) {
+            match index {
                 Some(index) => copy.replace(index, changed),
                 None => copy.insert(changed),
             }

@@ -128,7 +128,11 @@ impl Table {
             .expect("a table of bindings is far smaller than the memory")
     }
 
-    /// Allocates a table without buckets' contents, which the caller writes.
+    /// Allocates a table whose buckets `fill` writes.
+    ///
+    /// In line, so that a header is written where it stays: one that is put together elsewhere, and
+    /// then copied as a whole, makes the processor wait.
+    #[inline(always)]
     fn allocate(
         header: Header,
         root: Option<NonNull<Table>>,

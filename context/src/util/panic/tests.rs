@@ -2,18 +2,18 @@ use std::panic::{catch_unwind, panic_any};
 
 use super::{FirstPanic, catch, swallow};
 
-/// Panics when it is dropped.
-struct Bomb;
+/// Panics when it is dropped, with a payload that has no memory: the second one is forgotten.
+struct PanicsInDrop;
 
-impl Drop for Bomb {
+impl Drop for PanicsInDrop {
     fn drop(&mut self) {
-        panic!("a payload's destructor");
+        panic_any(());
     }
 }
 
 #[test]
 fn a_panic_is_swallowed_with_a_payload_that_panics_too() {
-    swallow(|| panic_any(Bomb));
+    swallow(|| panic_any(PanicsInDrop));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context as Poller, Poll, Wake, Waker};
 
 use futures::Stream;
+use heirloom_context::Binding;
 
 /// A count for ordinary runs, divided by at least a hundred where an interpreter runs the tests.
 pub(crate) fn count(ordinary: usize) -> usize {
@@ -184,6 +185,13 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 /// Polls once, with a waker that does nothing.
 pub(crate) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Poller::from_waker(Waker::noop()))
+}
+
+/// Forgets a guard: it is never dropped. It stays in a static, where a search for leaks finds what
+/// the guard refers to.
+pub(crate) fn forget(guard: Binding) {
+    static FORGOTTEN: Mutex<Vec<Binding>> = Mutex::new(Vec::new());
+    FORGOTTEN.lock().unwrap().push(guard);
 }
 
 /// Polls a stream once, with a waker that does nothing.
