@@ -10,7 +10,6 @@
 //! | installing it, and taking it back | [`swap`] |
 //! | deadlines and eager execution | [`Execution`], [`execution`], [`set_execution`] |
 //! | ending a task's context at a chosen moment | [`Live::clear`], [`Live::take_unique`] |
-//! | saving swaps between tasks of one context | [`relay`], [`is_shared`], [`has_stock`] |
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -140,48 +139,6 @@ impl fmt::Debug for Live {
 #[inline]
 pub fn swap(live: &mut Live) {
     current::swap(&mut live.state, &mut live.execution.0);
-}
-
-/// Does what `swap(last); swap(next)` does, `last` being installed, if that is little: if both are
-/// one and the same snapshot, never written to, in which no variable has a hook, or both are empty.
-/// Else it returns false, and has done nothing.
-///
-/// For executors whose next task often has the last one's context, as siblings and children have:
-/// it saves two swaps, and keeps the handles that a spawner has [in stock](has_stock).
-///
-/// ```
-/// use heirloom_context::{Context, context_var, raw};
-/// context_var! { static TENANT: u32; }
-///
-/// let context = Context::empty().with_var(&TENANT, 7);
-/// let (mut one, mut other) = (raw::Live::new(context.clone()), raw::Live::new(context));
-/// raw::swap(&mut one);
-/// assert!(raw::relay(&mut one, &mut other));
-/// assert_eq!(TENANT.get(), Some(7));
-/// assert_eq!(one.snapshot().get(&TENANT), Some(7));
-///
-/// raw::swap(&mut other);
-/// assert_eq!(TENANT.get(), None);
-/// ```
-#[inline]
-pub fn relay(last: &mut Live, next: &mut Live) -> bool {
-    current::relay((&mut last.state, &mut last.execution.0), (&mut next.state, &mut next.execution.0))
-}
-
-/// Whether a [relay] may follow: whether there may be another owner of the very context that is
-/// current, which is not empty, was never written to, and in which no variable has a hook. Of any
-/// other context the answer is no, however many handles it has.
-#[inline]
-pub fn is_shared() -> bool {
-    current::is_shared()
-}
-
-/// Whether there is a stock of handles of the current context, which may be used up: it was forked
-/// since it is current, or a handle of it was dropped. The next [`swap`] gives the stock back,
-/// which is an atomic operation, and forgets how many handles it takes.
-#[inline]
-pub fn has_stock() -> bool {
-    current::has_stock()
 }
 
 /// What follows the call rather than the context: the current deadline, and whether async code is

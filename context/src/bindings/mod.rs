@@ -330,16 +330,6 @@ impl Bindings {
         // SAFETY: alive until the count says otherwise.
         flat::release(unsafe { &header.as_ref().handles }).then(|| LastHandle(header))
     }
-
-    /// How many handles there are, or were a moment ago.
-    ///
-    /// # Safety
-    /// The bindings are alive.
-    #[inline]
-    pub(crate) unsafe fn handles(header: NonNull<Header>) -> usize {
-        // SAFETY: alive by this function's contract.
-        unsafe { header.as_ref() }.handles.load(Relaxed)
-    }
 }
 
 /// Whether a change leaves a flat table one.

@@ -28,7 +28,6 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
 use super::lookup::flatten;
-use super::word::Target;
 use super::{Closed, SLOT};
 use crate::bindings::Bindings;
 use crate::bindings::flat::Header;
@@ -182,23 +181,4 @@ pub(crate) fn give_back(bindings: Bindings) {
         }
         stock.spare.set(spare);
     });
-}
-
-/// Whether there may be another owner of the current context, which is a snapshot without hooks.
-#[inline]
-pub(crate) fn is_shared() -> bool {
-    SLOT.with(|slot| match slot.word.get().target() {
-        Target::Snapshot(header) if !slot.word.get().is_watched() => {
-            // SAFETY: the slot owns its word.
-            let handles = unsafe { Bindings::handles(header) };
-            handles > slot.stock.spare.get() + 1
-        }
-        _ => false,
-    })
-}
-
-/// Whether there are handles in stock, or were since the word is what it is.
-#[inline]
-pub(crate) fn has_stock() -> bool {
-    SLOT.with(|slot| slot.stock.is_open())
 }

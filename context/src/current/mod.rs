@@ -60,19 +60,18 @@ mod pins;
 mod word;
 
 use std::cell::Cell;
-use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use frame::{GuardKey, GuardPlace, Scope};
-pub(crate) use handles::{give_back, has_stock, is_shared, snapshot};
+pub(crate) use handles::{give_back, snapshot};
 pub(crate) use hooks::observe;
 pub(crate) use layer::Surroundings;
 pub(crate) use pins::{is_bound, read};
 pub(crate) use word::{Owned, Unique};
 
 use crate::bindings::Bindings;
-use crate::util::{panic, switches};
+use crate::util::panic;
 use crate::value::reaper;
 use frame::Frame;
 use handles::Stock;
@@ -170,24 +169,6 @@ pub(crate) fn swap(live: &mut Owned, execution: &mut u64) {
         live.0 = install(slot, live.0);
         *execution = slot.execution.replace(*execution);
     });
-}
-
-/// Step C5: swaps `last` out and `next` in, with their execution states, if both are the same
-/// snapshot without hooks, or both are empty.
-#[inline]
-pub(crate) fn relay(last: (&mut Owned, &mut u64), next: (&mut Owned, &mut u64)) -> bool {
-    SLOT.with(|slot| {
-        let word = slot.word.get();
-        let relays = !word.is_watched() && matches!(word.target(), Target::Nothing | Target::Snapshot(_));
-        if !switches::RELAY || word != next.0.0 || !relays {
-            return false;
-        }
-        // The slot's word is the next task's handle now, and the last task gets one back.
-        mem::swap(last.0, next.0);
-        let inside = mem::replace(next.1, *last.1);
-        *last.1 = slot.execution.replace(inside);
-        true
-    })
 }
 
 /// The execution state.

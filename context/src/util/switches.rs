@@ -4,8 +4,7 @@
 //! for several, repeat the flag. What each one buys is measured with it and without it by
 //! `cargo run --release -p heirloom-benches --bin context`.
 //!
-//! Behaviour is the same without any of them, so all tests pass, but for those that ask whether a
-//! mechanism is used: without `relay`, [`raw::relay`](crate::raw::relay) answers no.
+//! Behaviour is the same without any of them, and all tests pass.
 
 /// A value is read without being counted: two locked operations less per `get` and `with`.
 pub(crate) const PINS: bool = !cfg!(without = "pins");
@@ -19,9 +18,6 @@ pub(crate) const BORROWED_BINDINGS: bool = !cfg!(without = "borrowed-bindings");
 
 /// The home bucket is looked at in line: a call less per `get`, where that bucket decides.
 pub(crate) const SHORT_LOOKUP: bool = !cfg!(without = "short-lookup");
-
-/// Two tasks in a row with one context need no swaps, and keep the stock of handles.
-pub(crate) const RELAY: bool = !cfg!(without = "relay");
 
 /// The last count of a value is given up without a subtraction: a locked operation less per value.
 pub(crate) const SINGLE_OWNER_DROP: bool = !cfg!(without = "single-owner-drop");

@@ -231,57 +231,6 @@ fn in_an_empty_root(ledger: &Ledger, f: impl FnOnce(&Ledger)) {
 }
 
 #[test]
-fn a_relay_does_what_two_swaps_do_where_both_have_the_same_context() {
-    on_a_fresh_thread(|| {
-        LEVEL.set(1);
-        let context = Context::empty().with_var(&LEVEL, 2);
-        let (mut one, mut other) = (Live::new(context.clone()), Live::new(context));
-        other.set_execution(Execution::NONE.with_eager(true));
-        let outside = Execution::NONE.with_limit(Duration::from_secs(1)).unwrap();
-        raw::set_execution(outside);
-
-        raw::swap(&mut one);
-        assert!(raw::relay(&mut one, &mut other));
-        assert_eq!((LEVEL.get(), raw::execution()), (Some(2), Execution::NONE.with_eager(true)));
-        assert_eq!((one.snapshot().get(&LEVEL), one.execution()), (Some(2), Execution::NONE));
-        LEVEL.set(3);
-        raw::swap(&mut other);
-        assert_eq!((LEVEL.get(), raw::execution()), (Some(1), outside));
-        assert_eq!((one.snapshot().get(&LEVEL), other.snapshot().get(&LEVEL)), (Some(2), Some(3)));
-        assert!(other.execution().eager());
-    });
-    // Two empty ones are the same as well.
-    on_a_fresh_thread(|| {
-        let (mut one, mut other) = (Live::empty(), Live::empty());
-        raw::swap(&mut one);
-        assert!(raw::relay(&mut one, &mut other));
-        LEVEL.set(1);
-        raw::swap(&mut other);
-        assert_eq!((LEVEL.get(), other.snapshot().get(&LEVEL)), (None, Some(1)));
-    });
-}
-
-#[test]
-fn a_relay_to_another_context_does_nothing() {
-    on_a_fresh_thread(|| {
-        let context = Context::empty().with_var(&LEVEL, 1);
-        let (mut one, mut other) =
-            (Live::new(context.clone()), Live::new(Context::empty().with_var(&LEVEL, 1)));
-        raw::swap(&mut one);
-        assert!(!raw::relay(&mut one, &mut other), "equal, and not the same");
-        assert!(!raw::relay(&mut one, &mut Live::empty()));
-        // A context that was written to has one owner.
-        LEVEL.set(2);
-        assert!(!raw::relay(&mut one, &mut Live::new(context)));
-        let mut copy = Live::new(Context::current());
-        assert!(!raw::relay(&mut one, &mut copy));
-        assert_eq!(LEVEL.get(), Some(2));
-        raw::swap(&mut one);
-        assert_eq!((LEVEL.get(), one.snapshot().get(&LEVEL)), (None, Some(2)));
-    });
-}
-
-#[test]
 fn a_stock_keeps_nothing_alive() {
     on_a_fresh_thread(|| {
         let ledger = Ledger::new();
@@ -289,22 +238,9 @@ fn a_stock_keeps_nothing_alive() {
         let context = Context::empty().with_var(&variable, ledger.probe(1));
         let mut last = Live::new(context);
         raw::swap(&mut last);
-        // More than are ever taken at once, or kept.
-        for _ in 0..1_000 {
-            let mut next = Live::new(Context::inherited());
-            assert!(raw::relay(&mut last, &mut next));
-            last = next;
-        }
         let forks: Vec<_> = (0..1_000).map(|_| Context::inherited()).collect();
         drop(forks);
-        assert!(raw::has_stock());
-        // All there are are this thread's.
-        assert!(!raw::is_shared());
-        let other = Context::current();
-        assert!(raw::is_shared());
         raw::swap(&mut last);
-        assert!(!raw::has_stock());
-        drop(other);
         assert_eq!(ledger.alive(), 1);
         last.clear();
         assert_eq!(ledger.alive(), 0);
