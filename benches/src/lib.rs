@@ -8,6 +8,9 @@
 //! [`load`] is another program altogether: whole scenarios on whole executors, with latencies.
 #![forbid(unsafe_code)]
 
+// Sources that `benches/variants` includes, too, name this crate as it does.
+extern crate self as heirloom_benches;
+
 pub mod cli;
 pub mod context;
 pub mod executor;

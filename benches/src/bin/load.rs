@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
-use heirloom_benches::load;
+use heirloom_benches::load::{self, executor::EXECUTORS};
 
 fn main() -> ExitCode {
-    load::main()
+    load::main(EXECUTORS, std::env::args_os())
 }

@@ -18,7 +18,7 @@ use super::plan::Plan;
 use super::tools::Countdown;
 use crate::context::typed::{self, TASK_LOCAL_KEYS};
 use crate::harness::{Sample, repeat};
-use crate::peers::{Executor, Heirloom, Tokio};
+use crate::peers::{Executor, Inheriting, Tokio};
 use crate::stats::Spread;
 
 /// Worker threads in these rows.
@@ -205,17 +205,12 @@ by_task_locals! {
     32: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
 }
 
-/// Ours with 1, 8 and 32 variables, over ours with none.
-pub fn ours<B: Batch>(plan: &Plan) -> Vec<f64> {
+/// 1, 8 and 32 variables that tasks inherit, over none.
+pub fn inherited<E: Inheriting, B: Batch>(plan: &Plan) -> Vec<f64> {
     let countdown = Countdown::leaked();
-    let peer = Heirloom::<0>::start(WORKERS);
-    let once = || B::once::<_, Silent>(peer, countdown);
-    let extra = |with: &dyn Fn() -> Sample| extra::<B>(plan, &|| Heirloom::<0>::within(once), with);
-    let figures = vec![
-        extra(&|| Heirloom::<1>::within(once)),
-        extra(&|| Heirloom::<8>::within(once)),
-        extra(&|| Heirloom::<32>::within(once)),
-    ];
+    let peer = E::start(WORKERS);
+    let with = |variables| E::with_bound(variables, || B::once::<_, Silent>(peer, countdown));
+    let figures = [1, 8, 32].map(|variables| extra::<B>(plan, &|| with(0), &|| with(variables))).to_vec();
     peer.stop();
     figures
 }

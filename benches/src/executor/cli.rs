@@ -23,17 +23,27 @@ pub struct Options {
     only: Vec<String>,
     contexts: bool,
     check: bool,
+    summary: Summary,
+}
+
+/// What is printed when all rows are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Summary {
+    /// Ours and the best peer beside the goals.
+    Goals,
+    /// All others beside ours.
+    Variants,
 }
 
 impl Options {
-    /// Reads the command line of the program of this name, which is about this and measures so if it is not told
-    /// otherwise. A bad one is explained on standard error, and the process ends with code 2.
-    pub fn parse(name: &'static str, about: &'static str, full: Plan) -> Options {
-        Options::from_matches(&command(name, about, full).get_matches(), full)
+    /// Reads the command line of the program of this name. A bad one is explained on standard error,
+    /// and the process ends with code 2.
+    pub fn parse(name: &'static str, about: &'static str, summary: Summary) -> Options {
+        Options { summary, ..Options::from_matches(&command(name, about).get_matches()) }
     }
 
-    fn from_matches(matches: &ArgMatches, full: Plan) -> Options {
-        let mut plan = if matches.get_flag("smoke") { Plan::SMOKE } else { full };
+    fn from_matches(matches: &ArgMatches) -> Options {
+        let mut plan = if matches.get_flag("smoke") { Plan::SMOKE } else { Plan::FULL };
         if let Some(&rounds) = matches.get_one::<u64>("rounds") {
             plan.rounds = rounds as usize;
         }
@@ -48,6 +58,7 @@ impl Options {
             only: matches.get_many("only").unwrap_or_default().cloned().collect(),
             contexts: matches.get_one::<String>("contexts").is_none_or(|contexts| contexts == "on"),
             check: matches.get_flag("check"),
+            summary: Summary::Goals,
         }
     }
 
@@ -57,7 +68,7 @@ impl Options {
     }
 }
 
-fn command(name: &'static str, about: &'static str, full: Plan) -> Command {
+fn command(name: &'static str, about: &'static str) -> Command {
     let flag = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
     };
@@ -72,10 +83,13 @@ fn command(name: &'static str, about: &'static str, full: Plan) -> Command {
         .about(about)
         .arg(Arg::new("row").value_name("ROW").num_args(0..).help("Rows to run [default: all]"))
         .arg(flag("list", "Name the rows and what they ask, and the peers; run nothing"))
-        .arg(number("rounds", format!("Samples per peer [default: {}]", full.rounds)))
+        .arg(number("rounds", format!("Samples per peer [default: {}]", Plan::FULL.rounds)))
         .arg(number(
             "sample-ms",
-            format!("Milliseconds one sample should take at least [default: {}]", full.sample.as_millis()),
+            format!(
+                "Milliseconds one sample should take at least [default: {}]",
+                Plan::FULL.sample.as_millis()
+            ),
         ))
         .arg(flag("smoke", "One round of small samples: does it run? The numbers mean nothing"))
         .arg(
@@ -150,7 +164,8 @@ fn report(
         writeln!(out, "\npeers: {}", names.join(", "))?;
         return Ok(0);
     }
-    let needed = |name: &str| name == REFERENCE || name == ONE_CORE;
+    let variants = options.summary == Summary::Variants;
+    let needed = |name: &str| name == REFERENCE || name == ONE_CORE || variants && name == OURS;
     contenders.retain(|contender| {
         let asked = options.only.is_empty() || options.only.iter().any(|name| name == contender.name);
         (asked || needed(contender.name)) && (options.contexts || contender.name != OURS)
@@ -176,7 +191,10 @@ fn report(
         all.push(measured);
     }
     let others: &[&str] = if options.contexts { &[BARE] } else { &[] };
-    let (summary, missed) = print::summary(&all, options.ours(), others);
+    let (summary, missed) = match options.summary {
+        Summary::Goals => print::summary(&all, options.ours(), others),
+        Summary::Variants => (print::variants(&all, options.ours()), 0),
+    };
     writeln!(out, "\n### Summary\n\n{summary}")?;
     if let Some(mut file) = file {
         serde_json::to_writer_pretty(&file, &print::json(&options.plan, &all, options.ours()))?;
@@ -190,9 +208,8 @@ mod tests {
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Options, clap::Error> {
-        let matches =
-            command("executors", "", Plan::FULL).try_get_matches_from([&["executors"], args].concat())?;
-        Ok(Options::from_matches(&matches, Plan::FULL))
+        let matches = command("executors", "").try_get_matches_from([&["executors"], args].concat())?;
+        Ok(Options::from_matches(&matches))
     }
 
     #[test]

@@ -102,6 +102,7 @@ pub fn measure(row: Row, contenders: &[Contender], plan: &Plan, watchdog: &Watch
             .find(|(name, _)| *name == row.name)
             .map(|&(_, sampler)| (contender.name, sampler))
     };
+    let plan = &Plan { sample: plan.sample * row.samples, ..*plan };
     let taking_part: Vec<(&'static str, Sampler)> = contenders.iter().filter_map(part_in).collect();
     let mut figures: Vec<Figures> =
         taking_part.iter().map(|&(name, _)| Figures { name, rounds: Vec::new() }).collect();

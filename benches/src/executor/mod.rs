@@ -36,7 +36,7 @@ pub const BARE: &str = Heirloom::<0>::NAME;
 /// Everyone who builds with the workspace.
 pub fn contenders() -> Vec<Contender> {
     let mut all = vec![
-        row::with_timers::<Heirloom<8>>().with_contexts(),
+        row::inheriting::<Heirloom<8>>(),
         row::with_timers::<Heirloom<0>>(),
         row::with_timers::<Tokio<true>>(),
         row::with_timers::<Tokio<false>>(),

@@ -95,7 +95,7 @@ impl Baseline {
         let found = options.scenarios.iter().any(|kind| {
             let about = kind.about();
             let load = options.settings.load_of(about);
-            options.executors.iter().any(|executor| self.find(about.name, executor, load).is_some())
+            options.executors.iter().any(|executor| self.find(about.name, executor.label, load).is_some())
         });
         if found {
             return Ok(());

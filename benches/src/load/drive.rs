@@ -160,9 +160,9 @@ pub fn round<S: Scenario, E: Loadable>(
     record::forget_workers();
     let peak_is_ours = machine::forget_peak().is_ok();
     let before = record::totals();
-    let executor = catch_unwind(|| E::start(plan.workers)).map_err(|_| {
-        io::Error::other(format!("{} refuses to start with {} workers", E::LABEL, plan.workers))
-    })?;
+    let workers = plan.workers;
+    let executor = catch_unwind(|| E::start(workers))
+        .map_err(|_| io::Error::other(format!("{} refuses to start with {workers} workers", E::LABEL)))?;
     let shared = Arc::new(Shared {
         executor,
         rules: plan.rules,

@@ -22,21 +22,18 @@ use futures::channel::oneshot;
 use futures::future::select;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::executor::BARE;
 use crate::executor::plan::{Plan, repeated, started};
 use crate::executor::row::{Compared, Contender, Part, REFERENCE, Row, Sampler};
 use crate::executor::tools::process_time;
-use crate::executor::{BARE, OURS};
 use crate::harness::Sample;
-use crate::peers::{Executor, Heirloom, Smol, Tokio, TokioCurrent};
+use crate::peers::{Executor, Heirloom, Inheriting, Smol, Tokio, TokioCurrent};
 
 pub mod client;
 pub mod serve;
 
 use client::{Client, Protocol};
 use serve::Sockets;
-
-/// The full measurement. A sample is longer than those of `executors`: two processes have to find their pace.
-pub const FULL: Plan = Plan { rounds: 9, sample: Duration::from_millis(150), smoke: false };
 
 /// Requests between two looks at the clock.
 const BATCH: u32 = 4_000;
@@ -51,7 +48,8 @@ const BESIDE_TOKIO: &[Part] = &[part("time", REFERENCE), part("cpu", REFERENCE)]
 const BESIDE_BARE: &[Part] = &[part("time", BARE), part("cpu", BARE)];
 
 const fn row(name: &'static str, question: &'static str, parts: &'static [Part]) -> Row {
-    Row { name, question, parts }
+    // Longer samples than those of `executors`: two processes have to find their pace.
+    Row { name, question, parts, samples: 4 }
 }
 
 /// Every row about sockets. Each is per request: wall time, and processor time of the server's process.
@@ -113,12 +111,12 @@ fn hello<E: Sockets>(plan: &Plan) -> Vec<f64> {
     sample::<E, _>(plan, SOME, Protocol::Http, E::hello)
 }
 
-fn contexts(plan: &Plan) -> Vec<f64> {
-    let protocol = Protocol::Echo { bytes: 64 };
-    sample::<Heirloom<8>, _>(plan, SOME, protocol, serve::echo_in_contexts)
+fn contexts<E: Inheriting>(plan: &Plan) -> Vec<f64> {
+    sample::<E, _>(plan, SOME, Protocol::Echo { bytes: 64 }, E::echo_in_contexts)
 }
 
-fn contender<E: Sockets>() -> Contender {
+/// An executor in the rows that all executors with sockets take part in.
+pub fn contender<E: Sockets>() -> Contender {
     const K16: usize = 16 * 1024;
     let rows: Vec<(&'static str, Sampler)> = vec![
         ("echo-64-1", echo::<E, 64, 1>),
@@ -132,12 +130,17 @@ fn contender<E: Sockets>() -> Contender {
     Contender { name: E::NAME, rows }
 }
 
-/// Everyone with sockets.
+/// A build of Heirloom in all rows.
+pub fn inheriting<E: Inheriting>() -> Contender {
+    let mut contender = contender::<E>();
+    contender.rows.push(("request-context", contexts::<E>));
+    contender
+}
+
+/// All executors with sockets.
 pub fn contenders() -> Vec<Contender> {
-    let mut ours = contender::<Heirloom<8>>();
+    let ours = inheriting::<Heirloom<8>>();
     let mut bare = contender::<Heirloom<0>>();
-    debug_assert_eq!((ours.name, bare.name), (OURS, BARE));
-    ours.rows.push(("request-context", contexts));
     bare.rows.push(("request-context", echo::<Heirloom<0>, 64, SOME>));
     vec![ours, bare, contender::<Tokio<true>>(), contender::<TokioCurrent>(), contender::<Smol>()]
 }

@@ -13,6 +13,8 @@
 //! the trait.
 
 use std::future::Future;
+use std::io;
+use std::net::TcpListener;
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::task::{Context, Poll};
@@ -28,6 +30,11 @@ pub mod static_executor;
 mod threads;
 pub mod tokio;
 pub mod tokio_current;
+
+/// The build of the crate that `heirloom.rs` is compiled for here.
+use ::heirloom as tested;
+
+use crate::net::serve::Sockets;
 
 pub use self::threads::Threads;
 pub use self::{
@@ -90,9 +97,31 @@ pub trait Timers: Executor {
     ) -> impl Future<Output = Option<F::Output>> + Send;
 }
 
+/// Heirloom, in any build: what only tasks that inherit a context can be asked.
+pub trait Inheriting: Sockets + Timers {
+    /// Runs `f` with so many variables bound, and no others.
+    fn with_bound<R>(count: usize, f: impl FnOnce() -> R) -> R;
+
+    /// As [`Sockets::echo`], but each message is answered in a context of its own, which is read.
+    fn echo_in_contexts(self, listener: TcpListener)
+    -> impl Future<Output = io::Result<()>> + Send + 'static;
+}
+
+/// How a build of Heirloom is called in tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// With variables bound: what is judged.
+    pub judged: &'static str,
+    /// With none.
+    pub bare: &'static str,
+}
+
+/// The build that is released.
+const NAMES: Names = Names { judged: "heirloom", bare: "heirloom-bare" };
+
 /// A handle whose task ends in a `Result`, for a peer whose tasks can fail.
 #[derive(Debug)]
-pub struct Unwrapped<H>(H);
+pub struct Unwrapped<H>(pub H);
 
 impl<T, E: std::fmt::Debug, H: Future<Output = Result<T, E>> + Unpin> Future for Unwrapped<H> {
     type Output = T;
