@@ -11,6 +11,7 @@
 // Sources that `benches/variants` includes, too, name this crate as it does.
 extern crate self as heirloom_benches;
 
+pub mod chart;
 pub mod cli;
 pub mod context;
 pub mod executor;
@@ -20,4 +21,5 @@ pub mod load;
 pub mod net;
 pub mod peers;
 pub mod report;
+pub mod results;
 pub mod stats;

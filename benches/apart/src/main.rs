@@ -6,7 +6,7 @@ mod nexosim;
 
 use std::process::ExitCode;
 
-use heirloom_benches::executor::cli::{self, Options, Summary};
+use heirloom_benches::executor::cli::{self, Summary};
 use heirloom_benches::executor::plan::WORKERS;
 use heirloom_benches::executor::{self, row};
 use heirloom_benches::peers::smol;
@@ -19,5 +19,5 @@ fn main() -> ExitCode {
     let mut contenders = executor::contenders();
     contenders.extend([row::without_timers::<forte::Forte>(), nexosim::contender()]);
     let about = "Measures Heirloom beside other executors, round by round, and its goals.";
-    cli::run(&Options::parse("executors", about, Summary::Goals), row::ROWS, contenders)
+    cli::main("executors-apart", about, row::ROWS, contenders, Summary::Goals)
 }

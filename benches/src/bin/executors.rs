@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use heirloom_benches::executor::cli::{self, Options, Summary};
+use heirloom_benches::executor::cli::{self, Summary};
 use heirloom_benches::executor::plan::WORKERS;
 use heirloom_benches::executor::{self, row};
 use heirloom_benches::peers::smol;
@@ -14,6 +14,5 @@ fn main() -> ExitCode {
         return ExitCode::from(1);
     }
     let about = "Measures Heirloom beside other executors, round by round, and its goals.";
-    let options = Options::parse("executors", about, Summary::Goals);
-    cli::run(&options, row::ROWS, executor::contenders())
+    cli::main("executors", about, row::ROWS, executor::contenders(), Summary::Goals)
 }

@@ -3,11 +3,9 @@
 
 use std::process::ExitCode;
 
-use heirloom_benches::cli::{self, Options};
-use heirloom_benches::context::threshold;
+use heirloom_benches::context::{cli, threshold};
 
 fn main() -> ExitCode {
-    let options =
-        Options::parse("threshold", "Measures setting and reading at the sizes around the flat threshold.");
-    cli::run(&options, threshold::rows(), &[])
+    let about = "Measures setting and reading at the sizes around the flat threshold.";
+    cli::main("threshold", about, threshold::rows(), &[])
 }

@@ -1,6 +1,7 @@
 //! What contexts cost, beside opentelemetry's, tokio's task locals, persistent maps and a bare reference count.
 
 pub mod carry;
+pub mod cli;
 pub mod goals;
 pub mod read;
 pub mod set;

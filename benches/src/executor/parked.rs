@@ -13,15 +13,18 @@ use std::pin::Pin;
 use std::process::{self, Command, ExitCode};
 use std::task::{Context, Poll, Waker};
 
-use clap::{Arg, ArgAction, value_parser};
+use clap::{Arg, value_parser};
+use serde_json::json;
 
 use super::plan::WORKERS;
 use super::tools::Countdown;
+use crate::cli::flag;
 use crate::peers::{
     AsyncExecutor, Executor, Executors, FuturesPool, Heirloom, Smol, Smolscale, StaticAsyncExecutor, Tokio,
     TokioCurrent, smol,
 };
 use crate::report::table;
+use crate::results;
 use crate::stats::Spread;
 
 /// What we want to reach, context included: what the process grows by, per task.
@@ -128,7 +131,8 @@ pub fn main(peers: &[Peer], live: Live) -> ExitCode {
         .about("Measures the bytes per parked task, each peer in a process of its own.")
         .arg(number("thousands", "Thousands of tasks [default: 1000]"))
         .arg(number("rounds", "Processes per peer [default: 3]"))
-        .arg(Arg::new("smoke").long("smoke").action(ArgAction::SetTrue).help("Few tasks, once: does it run?"))
+        .arg(flag("smoke", "Few tasks, once: does it run?"))
+        .arg(flag("keep", "Also keep the run in benches/results").conflicts_with("smoke"))
         .arg(Arg::new("child").long("child").value_name("PEER").hide(true))
         .get_matches();
     let smoke = arguments.get_flag("smoke");
@@ -137,7 +141,7 @@ pub fn main(peers: &[Peer], live: Live) -> ExitCode {
     let rounds = asked("rounds", if smoke { 1 } else { 3 });
     let result = match arguments.get_one::<String>("child") {
         Some(name) => child(peers, name, tasks, live),
-        None => print(peers, tasks, rounds),
+        None => print(peers, tasks, rounds, arguments.get_flag("keep")),
     };
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -170,7 +174,7 @@ fn ask(peer: Peer, tasks: u32) -> io::Result<[f64; 2]> {
     figures.try_into().map_err(|_| io::Error::other(format!("{} has not answered", peer.name)))
 }
 
-fn print(peers: &[Peer], tasks: u32, rounds: u32) -> io::Result<()> {
+fn print(peers: &[Peer], tasks: u32, rounds: u32, keep: bool) -> io::Result<()> {
     let mut out = io::stdout();
     writeln!(
         out,
@@ -198,5 +202,13 @@ fn print(peers: &[Peer], tasks: u32, rounds: u32) -> io::Result<()> {
         cells
     };
     let lines: Vec<Vec<String>> = peers.iter().zip(&figures).map(line).collect();
-    write!(out, "{}", table(&header, &lines))
+    let table = table(&header, &lines);
+    write!(out, "{table}")?;
+    if keep {
+        let named = peers.iter().zip(&figures);
+        let peers: Vec<_> =
+            named.map(|(peer, rounds)| json!({ "name": peer.name, "rounds": rounds })).collect();
+        results::keep("parked", &table, json!({ "tasks": tasks, "figures": header[1..3], "peers": peers }))?;
+    }
+    Ok(())
 }

@@ -27,14 +27,7 @@ pub fn report(outcome: &Outcome) -> Value {
         "schema": SCHEMA,
         "program": "heirloom load",
         "versions": versions,
-        "machine": {
-            "processors": machine.processors,
-            "processor": machine.processor,
-            "system": machine.system,
-            "memory_bytes": machine.memory,
-            "rustc": machine.rustc,
-            "optimised": machine.optimised,
-        },
+        "machine": machine.json(),
         "settings": settings(outcome),
         "interrupted": outcome.interrupted,
         "context_ns": {

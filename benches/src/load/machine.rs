@@ -6,6 +6,8 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 /// Facts that belong to every report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -49,6 +51,20 @@ impl Machine {
             rustc: env!("LOAD_RUSTC"),
             optimised: !cfg!(debug_assertions),
         }
+    }
+}
+
+impl Machine {
+    /// For reports.
+    pub fn json(&self) -> Value {
+        json!({
+            "processors": self.processors,
+            "processor": self.processor,
+            "system": self.system,
+            "memory_bytes": self.memory,
+            "rustc": self.rustc,
+            "optimised": self.optimised,
+        })
     }
 }
 

@@ -39,9 +39,4 @@ impl Executor for Executors {
     fn block_on<F: Future>(&self, f: F) -> F::Output {
         futures::executor::block_on(f)
     }
-
-    #[inline]
-    fn yield_now() -> impl Future<Output = ()> + Send {
-        futures_lite::future::yield_now()
-    }
 }

@@ -20,13 +20,14 @@ use std::sync::mpsc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use async_io::Timer;
+
 pub mod async_executor;
 pub mod executors;
 pub mod futures_pool;
 pub mod heirloom;
 pub mod smol;
 pub mod smolscale;
-pub mod static_executor;
 mod threads;
 pub mod tokio;
 pub mod tokio_current;
@@ -38,8 +39,13 @@ use crate::net::serve::Sockets;
 
 pub use self::threads::Threads;
 pub use self::{
-    async_executor::AsyncExecutor, executors::Executors, futures_pool::FuturesPool, heirloom::Heirloom,
-    smol::Smol, smolscale::Smolscale, static_executor::StaticAsyncExecutor, tokio::Tokio,
+    async_executor::{AsyncExecutor, StaticAsyncExecutor},
+    executors::Executors,
+    futures_pool::FuturesPool,
+    heirloom::Heirloom,
+    smol::Smol,
+    smolscale::Smolscale,
+    tokio::Tokio,
     tokio_current::TokioCurrent,
 };
 
@@ -55,7 +61,7 @@ pub trait Executor: Copy + Send + Sync + 'static {
     fn start(workers: usize) -> Self;
 
     /// Ends what [`start`](Executor::start) has begun, as far as the peer lets us. No task may be left.
-    fn stop(self);
+    fn stop(self) {}
 
     /// Runs `f` with whatever the calling thread should carry around what it measures: ours binds variables.
     fn within<R>(f: impl FnOnce() -> R) -> R {
@@ -79,22 +85,40 @@ pub trait Executor: Copy + Send + Sync + 'static {
     }
 
     /// Polls `f` on the calling thread, which is no worker.
-    fn block_on<F: Future>(&self, f: F) -> F::Output;
+    fn block_on<F: Future>(&self, f: F) -> F::Output {
+        futures_lite::future::block_on(f)
+    }
 
     /// Lets other tasks run.
-    fn yield_now() -> impl Future<Output = ()> + Send;
+    #[inline]
+    fn yield_now() -> impl Future<Output = ()> + Send {
+        futures_lite::future::yield_now()
+    }
 }
 
 /// An executor with timers, of its own or of the crate its authors send one to.
 pub trait Timers: Executor {
     /// Waits.
-    fn sleep(duration: Duration) -> impl Future<Output = ()> + Send;
+    #[inline]
+    fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
+        let timer = Timer::after(duration);
+        async move {
+            timer.await;
+        }
+    }
 
-    /// Waits for `f`, but no longer than `limit`.
+    /// Waits for `f`, but no longer than `limit`. By default as the documentation of smol's family
+    /// recommends; the timer is made only when `f` is not ready.
+    #[inline]
     fn timeout<F: Future<Output: Send> + Send>(
         limit: Duration,
         f: F,
-    ) -> impl Future<Output = Option<F::Output>> + Send;
+    ) -> impl Future<Output = Option<F::Output>> + Send {
+        futures_lite::future::or(async move { Some(f.await) }, async move {
+            Self::sleep(limit).await;
+            None
+        })
+    }
 }
 
 /// Heirloom, in any build: what only tasks that inherit a context can be asked.

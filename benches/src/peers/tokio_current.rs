@@ -6,8 +6,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use ::tokio::runtime::{Builder, Handle};
-use ::tokio::task::JoinHandle;
 
+use super::tokio::by_handle;
 use super::{Executor, Threads, Timers, Tokio, Unwrapped};
 
 /// tokio's current-thread runtime.
@@ -23,8 +23,6 @@ struct Started {
 impl Executor for TokioCurrent {
     const NAME: &'static str = "tokio-current";
 
-    type Join<T: Send + 'static> = Unwrapped<JoinHandle<T>>;
-
     fn start(_workers: usize) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("no runtime to be had");
         let handle = runtime.handle().clone();
@@ -39,24 +37,7 @@ impl Executor for TokioCurrent {
         self.0.thread.stop();
     }
 
-    #[inline]
-    fn spawn<F: Future<Output: Send + 'static> + Send + 'static>(&self, f: F) -> Self::Join<F::Output> {
-        Unwrapped(self.0.handle.spawn(f))
-    }
-
-    #[inline]
-    fn detach<F: Future<Output = ()> + Send + 'static>(&self, f: F) {
-        drop(self.0.handle.spawn(f));
-    }
-
-    fn block_on<F: Future>(&self, f: F) -> F::Output {
-        self.0.handle.block_on(f)
-    }
-
-    #[inline]
-    fn yield_now() -> impl Future<Output = ()> + Send {
-        ::tokio::task::yield_now()
-    }
+    by_handle!();
 }
 
 impl Timers for TokioCurrent {

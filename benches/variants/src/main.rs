@@ -8,7 +8,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use heirloom_benches::executor::cli::{self, Options, Summary};
+use heirloom_benches::executor::cli::{self, Summary};
 use heirloom_benches::executor::row::{self, Contender};
 use heirloom_benches::load::{self, executor::Entry};
 use heirloom_benches::net::{self, client};
@@ -67,5 +67,5 @@ fn main() -> ExitCode {
     all.extend(contenders());
     let rows = [row::ROWS, net::ROWS].concat();
     let about = "Measures Heirloom beside itself with one mechanism switched off, round by round.";
-    cli::run(&Options::parse("variants", about, Summary::Variants), &rows, all)
+    cli::main("variants", about, &rows, all, Summary::Variants)
 }
