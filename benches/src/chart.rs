@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::executor::row::REFERENCE;
 use crate::load::svg::escape;
 use crate::results::Kept;
 
@@ -45,22 +46,32 @@ const STYLE: &str = "text { font: 13px system-ui, sans-serif; fill: #24292f } .s
 text { fill: #e6edf3 } .small { fill: #9da7b3 } .grid { stroke: #30363d } .one { stroke: #9da7b3 }
 .ours { fill: #79c0ff; stroke: #79c0ff } .peer { fill: #0d1117; stroke: #ffa657 } .back { fill: #0d1117 } }";
 
+/// A line of the chart: ratios as median, least and greatest.
+struct Line<'a> {
+    label: &'static str,
+    ours: [f64; 3],
+    /// The best peer, and its name.
+    peer: [f64; 3],
+    name: &'a str,
+}
+
 /// A median with its extremes, as a kept report has it.
 fn spread(value: &Value) -> Option<[f64; 3]> {
     Some([value["median"].as_f64()?, value["min"].as_f64()?, value["max"].as_f64()?])
 }
 
-/// The ratios of one line: ours, and those of the best peer with its name.
-fn ratios_of<'a>(report: &'a Value, row: &str, part: &str) -> Option<([f64; 3], (&'a str, [f64; 3]))> {
+/// The line of one row's part in a program's report.
+fn line<'a>(report: &'a Value, row: &str, part: &str, label: &'static str) -> Option<Line<'a>> {
     let list = |value: &'a Value, key: &str| value[key].as_array().into_iter().flatten();
     let row = list(report, "rows").find(|found| found["row"] == row)?;
     let part = list(row, "parts").find(|found| found["part"] == part)?;
-    let ours = report["ours"].as_str()?;
+    let judged = report["ours"].as_str()?;
     let named = |contender: &'a Value| Some((contender["name"].as_str()?, spread(&contender["judged"])?));
     let all: Vec<_> = list(part, "contenders").filter_map(named).collect();
-    let own = all.iter().find(|(name, _)| *name == ours)?.1;
-    let peers = all.into_iter().filter(|(name, _)| !name.starts_with(ours) && *name != "tokio");
-    Some((own, peers.min_by(|a, b| a.1[0].total_cmp(&b.1[0]))?))
+    let ours = all.iter().find(|(name, _)| *name == judged)?.1;
+    let peers = all.into_iter().filter(|(name, _)| !name.starts_with(judged) && *name != REFERENCE);
+    let (name, peer) = peers.min_by(|a, b| a.1[0].total_cmp(&b.1[0]))?;
+    Some(Line { label, ours, peer, name })
 }
 
 /// Draws the chart from the newest runs. Rows that are in none of them are left out.
@@ -68,9 +79,7 @@ pub fn ratios(newest: &[Kept]) -> String {
     let mut lines = Vec::new();
     for [program, row, part, label] in SHOWN {
         let kept = newest.iter().find(|kept| kept.program() == *program);
-        if let Some((own, peer)) = kept.and_then(|kept| ratios_of(kept.report(), row, part)) {
-            lines.push((*label, own, peer));
-        }
+        lines.extend(kept.and_then(|kept| line(kept.report(), row, part, label)));
     }
     let height = TOP + LINE * lines.len() as f64 + 66.0;
     let floor = height - 56.0;
@@ -120,11 +129,12 @@ pub fn ratios(newest: &[Kept]) -> String {
             floor + 33.0 + 15.0 * at as f64
         );
     }
-    for (at, (label, own, (name, peer))) in lines.iter().enumerate() {
+    for (at, Line { label, ours, peer, name }) in lines.iter().enumerate() {
         let y = TOP + LINE * at as f64;
         let _ =
             writeln!(out, "<text text-anchor=\"end\" x=\"{}\" y=\"{}\">{label}</text>", LEFT - 12.0, y + 8.0);
-        for (class, [median, least, most], y, radius) in [("peer", peer, y + 8.0, 4.0), ("ours", own, y, 4.5)]
+        for (class, [median, least, most], y, radius) in
+            [("peer", peer, y + 8.0, 4.0), ("ours", ours, y, 4.5)]
         {
             let _ = writeln!(
                 out,
@@ -140,7 +150,7 @@ pub fn ratios(newest: &[Kept]) -> String {
             "<text class=\"small\" x=\"{}\" y=\"{}\">{:.2} | {:.2} {}</text>",
             RIGHT + 14.0,
             y + 8.0,
-            own[0],
+            ours[0],
             peer[0],
             escape(name)
         );
@@ -150,10 +160,10 @@ pub fn ratios(newest: &[Kept]) -> String {
 }
 
 /// The chart in words, for readers who cannot see it.
-fn described(lines: &[(&str, [f64; 3], (&str, [f64; 3]))]) -> String {
-    let told = lines
-        .iter()
-        .map(|(label, own, (name, peer))| format!("{label}: Heirloom {:.2}, {name} {:.2}", own[0], peer[0]));
+fn described(lines: &[Line<'_>]) -> String {
+    let told = lines.iter().map(|Line { label, ours, peer, name }| {
+        format!("{label}: Heirloom {:.2}, {name} {:.2}", ours[0], peer[0])
+    });
     format!("Medians of ratios to tokio; below 1 is quicker. {}.", told.collect::<Vec<_>>().join("; "))
 }
 

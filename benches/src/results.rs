@@ -93,8 +93,8 @@ pub fn newest() -> io::Result<Vec<Kept>> {
     Ok(newest)
 }
 
-/// Keeps a full run of a program, with the table that RESULTS.md shows of it, and writes anew what is
-/// drawn from kept runs.
+/// Keeps a full run of a program, with the table that RESULTS.md shows of it, and writes anew what
+/// is drawn from kept runs.
 ///
 /// # Errors
 /// If a file cannot be read or written.

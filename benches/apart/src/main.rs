@@ -1,4 +1,4 @@
-//! The program `executors` with the peers that stand apart: everybody in one process, round by round.
+//! The program `executors` with the peers that stand apart: all in one process, round by round.
 #![forbid(unsafe_code)]
 
 mod forte;

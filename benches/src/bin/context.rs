@@ -1,4 +1,5 @@
-//! What does the context cost, beside opentelemetry's, tokio's task locals, persistent maps and a reference count?
+//! What does the context cost, beside opentelemetry's, tokio's task locals, persistent maps and a
+//! reference count?
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! What does the executor do on this machine, under load, beside others, and does every task see its own context?
+//! What does the executor do on this machine, under load, beside others, and does every task see
+//! its own context?
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! At what size should a flat context turn into a persistent map? (`footprint` has the bytes for the same sizes.)
+//! At what size should a flat context turn into a persistent map? (`footprint` has the bytes for
+//! the same sizes.)
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,9 +1,11 @@
-//! Rows about what a context adds to a spawn and to a poll, in units of what nobody could do without.
+//! Rows about what a context adds to a spawn and to a poll, in units of the least that any executor
+//! pays.
 //!
-//! An addition is the difference of two numbers that are much larger and noisy. So a sample alternates, without and with,
-//! and again, on one runtime, and takes the median of the neighbours' differences. What it is divided by is timed in between.
-//! There is one worker: with two, the time per operation is half of what an addition costs, or more when they disturb
-//! each other, and flips between the two.
+//! An addition is the difference of two numbers that are much larger and noisy. So a sample
+//! alternates, without and with, and again, on one runtime, and takes the median of the neighbours'
+//! differences. What it is divided by is timed in between. There is one worker: with two, the time
+//! per operation is half of what an addition costs, or more when they disturb each other, and flips
+//! between the two.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -110,7 +112,7 @@ fn extra<B: Batch>(plan: &Plan, without: &dyn Fn() -> Sample, with: &dyn Fn() ->
     with();
     for pair in 0..plan.many(PAIRS) {
         units.push(B::unit().ns());
-        // Who comes first alternates too.
+        // Which of the two comes first alternates, too.
         let difference = if pair % 2 == 0 {
             let plain = without().ns();
             with().ns() - plain
@@ -230,7 +232,7 @@ fn extra_of<B: Batch, C: Carrier>(plan: &Plan, peer: Tokio<true>, countdown: &'s
     extra::<B>(plan, &|| B::once::<_, Silent>(peer, countdown), &|| B::once::<_, C>(peer, countdown))
 }
 
-/// One `Arc` by hand, whatever it holds.
+/// One `Arc` by hand, for any number of variables.
 pub fn by_hand<B: Batch>(plan: &Plan) -> Vec<f64> {
     on_tokio([&|peer, countdown| extra_of::<B, ByHand>(plan, peer, countdown); 3])
 }

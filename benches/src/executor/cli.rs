@@ -43,7 +43,7 @@ impl Options {
         Options { common, plan, only, contexts }
     }
 
-    /// Whose figures are judged.
+    /// The contender that is judged.
     fn ours(&self) -> &'static str {
         if self.contexts { OURS } else { BARE }
     }

@@ -1,9 +1,10 @@
 //! How many bytes does a parked task take?
 //!
-//! A task is a future of 64 bytes that waits. Each peer is asked in a process of its own, since what one has left behind in
-//! the allocator would be in the next one's figures. Two of them per task: the bytes *requested* from the allocator and not
-//! given back, counted by it; and by how much the process has grown, as the system sees it, with the allocator's own
-//! headers and roundings. The tasks are spawned a thousand at a time, so that no queue grows beyond that.
+//! A task is a future of 64 bytes that waits. Each peer is asked in a process of its own, since
+//! what one has left behind in the allocator would be in the next one's figures. Two of them per
+//! task: the bytes *requested* from the allocator and not given back, counted by it; and by how
+//! much the process has grown, as the system sees it, with the allocator's own headers and
+//! roundings. The tasks are spawned a thousand at a time, so that no queue grows beyond that.
 
 use std::env;
 use std::fs;
@@ -33,8 +34,8 @@ const REACH: f64 = 118.0;
 /// Tasks that are spawned before it is waited until all of them are parked.
 const AT_ONCE: u32 = 1_000;
 
-/// A future of 64 bytes that waits for ever. It keeps its waker, as whatever waits for something does: a task whose waker
-/// nobody has may be dropped.
+/// A future of 64 bytes that waits for ever. It keeps its waker, as every pending future does: a
+/// task of which no waker is left may be dropped.
 struct Parked {
     waker: Option<Waker>,
     parked: &'static Countdown,
@@ -73,7 +74,7 @@ impl Peer {
     }
 }
 
-/// Everyone who builds with the workspace.
+/// All executors that build with the workspace.
 pub fn peers() -> Vec<Peer> {
     vec![
         Peer::of::<Heirloom<8>>(),
@@ -114,7 +115,8 @@ fn measure<E: Executor>(tasks: u32, live: Live) -> io::Result<[f64; 2]> {
                 });
             }
         };
-        // What is allocated once, such as queues and the threads' caches, is there before it counts.
+        // What is allocated once, such as queues and the threads' caches, is there before it
+        // counts.
         spawn(AT_ONCE);
         let before = (live() as f64, resident()?);
         spawn(tasks);

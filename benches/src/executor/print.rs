@@ -60,7 +60,7 @@ fn judged_by(part: &Part) -> String {
     }
 }
 
-/// The tables of a row, one per part. `ours` is whose goals are shown.
+/// The tables of a row, one per part. Goals are shown for `ours`.
 pub fn row_tables(measured: &Measured, ours: &str) -> String {
     let mut out = String::new();
     for (at, part) in measured.parts() {
@@ -92,7 +92,8 @@ pub fn row_tables(measured: &Measured, ours: &str) -> String {
     out
 }
 
-/// One line per part of every row: ours, ours without variables, the best peer, the goal; and how many were missed.
+/// One line per part of every row: ours, ours without variables, the best peer, the goal; and how
+/// many were missed.
 pub fn summary(all: &[Measured], ours: &str, others_of_ours: &[&str]) -> (String, usize) {
     let header =
         ["row", ours, others_of_ours.first().unwrap_or(&""), "best peer", "goal", ""].map(str::to_owned);
@@ -130,8 +131,8 @@ pub fn summary(all: &[Measured], ours: &str, others_of_ours: &[&str]) -> (String
     (table(&header, &lines), missed)
 }
 
-/// One line per part of every row that is a time: the time of ours, and per variant of ours its ratio to
-/// that, round by round. Above 1 the variant is slower, so that what it is without pays.
+/// One line per part of every row that is a time: the time of ours, and per variant of ours its
+/// ratio to that, round by round. Above 1 the variant is slower, so that what it is without pays.
 pub fn variants(all: &[Measured], ours: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for figures in all.iter().flat_map(|measured| &measured.contenders) {
@@ -162,7 +163,7 @@ pub fn variants(all: &[Measured], ours: &str) -> String {
     table(&header, &lines)
 }
 
-/// Everything in one JSON value, with every round of everybody. What never finished is null.
+/// Everything in one JSON value, with every round of all contenders. What never finished is null.
 pub fn json(plan: &Plan, all: &[Measured], ours: &str) -> Value {
     let of_spread = |spread: Option<Spread>| match spread {
         Some(spread) if spread.median.is_finite() => {

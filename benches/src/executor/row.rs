@@ -1,4 +1,4 @@
-//! Rows, what they ask and what we want to reach, and who takes part.
+//! Rows, what they ask and what we want to reach, and the contenders.
 
 use super::carried::{self, Polls, Spawns};
 use super::plan::Plan;
@@ -54,7 +54,7 @@ pub struct Row {
 /// Takes one sample: a figure per part of the row.
 pub type Sampler = fn(&Plan) -> Vec<f64>;
 
-/// Someone who takes part in some rows.
+/// One that takes part in some rows.
 #[derive(Debug)]
 pub struct Contender {
     /// Its name.
@@ -213,7 +213,8 @@ pub fn carriers() -> Vec<Contender> {
     ]
 }
 
-/// A build of Heirloom in all rows: also in the two about contexts, which bind variables themselves.
+/// A build of Heirloom in all rows: also in the two about contexts, which bind variables
+/// themselves.
 pub fn inheriting<E: Inheriting>() -> Contender {
     let mut contender = with_timers::<E>();
     contender.rows.extend([

@@ -1,9 +1,10 @@
 //! Does every task see its own context?
 //!
-//! A request binds variables to values that follow from its number. Each of its tasks carries that number a second time,
-//! moved into its future by hand: [`Own`]. At random points, the same at each run with the same seed, a task reads a
-//! random variable from the context and compares. So a value of another request, one that was lost, and one that a
-//! sibling wrote are all seen. A difference is a violation.
+//! A request binds variables to values that follow from its number. Each of its tasks carries that
+//! number a second time, moved into its future by hand: [`Own`]. At random points, the same at each
+//! run with the same seed, a task reads a random variable from the context and compares. So a value
+//! of another request, one that was lost, and one that a sibling wrote are all seen. A difference
+//! is a violation.
 //!
 //! Peers that carry no context bind nothing and check nothing: they do less work than we do.
 

@@ -1,4 +1,5 @@
-//! What the scenarios ask of an executor beyond what the other benches do, and which executors can do it.
+//! What the scenarios ask of an executor beyond what the other benches do, and which executors can
+//! do it.
 
 use std::fmt;
 use std::future::Future;

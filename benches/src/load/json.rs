@@ -52,7 +52,7 @@ fn settings(outcome: &Outcome) -> Value {
     })
 }
 
-/// Who started requests.
+/// How requests were started.
 pub fn load(load: Load) -> Value {
     match load {
         Load::Closed { clients } => json!({ "loop": "closed", "clients": clients }),

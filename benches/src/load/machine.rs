@@ -1,5 +1,5 @@
-//! What the machine is, and what of it this process uses. Linux tells all of it, other systems little: what is not told
-//! is `None` and missing in the report.
+//! What the machine is, and what of it this process uses. Linux tells all of it, other systems
+//! little: what is not told is `None` and missing in the report.
 
 use std::fs;
 use std::io;
@@ -118,7 +118,8 @@ pub fn processor_time() -> Option<Duration> {
     ticks_of(&stat).map(|ticks| Duration::from_millis(ticks * 10))
 }
 
-/// Processor time that all programs on this machine have used, and what a host gave to its other guests.
+/// Processor time that all programs on this machine have used, and what a host gave to its other
+/// guests.
 pub fn everybodys_time() -> Option<Duration> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     busy_of(stat.lines().next()?).map(|ticks| Duration::from_millis(ticks * 10))

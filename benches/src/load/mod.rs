@@ -1,5 +1,5 @@
-//! The load test: what the executor does on a machine under load, beside others, and whether every task sees its own
-//! context.
+//! The load test: what the executor does on a machine under load, beside others, and whether every
+//! task sees its own context.
 //!
 //! ```text
 //!   options ──► mod (turns of executors) ──► drive (one round) ──► scenario ──► executor
@@ -9,10 +9,11 @@
 //!                     └──► outcome ──► text, json, html, baseline
 //! ```
 //!
-//! What measuring costs. A request reads the clock twice and adds to one histogram: some 70 ns. A task that is not timed pays
-//! a branch a poll, and 8 bytes. One that is (`--sample`, one in 16) pays an allocation or two, two clock reads a poll, and
-//! a waker of ours around the executor's: some 150 ns a poll. A check reads one variable; one in four points has one.
-//! All executors are measured by the same code; those that carry no context bind and check nothing.
+//! What measuring costs. A request reads the clock twice and adds to one histogram: some 70 ns. A
+//! task that is not timed pays a branch a poll, and 8 bytes. One that is (`--sample`, one in 16)
+//! pays an allocation or two, two clock reads a poll, and a waker of ours around the executor's:
+//! some 150 ns a poll. A check reads one variable; one in four points has one. All executors are
+//! measured by the same code; those that carry no context bind and check nothing.
 
 pub mod baseline;
 pub mod check;
@@ -81,7 +82,8 @@ fn prepared(options: &Options) -> Result<ExitCode, String> {
         baseline.fits(options).map_err(|why| format!("the baseline cannot be compared with: {why}"))?;
     }
     if options.executors.iter().any(|executor| executor.label == Smol::LABEL) {
-        // Its global executor reads the number of threads from the environment: this program may start anew here.
+        // Its global executor reads the number of threads from the environment: this program may
+        // start anew here.
         let workers = options.settings.workers;
         peers::smol::want_threads(workers).map_err(|error| format!("cannot start anew for smol: {error}"))?;
     }
@@ -106,7 +108,7 @@ fn overwrite(mut file: File, text: &str) -> io::Result<()> {
     file.flush()
 }
 
-/// Prints; whoever reads no further has read enough.
+/// Prints; a reader that closes the pipe has read enough.
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -143,7 +145,7 @@ fn run(options: &Options, interrupt: &Interrupt) -> io::Result<Outcome> {
         let measured = settings.duration_of(kind) / rounds;
         for round in 0..rounds as usize {
             for position in 0..executors {
-                // Everyone comes first as often as last.
+                // Each executor comes first as often as last.
                 let at = if round % 2 == 1 { executors - 1 - position } else { position };
                 if interrupt.is_raised() {
                     break;
@@ -284,7 +286,8 @@ pub(crate) mod tests {
         Outcome { machine, settings: options.settings, price, runs: vec![run], interrupted: false }
     }
 
-    /// What is recorded belongs to the process: one test at a time that counts, or takes what others recorded.
+    /// What is recorded belongs to the process: one test at a time that counts, or takes what
+    /// others recorded.
     pub(crate) fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -58,7 +58,7 @@ impl Settings {
         self.rounds.unwrap_or(usual)
     }
 
-    /// Who starts requests.
+    /// How requests are started.
     pub fn load_of(&self, about: About) -> Load {
         match self.rate {
             Some(per_second) => {

@@ -1,4 +1,4 @@
-//! Sockets compared: the rows of the program `net`, who takes part, and one sample.
+//! Sockets compared: the rows of the program `net`, its contenders, and one sample.
 //!
 //! ```text
 //! this process                                    the client's process
@@ -52,7 +52,8 @@ const fn row(name: &'static str, question: &'static str, parts: &'static [Part])
     Row { name, question, parts, samples: 4 }
 }
 
-/// Every row about sockets. Each is per request: wall time, and processor time of the server's process.
+/// Every row about sockets. Each is per request: wall time, and processor time of the server's
+/// process.
 pub const ROWS: &[Row] = &[
     row("echo-64-1", "64 bytes there and back, 1 connection", BESIDE_TOKIO),
     row("echo-64-64", "64 bytes there and back, 64 connections", BESIDE_TOKIO),
@@ -82,8 +83,8 @@ where
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = serve(peer, listener);
         peer.detach(async move {
-            // An error would leave the client without an answer, and the sample without an end. Not so the one that the end
-            // of the runtime is, hence the order.
+            // An error would leave the client without an answer, and the sample without an end. Not
+            // so the one that the end of the runtime is, hence the order.
             let serving = pin!(async { serving.await.expect("the server accepts") });
             select(stopped, serving).await;
         });
@@ -145,10 +146,10 @@ pub fn contenders() -> Vec<Contender> {
     vec![ours, bare, contender::<Tokio<true>>(), contender::<TokioCurrent>(), contender::<Smol>()]
 }
 
-/// Lets this process and its clients have as many descriptors as the system grants: a thousand connections are more than
-/// the usual limit.
+/// Lets this process and its clients have as many descriptors as the system grants: a thousand
+/// connections are more than the usual limit.
 pub fn want_descriptors() {
     let limit = getrlimit(Resource::Nofile);
-    // Who may not have more does without the rows that need them.
+    // A process that may not have more does without the rows that need them.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

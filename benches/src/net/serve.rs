@@ -1,4 +1,5 @@
-//! The servers: per executor an accept loop and a task per connection, on its own sockets, written alike.
+//! The servers: per executor an accept loop and a task per connection, on its own sockets, written
+//! alike.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,8 +26,8 @@ pub trait Sockets: Executor {
 /// The longest message that is read at once.
 pub const BUFFER: usize = 16 * 1024;
 
-/// Reads and writes back until the peer closes, by the extension traits that are in scope. The second
-/// form says how to write what was read.
+/// Reads and writes back until the peer closes, by the extension traits that are in scope. The
+/// second form says how to write what was read.
 #[macro_export]
 macro_rules! echo {
     ($stream:ident) => {
@@ -83,7 +84,8 @@ macro_rules! on_tokio {
 on_tokio!(Tokio<IO>, const IO: bool);
 on_tokio!(TokioCurrent);
 
-/// smol's, whose bytes come to hyper through our adaptor: it takes anything with the traits of `futures`.
+/// smol's, whose bytes come to hyper through our adaptor: it takes anything with the traits of
+/// `futures`.
 impl Sockets for Smol {
     async fn echo(self, listener: StdListener) -> io::Result<()> {
         use futures::{AsyncReadExt as _, AsyncWriteExt as _};

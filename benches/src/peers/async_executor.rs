@@ -1,5 +1,5 @@
-//! async-executor's two executors on threads of ours, as its documentation shows it, with async-io's
-//! timers. `StaticExecutor` keeps no list of active tasks, since it is never dropped.
+//! async-executor's two executors on threads of ours, as its documentation shows it, with
+//! async-io's timers. `StaticExecutor` keeps no list of active tasks, since it is never dropped.
 
 use std::future::Future;
 

@@ -1,4 +1,5 @@
-//! The work-stealing pool of the crate `executors`, with its parker for up to 32 threads. It has no timers.
+//! The work-stealing pool of the crate `executors`, with its parker for up to 32 threads. It has no
+//! timers.
 
 use std::future::Future;
 

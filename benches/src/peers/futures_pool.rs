@@ -1,5 +1,5 @@
-//! futures' `ThreadPool`, with futures-timer. Its threads end with its last handle; ours is a static one, which tasks need
-//! not carry, so they stay, parked.
+//! futures' `ThreadPool`, with futures-timer. Its threads end with its last handle; ours is a
+//! static one, which tasks need not carry, so they stay, parked.
 
 use std::future::Future;
 use std::sync::OnceLock;

@@ -4,13 +4,13 @@
 //! start ──► run / detach / spawn / block_on, from workers and from outside ──► stop
 //! ```
 //!
-//! A peer is a handle of a word at most, which tasks copy: what they carry to spawn others must not be what is measured.
-//! That is why adapters leak a few hundred bytes when they start. What cannot be stopped (a pool that lives as long as the
-//! process) is started once and parked in between.
+//! A peer is a handle of a word at most, which tasks copy: what they carry to spawn others must not
+//! be what is measured. That is why adapters leak a few hundred bytes when they start. What cannot
+//! be stopped (a pool that lives as long as the process) is started once and parked in between.
 //!
-//! Each adapter takes its peer's best public way, and says so where there were several. A peer that needs another
-//! toolchain stands in `benches/apart`; one that only runs sets of tasks to their end (nexosim) has a module here, but not
-//! the trait.
+//! Each adapter takes its peer's best public way, and says so where there were several. A peer that
+//! needs another toolchain stands in `benches/apart`; one that only runs sets of tasks to their end
+//! (nexosim) has a module here, but not the trait.
 
 use std::future::Future;
 use std::io;
@@ -54,16 +54,18 @@ pub trait Executor: Copy + Send + Sync + 'static {
     /// What it is called in tables and on the command line.
     const NAME: &'static str;
 
-    /// The handle of a task. Dropping it may cancel the task: use [`detach`](Executor::detach) for those nobody awaits.
+    /// The handle of a task. Dropping it may cancel the task: use [`detach`](Executor::detach) for
+    /// those that are not awaited.
     type Join<T: Send + 'static>: Future<Output = T> + Send + Unpin + 'static;
 
     /// Starts it with so many worker threads.
     fn start(workers: usize) -> Self;
 
-    /// Ends what [`start`](Executor::start) has begun, as far as the peer lets us. No task may be left.
+    /// Ends what [`start`](Executor::start) has begun, as far as the peer lets us. No task may be
+    /// left.
     fn stop(self) {}
 
-    /// Runs `f` with whatever the calling thread should carry around what it measures: ours binds variables.
+    /// Runs `f` in what the calling thread is to have while it measures: Heirloom binds variables.
     fn within<R>(f: impl FnOnce() -> R) -> R {
         f()
     }
@@ -71,14 +73,14 @@ pub trait Executor: Copy + Send + Sync + 'static {
     /// Spawns a task, from a worker or from any thread, in the way that is fastest there.
     fn spawn<F: Future<Output: Send + 'static> + Send + 'static>(&self, f: F) -> Self::Join<F::Output>;
 
-    /// Spawns a task that nobody will await.
+    /// Spawns a task that is not awaited.
     fn detach<F: Future<Output = ()> + Send + 'static>(&self, f: F);
 
     /// Runs `f` as a task on a worker; the calling thread blocks until it is over.
     fn run<F: Future<Output: Send + 'static> + Send + 'static>(&self, f: F) -> F::Output {
         let (send, receive) = mpsc::channel();
         self.detach(async move {
-            // Nobody hangs up before the answer.
+            // The receiver waits for the answer.
             let _ = send.send(f.await);
         });
         receive.recv().expect("the task was dropped before its end")

@@ -1,4 +1,5 @@
-//! smol's global executor. It reads `SMOL_THREADS` once, starts its threads at the first spawn, and never ends them.
+//! smol's global executor. It reads `SMOL_THREADS` once, starts its threads at the first spawn, and
+//! never ends them.
 
 use std::env;
 use std::future::Future;
@@ -15,8 +16,9 @@ const THREADS: &str = "SMOL_THREADS";
 #[derive(Clone, Copy, Debug)]
 pub struct Smol;
 
-/// Lets the global executor have so many threads, by starting this program anew if its environment says otherwise: a process
-/// cannot change its own environment safely. To be called at the head of `main`. Returns the error if that fails.
+/// Lets the global executor have so many threads, by starting this program anew if its environment
+/// says otherwise: a process cannot change its own environment safely. To be called at the head of
+/// `main`. Returns the error if that fails.
 pub fn want_threads(workers: usize) -> io::Result<()> {
     if has_threads(workers) {
         return Ok(());

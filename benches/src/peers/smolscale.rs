@@ -1,7 +1,9 @@
-//! smolscale: global, one worker per processor, and a monitor that looks every 50 ms. Its threads never end.
+//! smolscale: global, one worker per processor, and a monitor that looks every 50 ms. Its threads
+//! never end.
 //!
-//! A worker that runs tasks wakes no other; work is shared when the monitor says so. What takes less than 50 ms therefore
-//! usually runs on one worker: quick where tasks do nothing, and no faster than one core where they do something.
+//! A worker that runs tasks wakes no other; work is shared when the monitor says so. What takes
+//! less than 50 ms therefore usually runs on one worker: quick where tasks do nothing, and no
+//! faster than one core where they do something.
 
 use std::future::Future;
 
@@ -11,7 +13,8 @@ use super::{Executor, Timers};
 #[derive(Clone, Copy, Debug)]
 pub struct Smolscale;
 
-// Its own `block_on` wants a future that is `Send` and `'static`, and enters a tokio runtime around it.
+// Its own `block_on` wants a future that is `Send` and `'static`, and enters a tokio runtime around
+// it.
 impl Executor for Smolscale {
     const NAME: &'static str = "smolscale";
 

@@ -1,7 +1,8 @@
 //! tokio's multi-thread runtime, which every ratio refers to.
 //!
-//! `Tokio<true>` is as `#[tokio::main]` starts it, with the I/O driver and the timers on. `Tokio<false>` has the timers only:
-//! its workers never ask the system for events, so it shows what the driver costs in rows that do no I/O.
+//! `Tokio<true>` is as `#[tokio::main]` starts it, with the I/O driver and the timers on.
+//! `Tokio<false>` has the timers only: its workers never ask the system for events, so it shows
+//! what the driver costs in rows that do no I/O.
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};

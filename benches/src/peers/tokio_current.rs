@@ -1,6 +1,8 @@
-//! tokio's current-thread runtime, driven by one thread of its own, so that "outside" means here what it means elsewhere.
+//! tokio's current-thread runtime, driven by one thread of its own, so that "outside" means here
+//! what it means elsewhere.
 //!
-//! It has one worker by its nature. Driven by the caller's `block_on` it would have no outside at all.
+//! It has one worker by its nature. Driven by the caller's `block_on` it would have no outside at
+//! all.
 
 use std::future::Future;
 use std::time::Duration;
