@@ -14,6 +14,8 @@ static POOL: ThreadPool = ThreadPool::new();
 #[derive(Clone, Copy, Debug)]
 pub struct Forte;
 
+// On a thread that is no worker, `ThreadPool::block_on` does what the trait's default does, and asks
+// for a future that is `Send`.
 impl Executor for Forte {
     const NAME: &'static str = "forte";
 
@@ -41,16 +43,5 @@ impl Executor for Forte {
     #[inline]
     fn detach<F: Future<Output = ()> + Send + 'static>(&self, f: F) {
         self.spawn(f).detach();
-    }
-
-    // What `ThreadPool::block_on` does on a thread that is no worker; it wants a future that is
-    // `Send`.
-    fn block_on<F: Future>(&self, f: F) -> F::Output {
-        futures_lite::future::block_on(f)
-    }
-
-    #[inline]
-    fn yield_now() -> impl Future<Output = ()> + Send {
-        futures_lite::future::yield_now()
     }
 }

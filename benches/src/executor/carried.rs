@@ -7,9 +7,7 @@
 //! per operation is half of what an addition costs, or more when they disturb each other, and flips
 //! between the two.
 
-use std::cell::Cell;
 use std::future::Future;
-use std::hint::black_box;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
@@ -18,6 +16,7 @@ use opentelemetry::context::FutureExt as _;
 use super::message::YIELDING;
 use super::plan::Plan;
 use super::tools::Countdown;
+use crate::context::carry::bare_swaps;
 use crate::context::typed::{self, TASK_LOCAL_KEYS};
 use crate::harness::{Sample, repeat};
 use crate::peers::{Executor, Inheriting, Tokio};
@@ -68,10 +67,6 @@ impl Batch for Spawns {
 #[derive(Debug)]
 pub enum Polls {}
 
-thread_local! {
-    static POINTER: Cell<Option<&'static u64>> = const { Cell::new(None) };
-}
-
 impl Batch for Polls {
     fn once<E: Executor, C: Carrier>(peer: E, countdown: &'static Countdown) -> Sample {
         let [tasks, times] = YIELDING;
@@ -92,16 +87,7 @@ impl Batch for Polls {
     }
 
     fn unit() -> Sample {
-        // The cell is handed out, so that the compiler cannot keep it in a register.
-        POINTER.with(|cell| {
-            black_box(cell);
-        });
-        let mut task: Option<&'static u64> = Some(&1);
-        repeat(UNITS, || {
-            task = POINTER.replace(task);
-            black_box(());
-            task = POINTER.replace(task);
-        })
+        bare_swaps(UNITS)
     }
 }
 
