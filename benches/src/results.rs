@@ -100,7 +100,8 @@ pub fn newest() -> io::Result<Vec<Kept>> {
 /// If a file cannot be read or written.
 pub fn keep(program: &str, summary: &str, report: Value) -> io::Result<()> {
     let machine = Machine::this();
-    let (date, commit) = (said("date", &["-u", "+%F"])?, said("git", &["rev-parse", "--short", "HEAD"])?);
+    let (date, commit) =
+        (said("date", &["-u", "+%F"])?, said("git", &["describe", "--always", "--dirty", "--exclude", "*"])?);
     fs::create_dir_all(folder())?;
     let path = folder().join(format!("{date}-{}-{commit}.json", short(&machine.processor)));
     let mut whole = match fs::read_to_string(&path) {

@@ -11,6 +11,8 @@ fn main() {
     let package = env::var("CARGO_PKG_NAME").expect("cargo names the package");
     let off: Vec<&str> = match package.split_once("-without-") {
         Some((_, names)) => names.split('-').collect(),
+        // Nothing is off: what this variant differs by is the noise of the comparison.
+        None if package.ends_with("-same") => Vec::new(),
         None => MECHANISMS.lines().filter(|line| !line.starts_with('#')).flat_map(names).collect(),
     };
     for mechanism in off {

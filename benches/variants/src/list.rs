@@ -1,6 +1,7 @@
 // Written by benches/variants/generate.
 
 variants! {
+    "same" same heirloom_same
     "plain" plain heirloom_plain
     "without-begun_yields" without_begun_yields heirloom_without_begun_yields
     "without-joiner_next" without_joiner_next heirloom_without_joiner_next
