@@ -97,9 +97,12 @@ pub fn newest() -> io::Result<Vec<Kept>> {
 /// is drawn from kept runs.
 ///
 /// # Errors
-/// If a file cannot be read or written.
+/// If the program was built without optimisation, or a file cannot be read or written.
 pub fn keep(program: &str, summary: &str, report: Value) -> io::Result<()> {
     let machine = Machine::this();
+    if !machine.optimised {
+        return Err(io::Error::other("a run without optimisation is not kept: use --release"));
+    }
     let (date, commit) =
         (said("date", &["-u", "+%F"])?, said("git", &["describe", "--always", "--dirty", "--exclude", "*"])?);
     fs::create_dir_all(folder())?;

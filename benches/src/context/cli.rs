@@ -50,18 +50,21 @@ fn measured(
         out,
         "{rounds} rounds, samples of {sample:?}; ns per operation, ratios within a round: median (min..max)"
     )?;
-    let mut all: Vec<Measured> = Vec::new();
+    let (mut all, mut summary) = (Vec::<Measured>::new(), String::new());
     for row in rows.into_iter().filter(|row| common.wants(row.name)) {
         let from = all.len();
         all.extend(row.cases.into_iter().map(|case| measure(row.name, case, plan)));
-        writeln!(out, "\n### {}: {}\n\n{}", row.name, row.question, report::row_table(&all[from..]))?;
+        let table = format!("### {}: {}\n\n{}", row.name, row.question, report::row_table(&all[from..]));
+        writeln!(out, "\n{table}")?;
+        summary.push_str(&table);
+        summary.push('\n');
     }
     // A goal about a row that was left out on purpose is not shown at all.
     let asked = goals.iter().filter(|goal| all.iter().any(|case| case.row == goal.row));
     let judged: Vec<_> = asked.map(|goal| goal.judge(&all)).collect();
     let missed = judged.iter().filter(|judged| judged.verdict == Verdict::Missed).count();
-    let summary = report::goal_table(&judged);
     if !judged.is_empty() {
+        summary = report::goal_table(&judged);
         writeln!(out, "\n### Goals\n\n{summary}")?;
         writeln!(out, "{} goals, {missed} missed", judged.len())?;
     }
