@@ -1,8 +1,8 @@
 //! What does one operation on a context cost by itself: a read, a set, a snapshot, a fork, a swap?
 //! And what do branches with a context each cost a `join_all`?
 //!
-//! For a look at one change on one machine. What is promised is a ratio to a peer, and measured by the program
-//! `context`.
+//! For a look at one change on one machine. What is promised is a ratio to a peer, and measured by
+//! the program `context`.
 #![forbid(unsafe_code)]
 
 use std::future::Future;

@@ -1,10 +1,11 @@
-//! What does it cost to run async functions synchronously, beside plain functions and beside what else runs a future on the
-//! calling thread?
+//! What does it cost to run async functions synchronously, beside plain functions and beside what
+//! else runs a future on the calling thread?
 //!
-//! The same calls, as plain functions and as async ones whose leaf is always ready: ten levels with a leaf that works for a
-//! microsecond, or does nothing, and a thousand levels with a leaf that does nothing. Ten levels are written out. A
-//! thousand recur, through a box per level on either side, since an async function cannot call itself without; so what
-//! the two depths differ by is the calls. The rows to divide by each other stand in one group.
+//! The same calls, as plain functions and as async ones whose leaf is always ready: ten levels with
+//! a leaf that works for a microsecond, or does nothing, and a thousand levels with a leaf that
+//! does nothing. Ten levels are written out. A thousand recur, through a box per level on either
+//! side, since an async function cannot call itself without; so what the two depths differ by is
+//! the calls. The rows to divide by each other stand in one group.
 #![forbid(unsafe_code)]
 
 use std::future::Future;

@@ -1,7 +1,9 @@
-//! What does one operation of the executor cost by itself: a spawn through the queue, a yield, a timer in the wheel?
+//! What does one operation of the executor cost by itself: a spawn through the queue, a yield, a
+//! timer in the wheel?
 //!
-//! For a look at one change on one machine. What is promised is a ratio to a peer, and measured by the program `executors`.
-//! Everything goes through the public interface, on one worker, so that nothing is shared or stolen.
+//! For a look at one change on one machine. What is promised is a ratio to a peer, and measured by
+//! the program `executors`. Everything goes through the public interface, on one worker, so that
+//! nothing is shared or stolen.
 #![forbid(unsafe_code)]
 
 use std::future::Future;
@@ -54,7 +56,8 @@ fn main() {
             }
             start.elapsed()
         });
-        // The wheel: how a timer set and cancelled depends on how many there are, and on how far off it is.
+        // The wheel: how a timer set and cancelled depends on how many there are, and on how far
+        // off it is.
         for waiting in [0u32, 1_000, 100_000] {
             for (far, limit) in [("10 ms", Duration::from_millis(10)), ("1 h", Duration::from_secs(3600))] {
                 let name = format!("timer set and cancelled, {far} off, {waiting} others");

@@ -10,11 +10,11 @@ pub enum Limit {
     AtMost(f64),
     /// The median must be less.
     Below(f64),
-    /// The lower quartile may be this at most: for two things that should cost the same, where the median of equal
-    /// things lies above 1 in half of the runs.
+    /// The lower quartile may be this at most: for two things that should cost the same, where the
+    /// median of equal things lies above 1 in half of the runs.
     Within(f64),
-    /// The median may be this at most; or the lower quartile as large as the median ratio of these two contenders of
-    /// the same case.
+    /// The median may be this at most; or the lower quartile as large as the median ratio of these
+    /// two contenders of the same case.
     AtMostOrAs(f64, &'static str, &'static str),
 }
 
@@ -27,9 +27,9 @@ pub struct Goal {
     pub row: &'static str,
     /// The case it is about.
     pub case: String,
-    /// Whose time is divided ...
+    /// The contender whose time is divided ...
     pub over: &'static str,
-    /// ... by whose.
+    /// ... by the time of this one.
     pub under: &'static str,
     /// What is promised.
     pub limit: Limit,

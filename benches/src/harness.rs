@@ -7,10 +7,11 @@
 //!     Contender "imbl"
 //! ```
 //!
-//! For each case the number of operations per sample is found first, per contender, so that a sample takes about
-//! [`Plan::sample`]. Then come the rounds. In each, every contender gives one sample; the order rotates by one every
-//! second round and runs backwards in between, so nobody always comes first or follows the same neighbour. What is compared is the
-//! ratio of two samples of one round.
+//! For each case the number of operations per sample is found first, per contender, so that a
+//! sample takes about [`Plan::sample`]. Then come the rounds. In each, every contender gives one
+//! sample; the order rotates by one every second round and runs backwards in between, so that no
+//! contender always comes first or follows the same neighbour. What is compared is the ratio of two
+//! samples of one round.
 
 use std::fmt;
 use std::hint::black_box;
@@ -52,7 +53,8 @@ impl Sample {
 
 /// Times `op` on every item of `items`, over and over, until it was done at least `ops` times.
 ///
-/// `op` gets the item and the number of the pass, a value that differs over time. What it returns goes through
+/// `op` gets the item and the number of the pass, a value that differs over time. What it returns
+/// goes through
 /// [`black_box`] and is dropped within the timed region.
 #[inline(always)]
 pub fn cycle<T: Copy, R>(items: &[T], ops: u64, mut op: impl FnMut(T, u64) -> R) -> Sample {
@@ -91,8 +93,8 @@ impl fmt::Debug for Contender {
 impl Contender {
     /// A contender that does at least the given number of operations and says how long they took.
     ///
-    /// What it needs around the timed region (entering a context, starting threads) it does within `sample`, before
-    /// the clock starts and after it stops.
+    /// What it needs around the timed region (entering a context, starting threads) it does within
+    /// `sample`, before the clock starts and after it stops.
     pub fn new(name: impl Into<String>, sample: impl FnMut(u64) -> Sample + 'static) -> Self {
         Contender { name: name.into(), sample: Box::new(sample) }
     }
@@ -124,7 +126,8 @@ impl fmt::Debug for Case {
 }
 
 impl Case {
-    /// A case whose contenders are built when its turn comes. The first contender is the one all are compared with.
+    /// A case whose contenders are built when its turn comes. The first contender is the one all
+    /// are compared with.
     pub fn new(label: impl Into<String>, build: impl FnOnce() -> Vec<Contender> + 'static) -> Self {
         Case { label: label.into(), build: Box::new(build) }
     }
@@ -180,7 +183,8 @@ pub fn measure(row: &'static str, case: Case, plan: Plan) -> Measured {
     Measured { row, case: case.label, contenders: names.zip(rounds).collect() }
 }
 
-/// Whose turn it is: every second round the order is rotated by one, and in between it runs backwards.
+/// Whose turn it is: every second round the order is rotated by one, and in between it runs
+/// backwards.
 pub(crate) fn turn(round: usize, position: usize, count: usize) -> usize {
     let position = if round % 2 == 1 { count - 1 - position } else { position };
     (position + round / 2) % count

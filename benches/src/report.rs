@@ -96,7 +96,8 @@ pub fn goal_table(judged: &[Judged]) -> String {
     table(&header, &rows)
 }
 
-/// Everything in one JSON value: the plan, each case with the samples of every round, and the goals.
+/// Everything in one JSON value: the plan, each case with the samples of every round, and the
+/// goals.
 pub fn json(plan: Plan, measured: &[Measured], judged: &[Judged]) -> Value {
     let spread = |spread: Option<Spread>| match spread {
         Some(spread) => json!({ "median": spread.median, "min": spread.min, "max": spread.max }),

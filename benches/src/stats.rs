@@ -30,14 +30,15 @@ impl Spread {
 
     /// The spread of `over / under`, each pair taken from one round.
     ///
-    /// A ratio of two samples of the same round is what a slow drift of the machine (its clock, a neighbour) cannot
-    /// change much; a ratio of two medians is not.
+    /// A ratio of two samples of the same round is what a slow drift of the machine (its clock, a
+    /// neighbour) cannot change much; a ratio of two medians is not.
     pub fn of_ratios(over: &[f64], under: &[f64]) -> Option<Spread> {
         Spread::of(over.iter().zip(under).map(|(over, under)| over / under))
     }
 }
 
-/// A generator of pseudo-random numbers (splitmix64), the same at each run, so that two runs read in one order.
+/// A generator of pseudo-random numbers (splitmix64), the same at each run, so that two runs read
+/// in one order.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 

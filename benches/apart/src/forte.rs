@@ -1,7 +1,7 @@
 //! forte: heartbeat scheduling of private queues. It has no timers.
 //!
-//! One idle worker searches for 50 µs before it parks, which is short for what comes from outside and costs processor
-//! time. Work from outside is looked at only when a worker has nothing else.
+//! One idle worker searches for 50 µs before it parks, which is short for what comes from outside
+//! and costs processor time. Work from outside is looked at only when a worker has nothing else.
 
 use std::future::Future;
 
@@ -14,6 +14,8 @@ static POOL: ThreadPool = ThreadPool::new();
 #[derive(Clone, Copy, Debug)]
 pub struct Forte;
 
+// On a thread that is no worker, `ThreadPool::block_on` does what the trait's default does, and asks
+// for a future that is `Send`.
 impl Executor for Forte {
     const NAME: &'static str = "forte";
 
@@ -28,7 +30,8 @@ impl Executor for Forte {
         POOL.depopulate();
     }
 
-    // A worker's own `spawn` also looks whether it is time to share with its siblings; the pool's does not.
+    // A worker's own `spawn` also looks whether it is time to share with its siblings; the pool's
+    // does not.
     #[inline]
     fn spawn<F: Future<Output: Send + 'static> + Send + 'static>(&self, f: F) -> Self::Join<F::Output> {
         Worker::with_current(|worker| match worker {
@@ -40,15 +43,5 @@ impl Executor for Forte {
     #[inline]
     fn detach<F: Future<Output = ()> + Send + 'static>(&self, f: F) {
         self.spawn(f).detach();
-    }
-
-    // What `ThreadPool::block_on` does on a thread that is no worker; it wants a future that is `Send`.
-    fn block_on<F: Future>(&self, f: F) -> F::Output {
-        futures_lite::future::block_on(f)
-    }
-
-    #[inline]
-    fn yield_now() -> impl Future<Output = ()> + Send {
-        futures_lite::future::yield_now()
     }
 }

@@ -1,4 +1,4 @@
-//! The program `executors` with the peers that stand apart: everybody in one process, round by round.
+//! The program `executors` with the peers that stand apart: all in one process, round by round.
 #![forbid(unsafe_code)]
 
 mod forte;
@@ -6,8 +6,8 @@ mod nexosim;
 
 use std::process::ExitCode;
 
-use heirloom_benches::executor::cli::{self, Options};
-use heirloom_benches::executor::plan::{Plan, WORKERS};
+use heirloom_benches::executor::cli::{self, Summary};
+use heirloom_benches::executor::plan::WORKERS;
 use heirloom_benches::executor::{self, row};
 use heirloom_benches::peers::smol;
 
@@ -19,5 +19,5 @@ fn main() -> ExitCode {
     let mut contenders = executor::contenders();
     contenders.extend([row::without_timers::<forte::Forte>(), nexosim::contender()]);
     let about = "Measures Heirloom beside other executors, round by round, and its goals.";
-    cli::run(&Options::parse("executors", about, Plan::FULL), row::ROWS, contenders)
+    cli::main("executors-apart", about, row::ROWS, contenders, Summary::Goals)
 }

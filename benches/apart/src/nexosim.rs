@@ -1,8 +1,9 @@
 //! nexosim's executor, through the door it leaves open for benchmarks.
 //!
-//! It belongs to a simulator: tasks are put in before it runs, it runs until none can go on, and nothing can be spawned by
-//! a task or woken from outside meanwhile. So it takes part only where a fixed set of tasks runs to its end, and its
-//! figures include the spawning of that set, as everybody's do.
+//! It belongs to a simulator: tasks are put in before it runs, it runs until none can go on, and
+//! nothing can be spawned by a task or woken from outside meanwhile. So it takes part only where a
+//! fixed set of tasks runs to its end, and its figures include the spawning of that set, as those
+//! of all peers do.
 
 use std::time::Instant;
 
@@ -23,7 +24,8 @@ pub fn contender() -> Contender {
     Contender { name: "nexosim", rows }
 }
 
-/// Samples of what runs the tasks that `make` makes, anew for each batch and before the clock starts.
+/// Samples of what runs the tasks that `make` makes, anew for each batch and before the clock
+/// starts.
 fn sets<F>(plan: &Plan, ops: u32, make: impl Fn() -> Vec<F>) -> Vec<f64>
 where
     F: Future<Output = ()> + Send + 'static,

@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
-use heirloom_benches::executor::cli::{self, Options};
-use heirloom_benches::executor::plan::{Plan, WORKERS};
+use heirloom_benches::executor::cli::{self, Summary};
+use heirloom_benches::executor::plan::WORKERS;
 use heirloom_benches::executor::{self, row};
 use heirloom_benches::peers::smol;
 
@@ -14,5 +14,5 @@ fn main() -> ExitCode {
         return ExitCode::from(1);
     }
     let about = "Measures Heirloom beside other executors, round by round, and its goals.";
-    cli::run(&Options::parse("executors", about, Plan::FULL), row::ROWS, executor::contenders())
+    cli::main("executors", about, row::ROWS, executor::contenders(), Summary::Goals)
 }

@@ -1,4 +1,5 @@
-//! How many bytes does a context hold, and how many does each further snapshot with one value replaced add?
+//! How many bytes does a context hold, and how many does each further snapshot with one value
+//! replaced add?
 //!
 //! A program of its own, since it counts through the allocator, and counting costs time.
 #![forbid(unsafe_code)]

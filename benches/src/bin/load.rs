@@ -1,10 +1,11 @@
-//! What does the executor do on this machine, under load, beside others, and does every task see its own context?
+//! What does the executor do on this machine, under load, beside others, and does every task see
+//! its own context?
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
-use heirloom_benches::load;
+use heirloom_benches::load::{self, executor::EXECUTORS};
 
 fn main() -> ExitCode {
-    load::main()
+    load::main(EXECUTORS, std::env::args_os())
 }

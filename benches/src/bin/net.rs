@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use heirloom_benches::executor::cli::{self, Options};
+use heirloom_benches::executor::cli::{self, Summary};
 use heirloom_benches::executor::plan::WORKERS;
 use heirloom_benches::net::{self, client};
 use heirloom_benches::peers::smol;
@@ -19,5 +19,5 @@ fn main() -> ExitCode {
     net::want_descriptors();
     let about =
         "Measures sockets on Heirloom beside others', round by round, the client in a process of its own.";
-    cli::run(&Options::parse("net", about, net::FULL), net::ROWS, net::contenders())
+    cli::main("net", about, net::ROWS, net::contenders(), Summary::Goals)
 }

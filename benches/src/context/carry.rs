@@ -39,6 +39,15 @@ fn cloned<T: Clone + 'static>(name: &str, value: T) -> Contender {
     Contender::new(name, move |ops| repeat(ops, || value.clone()))
 }
 
+/// opentelemetry's context of `n` values, if there are so many types, while `sample` is taken.
+fn otel(n: usize, sample: fn(u64) -> Sample) -> Option<Contender> {
+    let context = (n <= TYPES).then(|| typed::otel::<u64>(n))?;
+    Some(Contender::new(OTEL, move |ops| {
+        let _attached = context.clone().attach();
+        sample(ops)
+    }))
+}
+
 thread_local! {
     static SHARED: RefCell<Option<Arc<u64>>> = const { RefCell::new(None) };
     static POINTER: Cell<Option<&'static u64>> = const { Cell::new(None) };
@@ -56,14 +65,22 @@ fn snapshot(n: usize) -> Vec<Contender> {
         cloned(IMBL, subjects::imbl::<u64>(n)),
         cloned(STD, subjects::std_map::<u64>(n)),
     ];
-    if n <= TYPES {
-        let context = typed::otel::<u64>(n);
-        contenders.push(Contender::new(OTEL, move |ops| {
-            let _attached = context.clone().attach();
-            repeat(ops, Otel::current)
-        }));
-    }
+    contenders.extend(otel(n, |ops| repeat(ops, Otel::current)));
     contenders
+}
+
+/// Times a pointer that is swapped with a thread-local's, and back again.
+pub fn bare_swaps(ops: u64) -> Sample {
+    // The cell is handed out, so that the compiler cannot keep it in a register.
+    POINTER.with(|cell| {
+        black_box(cell);
+    });
+    let mut task: Option<&'static u64> = Some(&1);
+    repeat(ops, || {
+        task = POINTER.replace(task);
+        black_box(());
+        task = POINTER.replace(task);
+    })
 }
 
 /// Polls that enter the scopes of `keys`, one around the other.
@@ -83,18 +100,7 @@ fn swap(n: usize) -> Vec<Contender> {
             raw::swap(&mut live);
         })
     });
-    let bare = Contender::new(BARE_SWAP, |ops| {
-        // The cell is handed out, so that the compiler cannot keep it in a register.
-        POINTER.with(|cell| {
-            black_box(cell);
-        });
-        let mut task: Option<&'static u64> = Some(&1);
-        repeat(ops, || {
-            task = POINTER.replace(task);
-            black_box(());
-            task = POINTER.replace(task);
-        })
-    });
+    let bare = Contender::new(BARE_SWAP, bare_swaps);
     let restore = Contender::new("save, set, restore a pointer", |ops| {
         POINTER.with(|cell| {
             black_box(cell);
@@ -136,13 +142,7 @@ fn fork(n: usize) -> Vec<Contender> {
         }),
         cloned(IMBL, subjects::imbl::<u64>(n)),
     ];
-    if n <= TYPES {
-        let context = typed::otel::<u64>(n);
-        contenders.push(Contender::new(OTEL, move |ops| {
-            let _attached = context.clone().attach();
-            repeat(ops, Otel::current)
-        }));
-    }
+    contenders.extend(otel(n, |ops| repeat(ops, Otel::current)));
     contenders
 }
 
@@ -168,12 +168,6 @@ fn fork_many(n: usize) -> Vec<Contender> {
         Contender::new(ARC, move |ops| batches(ops, || shared.clone())),
         Contender::new(IMBL, move |ops| batches(ops, || map.clone())),
     ];
-    if n <= TYPES {
-        let context = typed::otel::<u64>(n);
-        contenders.push(Contender::new(OTEL, move |ops| {
-            let _attached = context.clone().attach();
-            batches(ops, Otel::current)
-        }));
-    }
+    contenders.extend(otel(n, |ops| batches(ops, Otel::current)));
     contenders
 }

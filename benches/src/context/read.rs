@@ -63,7 +63,7 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
-/// One reference count, up and down, nobody else at it: the yardstick for whatever should cost less.
+/// One reference count, up and down, without contention: the yardstick for what should cost less.
 pub fn arc() -> Contender {
     arc_named(ARC)
 }

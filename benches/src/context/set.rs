@@ -1,7 +1,8 @@
-//! Rows about setting: into a snapshot that others hold, into a context that nobody else holds, for a scope.
+//! Rows about setting: into a snapshot that others hold, into a context without other holders, for
+//! a scope.
 //!
-//! Everyone boxes the value within the timed region, since we must: `Arc::new` for the maps, and whatever
-//! opentelemetry and ours do inside.
+//! Every contender boxes the value within the timed region, since a context must: `Arc::new` for
+//! the maps, and what opentelemetry and ours do inside.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use crate::harness::{Case, Contender, Row, Sample, cycle};
 
 /// The sizes at which setting is held against its goals.
 pub const SIZES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 100];
-/// Ours, into a context that came about by one `Context::with_var` per variable, not by `set` in a context of its own: how
-/// a context came about must not show in what it costs.
+/// Ours, into a context that came about by one `Context::with_var` per variable, not by `set` in a
+/// context of its own: how a context came about must not show in what it costs.
 pub const OURS_DERIVED: &str = "heirloom, built by `with`";
 /// Beyond this a whole copy per set would only stretch the run.
 const MOST_COPIED: usize = 1000;
@@ -49,7 +50,7 @@ pub fn rows() -> Vec<Row> {
         row("set-held", "take a snapshot, set in the current context, drop the snapshot", &few, set_held),
         row(
             "set-unique",
-            "set in the current context, which nobody else holds; the maps insert in place",
+            "set in the current context, which has no other holder; the maps insert in place",
             &[&few[..], &[10_000]].concat(),
             set_unique::<u64>,
         ),
@@ -138,7 +139,8 @@ fn set_typed<T: Typed>(n: usize) -> Vec<Contender> {
 }
 
 fn set_add(n: usize) -> Vec<Contender> {
-    // Keys and variables beyond the first n, a few of them, so that the place of the new one differs.
+    // Keys and variables beyond the first n, a few of them, so that the place of the new one
+    // differs.
     let vars = ordered(&u64::pool().unset(n.min(64)));
     let new_keys: Vec<u64> = keys(n.min(64)).iter().map(|key| n as u64 + key).collect();
     let (imbl, imbl_keys) = (subjects::imbl::<u64>(n), new_keys.clone());
@@ -158,7 +160,7 @@ fn set_growth(n: usize) -> Vec<Contender> {
     ]
 }
 
-/// Runs `body` inside a context of which nobody else holds a part: it binds `vars` itself.
+/// Runs `body` inside a context of which no part is shared: it binds `vars` itself.
 fn in_own_context<T: Payload>(vars: &[&'static ContextVar<T>], body: impl FnOnce() -> Sample) -> Sample {
     Context::empty().run(|| {
         for var in vars {
@@ -178,7 +180,8 @@ impl Visit for SetHeld {
     }
 }
 
-/// Attached and detached each time: its contexts cannot be written in place, so every one counts as held.
+/// Attached and detached each time: its contexts cannot be written in place, so every one counts as
+/// held.
 struct OtelSet;
 
 impl Visit for OtelSet {

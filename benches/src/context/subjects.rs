@@ -1,5 +1,5 @@
-//! What is measured on: variables made at run time, the maps that stand for a hand-made context, and the order of
-//! reading.
+//! What is measured on: variables made at run time, the maps that stand for a hand-made context,
+//! and the order of reading.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -148,8 +148,8 @@ pub fn std_map<T: Payload>(n: usize) -> Std<T> {
     (0..n as u64).map(|key| (key, Arc::new(T::sample().fresh(key)))).collect()
 }
 
-/// A fixed pseudo-random order in which each of `n` indices comes equally often, long enough that the loop around it
-/// does not count.
+/// A fixed pseudo-random order in which each of `n` indices comes equally often, long enough that
+/// the loop around it does not count.
 pub fn order(n: usize) -> Vec<usize> {
     let mut random = Random::new(n as u64);
     let mut order = Vec::new();

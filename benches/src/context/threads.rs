@@ -6,8 +6,8 @@
 //!                                                       other thread's mailbox, drops what is in its own
 //! ```
 //!
-//! With one spawning thread, a second one does nothing but empty the mailbox. The time is that of the slowest
-//! spawning thread, divided by what one of them made.
+//! With one spawning thread, a second one does nothing but empty the mailbox. The time is that of
+//! the slowest spawning thread, divided by what one of them made.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard};
@@ -48,7 +48,7 @@ pub fn rows() -> Vec<Row> {
 /// A mailbox on cache lines of its own.
 #[repr(align(128))]
 struct Mailbox<T> {
-    /// How much is inside, so that whoever only looks does not lock.
+    /// How much is inside, so that a look does not lock.
     len: AtomicUsize,
     inside: Mutex<Vec<T>>,
 }
@@ -73,7 +73,8 @@ impl<T> Mailbox<T> {
         room
     }
 
-    /// Drops what is inside, through `empty`, a vector that is reused. Says whether there was anything.
+    /// Drops what is inside, through `empty`, a vector that is reused. Says whether there was
+    /// anything.
     fn drop_all(&self, empty: &mut Vec<T>) -> bool {
         // Only a hint: what is missed now is found the next time, or dropped with the mailbox.
         if self.len.load(Ordering::Relaxed) == 0 {
@@ -88,7 +89,8 @@ impl<T> Mailbox<T> {
     }
 }
 
-/// Forks on `spawners` threads. `enter` runs what it is given inside the parent, `fork` makes one child there.
+/// Forks on `spawners` threads. `enter` runs what it is given inside the parent, `fork` makes one
+/// child there.
 fn spawn<T: Send>(
     spawners: usize,
     elsewhere: bool,
@@ -111,7 +113,8 @@ fn spawn<T: Send>(
             for _ in 0..rounds {
                 batch.extend((0..BATCH).map(|_| fork()));
                 if elsewhere {
-                    // Whoever is done empties nothing any more, so then the rest is dropped here.
+                    // A thread that is done empties no list any more, so then the rest is dropped
+                    // here.
                     while !mailboxes[1 - own].put(&mut batch) {
                         if spawners == 2 && spawning.load(Ordering::Relaxed) < 2 {
                             break;

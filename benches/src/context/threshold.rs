@@ -1,4 +1,5 @@
-//! The sizes between which a flat context turns into a persistent map, asked through the public API only.
+//! The sizes between which a flat context turns into a persistent map, asked through the public API
+//! only.
 
 use super::set;
 use super::subjects::{self, Payload, keys, ordered};

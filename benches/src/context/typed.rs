@@ -1,9 +1,10 @@
 //! The same question to a peer keyed by type, and to ours.
 //!
-//! opentelemetry keys its values by their type, so a hundred variables are a hundred types: `V<_, 0>` to `V<_, 99>`.
-//! No loop runs over types, and a table of function pointers would measure how badly a processor guesses the next
-//! pointer. So there is one function per variable and operation, never inlined, and [`sweep`] calls them one after the
-//! other in a fixed pseudo-random order. Ours takes the same road here: a static per number.
+//! opentelemetry keys its values by their type, so a hundred variables are a hundred types: `V<_,
+//! 0>` to `V<_, 99>`. No loop runs over types, and a table of function pointers would measure how
+//! badly a processor guesses the next pointer. So there is one function per variable and operation,
+//! never inlined, and [`sweep`] calls them one after the other in a fixed pseudo-random order. Ours
+//! takes the same road here: a static per number.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,7 +28,8 @@ pub trait Visit {
     fn visit<const N: usize>(&mut self);
 }
 
-/// Times `visit` on the variables `0..count`, in a fixed pseudo-random order, until it was done at least `ops` times.
+/// Times `visit` on the variables `0..count`, in a fixed pseudo-random order, until it was done at
+/// least `ops` times.
 ///
 /// # Panics
 ///

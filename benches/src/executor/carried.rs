@@ -1,13 +1,13 @@
-//! Rows about what a context adds to a spawn and to a poll, in units of what nobody could do without.
+//! Rows about what a context adds to a spawn and to a poll, in units of the least that any executor
+//! pays.
 //!
-//! An addition is the difference of two numbers that are much larger and noisy. So a sample alternates, without and with,
-//! and again, on one runtime, and takes the median of the neighbours' differences. What it is divided by is timed in between.
-//! There is one worker: with two, the time per operation is half of what an addition costs, or more when they disturb
-//! each other, and flips between the two.
+//! An addition is the difference of two numbers that are much larger and noisy. So a sample
+//! alternates, without and with, and again, on one runtime, and takes the median of the neighbours'
+//! differences. What it is divided by is timed in between. There is one worker: with two, the time
+//! per operation is half of what an addition costs, or more when they disturb each other, and flips
+//! between the two.
 
-use std::cell::Cell;
 use std::future::Future;
-use std::hint::black_box;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
@@ -16,9 +16,10 @@ use opentelemetry::context::FutureExt as _;
 use super::message::YIELDING;
 use super::plan::Plan;
 use super::tools::Countdown;
+use crate::context::carry::bare_swaps;
 use crate::context::typed::{self, TASK_LOCAL_KEYS};
 use crate::harness::{Sample, repeat};
-use crate::peers::{Executor, Heirloom, Tokio};
+use crate::peers::{Executor, Inheriting, Tokio};
 use crate::stats::Spread;
 
 /// Worker threads in these rows.
@@ -66,10 +67,6 @@ impl Batch for Spawns {
 #[derive(Debug)]
 pub enum Polls {}
 
-thread_local! {
-    static POINTER: Cell<Option<&'static u64>> = const { Cell::new(None) };
-}
-
 impl Batch for Polls {
     fn once<E: Executor, C: Carrier>(peer: E, countdown: &'static Countdown) -> Sample {
         let [tasks, times] = YIELDING;
@@ -90,16 +87,7 @@ impl Batch for Polls {
     }
 
     fn unit() -> Sample {
-        // The cell is handed out, so that the compiler cannot keep it in a register.
-        POINTER.with(|cell| {
-            black_box(cell);
-        });
-        let mut task: Option<&'static u64> = Some(&1);
-        repeat(UNITS, || {
-            task = POINTER.replace(task);
-            black_box(());
-            task = POINTER.replace(task);
-        })
+        bare_swaps(UNITS)
     }
 }
 
@@ -110,7 +98,7 @@ fn extra<B: Batch>(plan: &Plan, without: &dyn Fn() -> Sample, with: &dyn Fn() ->
     with();
     for pair in 0..plan.many(PAIRS) {
         units.push(B::unit().ns());
-        // Who comes first alternates too.
+        // Which of the two comes first alternates, too.
         let difference = if pair % 2 == 0 {
             let plain = without().ns();
             with().ns() - plain
@@ -205,17 +193,12 @@ by_task_locals! {
     32: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
 }
 
-/// Ours with 1, 8 and 32 variables, over ours with none.
-pub fn ours<B: Batch>(plan: &Plan) -> Vec<f64> {
+/// 1, 8 and 32 variables that tasks inherit, over none.
+pub fn inherited<E: Inheriting, B: Batch>(plan: &Plan) -> Vec<f64> {
     let countdown = Countdown::leaked();
-    let peer = Heirloom::<0>::start(WORKERS);
-    let once = || B::once::<_, Silent>(peer, countdown);
-    let extra = |with: &dyn Fn() -> Sample| extra::<B>(plan, &|| Heirloom::<0>::within(once), with);
-    let figures = vec![
-        extra(&|| Heirloom::<1>::within(once)),
-        extra(&|| Heirloom::<8>::within(once)),
-        extra(&|| Heirloom::<32>::within(once)),
-    ];
+    let peer = E::start(WORKERS);
+    let with = |variables| E::with_bound(variables, || B::once::<_, Silent>(peer, countdown));
+    let figures = [1, 8, 32].map(|variables| extra::<B>(plan, &|| with(0), &|| with(variables))).to_vec();
     peer.stop();
     figures
 }
@@ -235,7 +218,7 @@ fn extra_of<B: Batch, C: Carrier>(plan: &Plan, peer: Tokio<true>, countdown: &'s
     extra::<B>(plan, &|| B::once::<_, Silent>(peer, countdown), &|| B::once::<_, C>(peer, countdown))
 }
 
-/// One `Arc` by hand, whatever it holds.
+/// One `Arc` by hand, for any number of variables.
 pub fn by_hand<B: Batch>(plan: &Plan) -> Vec<f64> {
     on_tokio([&|peer, countdown| extra_of::<B, ByHand>(plan, peer, countdown); 3])
 }

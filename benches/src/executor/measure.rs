@@ -1,4 +1,5 @@
-//! The rounds: who is measured when, what is kept, and what happens to a peer that does not come back.
+//! The rounds: which contender is measured when, what is kept, and what happens to a peer that does
+//! not come back.
 
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,14 +16,14 @@ use crate::stats::Spread;
 pub struct Measured {
     /// The row.
     pub row: Row,
-    /// Whose figures follow.
+    /// The figures of each contender.
     pub contenders: Vec<Figures>,
 }
 
 /// The figures of one contender in one row.
 #[derive(Clone, Debug)]
 pub struct Figures {
-    /// Whose.
+    /// The contender's name.
     pub name: &'static str,
     /// Per round, per part.
     pub rounds: Vec<Vec<f64>>,
@@ -56,7 +57,8 @@ impl Measured {
     }
 }
 
-/// Ends the process when a sample takes far too long, and says whose it was. A thread that hangs cannot be ended alone.
+/// Ends the process when a sample takes far too long, and names the contender. A thread that hangs
+/// cannot be ended alone.
 #[derive(Debug)]
 pub struct Watchdog(Arc<Mutex<Option<(String, Instant)>>>);
 
@@ -93,7 +95,7 @@ impl Watchdog {
     }
 }
 
-/// Measures one row: in each round everyone in turn, in an order that changes.
+/// Measures one row: in each round all contenders in turn, in an order that changes.
 pub fn measure(row: Row, contenders: &[Contender], plan: &Plan, watchdog: &Watchdog) -> Measured {
     let part_in = |contender: &Contender| {
         contender
@@ -102,6 +104,7 @@ pub fn measure(row: Row, contenders: &[Contender], plan: &Plan, watchdog: &Watch
             .find(|(name, _)| *name == row.name)
             .map(|&(_, sampler)| (contender.name, sampler))
     };
+    let plan = &Plan { sample: plan.sample * row.samples, ..*plan };
     let taking_part: Vec<(&'static str, Sampler)> = contenders.iter().filter_map(part_in).collect();
     let mut figures: Vec<Figures> =
         taking_part.iter().map(|&(name, _)| Figures { name, rounds: Vec::new() }).collect();
@@ -109,7 +112,7 @@ pub fn measure(row: Row, contenders: &[Contender], plan: &Plan, watchdog: &Watch
         for position in 0..taking_part.len() {
             let at = turn(round, position, taking_part.len());
             let (name, sampler) = taking_part[at];
-            // Who never finished is not asked again.
+            // A contender that never finished is not asked again.
             let given_up = figures[at].rounds.first().filter(|first| first.contains(&NEVER)).cloned();
             let sample = given_up
                 .unwrap_or_else(|| watchdog.watch(format!("{name} in {}", row.name), || sampler(plan)));

@@ -1,4 +1,5 @@
-//! Rows about tasks that wake each other: yielding, ping-pong, rings, and a wake-up from another thread.
+//! Rows about tasks that wake each other: yielding, ping-pong, rings, and a wake-up from another
+//! thread.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -97,10 +98,11 @@ pub fn ping_pong<E: Executor>(plan: &Plan) -> Vec<f64> {
 /// Tasks in a ring, and what each of them receives.
 pub const RING: [u32; 2] = [100, 200];
 
-/// The tasks of a ring of which each passes on to the next what it receives, [`RING`]`[1]` times. So many `tokens` are
-/// under way at once.
+/// The tasks of a ring of which each passes on to the next what it receives, [`RING`]`[1]` times.
+/// So many `tokens` are under way at once.
 ///
-/// What is under way at the end is left in the channels, so that no task waits for more than it gets.
+/// What is under way at the end is left in the channels, so that no task waits for more than it
+/// gets.
 pub fn ring(tokens: u32) -> Vec<impl Future<Output = ()> + Send + 'static> {
     let (senders, mut receivers): (Vec<_>, Vec<_>) = (0..RING[0]).map(|_| mpsc::unbounded::<u32>()).unzip();
     for token in 0..tokens {
@@ -134,76 +136,77 @@ pub fn ring_all<E: Executor>(plan: &Plan) -> Vec<f64> {
 
 /// Wake-ups of a sample of [`wake`].
 const WAKES: u32 = 200;
-/// Before each of them; longer than anybody searches before parking.
+/// Before each of them; longer than any peer searches before parking.
 const REST: Duration = Duration::from_micros(500);
 
-/// A bell rung by a thread for a task.
-struct Bell {
-    /// How often it was rung.
-    rung: AtomicU32,
+/// Signals of a thread to a task, numbered from 1.
+struct Signals {
+    /// The last one that was sent.
+    sent: AtomicU32,
     /// When, in nanoseconds after `base`.
     at: AtomicU64,
     base: Instant,
-    /// The last one that the task has heard.
-    heard: AtomicU32,
+    /// The last one that the task has received.
+    received: AtomicU32,
     waiting: AtomicWaker,
 }
 
-impl Bell {
+impl Signals {
     fn now(&self) -> u64 {
         self.base.elapsed().as_nanos() as u64
     }
 
-    fn ring(&self) {
+    fn send(&self) {
         self.at.store(self.now(), Ordering::Relaxed);
-        // Pairs with the acquire load in `heard`, which then sees the time.
-        self.rung.fetch_add(1, Ordering::Release);
+        // Pairs with the acquire load in `receive`, which then sees the time.
+        self.sent.fetch_add(1, Ordering::Release);
         self.waiting.wake();
     }
 
-    /// Waits for the ring number `number`; answers how long ago it was rung.
-    async fn heard(&self, number: u32) -> f64 {
+    /// Waits for the signal of this number; answers how long ago it was sent.
+    async fn receive(&self, number: u32) -> f64 {
         poll_fn(|cx| {
             self.waiting.register(cx.waker());
-            // Pairs with the release in `ring`.
-            if self.rung.load(Ordering::Acquire) < number {
+            // Pairs with the release in `send`.
+            if self.sent.load(Ordering::Acquire) < number {
                 return Poll::Pending;
             }
             let late = self.now() - self.at.load(Ordering::Relaxed);
-            self.heard.store(number, Ordering::Release);
+            self.received.store(number, Ordering::Release);
             Poll::Ready(late as f64)
         })
         .await
     }
 }
 
-/// A thread wakes a task while all workers are parked: nanoseconds from before `wake` to the poll, the median of a sample.
+/// A thread wakes a task while all workers are parked: nanoseconds from before `wake` to the poll,
+/// the median of a sample.
 pub fn wake<E: Executor>(plan: &Plan) -> Vec<f64> {
     let wakes = plan.many(WAKES);
-    let bell = Arc::new(Bell {
-        rung: 0.into(),
+    let signals = Arc::new(Signals {
+        sent: 0.into(),
         at: 0.into(),
         base: Instant::now(),
-        heard: 0.into(),
+        received: 0.into(),
         waiting: AtomicWaker::new(),
     });
     let late = started::<E, _>(|peer| {
-        let heard = bell.clone();
-        let ears = peer.spawn(async move {
+        let to_come = signals.clone();
+        let receiver = peer.spawn(async move {
             let mut late = Vec::with_capacity(wakes as usize);
             for number in 1..=wakes {
-                late.push(heard.heard(number).await);
+                late.push(to_come.receive(number).await);
             }
             late
         });
         for number in 1..=wakes {
             thread::sleep(REST);
-            bell.ring();
-            while bell.heard.load(Ordering::Acquire) < number {
+            signals.send();
+            while signals.received.load(Ordering::Acquire) < number {
                 thread::sleep(REST / 10);
             }
         }
-        peer.block_on(ears)
+        peer.block_on(receiver)
     });
     vec![Spread::of(late).map_or(f64::NAN, |late| late.median)]
 }

@@ -1,13 +1,14 @@
-//! Executors compared: the rows, and the program `executors` that asks them to everybody in turn.
+//! Executors compared: the rows, and the program `executors` that asks them to all contenders in
+//! turn.
 //!
 //! ```text
 //! Row "chain"              a question; its parts are the figures that a sample yields
 //!   Contender "tokio"      for each of its rows a function that takes one sample: start, warm up, repeat, stop
 //! ```
 //!
-//! Unlike the contenders of [`harness`](crate::harness), these start threads. Only the peer whose turn it is has any, but
-//! for the three that cannot be stopped, whose threads are parked. So nobody's idle workers disturb the others, nor fill
-//! the allocator's arenas.
+//! Unlike the contenders of [`harness`](crate::harness), these start threads. Only the peer whose
+//! turn it is has any, but for the three that cannot be stopped, whose threads are parked. So no
+//! idle workers disturb the others, nor fill the allocator's arenas.
 
 pub mod carried;
 pub mod cli;
@@ -33,10 +34,10 @@ pub const OURS: &str = Heirloom::<8>::NAME;
 /// Ours with none.
 pub const BARE: &str = Heirloom::<0>::NAME;
 
-/// Everyone who builds with the workspace.
+/// All contenders that build with the workspace.
 pub fn contenders() -> Vec<Contender> {
     let mut all = vec![
-        row::with_timers::<Heirloom<8>>().with_contexts(),
+        row::inheriting::<Heirloom<8>>(),
         row::with_timers::<Heirloom<0>>(),
         row::with_timers::<Tokio<true>>(),
         row::with_timers::<Tokio<false>>(),

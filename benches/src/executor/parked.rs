@@ -1,9 +1,10 @@
 //! How many bytes does a parked task take?
 //!
-//! A task is a future of 64 bytes that waits. Each peer is asked in a process of its own, since what one has left behind in
-//! the allocator would be in the next one's figures. Two of them per task: the bytes *requested* from the allocator and not
-//! given back, counted by it; and by how much the process has grown, as the system sees it, with the allocator's own
-//! headers and roundings. The tasks are spawned a thousand at a time, so that no queue grows beyond that.
+//! A task is a future of 64 bytes that waits. Each peer is asked in a process of its own, since
+//! what one has left behind in the allocator would be in the next one's figures. Two of them per
+//! task: the bytes *requested* from the allocator and not given back, counted by it; and by how
+//! much the process has grown, as the system sees it, with the allocator's own headers and
+//! roundings. The tasks are spawned a thousand at a time, so that no queue grows beyond that.
 
 use std::env;
 use std::fs;
@@ -13,15 +14,18 @@ use std::pin::Pin;
 use std::process::{self, Command, ExitCode};
 use std::task::{Context, Poll, Waker};
 
-use clap::{Arg, ArgAction, value_parser};
+use clap::{Arg, value_parser};
+use serde_json::json;
 
 use super::plan::WORKERS;
 use super::tools::Countdown;
+use crate::cli::flag;
 use crate::peers::{
     AsyncExecutor, Executor, Executors, FuturesPool, Heirloom, Smol, Smolscale, StaticAsyncExecutor, Tokio,
     TokioCurrent, smol,
 };
 use crate::report::table;
+use crate::results;
 use crate::stats::Spread;
 
 /// What we want to reach, context included: what the process grows by, per task.
@@ -30,8 +34,8 @@ const REACH: f64 = 118.0;
 /// Tasks that are spawned before it is waited until all of them are parked.
 const AT_ONCE: u32 = 1_000;
 
-/// A future of 64 bytes that waits for ever. It keeps its waker, as whatever waits for something does: a task whose waker
-/// nobody has may be dropped.
+/// A future of 64 bytes that waits for ever. It keeps its waker, as every pending future does: a
+/// task of which no waker is left may be dropped.
 struct Parked {
     waker: Option<Waker>,
     parked: &'static Countdown,
@@ -70,7 +74,7 @@ impl Peer {
     }
 }
 
-/// Everyone who builds with the workspace.
+/// All executors that build with the workspace.
 pub fn peers() -> Vec<Peer> {
     vec![
         Peer::of::<Heirloom<8>>(),
@@ -111,7 +115,8 @@ fn measure<E: Executor>(tasks: u32, live: Live) -> io::Result<[f64; 2]> {
                 });
             }
         };
-        // What is allocated once, such as queues and the threads' caches, is there before it counts.
+        // What is allocated once, such as queues and the threads' caches, is there before it
+        // counts.
         spawn(AT_ONCE);
         let before = (live() as f64, resident()?);
         spawn(tasks);
@@ -128,7 +133,8 @@ pub fn main(peers: &[Peer], live: Live) -> ExitCode {
         .about("Measures the bytes per parked task, each peer in a process of its own.")
         .arg(number("thousands", "Thousands of tasks [default: 1000]"))
         .arg(number("rounds", "Processes per peer [default: 3]"))
-        .arg(Arg::new("smoke").long("smoke").action(ArgAction::SetTrue).help("Few tasks, once: does it run?"))
+        .arg(flag("smoke", "Few tasks, once: does it run?"))
+        .arg(flag("keep", "Also keep the run in benches/results").conflicts_with("smoke"))
         .arg(Arg::new("child").long("child").value_name("PEER").hide(true))
         .get_matches();
     let smoke = arguments.get_flag("smoke");
@@ -137,7 +143,7 @@ pub fn main(peers: &[Peer], live: Live) -> ExitCode {
     let rounds = asked("rounds", if smoke { 1 } else { 3 });
     let result = match arguments.get_one::<String>("child") {
         Some(name) => child(peers, name, tasks, live),
-        None => print(peers, tasks, rounds),
+        None => print(peers, tasks, rounds, arguments.get_flag("keep")),
     };
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -170,7 +176,7 @@ fn ask(peer: Peer, tasks: u32) -> io::Result<[f64; 2]> {
     figures.try_into().map_err(|_| io::Error::other(format!("{} has not answered", peer.name)))
 }
 
-fn print(peers: &[Peer], tasks: u32, rounds: u32) -> io::Result<()> {
+fn print(peers: &[Peer], tasks: u32, rounds: u32, keep: bool) -> io::Result<()> {
     let mut out = io::stdout();
     writeln!(
         out,
@@ -198,5 +204,13 @@ fn print(peers: &[Peer], tasks: u32, rounds: u32) -> io::Result<()> {
         cells
     };
     let lines: Vec<Vec<String>> = peers.iter().zip(&figures).map(line).collect();
-    write!(out, "{}", table(&header, &lines))
+    let table = table(&header, &lines);
+    write!(out, "{table}")?;
+    if keep {
+        let named = peers.iter().zip(&figures);
+        let peers: Vec<_> =
+            named.map(|(peer, rounds)| json!({ "name": peer.name, "rounds": rounds })).collect();
+        results::keep("parked", &table, json!({ "tasks": tasks, "figures": header[1..3], "peers": peers }))?;
+    }
+    Ok(())
 }

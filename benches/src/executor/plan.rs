@@ -39,7 +39,8 @@ impl Plan {
     }
 }
 
-/// Adds batches up until they have taken the time of a sample; after one that does not count, to warm up.
+/// Adds batches up until they have taken the time of a sample; after one that does not count, to
+/// warm up.
 pub fn repeated(plan: &Plan, mut batch: impl FnMut() -> Sample) -> Sample {
     let mut sum = Sample { ops: 0, elapsed: Duration::ZERO };
     if !plan.smoke {
@@ -54,8 +55,8 @@ pub fn repeated(plan: &Plan, mut batch: impl FnMut() -> Sample) -> Sample {
     }
 }
 
-/// Starts a peer, lets `measure` use it, and stops it. Starting and stopping are in no figure, and nobody else runs
-/// meanwhile.
+/// Starts a peer, lets `measure` use it, and stops it. Starting and stopping are in no figure, and
+/// no other peer runs at the time.
 pub fn started<E: Executor, R>(measure: impl FnOnce(E) -> R) -> R {
     E::within(|| {
         let peer = E::start(WORKERS);

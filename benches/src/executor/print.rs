@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::measure::Measured;
 use super::plan::{Plan, WORKERS};
-use super::row::{Compared, Part, Reach};
+use super::row::{Compared, ONE_CORE, Part, Reach};
 use crate::report::{ns, table};
 use crate::stats::Spread;
 
@@ -60,7 +60,7 @@ fn judged_by(part: &Part) -> String {
     }
 }
 
-/// The tables of a row, one per part. `ours` is whose goals are shown.
+/// The tables of a row, one per part. Goals are shown for `ours`.
 pub fn row_tables(measured: &Measured, ours: &str) -> String {
     let mut out = String::new();
     for (at, part) in measured.parts() {
@@ -92,7 +92,8 @@ pub fn row_tables(measured: &Measured, ours: &str) -> String {
     out
 }
 
-/// One line per part of every row: ours, ours without variables, the best peer, the goal; and how many were missed.
+/// One line per part of every row: ours, ours without variables, the best peer, the goal; and how
+/// many were missed.
 pub fn summary(all: &[Measured], ours: &str, others_of_ours: &[&str]) -> (String, usize) {
     let header =
         ["row", ours, others_of_ours.first().unwrap_or(&""), "best peer", "goal", ""].map(str::to_owned);
@@ -130,7 +131,39 @@ pub fn summary(all: &[Measured], ours: &str, others_of_ours: &[&str]) -> (String
     (table(&header, &lines), missed)
 }
 
-/// Everything in one JSON value, with every round of everybody. What never finished is null.
+/// One line per part of every row that is a time: the time of ours, and per variant of ours its
+/// ratio to that, round by round. Above 1 the variant is slower, so that what it is without pays.
+pub fn variants(all: &[Measured], ours: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for figures in all.iter().flat_map(|measured| &measured.contenders) {
+        if figures.name != ours && figures.name != ONE_CORE && !names.contains(&figures.name) {
+            names.push(figures.name);
+        }
+    }
+    let shorter = |name: &&str| name.strip_prefix("heirloom-").unwrap_or(name).to_owned();
+    let header: Vec<String> =
+        ["row".to_owned(), format!("{ours}: ns")].into_iter().chain(names.iter().map(shorter)).collect();
+    let mut lines = Vec::new();
+    for measured in all {
+        for (at, part) in measured.parts() {
+            let Some(own) = measured.rounds_of(ours, at) else { continue };
+            if matches!(part.compared, Compared::Itself) {
+                continue;
+            }
+            let cell = |name: &&str| {
+                let rounds = measured.rounds_of(name, at);
+                let over = rounds.and_then(|rounds| Spread::of_ratios(&rounds, &own));
+                over.map_or("-".to_owned(), |over| spread(over, ratio))
+            };
+            let own = Spread::of(own.iter().copied()).map_or("-".to_owned(), |own| spread(own, figure));
+            let row = format!("{} {}", measured.row.name, part.name).trim_end().to_owned();
+            lines.push([row, own].into_iter().chain(names.iter().map(cell)).collect());
+        }
+    }
+    table(&header, &lines)
+}
+
+/// Everything in one JSON value, with every round of all contenders. What never finished is null.
 pub fn json(plan: &Plan, all: &[Measured], ours: &str) -> Value {
     let of_spread = |spread: Option<Spread>| match spread {
         Some(spread) if spread.median.is_finite() => {
@@ -184,7 +217,7 @@ mod tests {
         let figures =
             |name, figure: f64| Figures { name, rounds: [figure, 2.0 * figure].map(|f| vec![f]).into() };
         Measured {
-            row: Row { name: "row", question: "?", parts: &[PART] },
+            row: Row { name: "row", question: "?", parts: &[PART], samples: 1 },
             contenders: vec![figures("ours", 40.0), figures(REFERENCE, 100.0), figures("stuck", NEVER)],
         }
     }
@@ -202,6 +235,14 @@ mod tests {
         let (text, missed) = summary(&[measured()], "stuck", &[]);
         assert!(text.contains("0.40 ours"), "{text}");
         assert_eq!(missed, 1);
+    }
+
+    #[test]
+    fn variants_are_compared_with_ours_round_by_round() {
+        let text = variants(&[measured()], "ours");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[2].contains("| 2.50 (2.50..2.50) |") && lines[2].contains("never"), "{text}");
+        assert_eq!(lines.len(), 3, "{text}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Rows, what they ask and what we want to reach, and who takes part.
+//! Rows, what they ask and what we want to reach, and the contenders.
 
 use super::carried::{self, Polls, Spawns};
 use super::plan::Plan;
 use super::{message, spawn, timers, work};
-use crate::peers::{Executor, Timers};
+use crate::peers::{Executor, Inheriting, Timers};
 
 /// What a figure is compared with.
 #[derive(Clone, Copy, Debug)]
@@ -47,12 +47,14 @@ pub struct Row {
     pub question: &'static str,
     /// The figures of a sample, in this order.
     pub parts: &'static [Part],
+    /// A sample of this row takes so many times as long as the plan says.
+    pub samples: u32,
 }
 
 /// Takes one sample: a figure per part of the row.
 pub type Sampler = fn(&Plan) -> Vec<f64>;
 
-/// Someone who takes part in some rows.
+/// One that takes part in some rows.
 #[derive(Debug)]
 pub struct Contender {
     /// Its name.
@@ -83,7 +85,7 @@ const fn variables(name: &'static str, unit: &'static str) -> Part {
 }
 
 const fn row(name: &'static str, question: &'static str, parts: &'static [Part]) -> Row {
-    Row { name, question, parts }
+    Row { name, question, parts, samples: 1 }
 }
 
 /// Every row about executors.
@@ -211,12 +213,13 @@ pub fn carriers() -> Vec<Contender> {
     ]
 }
 
-impl Contender {
-    /// Ours, also in the two rows about contexts, which bind variables themselves.
-    pub fn with_contexts(mut self) -> Contender {
-        let rows: [(&'static str, Sampler); 2] =
-            [("context-spawn", carried::ours::<Spawns>), ("context-poll", carried::ours::<Polls>)];
-        self.rows.extend(rows);
-        self
-    }
+/// A build of Heirloom in all rows: also in the two about contexts, which bind variables
+/// themselves.
+pub fn inheriting<E: Inheriting>() -> Contender {
+    let mut contender = with_timers::<E>();
+    contender.rows.extend([
+        ("context-spawn", carried::inherited::<E, Spawns> as Sampler),
+        ("context-poll", carried::inherited::<E, Polls>),
+    ]);
+    contender
 }

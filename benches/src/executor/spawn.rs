@@ -92,7 +92,7 @@ fn outside_beside<E: Executor>(plan: &Plan, yielders: u32, work: Option<Work>) -
             Sample { ops: TASKS.into(), elapsed }
         });
         stop.store(true, Ordering::Relaxed);
-        // With the yielding tasks gone, everybody gets round to the others.
+        // With the yielding tasks gone, every peer polls the other tasks.
         peer.block_on(yielding.finished());
         peer.block_on(countdown.finished());
         if given_up { NEVER } else { sample.ns() }

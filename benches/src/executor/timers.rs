@@ -24,15 +24,15 @@ struct Lateness {
     early: AtomicU64,
 }
 
-/// 100,000 tasks that sleep for 1 to 100 ms each, spawned by a task. Processor time per timer, mean lateness (both in
-/// nanoseconds), and how many woke too early.
+/// 100,000 tasks that sleep for 1 to 100 ms each, spawned by a task. Processor time per timer, mean
+/// lateness (both in nanoseconds), and how many woke too early.
 pub fn sleeps<E: Timers>(plan: &Plan) -> Vec<f64> {
     let (countdown, lateness): (_, &'static Lateness) = (Countdown::leaked(), Box::leak(Box::default()));
     let sleepers = plan.many(SLEEPERS);
     let used = started::<E, _>(|peer| {
         let sleep_all = |count: u32| {
             peer.run(async move {
-                // The same durations for everybody, round by round.
+                // The same durations for all peers, round by round.
                 let mut random = Random::new(1);
                 countdown.expect(count);
                 for _ in 0..count {

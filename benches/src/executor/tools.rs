@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures::task::AtomicWaker;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Counts tasks that have ended, and wakes who waits for the last.
+/// Counts tasks that have ended, and wakes the task that waits for the last.
 ///
 /// It is leaked, so that each task carries a pointer to it and no count of references.
 #[derive(Debug, Default)]
@@ -22,21 +22,21 @@ pub struct Countdown {
 }
 
 impl Countdown {
-    /// One that waits for nobody yet.
+    /// One that expects no task yet.
     pub fn leaked() -> &'static Countdown {
         Box::leak(Box::default())
     }
 
     /// Expects so many ends.
     pub fn expect(&self, count: u32) {
-        // Tasks get to see it through whatever their executor hands them over with.
+        // The executor's hand-over of a task to a worker makes it visible to the task.
         self.left.store(count, Ordering::Relaxed);
     }
 
     /// One has ended.
     #[inline]
     pub fn done(&self) {
-        // Releases what the task did to whoever sees zero in `finished`.
+        // Releases what the task did; pairs with the acquire load in `is_finished`.
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.waiting.wake();
         }
@@ -70,7 +70,8 @@ impl Wake for Unpark {
     }
 }
 
-/// Polls `future` on the calling thread, the same way for every peer, but no longer than for `limit`.
+/// Polls `future` on the calling thread, the same way for every peer, but no longer than for
+/// `limit`.
 pub fn block_on_for<F: Future>(future: F, limit: Duration) -> Option<F::Output> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);
@@ -83,8 +84,9 @@ pub fn block_on_for<F: Future>(future: F, limit: Duration) -> Option<F::Output> 
     }
 }
 
-/// So many steps of arithmetic of which each needs the one before. They go through no memory: how long a store takes to its load
-/// depends on where on the stack it is, so that the same work took a sixth longer here than there.
+/// So many steps of arithmetic of which each needs the one before. They go through no memory: how
+/// long a store takes to its load depends on where on the stack it is, so that the same work took a
+/// sixth longer here than there.
 #[inline(never)]
 fn steps(count: u32) -> u64 {
     let mut value = black_box(1u64);
@@ -94,7 +96,8 @@ fn steps(count: u32) -> u64 {
     value
 }
 
-/// Work of a known length: as many steps as take a microsecond on this machine when nothing disturbs it.
+/// Work of a known length: as many steps as take a microsecond on this machine when nothing
+/// disturbs it.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
     steps: u32,

@@ -1,4 +1,5 @@
-//! Rows about sharing: recursive fork-join, and tasks that work. The second core must be worth something here.
+//! Rows about sharing: recursive fork-join, and tasks that work. The second core must be worth
+//! something here.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,7 +18,8 @@ const WORKING_LEAVES: u32 = 10_000;
 
 /// A task that spawns its two halves and awaits both; a leaf works.
 ///
-/// Written by hand, since an `async` function cannot spawn itself without boxing, which would be measured too.
+/// Written by hand, since an `async` function cannot spawn itself without boxing, which would be
+/// measured too.
 struct Fork<E: Executor> {
     peer: E,
     leaves: u32,

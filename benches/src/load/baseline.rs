@@ -1,8 +1,9 @@
 //! Did it get worse since an earlier run?
 //!
-//! Like is compared with like: the same scenario, executor, load, number of workers and of variables, and the same share
-//! of timed tasks. Compared are throughput, the median and the 99th percentile of end-to-end. Further out in the tail,
-//! two runs of the same program differ by more than any useful threshold.
+//! Like is compared with like: the same scenario, executor, load, number of workers and of
+//! variables, and the same share of timed tasks. Compared are throughput, the median and the 99th
+//! percentile of end-to-end. Further out in the tail, two runs of the same program differ by more
+//! than any useful threshold.
 
 use std::fmt;
 use std::fs;
@@ -95,7 +96,7 @@ impl Baseline {
         let found = options.scenarios.iter().any(|kind| {
             let about = kind.about();
             let load = options.settings.load_of(about);
-            options.executors.iter().any(|executor| self.find(about.name, executor, load).is_some())
+            options.executors.iter().any(|executor| self.find(about.name, executor.label, load).is_some())
         });
         if found {
             return Ok(());
@@ -185,7 +186,8 @@ fn throughput(label: &str, run: &Run, then: f64) -> Change {
         name: format!("{label}: throughput"),
         then: format!("{} {unit}/s", text::count(then)),
         now: format!("{} {unit}/s", text::count(now)),
-        // By how much more time the same work takes, so that half as fast is 100 % worse, as twice as late is.
+        // By how much more time the same work takes, so that half as fast is 100 % worse, as twice
+        // as late is.
         worse_by: percent_more(now, then),
     }
 }

@@ -1,16 +1,16 @@
 //! Does every task see its own context?
 //!
-//! A request binds variables to values that follow from its number. Each of its tasks carries that number a second time,
-//! moved into its future by hand: [`Own`]. At random points, the same at each run with the same seed, a task reads a
-//! random variable from the context and compares. So a value of another request, one that was lost, and one that a
-//! sibling wrote are all seen. A difference is a violation.
+//! A request binds variables to values that follow from its number. Each of its tasks carries that
+//! number a second time, moved into its future by hand: [`Own`]. At random points, the same at each
+//! run with the same seed, a task reads a random variable from the context and compares. So a value
+//! of another request, one that was lost, and one that a sibling wrote are all seen. A difference
+//! is a violation.
 //!
 //! Peers that carry no context bind nothing and check nothing: they do less work than we do.
 
 use std::sync::{Mutex, PoisonError};
 
-use heirloom_context::ContextVar;
-
+use super::executor::Variable;
 use super::record::{Tally, count};
 
 /// One check in so many points at which there could be one.
@@ -26,21 +26,33 @@ pub struct Rules {
     /// One task in so many is timed.
     sample: u64,
     /// What each request binds; none where no context is carried.
-    variables: Vec<ContextVar<u64>>,
+    variables: Vec<Box<dyn Variable>>,
     /// What a task writes for itself alone.
-    scratch: ContextVar<u64>,
+    scratch: Option<Box<dyn Variable>>,
 }
 
 impl Rules {
-    /// Rules for requests that bind so many variables.
-    pub fn new(seed: u64, sample: u64, variables: usize) -> &'static Rules {
-        let made = (0..variables).map(|at| match at {
-            0 => ContextVar::new("request id"),
-            1 => ContextVar::new("tenant"),
-            _ => ContextVar::new("another"),
+    /// Rules for requests that bind so many variables, which are made by `variable`; none if it
+    /// makes none.
+    pub fn new(
+        seed: u64,
+        sample: u64,
+        variables: usize,
+        variable: fn(&'static str) -> Option<Box<dyn Variable>>,
+    ) -> &'static Rules {
+        let made = (0..variables).map_while(|at| match at {
+            0 => variable("request id"),
+            1 => variable("tenant"),
+            _ => variable("another"),
         });
-        let variables = made.collect();
-        Box::leak(Box::new(Rules { seed, sample, variables, scratch: ContextVar::new("scratch") }))
+        let variables: Vec<_> = made.collect();
+        let scratch = if variables.is_empty() { None } else { variable("scratch") };
+        Box::leak(Box::new(Rules { seed, sample, variables, scratch }))
+    }
+
+    /// Whether tasks have anything to check.
+    pub fn check_something(&self) -> bool {
+        self.scratch.is_some()
     }
 
     /// What a request binds to its variable `at`.
@@ -104,7 +116,7 @@ impl Own {
         // Picked also where nothing is checked: all executors are given the same requests.
         if self.pick(CHECK_ONE_IN) == 0 && !self.rules.variables.is_empty() {
             let at = (self.random >> 32) as usize % self.rules.variables.len();
-            let variable = &self.rules.variables[at];
+            let variable = &*self.rules.variables[at];
             self.compare(variable, variable.get(), Some(self.rules.value(self.request, at)), place);
         }
     }
@@ -112,21 +124,18 @@ impl Own {
     /// Writes something that this task alone may see, and returns it.
     pub fn scribble(&mut self) -> Option<u64> {
         let written = self.pick(u64::MAX);
-        if self.rules.variables.is_empty() {
-            return None;
-        }
-        self.rules.scratch.set(written);
+        self.rules.scratch.as_ref()?.set(written);
         Some(written)
     }
 
     /// Compares what is written there with what this task wrote, or with nothing.
     pub fn check_scribble(&self, expected: Option<u64>, place: &'static str) {
-        if !self.rules.variables.is_empty() {
-            self.compare(&self.rules.scratch, self.rules.scratch.get(), expected, place);
+        if let Some(scratch) = self.rules.scratch.as_deref() {
+            self.compare(scratch, scratch.get(), expected, place);
         }
     }
 
-    fn compare(&self, variable: &ContextVar<u64>, seen: Option<u64>, own: Option<u64>, place: &str) {
+    fn compare(&self, variable: &dyn Variable, seen: Option<u64>, own: Option<u64>, place: &str) {
         count(Tally::Checks, 1);
         if seen != own {
             count(Tally::Violations, 1);
@@ -156,6 +165,7 @@ pub fn take_violations() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::executor::{Loadable as _, Ours};
     use crate::load::record::own_totals;
     use crate::load::tests::alone;
     use heirloom_context::Context;
@@ -172,7 +182,7 @@ mod tests {
     #[test]
     fn a_request_sees_its_own_and_not_anothers() {
         let _alone = alone();
-        let rules = Rules::new(1, 1, 8);
+        let rules = Rules::new(1, 1, 8, Ours::variable);
         Context::empty().run(|| {
             Own::request(rules, 7).bind();
             assert_eq!(violations_of(&mut Own::request(rules, 7).child(3), 100), 0);
@@ -186,7 +196,7 @@ mod tests {
     #[test]
     fn the_seed_decides_what_is_picked_and_timed() {
         let picks = |seed: u64| -> Vec<(u64, bool)> {
-            let rules = Rules::new(seed, 4, 1);
+            let rules = Rules::new(seed, 4, 1, Ours::variable);
             let of = |number| {
                 let mut own = Own::request(rules, 9).child(number);
                 (own.pick(1000), own.is_timed())
@@ -203,7 +213,7 @@ mod tests {
     fn whether_contexts_are_checked_does_not_change_what_requests_do() {
         let _alone = alone();
         let picks = |variables: usize| -> Vec<u64> {
-            let mut own = Own::request(Rules::new(1, 1, variables), 9);
+            let mut own = Own::request(Rules::new(1, 1, variables, Ours::variable), 9);
             let step = |_| {
                 own.check("here");
                 own.scribble();
@@ -216,14 +226,13 @@ mod tests {
 
     #[test]
     fn without_variables_nothing_is_bound_or_checked() {
-        let rules = Rules::new(1, 1, 0);
+        let rules = Rules::new(1, 1, 0, Ours::variable);
         let mut own = Own::request(rules, 1);
         own.bind();
         assert!(Context::current().iter().next().is_none());
-        assert_eq!(own.scribble(), None);
         assert!((0..100).all(|_| {
             own.check("here");
-            rules.scratch.get().is_none()
+            own.scribble().is_none()
         }));
     }
 }

@@ -6,8 +6,9 @@
 //!                      │ counters are read            │ begun end, and count
 //! ```
 //!
-//! The thread that calls [`round`] drives nothing: it sleeps, and now and then reads counters. Clients of a closed loop are
-//! tasks; requests of an open loop are spawned by a thread that does only this.
+//! The thread that calls [`round`] drives nothing: it sleeps, and now and then reads counters.
+//! Clients of a closed loop are tasks; requests of an open loop are spawned by a thread that does
+//! only this.
 
 use std::io;
 use std::panic::catch_unwind;
@@ -27,7 +28,7 @@ use super::record::{self, Metric, Tally, Totals, count, record};
 use super::scenario::Scenario;
 use super::schedule::Schedule;
 
-/// Who starts requests, and when.
+/// How requests are started.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
     /// Each of so many clients starts the next request when its last one has ended.
@@ -47,7 +48,7 @@ pub enum Load {
 /// What to do in a round.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Who starts requests.
+    /// How requests are started.
     pub load: Load,
     /// Worker threads.
     pub workers: usize,
@@ -57,7 +58,8 @@ pub struct Plan {
     pub measured: Duration,
     /// How often to look.
     pub tick: Duration,
-    /// How long to wait for what was begun; in a closed loop, how long to wait without any of it ending.
+    /// How long to wait for what was begun; in a closed loop, how long to wait without any of it
+    /// ending.
     pub drain: Duration,
     /// What holds for all tasks.
     pub rules: &'static Rules,
@@ -160,9 +162,9 @@ pub fn round<S: Scenario, E: Loadable>(
     record::forget_workers();
     let peak_is_ours = machine::forget_peak().is_ok();
     let before = record::totals();
-    let executor = catch_unwind(|| E::start(plan.workers)).map_err(|_| {
-        io::Error::other(format!("{} refuses to start with {} workers", E::LABEL, plan.workers))
-    })?;
+    let workers = plan.workers;
+    let executor = catch_unwind(|| E::start(workers))
+        .map_err(|_| io::Error::other(format!("{} refuses to start with {workers} workers", E::LABEL)))?;
     let shared = Arc::new(Shared {
         executor,
         rules: plan.rules,
@@ -300,8 +302,8 @@ impl<E: Loadable> Watch<'_, E> {
 
     /// Waits until all sources and requests have ended; says whether they did.
     ///
-    /// Clients of a closed loop have begun a known number of requests: as long as some end, the rest is waited for. What
-    /// an open loop has heaped up may take any time.
+    /// Clients of a closed loop have begun a known number of requests: as long as some end, the
+    /// rest is waited for. What an open loop has heaped up may take any time.
     fn drain(&self, sources: &AtomicUsize, load: Load, limit: Duration) -> bool {
         let patient = matches!(load, Load::Closed { .. });
         let mut since = Instant::now();

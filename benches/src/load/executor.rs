@@ -1,7 +1,14 @@
-//! What the scenarios ask of an executor beyond what the other benches do, and which executors can do it.
+//! What the scenarios ask of an executor beyond what the other benches do, and which executors can
+//! do it.
 
+use std::fmt;
 use std::future::Future;
+use std::io;
 
+use super::drive::{self, Live, Plan};
+use super::interrupt::Interrupt;
+use super::outcome::Round;
+use super::scenario::{self, Fanout, Kind, PingPong, Service, Soak, Spawn};
 use crate::peers::{AsyncExecutor, Heirloom, Smol, Timers, Tokio};
 
 /// Ours. The scenarios bind variables themselves, one set a request.
@@ -15,8 +22,11 @@ pub trait Loadable: Timers {
     /// Its name on the command line and in reports.
     const LABEL: &'static str = Self::NAME;
 
-    /// Whether a spawned task inherits its spawner's context: then every task is checked.
-    const CARRIES: bool = false;
+    /// A variable that a spawned task inherits; `None` if there are none. Where there are, every
+    /// task is checked.
+    fn variable(_name: &'static str) -> Option<Box<dyn Variable>> {
+        None
+    }
 
     /// Runs a closure that blocks.
     fn blocking<F: FnOnce() + Send + 'static>(f: F) -> impl Future<Output = ()> + Send;
@@ -24,6 +34,57 @@ pub trait Loadable: Timers {
     /// What it tells of itself.
     fn observe(&self) -> Observed {
         Observed::default()
+    }
+}
+
+/// A variable of a context.
+pub trait Variable: fmt::Debug + Send + Sync {
+    /// Its name.
+    fn name(&self) -> &str;
+    /// Its value in the current context.
+    fn get(&self) -> Option<u64>;
+    /// Binds it in the current context.
+    fn set(&self, value: u64);
+}
+
+/// Runs one round of a scenario.
+type RunRound = fn(Kind, &Plan, &Interrupt, &mut dyn FnMut(Live)) -> io::Result<Round>;
+
+/// An executor that can be named on the command line.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// [`Loadable::LABEL`].
+    pub label: &'static str,
+    /// [`Loadable::variable`].
+    pub variable: fn(&'static str) -> Option<Box<dyn Variable>>,
+    /// Runs one round of a scenario.
+    pub round: RunRound,
+}
+
+impl Entry {
+    /// That of an executor.
+    pub const fn of<E: Loadable>() -> Entry {
+        Entry { label: E::LABEL, variable: E::variable, round: round_on::<E> }
+    }
+}
+
+/// The executors that the program `load` knows, ours first.
+pub const EXECUTORS: &[Entry] =
+    &[Entry::of::<Ours>(), Entry::of::<TokioMain>(), Entry::of::<Smol>(), Entry::of::<AsyncExecutor>()];
+
+fn round_on<E: Loadable>(
+    kind: Kind,
+    plan: &Plan,
+    interrupt: &Interrupt,
+    look: &mut dyn FnMut(Live),
+) -> io::Result<Round> {
+    match kind {
+        Kind::Spawn => drive::round::<Spawn, E>(plan, interrupt, look),
+        Kind::Fanout => drive::round::<Fanout, E>(plan, interrupt, look),
+        Kind::PingPong => drive::round::<PingPong, E>(plan, interrupt, look),
+        Kind::Timers => drive::round::<scenario::Timers, E>(plan, interrupt, look),
+        Kind::Service => drive::round::<Service, E>(plan, interrupt, look),
+        Kind::Soak => drive::round::<Soak, E>(plan, interrupt, look),
     }
 }
 
@@ -38,27 +99,6 @@ pub struct Observed {
     pub parks: Option<u64>,
     /// Tasks that wait for a worker now.
     pub queued: Option<u64>,
-}
-
-impl Loadable for Ours {
-    const LABEL: &'static str = "heirloom";
-    const CARRIES: bool = true;
-
-    async fn blocking<F: FnOnce() + Send + 'static>(f: F) {
-        let _ = heirloom::spawn_blocking(f).await;
-    }
-
-    fn observe(&self) -> Observed {
-        let stats = self.handle().stats();
-        let workers = &stats.workers;
-        let queued = stats.injected + workers.iter().map(|worker| worker.queued).sum::<usize>();
-        Observed {
-            polls: Some(workers.iter().map(|worker| worker.polls).sum()),
-            steals: Some(workers.iter().map(|worker| worker.steals).sum()),
-            parks: Some(workers.iter().map(|worker| worker.parks).sum()),
-            queued: Some(queued as u64),
-        }
-    }
 }
 
 impl Loadable for TokioMain {

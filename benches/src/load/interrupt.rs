@@ -1,5 +1,5 @@
-//! Ctrl-C, and a request to terminate: the first ends the measuring, and the report is still written; the second ends the
-//! process.
+//! Ctrl-C, and a request to terminate: the first ends the measuring, and the report is still
+//! written; the second ends the process.
 
 use std::io;
 use std::sync::Arc;

@@ -27,14 +27,7 @@ pub fn report(outcome: &Outcome) -> Value {
         "schema": SCHEMA,
         "program": "heirloom load",
         "versions": versions,
-        "machine": {
-            "processors": machine.processors,
-            "processor": machine.processor,
-            "system": machine.system,
-            "memory_bytes": machine.memory,
-            "rustc": machine.rustc,
-            "optimised": machine.optimised,
-        },
+        "machine": machine.json(),
         "settings": settings(outcome),
         "interrupted": outcome.interrupted,
         "context_ns": {
@@ -59,7 +52,7 @@ fn settings(outcome: &Outcome) -> Value {
     })
 }
 
-/// Who started requests.
+/// How requests were started.
 pub fn load(load: Load) -> Value {
     match load {
         Load::Closed { clients } => json!({ "loop": "closed", "clients": clients }),

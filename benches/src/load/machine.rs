@@ -1,10 +1,12 @@
-//! What the machine is, and what of it this process uses. Linux tells all of it, other systems little: what is not told
-//! is `None` and missing in the report.
+//! What the machine is, and what of it this process uses. Linux tells all of it, other systems
+//! little: what is not told is `None` and missing in the report.
 
 use std::fs;
 use std::io;
 use std::thread;
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 /// Facts that belong to every report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,20 @@ impl Machine {
             rustc: env!("LOAD_RUSTC"),
             optimised: !cfg!(debug_assertions),
         }
+    }
+}
+
+impl Machine {
+    /// For reports.
+    pub fn json(&self) -> Value {
+        json!({
+            "processors": self.processors,
+            "processor": self.processor,
+            "system": self.system,
+            "memory_bytes": self.memory,
+            "rustc": self.rustc,
+            "optimised": self.optimised,
+        })
     }
 }
 
@@ -102,7 +118,8 @@ pub fn processor_time() -> Option<Duration> {
     ticks_of(&stat).map(|ticks| Duration::from_millis(ticks * 10))
 }
 
-/// Processor time that all programs on this machine have used, and what a host gave to its other guests.
+/// Processor time that all programs on this machine have used, and what a host gave to its other
+/// guests.
 pub fn everybodys_time() -> Option<Duration> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     busy_of(stat.lines().next()?).map(|ticks| Duration::from_millis(ticks * 10))

@@ -1,5 +1,5 @@
-//! The load test: what the executor does on a machine under load, beside others, and whether every task sees its own
-//! context.
+//! The load test: what the executor does on a machine under load, beside others, and whether every
+//! task sees its own context.
 //!
 //! ```text
 //!   options ──► mod (turns of executors) ──► drive (one round) ──► scenario ──► executor
@@ -9,10 +9,11 @@
 //!                     └──► outcome ──► text, json, html, baseline
 //! ```
 //!
-//! What measuring costs. A request reads the clock twice and adds to one histogram: some 70 ns. A task that is not timed pays
-//! a branch a poll, and 8 bytes. One that is (`--sample`, one in 16) pays an allocation or two, two clock reads a poll, and
-//! a waker of ours around the executor's: some 150 ns a poll. A check reads one variable; one in four points has one.
-//! All executors are measured by the same code; those that carry no context bind and check nothing.
+//! What measuring costs. A request reads the clock twice and adds to one histogram: some 70 ns. A
+//! task that is not timed pays a branch a poll, and 8 bytes. One that is (`--sample`, one in 16)
+//! pays an allocation or two, two clock reads a poll, and a waker of ours around the executor's:
+//! some 150 ns a poll. A check reads one variable; one in four points has one. All executors are
+//! measured by the same code; those that carry no context bind and check nothing.
 
 pub mod baseline;
 pub mod check;
@@ -33,28 +34,30 @@ pub mod schedule;
 pub mod svg;
 pub mod text;
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::peers::{self, AsyncExecutor, Smol};
+use crate::peers::{self, Smol};
 use baseline::Baseline;
 use check::Rules;
-use drive::{Live, Plan};
-use executor::{Loadable, Ours, TokioMain};
+use drive::Plan;
+use executor::{Entry, Loadable as _};
 use interrupt::Interrupt;
 use machine::Machine;
 use options::Options;
-use outcome::{Outcome, Round, Run};
+use outcome::{Outcome, Run};
 use price::Price;
 use progress::Progress;
-use scenario::{Fanout, Kind, PingPong, Scenario, Service, Soak, Spawn, Timers};
+use scenario::Kind;
 
-/// The program.
-pub fn main() -> ExitCode {
-    let options = Options::parse();
+/// The program, with these executors of which the first always runs, and these arguments, of which
+/// the first is the program's name.
+pub fn main(executors: &[Entry], arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let options = Options::parse(executors, arguments);
     match prepared(&options) {
         Ok(code) => code,
         Err(problem) => {
@@ -78,8 +81,9 @@ fn prepared(options: &Options) -> Result<ExitCode, String> {
     if let Some(baseline) = &baseline {
         baseline.fits(options).map_err(|why| format!("the baseline cannot be compared with: {why}"))?;
     }
-    if options.executors.contains(&Smol::LABEL) {
-        // Its global executor reads the number of threads from the environment: this program may start anew here.
+    if options.executors.iter().any(|executor| executor.label == Smol::LABEL) {
+        // Its global executor reads the number of threads from the environment: this program may
+        // start anew here.
         let workers = options.settings.workers;
         peers::smol::want_threads(workers).map_err(|error| format!("cannot start anew for smol: {error}"))?;
     }
@@ -104,7 +108,7 @@ fn overwrite(mut file: File, text: &str) -> io::Result<()> {
     file.flush()
 }
 
-/// Prints; whoever reads no further has read enough.
+/// Prints; a reader that closes the pipe has read enough.
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -123,24 +127,25 @@ fn run(options: &Options, interrupt: &Interrupt) -> io::Result<Outcome> {
     let mut progress = Progress::new(options.quiet, total * executors as u32);
     let price =
         Price::measure(settings.variables, Duration::from_millis(if settings.smoke { 1 } else { 10 }));
-    // Those that carry no context bind and check none.
-    let carrying = Rules::new(settings.seed, settings.sample, settings.variables);
-    let bare = Rules::new(settings.seed, settings.sample, 0);
+    // Executors that carry no context bind and check none.
+    let rules_of =
+        |executor: &Entry| Rules::new(settings.seed, settings.sample, settings.variables, executor.variable);
+    let rules: Vec<&'static Rules> = options.executors.iter().map(rules_of).collect();
     let mut runs = Vec::new();
     for &kind in &options.scenarios {
         if interrupt.is_raised() {
             break;
         }
         let load = settings.load_of(kind.about());
-        let begin = |&name: &&'static str| {
-            Run::new(kind.about(), load, name, carries(name) && settings.variables > 0)
+        let begin = |(executor, rules): (&Entry, &&Rules)| {
+            Run::new(kind.about(), load, executor.label, rules.check_something())
         };
-        let mut group: Vec<Run> = options.executors.iter().map(begin).collect();
+        let mut group: Vec<Run> = options.executors.iter().zip(&rules).map(begin).collect();
         let rounds = settings.rounds_of(kind, executors);
         let measured = settings.duration_of(kind) / rounds;
         for round in 0..rounds as usize {
             for position in 0..executors {
-                // Everyone comes first as often as last.
+                // Each executor comes first as often as last.
                 let at = if round % 2 == 1 { executors - 1 - position } else { position };
                 if interrupt.is_raised() {
                     break;
@@ -154,10 +159,11 @@ fn run(options: &Options, interrupt: &Interrupt) -> io::Result<Outcome> {
                     tick: (settings.duration_of(kind) / 80)
                         .clamp(Duration::from_millis(10), Duration::from_millis(500)),
                     drain: Duration::from_secs(10).max(measured),
-                    rules: if run.carries { carrying } else { bare },
+                    rules: rules[at],
                 };
                 progress.begin(kind.about().name, run.executor);
-                run.add(one_round(kind, run.executor, &plan, interrupt, &mut |live| progress.show(live))?);
+                let round = options.executors[at].round;
+                run.add(round(kind, &plan, interrupt, &mut |live| progress.show(live))?);
                 progress.end(measured);
             }
         }
@@ -179,48 +185,6 @@ fn run(options: &Options, interrupt: &Interrupt) -> io::Result<Outcome> {
         runs,
         interrupted: interrupt.is_raised(),
     })
-}
-
-fn carries(executor: &str) -> bool {
-    executor == Ours::LABEL && Ours::CARRIES
-}
-
-fn one_round(
-    kind: Kind,
-    executor: &str,
-    plan: &Plan,
-    interrupt: &Interrupt,
-    look: &mut dyn FnMut(Live),
-) -> io::Result<Round> {
-    match executor {
-        TokioMain::LABEL => round_on::<TokioMain>(kind, plan, interrupt, look),
-        Smol::LABEL => round_on::<Smol>(kind, plan, interrupt, look),
-        AsyncExecutor::LABEL => round_on::<AsyncExecutor>(kind, plan, interrupt, look),
-        _ => round_on::<Ours>(kind, plan, interrupt, look),
-    }
-}
-
-fn round_on<E: Loadable>(
-    kind: Kind,
-    plan: &Plan,
-    interrupt: &Interrupt,
-    look: &mut dyn FnMut(Live),
-) -> io::Result<Round> {
-    fn round<S: Scenario, E: Loadable>(
-        plan: &Plan,
-        interrupt: &Interrupt,
-        look: &mut dyn FnMut(Live),
-    ) -> io::Result<Round> {
-        drive::round::<S, E>(plan, interrupt, look)
-    }
-    match kind {
-        Kind::Spawn => round::<Spawn, E>(plan, interrupt, look),
-        Kind::Fanout => round::<Fanout, E>(plan, interrupt, look),
-        Kind::PingPong => round::<PingPong, E>(plan, interrupt, look),
-        Kind::Timers => round::<Timers, E>(plan, interrupt, look),
-        Kind::Service => round::<Service, E>(plan, interrupt, look),
-        Kind::Soak => round::<Soak, E>(plan, interrupt, look),
-    }
 }
 
 /// Prints and writes everything, and decides on the code.
@@ -288,6 +252,8 @@ fn judge(report: &mut String, baseline: &Baseline, outcome: &Outcome, threshold:
 pub(crate) mod tests {
     use super::*;
     use check::take_violations;
+    use executor::{Loadable, Ours, TokioMain};
+    use outcome::Round;
     use record::{Histograms, Metric, Tally, Totals};
     use std::sync::{Mutex, MutexGuard, PoisonError};
     use std::time::Instant;
@@ -320,7 +286,8 @@ pub(crate) mod tests {
         Outcome { machine, settings: options.settings, price, runs: vec![run], interrupted: false }
     }
 
-    /// What is recorded belongs to the process: one test at a time that counts, or takes what others recorded.
+    /// What is recorded belongs to the process: one test at a time that counts, or takes what
+    /// others recorded.
     pub(crate) fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -336,9 +303,9 @@ pub(crate) mod tests {
             measured: Duration::from_millis(100),
             tick: Duration::from_millis(10),
             drain: Duration::from_secs(10),
-            rules: Rules::new(1, 2, 4),
+            rules: Rules::new(1, 2, 4, Ours::variable),
         };
-        let round = round_on::<E>(kind, &plan, &Interrupt::default(), &mut |_| {}).unwrap();
+        let round = (Entry::of::<E>().round)(kind, &plan, &Interrupt::default(), &mut |_| {}).unwrap();
         let _ = take_violations();
         round
     }

@@ -1,5 +1,6 @@
 //! The command line of the load test.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -8,12 +9,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::drive::Load;
-use super::executor::{Loadable, Ours, TokioMain};
+use super::executor::Entry;
 use super::scenario::{About, Kind};
-use crate::peers::{AsyncExecutor, Smol};
-
-/// The executors, ours first.
-pub const EXECUTORS: [&str; 4] = [Ours::LABEL, TokioMain::LABEL, Smol::LABEL, AsyncExecutor::LABEL];
 
 /// How to measure: what must be the same in two runs that are compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +58,7 @@ impl Settings {
         self.rounds.unwrap_or(usual)
     }
 
-    /// Who starts requests.
+    /// How requests are started.
     pub fn load_of(&self, about: About) -> Load {
         match self.rate {
             Some(per_second) => {
@@ -82,7 +79,7 @@ pub struct Options {
     /// What to run.
     pub scenarios: Vec<Kind>,
     /// On what, ours first.
-    pub executors: Vec<&'static str>,
+    pub executors: Vec<Entry>,
     /// How.
     pub settings: Settings,
     /// Only names the scenarios.
@@ -100,12 +97,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the command line. A bad one is explained on standard error, and the process ends with code 2.
-    pub fn parse() -> Options {
-        Options::from_matches(&command().get_matches())
+    /// Reads the command line. A bad one is explained on standard error, and the process ends with
+    /// code 2.
+    pub fn parse(executors: &[Entry], arguments: impl IntoIterator<Item = OsString>) -> Options {
+        Options::from_matches(&command(executors).get_matches_from(arguments), executors)
     }
 
-    fn from_matches(matches: &ArgMatches) -> Options {
+    fn from_matches(matches: &ArgMatches, executors: &[Entry]) -> Options {
         let smoke = matches.get_flag("smoke");
         let named: Vec<Kind> = matches
             .get_many::<String>("scenario")
@@ -119,10 +117,11 @@ impl Options {
         };
         let peers: Vec<&String> = matches.get_many("compare").unwrap_or_default().collect();
         // Ours always runs, and first.
-        let asked = |name: &&str| *name == EXECUTORS[0] || smoke || peers.iter().any(|peer| peer == name);
+        let ours = executors[0].label;
+        let asked = |name: &str| name == ours || smoke || peers.iter().any(|peer| *peer == name);
         Options {
             scenarios,
-            executors: EXECUTORS.into_iter().filter(asked).collect(),
+            executors: executors.iter().filter(|executor| asked(executor.label)).copied().collect(),
             settings: Settings {
                 duration: matches.get_one("duration").copied(),
                 rounds: matches.get_one::<u64>("rounds").map(|&rounds| rounds as u32),
@@ -147,7 +146,7 @@ impl Options {
     }
 }
 
-fn command() -> Command {
+fn command(executors: &[Entry]) -> Command {
     let flag = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
     };
@@ -179,7 +178,7 @@ fn command() -> Command {
                 .long("compare")
                 .value_name("PEER,..")
                 .value_delimiter(',')
-                .value_parser(PossibleValuesParser::new(&EXECUTORS[1..]))
+                .value_parser(PossibleValuesParser::new(executors[1..].iter().map(|executor| executor.label)))
                 .help("Run the same on others too, in turns"),
         )
         .arg(
@@ -260,19 +259,22 @@ fn percent(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::load::executor::EXECUTORS;
 
     /// The options that these arguments give.
     pub(in crate::load) fn parse(args: &[&str]) -> Result<Options, clap::Error> {
-        Ok(Options::from_matches(&command().try_get_matches_from([&["load"], args].concat())?))
+        let matches = command(EXECUTORS).try_get_matches_from([&["load"], args].concat())?;
+        Ok(Options::from_matches(&matches, EXECUTORS))
+    }
+
+    fn labels(options: &Options) -> Vec<&str> {
+        options.executors.iter().map(|executor| executor.label).collect()
     }
 
     #[test]
     fn without_arguments_the_usual_runs_on_ours_alone_within_twenty_seconds() {
         let options = parse(&[]).unwrap();
-        assert_eq!(
-            (options.scenarios.as_slice(), options.executors.as_slice()),
-            (&Kind::USUAL[..], &["heirloom"][..])
-        );
+        assert_eq!((options.scenarios.as_slice(), labels(&options)), (&Kind::USUAL[..], vec!["heirloom"]));
         let measured: Duration =
             options.scenarios.iter().map(|&kind| options.settings.duration_of(kind)).sum();
         assert!(measured <= Duration::from_secs(15), "{measured:?}, and warming up comes on top");
@@ -281,7 +283,7 @@ pub(super) mod tests {
     #[test]
     fn ours_comes_first_in_every_comparison() {
         let options = parse(&["soak", "--compare", "smol,tokio", "--duration", "90"]).unwrap();
-        assert_eq!(options.executors, ["heirloom", "tokio", "smol"]);
+        assert_eq!(labels(&options), ["heirloom", "tokio", "smol"]);
         assert_eq!(options.settings.duration_of(Kind::Soak), Duration::from_secs(90));
         assert_eq!(options.settings.rounds_of(Kind::Soak, 3), 1);
         assert_eq!(options.settings.rounds_of(Kind::Spawn, 3), 4);

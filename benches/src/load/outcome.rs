@@ -110,7 +110,7 @@ impl Timeline {
 pub struct Run {
     /// The scenario.
     pub about: About,
-    /// Who started requests.
+    /// How requests were started.
     pub load: Load,
     /// The executor.
     pub executor: &'static str,
@@ -243,7 +243,8 @@ impl Run {
         Some((start, most, end))
     }
 
-    /// All looks, round after round, and the time at which each was taken, the rounds put end to end.
+    /// All looks, round after round, and the time at which each was taken, the rounds put end to
+    /// end.
     pub fn timed_ticks(&self) -> Vec<(f64, &Tick)> {
         let mut from = 0.0;
         let mut all = Vec::new();

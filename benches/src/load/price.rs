@@ -46,7 +46,7 @@ impl Price {
     }
 }
 
-/// The best of some samples: whatever interrupts one makes it slower.
+/// The best of some samples: an interruption makes a sample slower.
 fn best_of(time: Duration, operation: &mut dyn FnMut()) -> f64 {
     const OPERATIONS: u32 = 1000;
     let begun = Instant::now();

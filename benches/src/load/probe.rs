@@ -1,8 +1,9 @@
 //! Times one task in so many: when it was spawned, woken and polled.
 //!
-//! Every task of the load test is wrapped in [`Probed`]. One that is not timed carries a null pointer and pays one branch a
-//! poll. One that is timed reads the clock twice a poll, and is given a waker of our own around the executor's, which
-//! notes when it was first woken; all executors are timed by the same code.
+//! Every task of the load test is wrapped in [`Probed`]. One that is not timed carries a null
+//! pointer and pays one branch a poll. One that is timed reads the clock twice a poll, and is given
+//! a waker of our own around the executor's, which notes when it was first woken; all executors are
+//! timed by the same code.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -51,7 +52,8 @@ impl Noting {
     fn note(&self) {
         if self.woken.load(Relaxed) == 0 {
             let now = self.spawned.elapsed().as_nanos() as u64;
-            // Of two at once the first counts. The executor orders the note before the poll it leads to.
+            // Of two at once the first counts. The executor orders the note before the poll it
+            // leads to.
             let _ = self.woken.compare_exchange(0, now.max(1), Relaxed, Relaxed);
         }
     }

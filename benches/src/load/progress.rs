@@ -110,7 +110,7 @@ impl Progress {
     }
 }
 
-/// Whoever does not read standard error misses nothing.
+/// A caller that does not read standard error misses nothing.
 fn line(text: &str) {
     let _ = writeln!(stderr(), "{text}");
 }

@@ -1,9 +1,10 @@
 //! What is recorded, per thread, and added up at the end of a round.
 //!
-//! A thread that records for the first time gets a slot of its own, which a list keeps beyond the thread's end. Tallies are
-//! atomics with one writer. Histograms are behind a lock that only their own thread takes, and, once a round, whoever
-//! collects: it is never contended while measuring. What a value costs is that lock and one addition, some 20 ns; so
-//! only tasks that are timed (see [`probe`](super::probe)) and whole requests record any.
+//! A thread that records for the first time gets a slot of its own, which a list keeps beyond the
+//! thread's end. Tallies are atomics with one writer. Histograms are behind a lock that only their
+//! own thread takes, and, once a round, the thread that collects: it is never contended while
+//! measuring. What a value costs is that lock and one addition, some 20 ns; so only tasks that are
+//! timed (see [`probe`](super::probe)) and whole requests record any.
 
 use std::array;
 use std::fs;
@@ -28,7 +29,8 @@ pub enum Metric {
     Poll,
     /// How late a timer fires.
     Lateness,
-    /// How late the generator of an open loop starts a request: part of end-to-end, and not the executor's fault.
+    /// How late the generator of an open loop starts a request: part of end-to-end, and not the
+    /// executor's fault.
     Generator,
 }
 
@@ -138,7 +140,8 @@ impl Histograms {
     const MOST: u64 = 3600 * 1_000_000_000;
 
     fn of(&mut self, metric: Metric) -> &mut Histogram<u64> {
-        // Three digits of every value: a quarter of a megabyte each, of which only what is used becomes resident.
+        // Three digits of every value: a quarter of a megabyte each, of which only what is used
+        // becomes resident.
         let new = || Histogram::new_with_bounds(1, Self::MOST, 3).expect("bounds that are in order");
         self.0[metric as usize].get_or_insert_with(new)
     }
@@ -273,14 +276,16 @@ pub fn take_histograms() -> Histograms {
     sum
 }
 
-/// Forgets who is a worker: those of an executor that cannot be stopped are none while another one runs.
+/// Forgets which threads are workers: those of an executor that cannot be stopped are none while
+/// another one runs.
 pub fn forget_workers() {
     if let Some(slots) = &*lock(&SLOTS) {
         slots.alive.iter().for_each(|slot| slot.polls.store(false, Relaxed));
     }
 }
 
-/// Linux's numbers of the threads that live and have polled timed tasks since workers were last forgotten, in the order in which they came.
+/// Linux's numbers of the threads that live and have polled timed tasks since workers were last
+/// forgotten, in the order in which they came.
 pub fn worker_threads() -> Vec<u32> {
     let is_worker = |slot: &&Arc<Slot>| Arc::strong_count(slot) > 1 && slot.polls.load(Relaxed);
     match &*lock(&SLOTS) {

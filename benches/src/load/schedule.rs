@@ -1,9 +1,10 @@
 //! When requests of an open loop are meant to start.
 //!
-//! An open loop does not wait for answers: request `n` is due at `n / rate`, come what may. Its latency counts from that
-//! moment, not from the moment at which it could be sent. So a stall is paid by every request that was due during it. A
-//! loop that starts the next request when the last one is answered would stall together with what it measures, and
-//! report one slow request (this is called coordinated omission).
+//! An open loop does not wait for answers: request `n` is due at `n / rate`, come what may. Its
+//! latency counts from that moment, not from the moment at which it could be sent. So a stall is
+//! paid by every request that was due during it. A loop that starts the next request when the last
+//! one is answered would stall together with what it measures, and report one slow request (this is
+//! called coordinated omission).
 
 use std::time::{Duration, Instant};
 
@@ -63,7 +64,8 @@ mod tests {
         assert_eq!(schedule.due_by(start - Duration::from_nanos(1)), 0);
     }
 
-    /// What the whole is for: after a stall of 100 ms each request that was due in it is late by what was left of it.
+    /// What the whole is for: after a stall of 100 ms each request that was due in it is late by
+    /// what was left of it.
     #[test]
     fn a_stall_is_paid_by_every_request_that_was_due_in_it() {
         let start = Instant::now();

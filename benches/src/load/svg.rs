@@ -1,5 +1,5 @@
-//! Charts as SVG text. Colours come from the page's style sheet, so that they suit a light and a dark one: series
-//! `n` has the class `s<n>`.
+//! Charts as SVG text. Colours come from the page's style sheet, so that they suit a light and a
+//! dark one: series `n` has the class `s<n>`.
 
 use std::fmt::Write as _;
 
@@ -52,7 +52,8 @@ impl Axis {
         Axis { label: label.into(), scale: Scale::Linear, from: 0.0, to: count as f64 * step, ticks }
     }
 
-    /// From the power of ten at or below `least` to the one at or above `most`, with a mark at each.
+    /// From the power of ten at or below `least` to the one at or above `most`, with a mark at
+    /// each.
     pub fn log(label: impl Into<String>, least: f64, most: f64, text: impl Fn(f64) -> String) -> Axis {
         let first = least.max(1e-9).log10().floor() as i32;
         let last = (most.max(1e-9).log10().ceil() as i32).max(first + 1);

@@ -14,7 +14,8 @@ use crate::stats::Spread;
 pub const QUANTILES: [(f64, &str); 5] =
     [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (1.0, "max")];
 
-/// Processors that other programs may use before the report says so: about what an idle desktop takes.
+/// Processors that other programs may use before the report says so: about what an idle desktop
+/// takes.
 const DISTURBING: f64 = 0.15;
 
 /// Nanoseconds with a unit and three digits that matter.
@@ -68,7 +69,7 @@ pub fn seconds(time: Duration) -> String {
     }
 }
 
-/// Who started requests, in words.
+/// How requests were started, in words.
 pub fn load(load: Load) -> String {
     match load {
         Load::Closed { clients: 1 } => "closed loop, 1 client".to_owned(),

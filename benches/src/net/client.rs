@@ -1,4 +1,5 @@
-//! The client, the same for everybody: a process of its own, so that its processor time is not the server's.
+//! The client, the same for all servers: a process of its own, so that its processor time is not
+//! the server's.
 //!
 //! ```text
 //! the program ──starts──► itself, as `as-client ADDRESS CONNECTIONS REQUEST-BYTES echo|http`
@@ -8,8 +9,8 @@
 //!             ─── end of input ─────────► it ends
 //! ```
 //!
-//! Each connection has one request under way at a time. It is written on tokio's current-thread runtime: one thread, so
-//! that on two processors the server has at least the other.
+//! Each connection has one request under way at a time. It is written on tokio's current-thread
+//! runtime: one thread, so that on two processors the server has at least the other.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -71,8 +72,8 @@ impl Client {
         line.trim().to_owned()
     }
 
-    /// Makes at least so many requests, spread over all connections: how many it made, and how long they took, by the
-    /// client's clock.
+    /// Makes at least so many requests, spread over all connections: how many it made, and how long
+    /// they took, by the client's clock.
     ///
     /// # Panics
     /// If the client has failed.
@@ -156,8 +157,8 @@ struct Connection {
 }
 
 impl Connection {
-    /// The first request tells how long an answer is: an echo is as long as what was sent, a response is read byte by
-    /// byte until its head has told.
+    /// The first request tells how long an answer is: an echo is as long as what was sent, a
+    /// response is read byte by byte until its head has told.
     async fn first(&mut self) -> io::Result<()> {
         self.stream.write_all(&self.request).await?;
         if !self.request.starts_with(b"GET ") {

@@ -1,4 +1,4 @@
-//! Sockets compared: the rows of the program `net`, who takes part, and one sample.
+//! Sockets compared: the rows of the program `net`, its contenders, and one sample.
 //!
 //! ```text
 //! this process                                    the client's process
@@ -22,21 +22,18 @@ use futures::channel::oneshot;
 use futures::future::select;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::executor::BARE;
 use crate::executor::plan::{Plan, repeated, started};
 use crate::executor::row::{Compared, Contender, Part, REFERENCE, Row, Sampler};
 use crate::executor::tools::process_time;
-use crate::executor::{BARE, OURS};
 use crate::harness::Sample;
-use crate::peers::{Executor, Heirloom, Smol, Tokio, TokioCurrent};
+use crate::peers::{Executor, Heirloom, Inheriting, Smol, Tokio, TokioCurrent};
 
 pub mod client;
 pub mod serve;
 
 use client::{Client, Protocol};
 use serve::Sockets;
-
-/// The full measurement. A sample is longer than those of `executors`: two processes have to find their pace.
-pub const FULL: Plan = Plan { rounds: 9, sample: Duration::from_millis(150), smoke: false };
 
 /// Requests between two looks at the clock.
 const BATCH: u32 = 4_000;
@@ -51,10 +48,12 @@ const BESIDE_TOKIO: &[Part] = &[part("time", REFERENCE), part("cpu", REFERENCE)]
 const BESIDE_BARE: &[Part] = &[part("time", BARE), part("cpu", BARE)];
 
 const fn row(name: &'static str, question: &'static str, parts: &'static [Part]) -> Row {
-    Row { name, question, parts }
+    // Longer samples than those of `executors`: two processes have to find their pace.
+    Row { name, question, parts, samples: 4 }
 }
 
-/// Every row about sockets. Each is per request: wall time, and processor time of the server's process.
+/// Every row about sockets. Each is per request: wall time, and processor time of the server's
+/// process.
 pub const ROWS: &[Row] = &[
     row("echo-64-1", "64 bytes there and back, 1 connection", BESIDE_TOKIO),
     row("echo-64-64", "64 bytes there and back, 64 connections", BESIDE_TOKIO),
@@ -84,8 +83,8 @@ where
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = serve(peer, listener);
         peer.detach(async move {
-            // An error would leave the client without an answer, and the sample without an end. Not so the one that the end
-            // of the runtime is, hence the order.
+            // An error would leave the client without an answer, and the sample without an end. Not
+            // so the one that the end of the runtime is, hence the order.
             let serving = pin!(async { serving.await.expect("the server accepts") });
             select(stopped, serving).await;
         });
@@ -113,12 +112,12 @@ fn hello<E: Sockets>(plan: &Plan) -> Vec<f64> {
     sample::<E, _>(plan, SOME, Protocol::Http, E::hello)
 }
 
-fn contexts(plan: &Plan) -> Vec<f64> {
-    let protocol = Protocol::Echo { bytes: 64 };
-    sample::<Heirloom<8>, _>(plan, SOME, protocol, serve::echo_in_contexts)
+fn contexts<E: Inheriting>(plan: &Plan) -> Vec<f64> {
+    sample::<E, _>(plan, SOME, Protocol::Echo { bytes: 64 }, E::echo_in_contexts)
 }
 
-fn contender<E: Sockets>() -> Contender {
+/// An executor in the rows that all executors with sockets take part in.
+pub fn contender<E: Sockets>() -> Contender {
     const K16: usize = 16 * 1024;
     let rows: Vec<(&'static str, Sampler)> = vec![
         ("echo-64-1", echo::<E, 64, 1>),
@@ -132,20 +131,25 @@ fn contender<E: Sockets>() -> Contender {
     Contender { name: E::NAME, rows }
 }
 
-/// Everyone with sockets.
+/// A build of Heirloom in all rows.
+pub fn inheriting<E: Inheriting>() -> Contender {
+    let mut contender = contender::<E>();
+    contender.rows.push(("request-context", contexts::<E>));
+    contender
+}
+
+/// All executors with sockets.
 pub fn contenders() -> Vec<Contender> {
-    let mut ours = contender::<Heirloom<8>>();
+    let ours = inheriting::<Heirloom<8>>();
     let mut bare = contender::<Heirloom<0>>();
-    debug_assert_eq!((ours.name, bare.name), (OURS, BARE));
-    ours.rows.push(("request-context", contexts));
     bare.rows.push(("request-context", echo::<Heirloom<0>, 64, SOME>));
     vec![ours, bare, contender::<Tokio<true>>(), contender::<TokioCurrent>(), contender::<Smol>()]
 }
 
-/// Lets this process and its clients have as many descriptors as the system grants: a thousand connections are more than
-/// the usual limit.
+/// Lets this process and its clients have as many descriptors as the system grants: a thousand
+/// connections are more than the usual limit.
 pub fn want_descriptors() {
     let limit = getrlimit(Resource::Nofile);
-    // Who may not have more does without the rows that need them.
+    // A process that may not have more does without the rows that need them.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

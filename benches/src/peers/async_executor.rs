@@ -1,78 +1,58 @@
-//! async-executor's `Executor` on threads of ours, as its documentation shows it, with async-io's timers.
+//! async-executor's two executors on threads of ours, as its documentation shows it, with
+//! async-io's timers. `StaticExecutor` keeps no list of active tasks, since it is never dropped.
 
 use std::future::Future;
-use std::time::Duration;
 
-use ::async_executor::{Executor as Inner, Task};
-use async_io::Timer;
+use ::async_executor::{Executor as Inner, StaticExecutor, Task};
 
 use super::{Executor, Threads, Timers};
 
-/// async-executor's `Executor`.
-#[derive(Clone, Copy, Debug)]
-pub struct AsyncExecutor(&'static Started);
+macro_rules! on_threads {
+    ($(#[$doc:meta])* $peer:ident, $name:literal, $inner:ty, $leaked:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $peer(&'static (&'static $inner, Threads));
 
-#[derive(Debug)]
-struct Started {
-    executor: &'static Inner<'static>,
-    threads: Threads,
-}
+        impl Executor for $peer {
+            const NAME: &'static str = $name;
 
-impl Executor for AsyncExecutor {
-    const NAME: &'static str = "async-executor";
+            type Join<T: Send + 'static> = Task<T>;
 
-    type Join<T: Send + 'static> = Task<T>;
+            fn start(workers: usize) -> Self {
+                let executor: &'static $inner = $leaked;
+                let threads = Threads::start($name, workers, |stopped| {
+                    let _ = futures_lite::future::block_on(executor.run(stopped));
+                });
+                $peer(Box::leak(Box::new((executor, threads))))
+            }
 
-    fn start(workers: usize) -> Self {
-        let executor: &'static Inner<'static> = Box::leak(Box::new(Inner::new()));
-        let threads = Threads::start("async-executor", workers, |stopped| {
-            let _ = futures_lite::future::block_on(executor.run(stopped));
-        });
-        AsyncExecutor(Box::leak(Box::new(Started { executor, threads })))
-    }
+            fn stop(self) {
+                self.0.1.stop();
+            }
 
-    fn stop(self) {
-        self.0.threads.stop();
-    }
+            #[inline]
+            fn spawn<F>(&self, f: F) -> Self::Join<F::Output>
+            where
+                F: Future<Output: Send + 'static> + Send + 'static,
+            {
+                self.0.0.spawn(f)
+            }
 
-    #[inline]
-    fn spawn<F: Future<Output: Send + 'static> + Send + 'static>(&self, f: F) -> Self::Join<F::Output> {
-        self.0.executor.spawn(f)
-    }
-
-    #[inline]
-    fn detach<F: Future<Output = ()> + Send + 'static>(&self, f: F) {
-        self.0.executor.spawn(f).detach();
-    }
-
-    fn block_on<F: Future>(&self, f: F) -> F::Output {
-        futures_lite::future::block_on(f)
-    }
-
-    #[inline]
-    fn yield_now() -> impl Future<Output = ()> + Send {
-        futures_lite::future::yield_now()
-    }
-}
-
-impl Timers for AsyncExecutor {
-    #[inline]
-    fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
-        let timer = Timer::after(duration);
-        async move {
-            timer.await;
+            #[inline]
+            fn detach<F: Future<Output = ()> + Send + 'static>(&self, f: F) {
+                self.0.0.spawn(f).detach();
+            }
         }
-    }
 
-    // What the family's documentation recommends. The timer is made only when the future is not ready.
-    #[inline]
-    fn timeout<F: Future<Output: Send> + Send>(
-        limit: Duration,
-        f: F,
-    ) -> impl Future<Output = Option<F::Output>> + Send {
-        futures_lite::future::or(async move { Some(f.await) }, async move {
-            Timer::after(limit).await;
-            None
-        })
-    }
+        impl Timers for $peer {}
+    };
+}
+
+on_threads! {
+    /// async-executor's `Executor`.
+    AsyncExecutor, "async-executor", Inner<'static>, Box::leak(Box::new(Inner::new()))
+}
+on_threads! {
+    /// async-executor's `StaticExecutor`.
+    StaticAsyncExecutor, "static-executor", StaticExecutor, Inner::new().leak()
 }

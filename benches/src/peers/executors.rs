@@ -1,4 +1,5 @@
-//! The work-stealing pool of the crate `executors`, with its parker for up to 32 threads. It has no timers.
+//! The work-stealing pool of the crate `executors`, with its parker for up to 32 threads. It has no
+//! timers.
 
 use std::future::Future;
 
@@ -38,10 +39,5 @@ impl Executor for Executors {
 
     fn block_on<F: Future>(&self, f: F) -> F::Output {
         futures::executor::block_on(f)
-    }
-
-    #[inline]
-    fn yield_now() -> impl Future<Output = ()> + Send {
-        futures_lite::future::yield_now()
     }
 }

@@ -1,5 +1,5 @@
-//! futures' `ThreadPool`, with futures-timer. Its threads end with its last handle; ours is a static one, which tasks need
-//! not carry, so they stay, parked.
+//! futures' `ThreadPool`, with futures-timer. Its threads end with its last handle; ours is a
+//! static one, which tasks need not carry, so they stay, parked.
 
 use std::future::Future;
 use std::sync::OnceLock;
@@ -32,8 +32,6 @@ impl Executor for FuturesPool {
         FuturesPool(pool)
     }
 
-    fn stop(self) {}
-
     #[inline]
     fn spawn<F: Future<Output: Send + 'static> + Send + 'static>(&self, f: F) -> Self::Join<F::Output> {
         self.0.spawn_with_handle(f).expect("the pool is gone")
@@ -47,27 +45,11 @@ impl Executor for FuturesPool {
     fn block_on<F: Future>(&self, f: F) -> F::Output {
         futures::executor::block_on(f)
     }
-
-    #[inline]
-    fn yield_now() -> impl Future<Output = ()> + Send {
-        futures_lite::future::yield_now()
-    }
 }
 
 impl Timers for FuturesPool {
     #[inline]
     fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
         Delay::new(duration)
-    }
-
-    #[inline]
-    fn timeout<F: Future<Output: Send> + Send>(
-        limit: Duration,
-        f: F,
-    ) -> impl Future<Output = Option<F::Output>> + Send {
-        futures_lite::future::or(async move { Some(f.await) }, async move {
-            Delay::new(limit).await;
-            None
-        })
     }
 }

@@ -1,20 +1,34 @@
-//! Ours. `Heirloom<8>` has eight variables bound in the spawner's context, which every task inherits: its figures are the
-//! ones that count. `Heirloom<0>` has none.
+//! Heirloom. `Heirloom<8>` has eight variables bound in the spawner's context, which every task
+//! inherits: it is the one that is judged. `Heirloom<0>` has none.
+//!
+//! This file is compiled once for each build of the crate. The module around it says which build
+//! `tested` is, and how the two peers are called in tables. `benches/variants` includes it for
+//! builds with a mechanism switched off.
 
 use std::future::Future;
+use std::hint::black_box;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use heirloom::{Context, Handle, JoinHandle, Runtime, context_var};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use heirloom_benches::echo;
+use heirloom_benches::load::executor::{Loadable, Observed, Variable};
+use heirloom_benches::net::serve::{Sockets, hello};
+use heirloom_benches::peers::{Executor, Inheriting, Timers, Unwrapped};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
 
-use super::{Executor, Timers, Unwrapped};
+use super::NAMES;
+use super::tested::context::{ContextFutureExt as _, ContextVar};
+use super::tested::net::{TcpListener, TcpStream};
+use super::tested::{self, Context, Handle, JoinHandle, Runtime, context_var};
 
 macro_rules! variables {
     ($($name:ident)*) => {
         context_var! { $(static $name: u64;)* }
-
-        /// How many variables there are to bind.
-        pub const MOST_BOUND: usize = [$(stringify!($name)),*].len();
 
         /// Binds the first `count` variables in the current context.
         fn bind(count: usize) {
@@ -31,7 +45,19 @@ macro_rules! variables {
 }
 
 variables! {
-    V0 V1 V2 V3 V4 V5 V6 V7 V8 V9 V10 V11 V12 V13 V14 V15 V16 V17 V18 V19 V20 V21 V22 V23 V24 V25 V26 V27 V28 V29 V30 V31
+    V0 V1 V2 V3 V4 V5 V6 V7 V8 V9 V10 V11 V12 V13 V14 V15
+    V16 V17 V18 V19 V20 V21 V22 V23 V24 V25 V26 V27 V28 V29 V30 V31
+}
+
+context_var! {
+    /// The number of a request, where requests have contexts.
+    static REQUEST_ID: u64;
+}
+
+/// A context for the next request, on top of what the connection has.
+fn next_request() -> Context {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    Context::current().with_var(&REQUEST_ID, NEXT.fetch_add(1, Relaxed))
 }
 
 /// Heirloom, with `BOUND` variables in the context that every task inherits.
@@ -44,21 +70,8 @@ struct Started {
     runtime: Mutex<Option<Runtime>>,
 }
 
-impl<const BOUND: usize> Heirloom<BOUND> {
-    /// The runtime's handle, which also tells its numbers.
-    pub fn handle(&self) -> &'static Handle {
-        &self.0.handle
-    }
-}
-
 impl<const BOUND: usize> Executor for Heirloom<BOUND> {
-    const NAME: &'static str = match BOUND {
-        0 => "heirloom-bare",
-        1 => "heirloom-1",
-        8 => "heirloom",
-        32 => "heirloom-32",
-        _ => panic!("no name for so many variables"),
-    };
+    const NAME: &'static str = if BOUND == 0 { NAMES.bare } else { NAMES.judged };
 
     type Join<T: Send + 'static> = Unwrapped<JoinHandle<T>>;
 
@@ -73,10 +86,7 @@ impl<const BOUND: usize> Executor for Heirloom<BOUND> {
     }
 
     fn within<R>(f: impl FnOnce() -> R) -> R {
-        Context::empty().run(|| {
-            bind(BOUND);
-            f()
-        })
+        Self::with_bound(BOUND, f)
     }
 
     #[inline]
@@ -95,18 +105,125 @@ impl<const BOUND: usize> Executor for Heirloom<BOUND> {
 
     #[inline]
     fn yield_now() -> impl Future<Output = ()> + Send {
-        heirloom::yield_now()
+        tested::yield_now()
     }
 }
 
 impl<const BOUND: usize> Timers for Heirloom<BOUND> {
     #[inline]
     fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
-        heirloom::sleep(duration)
+        tested::sleep(duration)
     }
 
     #[inline]
     async fn timeout<F: Future<Output: Send> + Send>(limit: Duration, f: F) -> Option<F::Output> {
-        heirloom::wait_for(f, limit).await.ok()
+        tested::wait_for(f, limit).await.ok()
+    }
+}
+
+/// The next connection, which sends without delay.
+async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// With variables bound, each request over HTTP has a context of its own too, and reads it.
+impl<const BOUND: usize> Sockets for Heirloom<BOUND> {
+    async fn echo(self, listener: StdListener) -> io::Result<()> {
+        let listener = TcpListener::try_from(listener)?;
+        loop {
+            let mut stream = accept(&listener).await?;
+            self.detach(async move { echo!(stream) });
+        }
+    }
+
+    async fn hello(self, listener: StdListener) -> io::Result<()> {
+        let listener = TcpListener::try_from(listener)?;
+        loop {
+            let stream = accept(&listener).await?;
+            self.detach(async move {
+                let http1 = http1::Builder::new();
+                let _ = if BOUND == 0 {
+                    http1.serve_connection(stream, service_fn(hello)).await
+                } else {
+                    let service = |request| {
+                        let answer = async move {
+                            black_box(REQUEST_ID.get());
+                            hello(request).await
+                        };
+                        answer.in_context(next_request())
+                    };
+                    http1.serve_connection(stream, service_fn(service)).await
+                };
+            });
+        }
+    }
+}
+
+impl<const BOUND: usize> Inheriting for Heirloom<BOUND> {
+    fn with_bound<R>(count: usize, f: impl FnOnce() -> R) -> R {
+        Context::empty().run(|| {
+            bind(count);
+            f()
+        })
+    }
+
+    async fn echo_in_contexts(self, listener: StdListener) -> io::Result<()> {
+        let listener = TcpListener::try_from(listener)?;
+        loop {
+            let mut stream = accept(&listener).await?;
+            self.detach(async move {
+                echo!(stream, buffer, length => {
+                    let answer = async {
+                        black_box(REQUEST_ID.get());
+                        stream.write_all(&buffer[..length]).await
+                    };
+                    answer.in_context(next_request()).await
+                })
+            });
+        }
+    }
+}
+
+/// In the load test each request binds its own variables.
+impl Loadable for Heirloom<0> {
+    const LABEL: &'static str = NAMES.judged;
+
+    fn variable(name: &'static str) -> Option<Box<dyn Variable>> {
+        Some(Box::new(Carried(ContextVar::new(name))))
+    }
+
+    async fn blocking<F: FnOnce() + Send + 'static>(f: F) {
+        let _ = tested::spawn_blocking(f).await;
+    }
+
+    fn observe(&self) -> Observed {
+        let stats = self.0.handle.stats();
+        let workers = &stats.workers;
+        let queued = stats.injected + workers.iter().map(|worker| worker.queued).sum::<usize>();
+        Observed {
+            polls: Some(workers.iter().map(|worker| worker.polls).sum()),
+            steals: Some(workers.iter().map(|worker| worker.steals).sum()),
+            parks: Some(workers.iter().map(|worker| worker.parks).sum()),
+            queued: Some(queued as u64),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Carried(ContextVar<u64>);
+
+impl Variable for Carried {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn get(&self) -> Option<u64> {
+        self.0.get()
+    }
+
+    fn set(&self, value: u64) {
+        self.0.set(value);
     }
 }

@@ -1,13 +1,13 @@
-//! smol's global executor. It reads `SMOL_THREADS` once, starts its threads at the first spawn, and never ends them.
+//! smol's global executor. It reads `SMOL_THREADS` once, starts its threads at the first spawn, and
+//! never ends them.
 
 use std::env;
 use std::future::Future;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
-use std::time::Duration;
 
-use super::{AsyncExecutor, Executor, Timers};
+use super::{Executor, Timers};
 
 /// The variable that says how many threads the global executor has.
 const THREADS: &str = "SMOL_THREADS";
@@ -16,8 +16,9 @@ const THREADS: &str = "SMOL_THREADS";
 #[derive(Clone, Copy, Debug)]
 pub struct Smol;
 
-/// Lets the global executor have so many threads, by starting this program anew if its environment says otherwise: a process
-/// cannot change its own environment safely. To be called at the head of `main`. Returns the error if that fails.
+/// Lets the global executor have so many threads, by starting this program anew if its environment
+/// says otherwise: a process cannot change its own environment safely. To be called at the head of
+/// `main`. Returns the error if that fails.
 pub fn want_threads(workers: usize) -> io::Result<()> {
     if has_threads(workers) {
         return Ok(());
@@ -40,8 +41,6 @@ impl Executor for Smol {
         Smol
     }
 
-    fn stop(self) {}
-
     #[inline]
     fn spawn<F: Future<Output: Send + 'static> + Send + 'static>(&self, f: F) -> Self::Join<F::Output> {
         ::smol::spawn(f)
@@ -55,24 +54,6 @@ impl Executor for Smol {
     fn block_on<F: Future>(&self, f: F) -> F::Output {
         ::smol::block_on(f)
     }
-
-    #[inline]
-    fn yield_now() -> impl Future<Output = ()> + Send {
-        ::smol::future::yield_now()
-    }
 }
 
-impl Timers for Smol {
-    #[inline]
-    fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
-        AsyncExecutor::sleep(duration)
-    }
-
-    #[inline]
-    fn timeout<F: Future<Output: Send> + Send>(
-        limit: Duration,
-        f: F,
-    ) -> impl Future<Output = Option<F::Output>> + Send {
-        AsyncExecutor::timeout(limit, f)
-    }
-}
+impl Timers for Smol {}

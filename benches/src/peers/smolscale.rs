@@ -1,17 +1,20 @@
-//! smolscale: global, one worker per processor, and a monitor that looks every 50 ms. Its threads never end.
+//! smolscale: global, one worker per processor, and a monitor that looks every 50 ms. Its threads
+//! never end.
 //!
-//! A worker that runs tasks wakes no other; work is shared when the monitor says so. What takes less than 50 ms therefore
-//! usually runs on one worker: quick where tasks do nothing, and no faster than one core where they do something.
+//! A worker that runs tasks wakes no other; work is shared when the monitor says so. What takes
+//! less than 50 ms therefore usually runs on one worker: quick where tasks do nothing, and no
+//! faster than one core where they do something.
 
 use std::future::Future;
-use std::time::Duration;
 
-use super::{AsyncExecutor, Executor, Timers};
+use super::{Executor, Timers};
 
 /// smolscale's global executor.
 #[derive(Clone, Copy, Debug)]
 pub struct Smolscale;
 
+// Its own `block_on` wants a future that is `Send` and `'static`, and enters a tokio runtime around
+// it.
 impl Executor for Smolscale {
     const NAME: &'static str = "smolscale";
 
@@ -20,8 +23,6 @@ impl Executor for Smolscale {
     fn start(_workers: usize) -> Self {
         Smolscale
     }
-
-    fn stop(self) {}
 
     #[inline]
     fn spawn<F: Future<Output: Send + 'static> + Send + 'static>(&self, f: F) -> Self::Join<F::Output> {
@@ -32,29 +33,6 @@ impl Executor for Smolscale {
     fn detach<F: Future<Output = ()> + Send + 'static>(&self, f: F) {
         ::smolscale::spawn(f).detach();
     }
-
-    // Its own `block_on` wants a future that is `Send` and `'static`, and enters a tokio runtime around it.
-    fn block_on<F: Future>(&self, f: F) -> F::Output {
-        futures_lite::future::block_on(f)
-    }
-
-    #[inline]
-    fn yield_now() -> impl Future<Output = ()> + Send {
-        futures_lite::future::yield_now()
-    }
 }
 
-impl Timers for Smolscale {
-    #[inline]
-    fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
-        AsyncExecutor::sleep(duration)
-    }
-
-    #[inline]
-    fn timeout<F: Future<Output: Send> + Send>(
-        limit: Duration,
-        f: F,
-    ) -> impl Future<Output = Option<F::Output>> + Send {
-        AsyncExecutor::timeout(limit, f)
-    }
-}
+impl Timers for Smolscale {}

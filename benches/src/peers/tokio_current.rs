@@ -1,13 +1,15 @@
-//! tokio's current-thread runtime, driven by one thread of its own, so that "outside" means here what it means elsewhere.
+//! tokio's current-thread runtime, driven by one thread of its own, so that "outside" means here
+//! what it means elsewhere.
 //!
-//! It has one worker by its nature. Driven by the caller's `block_on` it would have no outside at all.
+//! It has one worker by its nature. Driven by the caller's `block_on` it would have no outside at
+//! all.
 
 use std::future::Future;
 use std::time::Duration;
 
 use ::tokio::runtime::{Builder, Handle};
-use ::tokio::task::JoinHandle;
 
+use super::tokio::by_handle;
 use super::{Executor, Threads, Timers, Tokio, Unwrapped};
 
 /// tokio's current-thread runtime.
@@ -23,8 +25,6 @@ struct Started {
 impl Executor for TokioCurrent {
     const NAME: &'static str = "tokio-current";
 
-    type Join<T: Send + 'static> = Unwrapped<JoinHandle<T>>;
-
     fn start(_workers: usize) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("no runtime to be had");
         let handle = runtime.handle().clone();
@@ -39,24 +39,7 @@ impl Executor for TokioCurrent {
         self.0.thread.stop();
     }
 
-    #[inline]
-    fn spawn<F: Future<Output: Send + 'static> + Send + 'static>(&self, f: F) -> Self::Join<F::Output> {
-        Unwrapped(self.0.handle.spawn(f))
-    }
-
-    #[inline]
-    fn detach<F: Future<Output = ()> + Send + 'static>(&self, f: F) {
-        drop(self.0.handle.spawn(f));
-    }
-
-    fn block_on<F: Future>(&self, f: F) -> F::Output {
-        self.0.handle.block_on(f)
-    }
-
-    #[inline]
-    fn yield_now() -> impl Future<Output = ()> + Send {
-        ::tokio::task::yield_now()
-    }
+    by_handle!();
 }
 
 impl Timers for TokioCurrent {

@@ -23,7 +23,7 @@ pub(crate) use entry::{Entry, Found, Id, Lookup};
 use flat::{FlatTable, Header, Kind};
 
 use crate::util::switches;
-use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::util::sync::atomic::Ordering::{Acquire, Release};
 use crate::value::{SPECIAL, Value, WATCHED, reaper};
 
 /// How many bindings one flat table holds at most.

@@ -1,4 +1,5 @@
-//! Fan-out and fan-in: a request spawns 32 tasks that each work for a microsecond or so, and joins them all.
+//! Fan-out and fan-in: a request spawns 32 tasks that each work for a microsecond or so, and joins
+//! them all.
 
 use super::{About, Scenario, work, yield_once};
 use crate::load::check::Own;
@@ -37,7 +38,8 @@ impl Scenario for Fanout {
     }
 }
 
-/// One branch. Every eighth writes something of its own, and suspends before it looks whether that is still there.
+/// One branch. Every eighth writes something of its own, and suspends before it looks whether that
+/// is still there.
 async fn branch(mut own: Own, inherited: Option<u64>) {
     own.check("at the start of a branch");
     work(1 + own.pick(4));

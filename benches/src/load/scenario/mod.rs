@@ -1,4 +1,5 @@
-//! What is done under load. A scenario is one kind of request; each request is a task of its own, in a context of its own.
+//! What is done under load. A scenario is one kind of request; each request is a task of its own,
+//! in a context of its own.
 
 mod fanout;
 mod pingpong;
@@ -27,7 +28,8 @@ pub trait Scenario: Send + Sync + 'static {
     /// What reports say of it.
     const ABOUT: About;
 
-    /// Does one, in a task of its own whose context holds the request's variables. Returns what it was worth.
+    /// Does one, in a task of its own whose context holds the request's variables. Returns what it
+    /// was worth.
     fn request<E: Loadable>(executor: E, own: Own) -> impl Future<Output = u64> + Send;
 }
 
@@ -86,7 +88,8 @@ impl Kind {
     }
 }
 
-/// Keeps a processor busy for about so many microseconds; the same amount of work each time, whoever runs it.
+/// Keeps a processor busy for about so many microseconds; the same amount of work on every
+/// executor.
 fn work(micros: u64) {
     static PER_MICROSECOND: OnceLock<u64> = OnceLock::new();
     let rounds = micros * *PER_MICROSECOND.get_or_init(|| calibrate(Duration::from_millis(2)));
@@ -97,7 +100,7 @@ fn spin(rounds: u64) -> u64 {
     (0..rounds).fold(1u64, |sum, round| black_box(sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ round))
 }
 
-/// The best of a few tries: whatever interrupts one makes it slower.
+/// The best of a few tries: an interruption makes a try slower.
 fn calibrate(each: Duration) -> u64 {
     let rounds = 100_000;
     let begun = Instant::now();

@@ -1,4 +1,5 @@
-//! Ping-pong: two tasks hand a message to and fro over channels. Nearly all of it is waking and being polled.
+//! Ping-pong: two tasks hand a message to and fro over channels. Nearly all of it is waking and
+//! being polled.
 
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt};

@@ -1,5 +1,6 @@
-//! A service: what one request of a usual one does. It is authenticated, fans out to four backends, each of which is
-//! one of several kinds by chance, joins them, and answers; and at every step it reads its context.
+//! A service: what one request of a usual one does. It is authenticated, fans out to four backends,
+//! each of which is one of several kinds by chance, joins them, and answers; and at every step it
+//! reads its context.
 //!
 //! | of 100 backend calls | do |
 //! | --- | --- |

@@ -1,4 +1,5 @@
-//! Soak: a mix of all the others, for as long as one likes. Does memory grow, do latencies drift, does anything get stuck?
+//! Soak: a mix of all the others, for as long as one likes. Does memory grow, do latencies drift,
+//! does anything get stuck?
 
 use std::time::Duration;
 

@@ -45,7 +45,7 @@ pub(super) async fn storm<E: Loadable>(executor: E, mut own: Own, tasks: u64) ->
         }));
     }
     drop(ended);
-    // Nobody sends: that the sender is gone is the news.
+    // Nothing is sent: that the sender is dropped is the message.
     let _ = all_ended.await;
     own.check("after the storm");
     tasks
