@@ -18,11 +18,11 @@ use futures::{FutureExt, StreamExt};
 use super::{GroupError, GroupHandle, Results, TaskGroup};
 use crate::{CancelReason, ContextFutureExt, Runtime, context_var, deadline, spawn, wait_for};
 
-/// Far more children than a budget has units. An interpreter takes fewer.
+/// Far more children than a budget has units; fewer under Miri.
 const MANY: usize = if cfg!(miri) { 300 } else { 10_000 };
 
-/// As the crate's own, but for an interpreter, which takes the threads of the default runtime for a leak when the process
-/// ends: there the runtime is the future's own.
+/// The crate's `block_on`. Under Miri, which reports the threads of the default runtime as a leak at
+/// the end of the process, it runs the future on a runtime of its own.
 fn block_on<F: Future>(future: F) -> F::Output {
     if cfg!(miri) { Runtime::builder().build().unwrap().block_on(future) } else { crate::block_on(future) }
 }
@@ -31,7 +31,7 @@ thread_local! {
     static HANDLE_POLLS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Called by `drive` for each handle that it polls.
+/// Called by `poll_ready_children` for each handle that it polls.
 pub(super) fn count_handle_poll() {
     HANDLE_POLLS.set(HANDLE_POLLS.get() + 1);
 }
@@ -156,7 +156,7 @@ fn the_first_error_cancels_the_rest_and_all_are_joined() {
 }
 
 #[test]
-fn siblings_are_cancelled_though_nobody_awaits_the_group() {
+fn siblings_are_cancelled_though_the_group_is_not_awaited() {
     block_on(async {
         let group = TaskGroup::<&str>::new();
         let (held, dropped) = oneshot::channel::<Infallible>();
@@ -359,7 +359,7 @@ fn spawning_from_many_threads_while_it_is_joined() {
 }
 
 #[test]
-fn a_spawn_that_panics_leaves_no_place_behind() {
+fn a_spawn_that_panics_leaves_no_slot_behind() {
     context_var! { static FRAGILE: u32, inherit = Derive(|_| panic!("as planned")); }
     block_on(async {
         let group = TaskGroup::<(), u32>::new();
@@ -437,7 +437,7 @@ fn the_children_are_joined_before_a_bodys_panic_goes_on() {
 }
 
 #[test]
-fn a_scope_waits_for_children_nobody_asked_about() {
+fn a_scope_waits_for_children_whose_results_are_not_taken() {
     block_on(async {
         let ended = AtomicUsize::new(0);
         let ended = Arc::new(ended);
