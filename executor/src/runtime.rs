@@ -14,7 +14,7 @@ use crossbeam_utils::CachePadded;
 use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
 
-use crate::accompanied::{Company, Given, Watcher};
+use crate::accompanied::{HooksAndAmbients, HooksSlot, RuntimeHooks};
 use crate::blocking::Pool;
 use crate::builder::{Builder, processors};
 use crate::eager;
@@ -310,11 +310,11 @@ pub(crate) fn share(
             #[cfg(feature = "net")]
             io: Slot::new(),
             blocking: Arc::new(Pool::new(threads, builder.max_blocking_threads, builder.blocking_keep_alive)),
-            given: Given::new(Company {
+            given: HooksSlot::new(HooksAndAmbients {
                 root: builder.root.clone(),
                 ambients: builder.ambients.clone(),
                 background: builder.background.clone(),
-                hooks: builder.hooks.clone().map(|hooks| Arc::new(Watcher::new(hooks))),
+                hooks: builder.hooks.clone().map(|hooks| Arc::new(RuntimeHooks::new(hooks))),
             }),
             on_panic: builder.on_panic,
             search: builder.search,
@@ -330,7 +330,7 @@ pub(crate) fn share(
 fn names(tasks: &[TaskRef]) -> Vec<String> {
     let name = |task: &TaskRef| match task.header().about.name() {
         Some(name) => name.to_string(),
-        None => format!("task {} spawned at {}", task.header().about.id(), task.header().about.place()),
+        None => format!("task {} spawned at {}", task.header().about.id(), task.header().about.spawned_at()),
     };
     tasks.iter().map(name).collect()
 }

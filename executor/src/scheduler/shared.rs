@@ -18,7 +18,7 @@ use super::idle::Idle;
 use super::parker::{Call, Unparker};
 use super::worker::Worker;
 use super::{current, inline};
-use crate::accompanied::{Company, Given, accompany};
+use crate::accompanied::{HooksAndAmbients, HooksSlot, wrap_in_hooks};
 use crate::blocking::Pool;
 use crate::builder::PanicPolicy;
 #[cfg(feature = "net")]
@@ -79,7 +79,7 @@ pub(crate) struct Shared {
     #[cfg(feature = "net")]
     pub(crate) io: Slot,
     pub(crate) blocking: Arc<Pool>,
-    pub(crate) given: Given,
+    pub(crate) given: HooksSlot,
     pub(crate) on_panic: PanicPolicy,
     /// How long an idle worker searches on.
     pub(crate) search: Duration,
@@ -256,8 +256,8 @@ impl Shared {
 
     /// Calls `f` with what the builder was given, until the runtime has ended. A worker has it without
     /// a count.
-    pub(crate) fn with_given<R>(&self, f: impl FnOnce(Option<&Company>) -> R) -> R {
-        if self.given.is_nothing() {
+    pub(crate) fn with_given<R>(&self, f: impl FnOnce(Option<&HooksAndAmbients>) -> R) -> R {
+        if self.given.is_empty() {
             return f(None);
         }
         current::with_worker(self, |worker| match worker {
@@ -457,7 +457,7 @@ where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
 {
-    if !shared.given.accompanies() {
+    if !shared.given.wraps_tasks() {
         return begin::<F, S>(shared, future, parts, |_| {});
     }
     launch_accompanied::<F, S>(shared, future, parts())
@@ -470,7 +470,7 @@ where
     S: Schedule<Shared = Shared>,
 {
     shared.with_given(|company| {
-        let (accompanied, spawned) = accompany(company, future, &parts);
+        let (accompanied, spawned) = wrap_in_hooks(company, future, &parts);
         begin::<_, S>(shared, accompanied, || parts, spawned)
     })
 }
@@ -539,7 +539,7 @@ fn begin_here(shared: &Arc<Shared>, task: Runnable, begin: Begin, launch: fn(&Sh
     let elsewhere = !shared.remotes.is_empty() && !current::is_current(shared);
     let _entered = elsewhere
         .then(|| (current::enter(shared), time::enter(Arc::clone(&shared.timers), shared.remotes.len())));
-    inline::begin(task, begin, |task| launch(shared, task));
+    inline::start_task(task, begin, |task| launch(shared, task));
 }
 
 /// Takes a task that was begun where it was spawned, outside of any runtime, and has not ended there.

@@ -17,7 +17,7 @@ use super::idle::As;
 use super::pace::Pace;
 use super::parker::Parker;
 use super::shared::{Counters, Remote, Shared};
-use crate::accompanied::{Company, Kept};
+use crate::accompanied::{HooksAndAmbients, HooksRef};
 #[cfg(feature = "net")]
 use crate::io::driver;
 use crate::join_handle::CancelReason;
@@ -54,7 +54,7 @@ pub(crate) struct Worker {
     deputy: Deputy,
     stance: Stance,
     owner: Owner,
-    given: Option<Kept>,
+    given: Option<HooksRef>,
     /// When to tidy, if there is something to be tidied.
     tidy_at: Cell<Option<Instant>>,
     /// Whom the poll has found to be woken; kept for its room.
@@ -107,7 +107,7 @@ impl Worker {
 
     /// What the runtime's builder was given; this worker keeps it while it runs.
     #[inline]
-    pub(crate) fn given(&self) -> Option<&Company> {
+    pub(crate) fn given(&self) -> Option<&HooksAndAmbients> {
         self.given.as_deref()
     }
 
