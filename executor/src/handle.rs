@@ -12,7 +12,7 @@ use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
 use heirloom_context::raw::Live;
 
-use crate::blocking::{Blocking, Call};
+use crate::blocking::{Blocking, BlockingCall};
 use crate::join_handle::{AbortHandle, JoinHandle};
 use crate::parked;
 use crate::runtime::{ShutdownReport, configured_default, runtime_outside, shut_down};
@@ -215,7 +215,7 @@ where
 {
     // One that is run here and now is not on a thread of the pool.
     let pool = (parts.begin == Begin::Queued).then(|| Arc::clone(shared));
-    launch::<_, Blocking>(shared, Call::new(f, pool), || parts)
+    launch::<_, Blocking>(shared, BlockingCall::new(f, pool), || parts)
 }
 
 /// A task's parts in `context`, with the spawner's deadline. A spawner that runs async code synchronously drives it.

@@ -247,16 +247,14 @@ impl<E, T> GroupShared<E, T> {
         match mem::replace(&mut state.phase, Phase::Closed) {
             Phase::Open | Phase::Closed => Poll::Ready(None),
             Phase::Failed(error) => Poll::Ready(Some(error)),
-            Phase::Panicking(_) => unreachable!("the child that panics has a slot until GR5, which sets `Failed`"),
+            Phase::Panicking(_) => {
+                unreachable!("the child that panics has a slot until GR5, which sets `Failed`")
+            }
         }
     }
 
     /// The next result; `None` if there are neither results nor children.
-    pub(super) fn poll_output(
-        &self,
-        waiter: &mut GroupWaiter<'_>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<T>> {
+    pub(super) fn poll_output(&self, waiter: &mut GroupWaiter<'_>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         self.poll_ready_children(waiter, cx);
         let mut state = self.lock();
         let output = state.outputs.pop_front();

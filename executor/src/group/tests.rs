@@ -21,8 +21,8 @@ use crate::{CancelReason, ContextFutureExt, Runtime, context_var, deadline, spaw
 /// Far more children than a budget has units; fewer under Miri.
 const MANY: usize = if cfg!(miri) { 300 } else { 10_000 };
 
-/// The crate's `block_on`. Under Miri, which reports the threads of the default runtime as a leak at
-/// the end of the process, it runs the future on a runtime of its own.
+/// The crate's `block_on`. Under Miri, which reports the threads of the default runtime as a leak
+/// at the end of the process, it runs the future on a runtime of its own.
 fn block_on<F: Future>(future: F) -> F::Output {
     if cfg!(miri) { Runtime::builder().build().unwrap().block_on(future) } else { crate::block_on(future) }
 }
