@@ -1,5 +1,5 @@
-//! Context variables, snapshots, and futures with a context of their own: the crate `heirloom-context`, and what of it
-//! needs the executor.
+//! Context variables, snapshots, and futures with a context of their own: the crate
+//! `heirloom-context`, and the parts of this interface that need the executor.
 #![forbid(unsafe_code)]
 
 #[cfg(all(feature = "channel", not(loom)))]

@@ -22,7 +22,7 @@
 //! | **refusing** | a call of `try_run_eagerly`, or a task inside one | are pending; the first one's name is noted |
 //!
 //! A frame is **limited** while its driver polls inside a [`wait_for`](crate::wait_for()) of the
-//! call, and **overdue** once the deadline around the whole call has passed. It is **doomed** when
+//! call, and **overdue** once the deadline around the whole call has passed. It is **unfinished** when
 //! a refusing call has started a child that is not ready: such a call returns an error.
 //!
 //! # Transitions
@@ -34,7 +34,7 @@
 //! | EA3 | a `wait_for` is pending | `wake_at` | the frame notes the instant at which it is to be polled again |
 //! | EA4 | the driver's poll was pending | `Frame::wait` | waits for the signal, the noted instant or the deadline; then polls again |
 //! | EA5 | the deadline around the call has passed | `Frame::wait` | limited: the driver stops; else the frame is overdue |
-//! | EA6 | a refusing call has a pending child | `keep_unfinished` | the frame is doomed; the child is cancelled when the call returns |
+//! | EA6 | a refusing call has a pending child | `keep_unfinished` | the frame is unfinished; the child is cancelled when the call returns |
 //!
 //! After EA1 no future above the leaf is polled twice, so deep calls are cheap. EA2 returns to the
 //! driver, which then polls the other branches of a `join!`: one of them may be what the leaf waits

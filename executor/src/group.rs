@@ -155,7 +155,7 @@ impl<E, T> TaskGroup<E, T> {
     /// The body is polled in the calling task and shares the task's context. It counts as a member
     /// of the group: its error cancels the children, and a child's error or panic drops the body at
     /// its `.await`. So `?` in the body ends the whole group. If the body panics, or a destructor
-    /// that `scope` runs, the children are cancelled and waited for before the panic goes on.
+    /// that `scope` runs, the children are cancelled and waited for before the panic continues.
     ///
     /// # Errors
     /// The first failure, of the body or of a child.
@@ -207,7 +207,7 @@ impl<E, T> TaskGroup<E, T> {
             panicked = panicked.or(dropped.err());
             ended
         };
-        // A panic, of the body or of a destructor, goes on when all children have ended.
+        // A panic, of the body or of a destructor, continues when all children have ended.
         let cancel = || shared.fail(None, Phase::Failed(GroupError::Cancelled(CancelReason::SiblingFailed)));
         if panicked.is_some() {
             cancel();

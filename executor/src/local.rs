@@ -13,7 +13,7 @@ use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
@@ -25,6 +25,7 @@ use crate::room;
 use crate::runtime::end_of_eager_call;
 use crate::scheduler::inline;
 use crate::scheduler::shared::Workers;
+use crate::sync::{Mutex, MutexGuard, lock};
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
 use crate::task::harness::quietly;
@@ -110,8 +111,7 @@ impl LocalQueue {
 
 impl LocalShared {
     fn lock(&self) -> MutexGuard<'_, LocalQueue> {
-        // No user code runs under this lock, so nothing is half done when it is poisoned.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 }
 

@@ -102,9 +102,9 @@ impl BlockOnState {
         if state.swap(QUIET, AcqRel) == WOKEN {
             return;
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let limit = self.patience.limit();
-        while begun.elapsed() < limit {
+        while started.elapsed() < limit {
             for _ in 0..SEARCH_SPINS {
                 std::hint::spin_loop();
             }
@@ -120,7 +120,7 @@ impl BlockOnState {
         }
         // BO4.
         state.swap(QUIET, AcqRel);
-        self.patience.waited(begun.elapsed());
+        self.patience.waited(started.elapsed());
     }
 }
 

@@ -39,7 +39,7 @@ struct FrameState {
     /// The first leaf that would have suspended a refusing call.
     leaf: Option<&'static str>,
     /// The refusing call has started a child that it cannot finish.
-    doomed: bool,
+    has_unfinished: bool,
 }
 
 impl FrameState {
@@ -49,7 +49,7 @@ impl FrameState {
         overdue: false,
         wake_at: None,
         leaf: None,
-        doomed: false,
+        has_unfinished: false,
     };
 }
 
@@ -206,7 +206,7 @@ thread_local! {
 /// EA6: a refusing call has started a child that is pending. The call returns an error, and the
 /// child ends with it.
 pub(crate) fn keep_unfinished(task: TaskRef) {
-    change(|frame| frame.doomed = true);
+    change(|frame| frame.has_unfinished = true);
     let mut task = Some(task);
     let _ = UNFINISHED.try_with(|tasks| tasks.borrow_mut().extend(task.take()));
     match task {
@@ -278,8 +278,8 @@ impl Frame {
         FRAME.get().leaf
     }
 
-    pub(super) fn is_doomed(&self) -> bool {
-        FRAME.get().doomed
+    pub(super) fn has_unfinished(&self) -> bool {
+        FRAME.get().has_unfinished
     }
 
     /// EA4, after a poll that was pending: waits until there is a reason for another poll. False if
@@ -290,7 +290,7 @@ impl Frame {
         let (frame, wake_at) = change(|frame| (*frame, frame.wake_at.take()));
         let refuses = frame.driver == EagerDriver::Refusing;
         // A poll that has only spent its budget waits for nothing.
-        if refuses && (!budget::is_spent() || frame.leaf.is_some() || frame.doomed) {
+        if refuses && (!budget::is_spent() || frame.leaf.is_some() || frame.has_unfinished) {
             return false;
         }
         let mut until = wake_at;
@@ -316,7 +316,7 @@ impl Drop for Frame {
     fn drop(&mut self) {
         let inner = FRAME.replace(self.outer);
         if !self.is_call {
-            change(|outer| (outer.leaf, outer.doomed) = (inner.leaf, inner.doomed));
+            change(|outer| (outer.leaf, outer.has_unfinished) = (inner.leaf, inner.has_unfinished));
         }
     }
 }

@@ -147,7 +147,7 @@ fn run<F: Future>(future: F, driver: EagerDriver) -> Result<F::Output, WouldSusp
     let mut future = pin!(future);
     loop {
         if let Poll::Ready(output) = signal.with_waker(|cx| future.as_mut().poll(cx)) {
-            return if call.is_doomed() { Err(WouldSuspend::of(&call)) } else { Ok(output) };
+            return if call.has_unfinished() { Err(WouldSuspend::of(&call)) } else { Ok(output) };
         }
         if !call.wait(&signal) {
             return Err(WouldSuspend::of(&call));

@@ -87,7 +87,7 @@ fn a_refusing_call_never_blocks_and_notes_the_first_name() {
         assert_eq!(not_ready(cx, "first"), NotReady::Pending);
         suspends("second");
         assert!(!frame.wait(signal));
-        assert_eq!((frame.leaf(), frame.is_doomed()), (Some("first"), false));
+        assert_eq!((frame.leaf(), frame.has_unfinished()), (Some("first"), false));
     });
     // A wait whose deadline has passed has not suspended.
     inside(EagerDriver::Refusing, Some(Instant::now()), |frame, _, cx| {

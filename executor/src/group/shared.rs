@@ -7,14 +7,15 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use slab::Slab;
 
 use super::GroupError;
 use super::bells::{ChildWaker, GroupWaiter, ReadyList};
+use crate::sync::{Mutex, MutexGuard, lock};
 use crate::{AbortHandle, CancelReason, JoinError, JoinHandle, room};
 
 pub(super) struct GroupShared<E, T> {
@@ -68,8 +69,7 @@ impl<E, T> GroupShared<E, T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, GroupState<E, T>> {
-        // No user code runs under this lock, so nothing is half done when it is poisoned.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn has_stopped(&self) -> bool {
@@ -296,7 +296,7 @@ impl<E, T> GroupShared<E, T> {
         f.debug_struct(name).field("children", &children).field("stopped", &stopped).finish_non_exhaustive()
     }
 
-    /// Calls the code of a child. A panic in it fails the group at once, before it goes on to the
+    /// Calls the code of a child. A panic in it fails the group at once, before it reaches the
     /// harness.
     fn run_child<R>(&self, key: Option<usize>, f: impl FnOnce() -> R) -> R {
         let on_panic = PanicGuard { shared: self, key };

@@ -32,7 +32,7 @@ thread_local! {
     static UNDROPPED: RefCell<Vec<UndroppedOutput>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Drops an output where it is. A panic of its destructor goes on. A panic of the destructor of a
+/// Drops an output where it is. A panic of its destructor continues. A panic of the destructor of a
 /// panic's payload is dropped: code that drops a join handle could not tell it from the task's own.
 ///
 /// # Safety
@@ -80,7 +80,7 @@ pub(crate) unsafe fn drop_output<T>(task: TaskRef) {
     let drop_one = |output: UndroppedOutput| catch_unwind(AssertUnwindSafe(|| output.drop_now()));
     let mut outcome = drop_one(this);
     while let Some(next) = UNDROPPED.try_with(|list| list.borrow_mut().pop()).ok().flatten() {
-        // The first panic goes on when all outputs are gone.
+        // The first panic continues when all outputs are gone.
         match drop_one(next) {
             Err(panic) if outcome.is_err() => discard(panic),
             Err(panic) => outcome = Err(panic),
