@@ -74,7 +74,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 
 use self::bells::GroupWaiter;
-use self::shared::{GroupShared, Phase};
+use self::shared::{Child, GroupShared, Phase};
 use crate::task::budget::Claim;
 use crate::{AbortHandle, CancelReason, JoinError};
 
@@ -137,7 +137,7 @@ use crate::{AbortHandle, CancelReason, JoinError};
 /// ```
 #[must_use = "dropping a group cancels its tasks"]
 pub struct TaskGroup<E, T = ()> {
-    shared: Arc<GroupShared<E, T>>,
+    handle: GroupHandle<E, T>,
     /// Dropping this value closes the group. False in a `GroupScope`: there `scope` closes the
     /// group.
     closes_on_drop: bool,
@@ -146,7 +146,7 @@ pub struct TaskGroup<E, T = ()> {
 impl<E, T> TaskGroup<E, T> {
     /// An empty group.
     pub fn new() -> Self {
-        TaskGroup { shared: GroupShared::new(), closes_on_drop: true }
+        TaskGroup { handle: GroupHandle { shared: GroupShared::new() }, closes_on_drop: true }
     }
 
     /// Runs `body` with a new group, waits for all children, and returns what the body returned.
@@ -180,9 +180,8 @@ impl<E, T> TaskGroup<E, T> {
         F: Future<Output = Result<R, E>>,
     {
         let group = TaskGroup::new();
-        let shared = &*group.shared;
-        let shared_by_body = TaskGroup { shared: Arc::clone(&group.shared), closes_on_drop: false };
-        let scope = GroupScope { group: shared_by_body };
+        let shared = &*group.handle.shared;
+        let scope = GroupScope { group: TaskGroup { handle: group.handle(), closes_on_drop: false } };
         let mut waiter = shared.waiter();
         let mut panicked = None;
         let ended = {
@@ -263,7 +262,7 @@ impl<E, T> TaskGroup<E, T> {
         E: Send + 'static,
         T: Send + 'static,
     {
-        self.shared.spawn(future)
+        self.handle.spawn(future)
     }
 
     /// Runs a closure that blocks as a child of the group, on the pool of
@@ -298,7 +297,7 @@ impl<E, T> TaskGroup<E, T> {
         E: Send + 'static,
         T: Send + 'static,
     {
-        self.shared.spawn_blocking(f)
+        self.handle.spawn_blocking(f)
     }
 
     /// A handle that children may hold, to spawn siblings.
@@ -317,7 +316,7 @@ impl<E, T> TaskGroup<E, T> {
     /// # });
     /// ```
     pub fn handle(&self) -> GroupHandle<E, T> {
-        GroupHandle { shared: Arc::clone(&self.shared) }
+        self.handle.clone()
     }
 
     /// The next result, in the order in which the children ended; `None` when there are neither
@@ -341,9 +340,9 @@ impl<E, T> TaskGroup<E, T> {
     /// # });
     /// ```
     pub async fn next(&self) -> Option<T> {
-        let mut waiter = self.shared.waiter();
+        let mut waiter = self.handle.shared.waiter();
         let mut claim = Claim::default();
-        poll_fn(|cx| claim.spend(cx, |cx| self.shared.poll_output(&mut waiter, cx))).await
+        poll_fn(|cx| claim.spend(cx, |cx| self.handle.shared.poll_output(&mut waiter, cx))).await
     }
 
     /// The results as a stream, each as [`next`](Self::next) returns it. The results of children
@@ -364,7 +363,7 @@ impl<E, T> TaskGroup<E, T> {
     /// # });
     /// ```
     pub fn results(&self) -> Results<'_, E, T> {
-        Results { shared: &self.shared, waiter: self.shared.waiter(), claim: Claim::default() }
+        Results { shared: &self.handle.shared, waiter: self.handle.shared.waiter(), claim: Claim::default() }
     }
 
     /// Waits for all children and returns the results that were not taken before, in the order in
@@ -385,11 +384,11 @@ impl<E, T> TaskGroup<E, T> {
     /// # });
     /// ```
     pub async fn join(self) -> Result<Vec<T>, GroupError<E>> {
-        let mut waiter = self.shared.waiter();
-        let failure = poll_fn(|cx| self.shared.poll_ended(&mut waiter, cx)).await;
+        let mut waiter = self.handle.shared.waiter();
+        let failure = poll_fn(|cx| self.handle.shared.poll_ended(&mut waiter, cx)).await;
         match failure {
             Some(error) => Err(error),
-            None => Ok(self.shared.take_outputs().into()),
+            None => Ok(self.handle.shared.take_outputs().into()),
         }
     }
 
@@ -412,13 +411,13 @@ impl<E, T> TaskGroup<E, T> {
     /// # });
     /// ```
     pub fn abort_all(&self) {
-        self.shared.abort_all();
+        self.handle.shared.abort_all();
     }
 
     /// How many children have not been joined yet. A child that has ended counts until a future
     /// that awaits the group is polled and finds its result.
     pub fn len(&self) -> usize {
-        self.shared.len()
+        self.handle.shared.len()
     }
 
     /// Whether the group has no children.
@@ -436,14 +435,14 @@ impl<E, T> Default for TaskGroup<E, T> {
 impl<E, T> Drop for TaskGroup<E, T> {
     fn drop(&mut self) {
         if self.closes_on_drop {
-            self.shared.close();
+            self.handle.shared.close();
         }
     }
 }
 
 impl<E, T> fmt::Debug for TaskGroup<E, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.debug("TaskGroup", f)
+        self.handle.shared.debug("TaskGroup", f)
     }
 }
 
@@ -491,7 +490,7 @@ impl<E, T> Deref for GroupScope<E, T> {
 
 impl<E, T> fmt::Debug for GroupScope<E, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.group.shared.debug("GroupScope", f)
+        self.group.handle.shared.debug("GroupScope", f)
     }
 }
 
@@ -513,7 +512,9 @@ impl<E, T> GroupHandle<E, T> {
         E: Send + 'static,
         T: Send + 'static,
     {
-        self.shared.spawn(future)
+        let slot = self.shared.reserve_slot();
+        let child = Child { key: slot.key, started: false, shared: Arc::clone(&self.shared), future };
+        slot.fill(crate::spawn(child))
     }
 
     /// Runs a closure that blocks as a child, as [`TaskGroup::spawn_blocking`] does.
@@ -524,7 +525,9 @@ impl<E, T> GroupHandle<E, T> {
         E: Send + 'static,
         T: Send + 'static,
     {
-        self.shared.spawn_blocking(f)
+        let slot = self.shared.reserve_slot();
+        let child = shared::blocking_child(slot.key, Arc::clone(&self.shared), f);
+        slot.fill(crate::spawn_blocking(child))
     }
 }
 

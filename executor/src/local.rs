@@ -303,7 +303,7 @@ impl LocalSet {
     /// Cancel-safe: the tasks stay in the set.
     pub async fn run_until<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(RootFuture { future: Some(future), set: self });
-        let mut runner = Runner { set: self, shared: &self.shared, key: None };
+        let mut runner = Runner { set: self, key: None };
         poll_fn(|cx| {
             let _poll = self.begin_poll();
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
@@ -367,18 +367,17 @@ impl<F: Future> RootFuture<'_, F> {
 /// A future of `run_until`, with its waker under `key`.
 struct Runner<'a> {
     set: &'a LocalSet,
-    shared: &'a LocalShared,
     key: Option<usize>,
 }
 
 impl Runner<'_> {
     fn register(&mut self, waker: &Waker) {
         // A comparison runs no code of the waker, so it may be made under the lock.
-        if self.shared.lock().runners.has(self.key, waker) {
+        if self.set.shared.lock().runners.has(self.key, waker) {
             return;
         }
         let waker = waker.clone();
-        let former = self.shared.lock().runners.register(&mut self.key, waker);
+        let former = self.set.shared.lock().runners.register(&mut self.key, waker);
         drop(former);
     }
 }
@@ -386,7 +385,7 @@ impl Runner<'_> {
 impl Drop for Runner<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            let waker = self.shared.lock().runners.remove(key);
+            let waker = self.set.shared.lock().runners.remove(key);
             drop(waker);
         }
         self.set.rest_heap(STOCK);

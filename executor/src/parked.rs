@@ -35,7 +35,7 @@
 //! the word is *woken*.
 #![forbid(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl BlockOnState {
 }
 
 thread_local! {
-    static SPARE: RefCell<Option<BlockOnState>> = const { RefCell::new(None) };
+    static SPARE: Cell<Option<BlockOnState>> = const { Cell::new(None) };
 }
 
 /// The thread is in a copy of its context until this is dropped.
@@ -171,7 +171,7 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
     let _budget = budget::full();
 
     // During thread teardown there is no spare, and none can be kept.
-    let spare = SPARE.try_with(|spare| spare.try_borrow_mut().ok()?.take()).ok().flatten();
+    let spare = SPARE.try_with(Cell::take).ok().flatten();
     let block_on = spare.unwrap_or_else(BlockOnState::new);
     let output = {
         let mut future = pin!(future);
@@ -184,10 +184,6 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
             budget::renew();
         }
     };
-    let _ = SPARE.try_with(|spare| {
-        if let Ok(mut spare) = spare.try_borrow_mut() {
-            *spare = Some(block_on);
-        }
-    });
+    let _ = SPARE.try_with(|spare| spare.set(Some(block_on)));
     output
 }

@@ -302,29 +302,9 @@ impl<T> Sender<T> {
         self.last.close()
     }
 
-    /// Whether the channel is closed.
-    pub fn is_closed(&self) -> bool {
-        self.inner.is_closed()
-    }
-
-    /// How many messages the channel holds.
-    pub fn len(&self) -> usize {
-        self.inner.len()
-    }
-
-    /// Whether the channel holds no message.
-    pub fn is_empty(&self) -> bool {
-        self.inner.is_empty()
-    }
-
     /// Whether there is no room for another message.
     pub fn is_full(&self) -> bool {
         self.inner.is_full()
-    }
-
-    /// The most messages that the channel can hold; `None` if it has no bound.
-    pub fn capacity(&self) -> Option<usize> {
-        self.inner.capacity()
     }
 
     /// How many senders there are.
@@ -342,12 +322,6 @@ impl<T> Sender<T> {
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Sender { inner: self.inner.clone(), last: Arc::clone(&self.last) }
-    }
-}
-
-impl<T> fmt::Debug for Sender<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("len", &self.len()).field("closed", &self.is_closed()).finish()
     }
 }
 
@@ -450,26 +424,6 @@ impl<T> Receiver<T> {
         closed
     }
 
-    /// Whether the channel is closed.
-    pub fn is_closed(&self) -> bool {
-        self.inner.is_closed()
-    }
-
-    /// How many messages the channel holds.
-    pub fn len(&self) -> usize {
-        self.inner.len()
-    }
-
-    /// Whether the channel holds no message.
-    pub fn is_empty(&self) -> bool {
-        self.inner.is_empty()
-    }
-
-    /// The most messages that the channel can hold; `None` if it has no bound.
-    pub fn capacity(&self) -> Option<usize> {
-        self.inner.capacity()
-    }
-
     /// How many senders there are.
     pub fn sender_count(&self) -> usize {
         // One more is in `LastSender`.
@@ -494,11 +448,42 @@ impl<T> Clone for Receiver<T> {
     }
 }
 
-impl<T> fmt::Debug for Receiver<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("len", &self.len()).field("closed", &self.is_closed()).finish()
-    }
+/// What both ends of a channel tell about it.
+macro_rules! queries {
+    ($End:ident) => {
+        impl<T> $End<T> {
+            /// Whether the channel is closed.
+            pub fn is_closed(&self) -> bool {
+                self.inner.is_closed()
+            }
+
+            /// How many messages the channel holds.
+            pub fn len(&self) -> usize {
+                self.inner.len()
+            }
+
+            /// Whether the channel holds no message.
+            pub fn is_empty(&self) -> bool {
+                self.inner.is_empty()
+            }
+
+            /// The most messages that the channel can hold; `None` if it has no bound.
+            pub fn capacity(&self) -> Option<usize> {
+                self.inner.capacity()
+            }
+        }
+
+        impl<T> fmt::Debug for $End<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut end = f.debug_struct(stringify!($End));
+                end.field("len", &self.len()).field("closed", &self.is_closed()).finish()
+            }
+        }
+    };
 }
+
+queries!(Sender);
+queries!(Receiver);
 
 impl<T> Receiver<T> {
     /// The next message; `None` if the channel is closed and empty. A sender pushes and then

@@ -31,7 +31,7 @@
 //! flag under one lock, which the condition variable gives back while SG4 waits. After SG5 a clone
 //! that is left wakes a flag of no driver.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::mem::{self, ManuallyDrop};
 use std::ptr;
 use std::sync::atomic::AtomicBool;
@@ -116,13 +116,13 @@ struct WakeFlag {
 }
 
 thread_local! {
-    static SPARE: RefCell<Option<Arc<WakeFlag>>> = const { RefCell::new(None) };
+    static SPARE: Cell<Option<Arc<WakeFlag>>> = const { Cell::new(None) };
 }
 
 impl WakeFlag {
     fn spare_or_new() -> Arc<WakeFlag> {
         // During thread teardown there is no spare.
-        let spare = SPARE.try_with(|spare| spare.try_borrow_mut().ok()?.take()).ok().flatten();
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
         spare.unwrap_or_else(|| Arc::new(WakeFlag { woken: Mutex::new(false), condvar: Condvar::new() }))
     }
 
@@ -131,8 +131,7 @@ impl WakeFlag {
         // A clone that is left would wake the next driver.
         let Some(own) = Arc::get_mut(&mut flag) else { return };
         *own.woken.get_mut().unwrap_or_else(PoisonError::into_inner) = false;
-        let former = SPARE.try_with(|spare| spare.try_borrow_mut().ok()?.replace(flag));
-        mem::drop(former);
+        let _ = SPARE.try_with(|spare| spare.set(Some(flag)));
     }
 
     fn lock(&self) -> MutexGuard<'_, bool> {

@@ -88,38 +88,8 @@ impl<E, T> GroupShared<E, T> {
         self.ready_list.waiter()
     }
 
-    #[track_caller]
-    pub(super) fn spawn<F>(self: &Arc<Self>, future: F) -> AbortHandle
-    where
-        F: Future<Output = Result<T, E>> + Send + 'static,
-        E: Send + 'static,
-        T: Send + 'static,
-    {
-        let slot = self.reserve_slot();
-        let child = Child { key: slot.key, started: false, shared: Arc::clone(self), future };
-        slot.fill(crate::spawn(child))
-    }
-
-    #[track_caller]
-    pub(super) fn spawn_blocking<F>(self: &Arc<Self>, f: F) -> AbortHandle
-    where
-        F: FnOnce() -> Result<T, E> + Send + 'static,
-        E: Send + 'static,
-        T: Send + 'static,
-    {
-        let slot = self.reserve_slot();
-        let (key, shared) = (slot.key, Arc::clone(self));
-        slot.fill(crate::spawn_blocking(move || {
-            if shared.has_stopped() {
-                return None;
-            }
-            let result = shared.run_child(key, f);
-            shared.output_of(key, result)
-        }))
-    }
-
     /// GR1. A slot for a child that is about to be spawned; without a key if the group is closed.
-    fn reserve_slot(&self) -> ReservedSlot<'_, E, T> {
+    pub(super) fn reserve_slot(&self) -> ReservedSlot<'_, E, T> {
         let mut state = self.lock();
         let abort_on_spawn = match state.phase {
             Phase::Open => None,
@@ -340,16 +310,16 @@ impl<E, T> GroupState<E, T> {
 }
 
 /// A slot between GR1 and GR2. A spawn that panics drops it unfilled, which frees the slot.
-struct ReservedSlot<'a, E, T> {
+pub(super) struct ReservedSlot<'a, E, T> {
     shared: &'a GroupShared<E, T>,
     /// `None` once the slot is filled, and if the group was closed before.
-    key: Option<usize>,
+    pub(super) key: Option<usize>,
 }
 
 impl<E, T> ReservedSlot<'_, E, T> {
     /// GR2. Puts the handle into the slot. If the group was closed the handle is dropped: that
     /// cancels the child.
-    fn fill(mut self, handle: JoinHandle<Option<T>>) -> AbortHandle {
+    pub(super) fn fill(mut self, handle: JoinHandle<Option<T>>) -> AbortHandle {
         let abort = handle.abort_handle();
         let Some(key) = self.key.take() else { return abort };
         let mut state = self.shared.lock();
@@ -388,13 +358,28 @@ pin_project_lite::pin_project! {
     /// The future of a child's task. Fails the group in the poll in which the child fails. Its
     /// output is `None` if the child failed, or was not started because the group had failed
     /// before.
-    struct Child<F, E, T> {
+    pub(super) struct Child<F, E, T> {
         // `None` if the group was closed: then there is no slot.
-        key: Option<usize>,
-        started: bool,
-        shared: Arc<GroupShared<E, T>>,
+        pub(super) key: Option<usize>,
+        pub(super) started: bool,
+        pub(super) shared: Arc<GroupShared<E, T>>,
         #[pin]
-        future: F,
+        pub(super) future: F,
+    }
+}
+
+/// The closure of a child that blocks, which does what [`Child`] does.
+pub(super) fn blocking_child<E, T>(
+    key: Option<usize>,
+    shared: Arc<GroupShared<E, T>>,
+    f: impl FnOnce() -> Result<T, E>,
+) -> impl FnOnce() -> Option<T> {
+    move || {
+        if shared.has_stopped() {
+            return None;
+        }
+        let result = shared.run_child(key, f);
+        shared.output_of(key, result)
     }
 }
 

@@ -66,9 +66,7 @@ pub(crate) unsafe fn drop_output<T>(task: TaskRef) {
     if depth > MAX_DEPTH {
         // During thread teardown there may be no list: then the drops are nested.
         let mut undropped = Some(this);
-        if UNDROPPED.try_with(|list| list.borrow_mut().extend(undropped.take())).is_ok() {
-            return;
-        }
+        let _ = UNDROPPED.try_with(|list| list.borrow_mut().extend(undropped.take()));
         let Some(back) = undropped else { return };
         this = back;
     }
