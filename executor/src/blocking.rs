@@ -26,15 +26,15 @@
 //! | BL4 | a thread looks at the queue | `Pool::run` | takes the first closure: -> running; or the queue is empty: -> idle |
 //! | BL5 | an idle thread's keep-alive is over | `Pool::run` | the thread ends, unless it was notified or the queue has a closure |
 //! | BL6 | the queue is twice as long as after the last sweep | `PoolState::sweep` | hands the cancelled closures to workers, which drop them |
-//! | BL7 | the runtime ends | `Pool::close` | open -> closed; drops the queue; waits for the threads until the deadline |
+//! | BL7 | the runtime ends | `Pool::close` | open -> closed; drops the queue; waits for the threads until the deadline, if there is one |
 //!
 //! # Why nothing is lost
 //!
-//! All steps are under one lock. BL1 to BL3 leave a queued closure with a notified thread, a new
-//! thread, or as many threads as the cap allows, each of which looks at the queue (BL4) before it
-//! is idle. BL6 keeps a pool whose threads are all stuck from collecting closures that were
-//! cancelled. If the operating system refuses a thread (BL3), the closure waits for the other
-//! threads; if there are none, the queue is cancelled with
+//! The queue and all counts are under one lock. BL1 to BL3 leave a queued closure with a notified
+//! thread, a new thread, or as many threads as the cap allows, each of which looks at the queue
+//! (BL4) before it is idle. BL6 keeps a pool whose threads are all stuck from collecting closures
+//! that were cancelled. If the operating system refuses a thread (BL3), the closure waits for the
+//! other threads; if there are none, the queue is cancelled with
 //! [`NoThread`](crate::CancelReason::NoThread): no join handle stays without an answer.
 
 use std::collections::VecDeque;

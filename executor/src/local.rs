@@ -162,9 +162,9 @@ impl Schedule for LocalScheduler {
     }
 
     unsafe fn free(task: NonNull<Header>) {
-        // SAFETY: `CURRENT` is set only while a `CurrentSetGuard` borrows the set further up on
-        // this thread. The task has ended, and its page holds a `LocalShared`: that is the contract
-        // of `free`.
+        // SAFETY: `CURRENT` is set only while a function further up on this thread borrows the set
+        // and holds a `CurrentSetGuard`. The task has ended, and its page holds a `LocalShared`:
+        // that is the contract of `free`.
         unsafe {
             let current = CURRENT.get().as_ref();
             let own = current.and_then(|set| Some((&set.shared.heap, set.owner.as_ref()?)));
@@ -452,7 +452,8 @@ pub(crate) fn spawn_into_current<F>(future: F, parts: Parts) -> JoinHandle<F::Ou
 where
     F: Future + 'static,
 {
-    // SAFETY: set only while a `CurrentSetGuard` borrows the set further up on this thread.
+    // SAFETY: set only while a function further up on this thread borrows the set and holds a
+    // `CurrentSetGuard`.
     match unsafe { CURRENT.get().as_ref() } {
         Some(set) => set.spawn_with(future, parts),
         None if parts.begin == Begin::Driven => set_of_eager_call().spawn_with(future, parts),
