@@ -63,6 +63,15 @@ fn gated<T: Send + 'static>(output: T) -> (oneshot::Sender<()>, impl Future<Outp
     })
 }
 
+/// A child that never ends, and a receiver that fails when the child is dropped.
+fn endless<T, E>() -> (oneshot::Receiver<Infallible>, impl Future<Output = Result<T, E>> + Send + 'static) {
+    let (held, dropped) = oneshot::channel();
+    (dropped, async move {
+        let _held = held;
+        pending().await
+    })
+}
+
 #[test]
 fn types() {
     fn check<T: Send + Sync>(_: &T) {}
@@ -159,11 +168,8 @@ fn the_first_error_cancels_the_rest_and_all_are_joined() {
 fn siblings_are_cancelled_though_the_group_is_not_awaited() {
     block_on(async {
         let group = TaskGroup::<&str>::new();
-        let (held, dropped) = oneshot::channel::<Infallible>();
-        group.spawn(async move {
-            let _held = held;
-            pending().await
-        });
+        let (dropped, child) = endless();
+        group.spawn(child);
         group.spawn(async { Err("as planned") });
         assert!(dropped.await.is_err());
         assert!(group.join().await.is_err());
@@ -465,20 +471,14 @@ fn a_dropped_group_cancels_its_children() {
         let leave_join = |group: TaskGroup<(), u32>| drop(group.join().now_or_never());
         for leave in [&leave as &dyn Fn(_), &leave_join] {
             let group = TaskGroup::new();
-            let (held, dropped) = oneshot::channel::<Infallible>();
-            group.spawn(async move {
-                let _held = held;
-                pending().await
-            });
+            let (dropped, child) = endless();
+            group.spawn(child);
             leave(group);
             assert!(dropped.await.is_err());
         }
-        let (held, dropped) = oneshot::channel::<Infallible>();
+        let (dropped, child) = endless();
         let scope = TaskGroup::<(), ()>::scope(async |group| {
-            group.spawn(async move {
-                let _held = held;
-                pending().await
-            });
+            group.spawn(child);
             Ok(())
         });
         assert!(scope.now_or_never().is_none());
