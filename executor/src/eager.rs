@@ -22,8 +22,8 @@
 //! | **refusing** | a call of `try_run_eagerly`, or a task inside one | are pending; the first one's name is noted |
 //!
 //! A frame is **limited** while its driver polls inside a [`wait_for`](crate::wait_for()) of the
-//! call, and **overdue** once the deadline around the whole call has passed. It is **unfinished** when
-//! a refusing call has started a child that is not ready: such a call returns an error.
+//! call, and **overdue** once the deadline around the whole call has passed. It is **unfinished**
+//! when a refusing call has started a child that is not ready: such a call returns an error.
 //!
 //! # Transitions
 //!

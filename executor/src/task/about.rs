@@ -105,8 +105,8 @@ impl TaskInfo {
             Err(spawned_at) => {
                 let untagged: *mut () = ptr::from_ref(spawned_at).cast_mut().cast();
                 let aborted = untagged.map_addr(|address| address | ABORTED);
-                // The tag publishes nothing; a failure pairs with the release in `extra_or_alloc`. It
-                // fails if the word has the tag already, or points to a box by now.
+                // The tag publishes nothing; a failure pairs with the release in `extra_or_alloc`.
+                // It fails if the word has the tag already, or points to a box by now.
                 if let Err(changed) = self.0.compare_exchange(untagged, aborted, AcqRel, Acquire) {
                     // SAFETY: as in `extra`.
                     let _ = unsafe { Extra::of_word(changed) }.map(abort);
