@@ -1,4 +1,5 @@
-//! Who drives the eager code of this thread, and until when its leaves may block.
+//! The frame: which driver polls the eager code of this thread, and until when its leaves may
+//! block. Terms and steps as in the [parent module](super).
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -9,53 +10,52 @@ use std::time::Instant;
 
 use heirloom_context::raw;
 
-use super::signal::{self, Signal};
+use super::signal::{self, DriverSignal};
 use crate::CancelReason;
 use crate::clock::{deadline, earlier, now};
 use crate::task::budget;
 use crate::task::cell::TaskRef;
 use crate::util::thread_state::{self, Owner};
 
-/// Who polls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Driver {
-    /// Somebody else's executor, on which the flag was set by hand.
-    Nobody,
-    /// Whoever waits until there is something to poll again.
-    Waits,
-    /// Whoever neither waits nor lets anybody block.
-    Refuses,
+pub(crate) enum EagerDriver {
+    /// Another executor, on which the flag was set by hand.
+    Foreign,
+    /// It waits until there is a reason for another poll.
+    Waiting,
+    /// It never waits, and lets no leaf block.
+    Refusing,
 }
 
 #[derive(Clone, Copy)]
-struct Here {
-    driver: Driver,
-    /// What is being polled stands in a `wait_for` that stands in the driver's call.
+struct FrameState {
+    driver: EagerDriver,
+    /// The poll is inside a `wait_for` that is inside the driver's call.
     limited: bool,
     /// The deadline around the call has passed.
     overdue: bool,
-    /// When a `wait_for` that was polled wants to be polled again.
+    /// The earliest instant at which a pending `wait_for` is to be polled again.
     wake_at: Option<Instant>,
-    /// The first leaf that would have suspended a call that refuses.
+    /// The first leaf that would have suspended a refusing call.
     leaf: Option<&'static str>,
-    /// Something was begun in that call that it cannot bring to an end.
-    doomed: bool,
+    /// The refusing call has started a child that it cannot finish.
+    has_unfinished: bool,
 }
 
-impl Here {
-    const NOWHERE: Here = Here {
-        driver: Driver::Nobody,
+impl FrameState {
+    const NO_DRIVER: FrameState = FrameState {
+        driver: EagerDriver::Foreign,
         limited: false,
         overdue: false,
         wake_at: None,
         leaf: None,
-        doomed: false,
+        has_unfinished: false,
     };
 }
 
 thread_local! {
     // Without drop glue, so that it answers during thread teardown.
-    static HERE: Cell<Here> = const { Cell::new(Here::NOWHERE) };
+    static FRAME: Cell<FrameState> = const { Cell::new(FrameState::NO_DRIVER) };
 }
 
 /// A worker lets its siblings have what waits for this thread.
@@ -65,30 +65,31 @@ fn before_blocking() {
     }
 }
 
-fn change<R>(f: impl FnOnce(&mut Here) -> R) -> R {
-    let mut here = HERE.get();
-    let result = f(&mut here);
-    HERE.set(here);
+fn change<R>(f: impl FnOnce(&mut FrameState) -> R) -> R {
+    let mut frame = FRAME.get();
+    let result = f(&mut frame);
+    FRAME.set(frame);
     result
 }
 
-/// What a leaf does that is not ready.
+/// What a leaf that is not ready has to do.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotReady {
-    /// What it always does: leave its waker, and be pending.
+    /// As without the flag: store the waker and be pending.
     Suspend,
-    /// Block the thread until it is ready, but no longer than until this instant, and look again; then, if it is still not
-    /// ready, ask again. `None`: for as long as it takes.
+    /// Block the thread until the leaf is ready or this instant is reached, and look again; if the
+    /// leaf is still not ready, ask again. `None`: without a limit.
     Block(Option<Instant>),
-    /// Be pending at once, without leaving a waker: time is up, or nobody may block.
+    /// Be pending at once, without storing a waker: the time is up, or the driver refuses to block.
     Pending,
 }
 
-/// The seam for leaves that block under the eager flag, such as sockets: what a leaf does that has looked and is not
-/// ready. `leaf` is what the user has called, such as `"sleep"`, for [`WouldSuspend`](crate::WouldSuspend).
+/// EA1: the answer to a leaf that can block under the eager flag, such as a socket, and that has
+/// looked and is not ready. `leaf` is what the user has called, such as `"sleep"`, for
+/// [`WouldSuspend`](super::WouldSuspend).
 ///
-/// One load and a branch without the flag. The instants are those of `time::now`.
+/// Without the flag it is one load and a branch. The instants are those of `time::now`.
 ///
 /// ```text
 /// loop {
@@ -104,58 +105,59 @@ pub(crate) enum NotReady {
 /// ```
 #[inline]
 pub(crate) fn not_ready(cx: &Context<'_>, leaf: &'static str) -> NotReady {
-    if raw::execution().eager() { decide(deadline(), cx, leaf) } else { NotReady::Suspend }
+    if raw::execution().eager() { answer_leaf(deadline(), cx, leaf) } else { NotReady::Suspend }
 }
 
 #[cold]
-fn decide(deadline: Option<Instant>, cx: &Context<'_>, leaf: &'static str) -> NotReady {
-    let here = HERE.get();
-    let until = deadline.filter(|_| here.limited || !here.overdue);
-    let may_block = until.is_none_or(|until| until > now());
-    match here.driver {
-        Driver::Waits | Driver::Nobody if may_block => {
+fn answer_leaf(deadline: Option<Instant>, cx: &Context<'_>, leaf: &'static str) -> NotReady {
+    let frame = FRAME.get();
+    let until = deadline.filter(|_| frame.limited || !frame.overdue);
+    if until.is_none_or(|until| until > now()) {
+        if frame.driver != EagerDriver::Refusing {
             before_blocking();
             return NotReady::Block(until);
         }
-        Driver::Refuses if may_block => note(leaf),
-        _ => {}
+        note_leaf(leaf);
     }
-    // Somebody between the driver and the leaf may wait in his own way, and must be woken.
-    if here.driver != Driver::Nobody && signal::is_borrowed(cx.waker()) {
+    // With any other waker, an executor between the driver and the leaf waits in its own way, and
+    // must be woken.
+    if frame.driver != EagerDriver::Foreign && signal::is_lent(cx.waker()) {
         NotReady::Pending
     } else {
         NotReady::Suspend
     }
 }
 
-/// The seam for leaves that somebody else wakes, such as channels: called by one that has left its waker and is pending.
-/// The driver will wait for the wake-up; one that refuses remembers the first name.
+/// EA2: called by a leaf that is woken by a task or thread, such as a channel, when it has stored
+/// its waker and is pending. A waiting driver waits for the wake-up; a refusing one notes the first
+/// name.
 #[inline]
 pub(crate) fn suspends(leaf: &'static str) {
     if raw::execution().eager() {
-        note(leaf);
+        note_leaf(leaf);
     }
 }
 
-/// For what blocks without asking until when: whether it must not, by that name.
+/// For an operation that blocks without a limit: true if the driver refuses it. The name is noted
+/// then.
 pub(crate) fn refuses(leaf: &'static str) -> bool {
-    let refuses = raw::execution().eager() && HERE.get().driver == Driver::Refuses;
+    let refuses = raw::execution().eager() && FRAME.get().driver == EagerDriver::Refusing;
     if refuses {
-        note(leaf);
+        note_leaf(leaf);
     }
     refuses
 }
 
 #[cold]
-fn note(leaf: &'static str) {
-    change(|here| here.leaf = here.leaf.or(Some(leaf)));
+fn note_leaf(leaf: &'static str) {
+    change(|frame| frame.leaf = frame.leaf.or(Some(leaf)));
 }
 
-/// For a join handle, under the flag, whose task has not ended: a worker must not wait for it, since perhaps nobody else
-/// can run it.
+/// For a join handle, under the flag, whose task has not ended. A worker must not wait for it: this
+/// worker may be the only thread that can run it.
 #[cold]
 pub(crate) fn refuse_to_join() {
-    let waits = HERE.get().driver != Driver::Refuses;
+    let waits = FRAME.get().driver != EagerDriver::Refusing;
     let in_time = deadline().is_none_or(|deadline| deadline > now());
     assert!(
         !(waits && in_time && thread_state::with(|state| matches!(state.owner.get(), Owner::Worker(_)))),
@@ -164,143 +166,148 @@ pub(crate) fn refuse_to_join() {
     );
 }
 
-/// For a `wait_for`, under the flag: the current deadline, if no `wait_for` between the driver and here enforces it. It
-/// stands around the whole call, where nobody can end anything.
+/// For a `wait_for`, under the flag: the current deadline, if it is that of the code around the
+/// call, so that no `wait_for` inside the call enforces it.
 pub(crate) fn unenforced() -> Option<Instant> {
-    let here = HERE.get();
-    deadline().filter(|_| here.driver != Driver::Nobody && !here.limited)
+    let frame = FRAME.get();
+    deadline().filter(|_| frame.driver != EagerDriver::Foreign && !frame.limited)
 }
 
-/// For a `wait_for`, under the flag: until the answer is dropped, what is polled has somebody who ends it in time.
-pub(crate) fn limited() -> Limited {
-    Limited { before: change(|here| std::mem::replace(&mut here.limited, true)) }
+/// For a `wait_for`, under the flag: the frame is limited until the answer is dropped.
+pub(crate) fn limited() -> LimitGuard {
+    LimitGuard { outer: change(|frame| std::mem::replace(&mut frame.limited, true)) }
 }
 
 #[must_use]
-pub(crate) struct Limited {
-    before: bool,
+pub(crate) struct LimitGuard {
+    outer: bool,
 }
 
-impl Drop for Limited {
+impl Drop for LimitGuard {
     fn drop(&mut self) {
-        change(|here| here.limited = self.before);
+        change(|frame| frame.limited = self.outer);
     }
 }
 
-/// For a `wait_for`, under the flag: it is pending, and wants to be polled again at this instant. False if it has to see to
-/// that itself, since it is not the driver who waits.
+/// EA3: for a `wait_for`, under the flag, that is pending and is to be polled again at this
+/// instant. False if `cx` is not the driver's: then the `wait_for` needs a timer of its own.
 #[must_use]
 pub(crate) fn wake_at(cx: &Context<'_>, at: Instant) -> bool {
-    change(|here| {
-        if here.driver == Driver::Nobody || !signal::is_borrowed(cx.waker()) {
+    change(|frame| {
+        if frame.driver == EagerDriver::Foreign || !signal::is_lent(cx.waker()) {
             return false;
         }
-        here.wake_at = earlier(here.wake_at, Some(at));
+        frame.wake_at = earlier(frame.wake_at, Some(at));
         true
     })
 }
 
 thread_local! {
-    /// Tasks that were begun in calls that refuse to wait for them.
-    static LEFT_BEHIND: RefCell<Vec<TaskRef>> = const { RefCell::new(Vec::new()) };
-    /// How many. Without drop glue, so that calls that leave none need not have the list.
-    static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// The pending children of the refusing calls of this thread, those of inner calls behind those
+    /// of outer ones.
+    static UNFINISHED: RefCell<Vec<TaskRef>> = const { RefCell::new(Vec::new()) };
+    /// Its length. Without drop glue, so that a call without such children does not touch the list.
+    static UNFINISHED_COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The call that refuses to wait has begun a task that is pending: it cannot end well, and the task ends with it.
-pub(crate) fn leave_behind(task: TaskRef) {
-    change(|here| here.doomed = true);
+/// EA6: a refusing call has started a child that is pending. The call returns an error, and the
+/// child ends with it.
+pub(crate) fn keep_unfinished(task: TaskRef) {
+    change(|frame| frame.has_unfinished = true);
     let mut task = Some(task);
-    let _ = LEFT_BEHIND.try_with(|left| left.borrow_mut().extend(task.take()));
+    let _ = UNFINISHED.try_with(|tasks| tasks.borrow_mut().extend(task.take()));
     match task {
-        None => COUNT.set(COUNT.get() + 1),
-        // In a thread that is being torn down.
+        None => UNFINISHED_COUNT.set(UNFINISHED_COUNT.get() + 1),
+        // During thread teardown there is no list.
         Some(task) => task.cancel(Some(REASON)),
     }
 }
 
 const REASON: CancelReason = CancelReason::Other(Cow::Borrowed("it would have suspended an eager call"));
 
-/// A call that refuses to wait, until it is dropped: cancels what it has left behind.
-pub(crate) struct LeftBehind {
-    /// How many were left by calls further up.
-    others: usize,
+/// A refusing call, until it is dropped: then the call's pending children are cancelled.
+pub(crate) struct UnfinishedTasks {
+    /// How many children the outer calls have in the list.
+    outer: usize,
 }
 
-impl LeftBehind {
-    pub(crate) fn begin() -> LeftBehind {
-        LeftBehind { others: COUNT.get() }
+impl UnfinishedTasks {
+    pub(crate) fn new() -> UnfinishedTasks {
+        UnfinishedTasks { outer: UNFINISHED_COUNT.get() }
     }
 }
 
-impl Drop for LeftBehind {
+impl Drop for UnfinishedTasks {
     fn drop(&mut self) {
-        if COUNT.replace(self.others) != self.others {
-            let mine = LEFT_BEHIND.try_with(|left| left.borrow_mut().split_off(self.others));
-            mine.iter().flatten().for_each(|task| task.cancel(Some(REASON)));
+        if UNFINISHED_COUNT.replace(self.outer) != self.outer {
+            let own = UNFINISHED.try_with(|tasks| tasks.borrow_mut().split_off(self.outer));
+            own.iter().flatten().for_each(|task| task.cancel(Some(REASON)));
         }
     }
 }
 
-/// A driver, until it is dropped.
+/// The frame of a driver, until it is dropped. Then the frame of the driver around it is back.
 #[must_use]
 pub(crate) struct Frame {
-    before: Here,
-    /// It begins a call; else a task inside one, which shares what the call has noted.
+    outer: FrameState,
+    /// The driver is a call. Otherwise it is a task inside one, which shares the call's notes.
     is_call: bool,
     thread: PhantomData<*const ()>,
 }
 
 impl Frame {
-    /// Begins a task that is spawned in a call. Without one it is one.
-    pub(crate) fn task() -> Frame {
-        let before = HERE.get();
-        let driver = if before.driver == Driver::Nobody { Driver::Waits } else { before.driver };
-        HERE.set(Here { driver, wake_at: None, ..before });
-        Frame { before, is_call: false, thread: PhantomData }
+    /// The frame of a task that is spawned inside a call. Outside of one the task waits as a call
+    /// does.
+    pub(crate) fn of_task() -> Frame {
+        let outer = FRAME.get();
+        let driver = if outer.driver == EagerDriver::Foreign { EagerDriver::Waiting } else { outer.driver };
+        FRAME.set(FrameState { driver, wake_at: None, ..outer });
+        Frame { outer, is_call: false, thread: PhantomData }
     }
 
-    /// Begins a call.
-    pub(crate) fn call(driver: Driver) -> Frame {
-        let here = Here { driver, ..Here::NOWHERE };
-        Frame { before: HERE.replace(here), is_call: true, thread: PhantomData }
+    /// The frame of a call.
+    pub(crate) fn of_call(driver: EagerDriver) -> Frame {
+        let state = FrameState { driver, ..FrameState::NO_DRIVER };
+        Frame { outer: FRAME.replace(state), is_call: true, thread: PhantomData }
     }
 
-    /// Whether no other driver is further up on this thread.
+    /// Whether this thread has no driver around this one.
     pub(crate) fn is_outermost(&self) -> bool {
-        self.before.driver == Driver::Nobody
+        self.outer.driver == EagerDriver::Foreign
     }
 
     pub(crate) fn refuses(&self) -> bool {
-        HERE.get().driver == Driver::Refuses
+        FRAME.get().driver == EagerDriver::Refusing
     }
 
-    /// What would have suspended the call; `None` if nothing that is ours.
+    /// The leaf that would have suspended the call; `None` if it is of another crate.
     pub(crate) fn leaf(&self) -> Option<&'static str> {
-        HERE.get().leaf
+        FRAME.get().leaf
     }
 
-    pub(crate) fn is_doomed(&self) -> bool {
-        HERE.get().doomed
+    pub(crate) fn has_unfinished(&self) -> bool {
+        FRAME.get().has_unfinished
     }
 
-    /// After a poll that was pending: waits until there is reason for another one. False if there is nothing to wait for:
-    /// nobody may wait, or time is up and somebody further up will notice.
+    /// EA4, after a poll that was pending: waits until there is a reason for another poll. False if
+    /// there will be none: the driver refuses to wait, or the time is up and a `wait_for` around
+    /// the driver ends.
     #[must_use]
-    pub(crate) fn wait(&self, signal: &Signal) -> bool {
-        let (here, wake_at) = change(|here| (*here, here.wake_at.take()));
-        let refuses = here.driver == Driver::Refuses;
-        // A poll that has only spent its budget does not wait for anything.
-        if refuses && (!budget::is_spent() || here.leaf.is_some() || here.doomed) {
+    pub(crate) fn wait(&self, signal: &DriverSignal) -> bool {
+        let (frame, wake_at) = change(|frame| (*frame, frame.wake_at.take()));
+        let refuses = frame.driver == EagerDriver::Refusing;
+        // A poll that has only spent its budget waits for nothing.
+        if refuses && (!budget::is_spent() || frame.leaf.is_some() || frame.has_unfinished) {
             return false;
         }
         let mut until = wake_at;
         if let Some(deadline) = deadline()
-            && (here.limited || !here.overdue)
+            && (frame.limited || !frame.overdue)
         {
             if deadline <= now() {
-                change(|here| here.overdue = true);
-                return !here.limited;
+                // EA5.
+                change(|frame| frame.overdue = true);
+                return !frame.limited;
             }
             until = earlier(until, Some(deadline));
         }
@@ -314,9 +321,9 @@ impl Frame {
 
 impl Drop for Frame {
     fn drop(&mut self) {
-        let here = HERE.replace(self.before);
+        let inner = FRAME.replace(self.outer);
         if !self.is_call {
-            change(|outer| (outer.leaf, outer.doomed) = (here.leaf, here.doomed));
+            change(|outer| (outer.leaf, outer.has_unfinished) = (inner.leaf, inner.has_unfinished));
         }
     }
 }

@@ -1,41 +1,59 @@
 //! Async code that is run synchronously, because a flag in the execution state says so.
 //!
-//! # Who does what
+//! # Terms
 //!
-//! | part | knows | does |
+//! * The *eager flag* is one bit of the [execution state](raw::Execution) of the current context.
+//!   Leaves read it.
+//! * A *leaf* is a future that waits for something itself: a sleep, a socket, a join handle, a
+//!   token.
+//! * A *call* is a call of [`run_eagerly`] or [`try_run_eagerly`] on this thread.
+//! * A *driver* is the loop that polls a future under the flag and waits between two polls: a call,
+//!   or a task that was spawned inside a call and runs inline (`scheduler::inline`).
+//! * The *frame* is the thread's record of its innermost driver ([`frame`]).
+//! * The *signal* is what a driver waits with. It lends a waker that allocates only when it is
+//!   cloned ([`signal`]).
+//!
+//! # States
+//!
+//! | the frame's driver | is | its leaves |
 //! | --- | --- | --- |
-//! | the flag | one bit of the [execution state](raw::Execution), which follows the call | says that leaves are to block |
-//! | [`frame`] | who drives this thread's eager code, and until when leaves may block | answers leaves; tells a driver how long to wait |
-//! | [`signal`] | one call's wake-up | lends a waker that costs nothing until it is cloned |
-//! | [`run`] | a call of [`run_eagerly`] | drives a future |
+//! | **foreign** | another executor, on which the flag was set by hand | block |
+//! | **waiting** | a call of `run_eagerly`, or a task inside one | block |
+//! | **refusing** | a call of `try_run_eagerly`, or a task inside one | are pending; the first one's name is noted |
 //!
-//! A task that is spawned under the flag is driven by `scheduler::inline`, in the same way.
+//! A frame is **limited** while its driver polls inside a [`wait_for`](crate::wait_for()) of the
+//! call, and **overdue** once the deadline around the whole call has passed. It is **unfinished**
+//! when a refusing call has started a child that is not ready: such a call returns an error.
 //!
-//! # Two kinds of leaves
+//! # Transitions
 //!
-//! ```text
-//!   driver ──poll──► … ──poll──► leaf that is not ready
-//!     ▲                            │
-//!     │                            ├─ 1 only the clock or the kernel can end it: `not_ready` says until when, and it blocks there
-//!     └──────── 2 pending ─────────┴─ 2 somebody else will wake it: it leaves its waker as ever, calls `suspends`, is pending
-//!     3 wait for the wake-up, or for the instant that a `wait_for` has noted; poll again
-//! ```
+//! | step | event | function | effect |
+//! | --- | --- | --- | --- |
+//! | EA1 | a leaf that only the clock or the kernel ends is not ready | `not_ready` | it blocks there, at most until the ambient deadline |
+//! | EA2 | a leaf that another task or thread wakes is not ready | `suspends` | it has left its waker, and is pending |
+//! | EA3 | a `wait_for` is pending | `wake_at` | the frame notes the instant at which it is to be polled again |
+//! | EA4 | the driver's poll was pending | `Frame::wait` | waits for the signal, the noted instant or the deadline; then polls again |
+//! | EA5 | the deadline around the call has passed | `Frame::wait` | limited: the driver stops; else the frame is overdue |
+//! | EA6 | a refusing call has a pending child | `keep_unfinished` | the frame is unfinished; the child is cancelled when the call returns |
 //!
-//! By 1 nothing above a leaf is polled twice: that is what makes deep calls cheap. 2 comes back to the driver, so that the
-//! other branches of a `join!` get their turn: one of them may be what the leaf waits for.
+//! After EA1 no future above the leaf is polled twice, so deep calls are cheap. EA2 returns to the
+//! driver, which then polls the other branches of a `join!`: one of them may be what the leaf waits
+//! for.
 //!
 //! # Deadlines
 //!
-//! A leaf blocks until the ambient deadline, and then is pending. If the deadline is that of a `wait_for` inside
-//! the call (the frame is *limited*), that one ends. Else nobody in here can end anything: the driver notes that
-//! the call is *overdue*, and from then on leaves block for as long as they must.
+//! A leaf blocks until the ambient deadline, and then is pending. In a limited frame the `wait_for`
+//! of that deadline ends. Otherwise the deadline is that of the code around the call, which cannot
+//! end anything inside it: after EA5 the frame is overdue, and leaves block for as long as they
+//! need.
 //!
-//! A child that was begun inline and is pending when its time is up is given to the scheduler, as any other task.
+//! A child that was started inline and is pending when its time is up is handed to its scheduler.
 //!
 //! # Why no wake-up is lost
 //!
-//! What wakes during a poll leaves a mark, by the borrowed waker or by a clone, and the driver looks at both before it
-//! waits, under the lock of what it waits with. Notes of instants are made on this thread.
+//! A wake-up during a poll is stored: by the lent waker in the signal, by a clone in the signal's
+//! [wake flag](signal). EA4 looks at both before it waits, and at the wake flag under the lock of
+//! its condition variable. EA3 happens on this thread.
 
 pub(crate) mod frame;
 pub(crate) mod inline;
@@ -44,16 +62,19 @@ mod signal;
 mod tests;
 
 pub(crate) use frame::{
-    Frame, NotReady, leave_behind, limited, not_ready, refuse_to_join, refuses, suspends, unenforced, wake_at,
+    Frame, NotReady, keep_unfinished, limited, not_ready, refuse_to_join, refuses, suspends, unenforced,
+    wake_at,
 };
-pub(crate) use signal::Signal;
+pub(crate) use signal::DriverSignal;
 
 use heirloom_context::raw;
 
-/// Whether the running code is to block where it would suspend: inside [`run_eagerly`] and [`try_run_eagerly`].
+/// Whether the running code is to block where it would suspend: inside [`run_eagerly`] and
+/// [`try_run_eagerly`].
 ///
-/// For authors of leaf futures, who ask when they are not ready. It is one load and a mask. A leaf may ignore it: when
-/// it is pending, the thread is parked until its waker is called.
+/// For authors of leaf futures, whose futures ask this when they are not ready. It is one load and
+/// a mask. A leaf may ignore the flag: when it is pending, the thread is parked until the leaf's
+/// waker is called.
 ///
 /// ```
 /// use heirloom::{is_eager, run_eagerly};

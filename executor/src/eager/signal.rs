@@ -1,11 +1,37 @@
-//! A wake-up for one call, by a waker that costs nothing until somebody keeps it.
+//! The signal of one driver: a waker that costs nothing until it is cloned.
 //!
-//! The call lends a waker that points to its own stack. Clones point to a *bell*, which is counted, and made (or taken from
-//! where this thread has put the last one) for the first of them: what never suspends allocates nothing. A bell belongs
-//! to one call, so that no wake-up is taken from anybody else who waits on this thread, a worker for example; it is used
-//! again only if nobody else has it any more.
+//! # Terms
+//!
+//! * The *lent waker* points to the driver's signal, which is on the driver's stack. It exists
+//!   during a poll.
+//! * A *wake flag* is what clones of the lent waker wake: a counted boolean with a condition
+//!   variable.
+//! * The *spare* is the wake flag that this thread's last call left for the next one.
+//!
+//! # States
+//!
+//! A signal has **no flag** until the lent waker is cloned or the driver waits for the first time:
+//! a call that never suspends allocates nothing. Then it **has a flag**, its own until it is
+//! dropped. A wake flag belongs to one driver, so that no wake-up is taken from another one on this
+//! thread, or from the worker.
+//!
+//! # Transitions
+//!
+//! | step | event | function | effect |
+//! | --- | --- | --- | --- |
+//! | SG1 | the lent waker is woken | `wake_by_ref` | sets the signal's `woken` |
+//! | SG2 | the lent waker is cloned | `clone` | no flag -> has a flag; the clone owns a count of it |
+//! | SG3 | a clone is woken | `WakeFlag::wake_by_ref` | sets the flag and notifies the condition variable |
+//! | SG4 | the driver waits | `DriverSignal::wait` | takes `woken` if it is set; else waits until the flag is set, and takes it |
+//! | SG5 | the driver is done | `DriverSignal::drop` | the flag becomes the spare, unless a clone still has it |
+//!
+//! # Why no wake-up is lost
+//!
+//! SG1 happens during a poll, and the driver waits only between polls. SG3 and SG4 set and take the
+//! flag under one lock, which the condition variable gives back while SG4 waits. After SG5 a clone
+//! that is left wakes a flag of no driver.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::mem::{self, ManuallyDrop};
 use std::ptr;
 use std::sync::atomic::AtomicBool;
@@ -16,125 +42,125 @@ use std::time::Instant;
 
 use crate::clock::now;
 
-pub(crate) struct Signal {
-    /// The borrowed waker was woken.
+pub(crate) struct DriverSignal {
+    /// The lent waker was woken.
     woken: AtomicBool,
-    bell: OnceLock<Arc<Bell>>,
+    flag: OnceLock<Arc<WakeFlag>>,
 }
 
-impl Signal {
-    pub(crate) const fn new() -> Signal {
-        Signal { woken: AtomicBool::new(false), bell: OnceLock::new() }
+impl DriverSignal {
+    pub(crate) const fn new() -> DriverSignal {
+        DriverSignal { woken: AtomicBool::new(false), flag: OnceLock::new() }
     }
 
-    /// Calls `f` with a waker of this call.
+    /// Calls `f` with the lent waker.
     #[inline]
     pub(crate) fn with_waker<R>(&self, f: impl FnOnce(&mut Context<'_>) -> R) -> R {
-        // SAFETY: the functions below keep the contract of a waker. This one borrows `self`, and lives no longer than the
-        // reference to it, of which `f` can keep nothing but clones, which do not.
-        let waker = ManuallyDrop::new(unsafe { Waker::from_raw(raw(self)) });
+        // SAFETY: the functions of `VTABLE` keep the contract of a waker. The waker borrows `self`.
+        // `f` gets a reference to it that ends with the call, and can keep only clones, which point
+        // to a counted wake flag.
+        let waker = ManuallyDrop::new(unsafe { Waker::from_raw(lent_waker(self)) });
         f(&mut Context::from_waker(&waker))
     }
 
-    /// Returns when the call was woken since the last time, or at this instant.
+    /// SG4. Returns when the driver was woken since the last call, or at this instant.
     pub(crate) fn wait(&self, until: Option<Instant>) {
         // Pairs with the store in `wake_by_ref`.
         if !self.woken.swap(false, Acquire) {
-            self.bell().wait(until);
+            self.flag().wait(until);
         }
     }
 
-    fn bell(&self) -> &Arc<Bell> {
-        self.bell.get_or_init(Bell::take)
+    fn flag(&self) -> &Arc<WakeFlag> {
+        self.flag.get_or_init(WakeFlag::spare_or_new)
     }
 }
 
-impl Drop for Signal {
+impl Drop for DriverSignal {
     fn drop(&mut self) {
-        if let Some(bell) = self.bell.take() {
-            Bell::put_back(bell);
+        if let Some(flag) = self.flag.take() {
+            WakeFlag::keep_as_spare(flag);
         }
     }
 }
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake_by_ref, wake_by_ref, |_| ());
 
-fn raw(signal: &Signal) -> RawWaker {
+fn lent_waker(signal: &DriverSignal) -> RawWaker {
     RawWaker::new(ptr::from_ref(signal).cast(), &VTABLE)
 }
 
-/// Whether it is the waker that a call has lent, so that nobody stands between who has it and who waits.
-pub(super) fn is_borrowed(waker: &Waker) -> bool {
+/// Whether it is a lent waker: then no executor is between its holder and the driver.
+pub(super) fn is_lent(waker: &Waker) -> bool {
     ptr::eq(waker.vtable(), &VTABLE)
 }
 
+/// SG2.
 unsafe fn clone(data: *const ()) -> RawWaker {
     // SAFETY: `data` is the signal that the waker borrows.
-    let signal = unsafe { &*data.cast::<Signal>() };
-    let waker = ManuallyDrop::new(Waker::from(Arc::clone(signal.bell())));
+    let signal = unsafe { &*data.cast::<DriverSignal>() };
+    let waker = ManuallyDrop::new(Waker::from(Arc::clone(signal.flag())));
     RawWaker::new(waker.data(), waker.vtable())
 }
 
+/// SG1.
 unsafe fn wake_by_ref(data: *const ()) {
-    // SAFETY: `data` is the signal that the waker borrows. Nobody waits while it is lent, so the mark is enough. It pairs
-    // with the swap in `wait`.
-    unsafe { &*data.cast::<Signal>() }.woken.store(true, Release);
+    // The driver does not wait while its waker is lent, so no notification is needed. Pairs with
+    // the swap in `wait`. SAFETY: `data` is the signal that the waker borrows.
+    unsafe { &*data.cast::<DriverSignal>() }.woken.store(true, Release);
 }
 
-/// What clones wake.
-struct Bell {
-    rung: Mutex<bool>,
+struct WakeFlag {
+    woken: Mutex<bool>,
     condvar: Condvar,
 }
 
 thread_local! {
-    /// Kept from one call to the next.
-    static SPARE: RefCell<Option<Arc<Bell>>> = const { RefCell::new(None) };
+    static SPARE: Cell<Option<Arc<WakeFlag>>> = const { Cell::new(None) };
 }
 
-impl Bell {
-    fn take() -> Arc<Bell> {
-        // During thread teardown there is none.
-        let spare = SPARE.try_with(|spare| spare.try_borrow_mut().ok()?.take()).ok().flatten();
-        spare.unwrap_or_else(|| Arc::new(Bell { rung: Mutex::new(false), condvar: Condvar::new() }))
+impl WakeFlag {
+    fn spare_or_new() -> Arc<WakeFlag> {
+        // During thread teardown there is no spare.
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        spare.unwrap_or_else(|| Arc::new(WakeFlag { woken: Mutex::new(false), condvar: Condvar::new() }))
     }
 
-    fn put_back(mut bell: Arc<Bell>) {
-        // Whoever has a clone still would wake another call.
-        let Some(mine) = Arc::get_mut(&mut bell) else { return };
-        *mine.rung.get_mut().unwrap_or_else(PoisonError::into_inner) = false;
-        let former = SPARE.try_with(|spare| spare.try_borrow_mut().ok()?.replace(bell));
-        mem::drop(former);
+    /// SG5.
+    fn keep_as_spare(mut flag: Arc<WakeFlag>) {
+        // A clone that is left would wake the next driver.
+        let Some(own) = Arc::get_mut(&mut flag) else { return };
+        *own.woken.get_mut().unwrap_or_else(PoisonError::into_inner) = false;
+        let _ = SPARE.try_with(|spare| spare.set(Some(flag)));
     }
 
     fn lock(&self) -> MutexGuard<'_, bool> {
         // No user code runs under this lock, so nothing is half done when it is poisoned.
-        self.rung.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ring(&self) {
-        *self.lock() = true;
-        self.condvar.notify_one();
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait(&self, until: Option<Instant>) {
-        let mut rung = self.lock();
-        while !mem::take(&mut *rung) {
-            rung = match until.map(|until| until.saturating_duration_since(now())) {
-                None => self.condvar.wait(rung).unwrap_or_else(PoisonError::into_inner),
+        let mut woken = self.lock();
+        while !mem::take(&mut *woken) {
+            woken = match until.map(|until| until.saturating_duration_since(now())) {
+                None => self.condvar.wait(woken).unwrap_or_else(PoisonError::into_inner),
                 Some(left) if left.is_zero() => return,
-                Some(left) => self.condvar.wait_timeout(rung, left).unwrap_or_else(PoisonError::into_inner).0,
+                Some(left) => {
+                    self.condvar.wait_timeout(woken, left).unwrap_or_else(PoisonError::into_inner).0
+                }
             };
         }
     }
 }
 
-impl Wake for Bell {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        self.wake_by_ref();
     }
 
+    /// SG3.
     fn wake_by_ref(self: &Arc<Self>) {
-        self.ring();
+        *self.lock() = true;
+        self.condvar.notify_one();
     }
 }

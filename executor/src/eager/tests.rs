@@ -1,4 +1,4 @@
-//! The seam, and the signal, by themselves.
+//! The frame's answers to leaves, and the signal, each by itself.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use heirloom_context::raw::{self, Execution};
 
-use super::frame::{Driver, Frame};
-use super::{NotReady, Signal, limited, not_ready, suspends, wake_at};
+use super::frame::{EagerDriver, Frame};
+use super::{DriverSignal, NotReady, limited, not_ready, suspends, wake_at};
 use crate::{run_eagerly, time, try_run_eagerly, wait_for};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Inside a driver's call of its own, with the flag, and this deadline around it.
+/// Calls `f` inside a call of this driver, with the flag, and with this deadline around it.
 fn inside<R>(
-    driver: Driver,
+    driver: EagerDriver,
     deadline: Option<Instant>,
-    f: impl FnOnce(&Frame, &Signal, &mut Context<'_>) -> R,
+    f: impl FnOnce(&Frame, &DriverSignal, &mut Context<'_>) -> R,
 ) -> R {
     struct Restore(Execution);
     impl Drop for Restore {
@@ -26,8 +26,8 @@ fn inside<R>(
         }
     }
     let _restore = Restore(raw::set_execution(Execution::NONE.with_deadline(deadline).with_eager(true)));
-    let frame = Frame::call(driver);
-    let signal = Signal::new();
+    let frame = Frame::of_call(driver);
+    let signal = DriverSignal::new();
     signal.with_waker(|cx| f(&frame, &signal, cx))
 }
 
@@ -36,8 +36,8 @@ fn without_the_flag_every_leaf_suspends() {
     let mut cx = Context::from_waker(Waker::noop());
     assert_eq!(not_ready(&cx, "leaf"), NotReady::Suspend);
     suspends("leaf");
-    // Also in a call, in a task that is not part of it.
-    inside(Driver::Waits, None, |_, _, _| {
+    // Also inside a call, in a task that is not part of it.
+    inside(EagerDriver::Waiting, None, |_, _, _| {
         let eager = raw::set_execution(Execution::NONE);
         assert_eq!(not_ready(&cx, "leaf"), NotReady::Suspend);
         raw::set_execution(eager);
@@ -51,46 +51,46 @@ fn without_the_flag_every_leaf_suspends() {
 #[test]
 fn a_leaf_blocks_until_the_ambient_deadline_and_is_pending_then() {
     let (past, future) = (Instant::now(), Instant::now() + HOUR);
-    inside(Driver::Waits, None, |_, _, cx| assert_eq!(not_ready(cx, "leaf"), NotReady::Block(None)));
-    inside(Driver::Waits, Some(future), |_, _, cx| {
+    inside(EagerDriver::Waiting, None, |_, _, cx| assert_eq!(not_ready(cx, "leaf"), NotReady::Block(None)));
+    inside(EagerDriver::Waiting, Some(future), |_, _, cx| {
         assert!(matches!(not_ready(cx, "leaf"), NotReady::Block(Some(until)) if until == future));
     });
-    inside(Driver::Waits, Some(past), |_, _, cx| {
+    inside(EagerDriver::Waiting, Some(past), |_, _, cx| {
         assert_eq!(not_ready(cx, "leaf"), NotReady::Pending);
-        // Behind somebody who waits in his own way it must see to its wake-up.
+        // Behind another executor, the leaf must store its waker.
         assert_eq!(not_ready(&Context::from_waker(Waker::noop()), "leaf"), NotReady::Suspend);
     });
-    // With nobody who drives, too.
-    inside(Driver::Nobody, Some(future), |_, _, cx| {
+    // Without a driver, too.
+    inside(EagerDriver::Foreign, Some(future), |_, _, cx| {
         assert!(matches!(not_ready(cx, "leaf"), NotReady::Block(Some(_))));
     });
-    inside(Driver::Nobody, Some(past), |_, _, cx| assert_eq!(not_ready(cx, "leaf"), NotReady::Suspend));
+    inside(EagerDriver::Foreign, Some(past), |_, _, cx| assert_eq!(not_ready(cx, "leaf"), NotReady::Suspend));
 }
 
 #[test]
 fn an_overdue_call_blocks_for_as_long_as_it_must_but_not_within_a_limit() {
-    inside(Driver::Waits, Some(Instant::now()), |frame, signal, cx| {
+    inside(EagerDriver::Waiting, Some(Instant::now()), |frame, signal, cx| {
         assert_eq!(not_ready(cx, "leaf"), NotReady::Pending);
         assert!(frame.wait(signal), "to be polled again at once");
         assert_eq!(not_ready(cx, "leaf"), NotReady::Block(None));
         let limited = limited();
         assert_eq!(not_ready(cx, "leaf"), NotReady::Pending);
-        assert!(!frame.wait(signal), "somebody further up ends it");
+        assert!(!frame.wait(signal), "the `wait_for` around it ends");
         drop(limited);
         assert_eq!(not_ready(cx, "leaf"), NotReady::Block(None));
     });
 }
 
 #[test]
-fn a_call_that_refuses_blocks_nobody_and_remembers_the_first_name() {
-    inside(Driver::Refuses, None, |frame, signal, cx| {
+fn a_refusing_call_never_blocks_and_notes_the_first_name() {
+    inside(EagerDriver::Refusing, None, |frame, signal, cx| {
         assert_eq!(not_ready(cx, "first"), NotReady::Pending);
         suspends("second");
         assert!(!frame.wait(signal));
-        assert_eq!((frame.leaf(), frame.is_doomed()), (Some("first"), false));
+        assert_eq!((frame.leaf(), frame.has_unfinished()), (Some("first"), false));
     });
-    // What is over in time has not suspended.
-    inside(Driver::Refuses, Some(Instant::now()), |frame, _, cx| {
+    // A wait whose deadline has passed has not suspended.
+    inside(EagerDriver::Refusing, Some(Instant::now()), |frame, _, cx| {
         assert_eq!(not_ready(cx, "leaf"), NotReady::Pending);
         assert_eq!(frame.leaf(), None);
     });
@@ -102,10 +102,10 @@ fn a_call_that_refuses_blocks_nobody_and_remembers_the_first_name() {
 
 #[test]
 fn a_driver_waits_for_the_earliest_note() {
-    inside(Driver::Waits, Some(Instant::now() + HOUR), |frame, signal, cx| {
+    inside(EagerDriver::Waiting, Some(Instant::now() + HOUR), |frame, signal, cx| {
         let soon = Instant::now() + Duration::from_millis(5);
         assert!(wake_at(cx, soon + HOUR) && wake_at(cx, soon) && wake_at(cx, soon + HOUR));
-        assert!(!wake_at(&Context::from_waker(Waker::noop()), soon), "nobody would poll it");
+        assert!(!wake_at(&Context::from_waker(Waker::noop()), soon), "the driver would not be woken");
         assert!(frame.wait(signal));
         assert!(Instant::now() >= soon);
     });
@@ -113,7 +113,7 @@ fn a_driver_waits_for_the_earliest_note() {
 
 #[test]
 fn a_signal_keeps_a_wake_up_until_it_is_waited_for() {
-    let signal = Signal::new();
+    let signal = DriverSignal::new();
     signal.with_waker(|cx| cx.waker().wake_by_ref());
     signal.wait(None);
     let clone = signal.with_waker(|cx| cx.waker().clone());
@@ -130,7 +130,7 @@ fn a_signal_keeps_a_wake_up_until_it_is_waited_for() {
 }
 
 #[test]
-fn a_bell_is_used_again_unless_somebody_keeps_it() {
+fn a_wake_flag_is_used_again_unless_a_clone_is_kept() {
     let data = |keep: bool| {
         let waker = run_eagerly(std::future::poll_fn(|cx| Poll::Ready(keep.then(|| cx.waker().clone()))));
         let mut seen = None;
@@ -142,7 +142,7 @@ fn a_bell_is_used_again_unless_somebody_keeps_it() {
     };
     let (_, first) = data(false);
     assert_eq!(data(false).1, first);
-    // The kept one rings in vain: it is another call's no more.
+    // The kept clone wakes no other call.
     let (kept, other) = data(true);
     let kept = kept.expect("it was kept");
     assert_eq!(kept.data().addr(), first.expect("there was one"));

@@ -1,13 +1,45 @@
-//! What goes with a task: foreign ambient states around it, and hooks that watch it.
+//! What runs around a task: hooks, and the ambient states of other libraries.
 //!
-//! A runtime with neither wraps nothing, so neither costs anything where it is not used.
+//! # Terms
+//!
+//! * A *hook* is a method of [`Hooks`], which a program gives to the builder of a runtime.
+//! * An *ambient state* is a thread-local of another library that is to be in force in a task, such
+//!   as tracing's current span ([`heirloom_context::Ambient`]). It is captured by the spawner and
+//!   set around each poll and the drop.
+//! * A hook is *overridden* if its type does not use the provided method of the trait, which does
+//!   nothing. The runtime finds this out with the first call of the hook.
+//! * A *hooked* future is a task's future in the wrapper that does all this ([`Hooked`]).
+//!
+//! # States
+//!
+//! A hook is **unknown** before its first call, then **overridden** or **provided**. A runtime
+//! **wraps** the futures of its tasks if it has ambient states or a hook that is not provided.
+//! Otherwise no future is wrapped, and none of this costs anything.
+//!
+//! # Transitions
+//!
+//! | step | event | function | effect |
+//! | --- | --- | --- | --- |
+//! | HK1 | a task is spawned | `wrap_in_hooks` | captures the ambient states, and takes the hooks that are called around polls |
+//! | HK2 | the task exists | the closure of `wrap_in_hooks` | calls `on_spawn`, on the spawner's thread |
+//! | HK3 | the task is polled | `Hooked::poll` | `before_poll`, the future with the ambient states in force, `after_poll` |
+//! | HK4 | the future is dropped | `Hooked::drop` | drops it with the ambient states in force, then `on_done` |
+//! | HK5 | a hook was called the first time | `RuntimeHooks::learn` | unknown -> overridden or provided |
+//! | HK6 | the runtime ends | `HooksSlot::take` | the runtime's hooks and ambient states go with the last use |
+//!
+//! # Why nothing is lost
+//!
+//! HK3 calls `after_poll` and HK4 calls `on_done` from destructors, so a panic of the future skips
+//! neither. A panic of a hook is caught. HK5 compares the type of the hook with that of the last
+//! provided method that ran on this thread, so a hook that calls the same hook of another type is
+//! told apart from it. Bits are only cleared, and what is learnt depends on the type alone, so no
+//! order between threads matters.
 #![forbid(unsafe_code)]
 
 use std::any::{Any, TypeId};
 use std::cell::Cell;
 use std::future::Future;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,15 +50,15 @@ use heirloom_context::{AmbientSnapshot, Ambients, Context};
 
 use crate::task::cell::{Parts, Runnable};
 use crate::task::{self, TaskMeta};
-use crate::util::panic::discard;
+use crate::util::panic::swallow;
 
-/// Watches the tasks of a runtime; added by [`Builder::hooks`](crate::Builder::hooks).
+/// Observes the tasks of a runtime; added by [`Builder::hooks`](crate::Builder::hooks).
 ///
-/// All but [`on_spawn`](Self::on_spawn) are called with the task's context current, by whichever
-/// thread runs the task: variables read as in the task, and [`Context::current`] is a snapshot of
-/// all. Nothing is made for a hook that does not ask. A panic in a hook is caught (the panic hook
-/// has reported it), and changes nothing. A hook that is not overridden costs nothing: the runtime
-/// finds that out by the first call.
+/// All hooks except [`on_spawn`](Self::on_spawn) are called on the thread that runs the task, with
+/// the task's context current: variables read as in the task, and [`Context::current`] is a
+/// snapshot of all of them. No snapshot is made unless a hook asks for it. A panic in a hook is
+/// caught (the panic hook has reported it), and changes nothing. A hook that is not overridden
+/// costs nothing: the runtime finds this out with the first call.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -53,29 +85,29 @@ pub trait Hooks: Any + Send + Sync {
     /// A task was spawned, in `context`; called by the spawner.
     fn on_spawn(&self, task: &TaskMeta, context: &Context) {
         let _ = (task, context);
-        provided::<Self>(Hook::Spawn);
+        note_provided::<Self>(Hook::Spawn);
     }
 
     /// A task is about to be polled.
     fn before_poll(&self, task: &TaskMeta) {
         let _ = task;
-        provided::<Self>(Hook::Before);
+        note_provided::<Self>(Hook::Before);
     }
 
-    /// A task was polled, also if the poll panicked.
+    /// A task was polled. Also called if the poll panicked.
     fn after_poll(&self, task: &TaskMeta) {
         let _ = task;
-        provided::<Self>(Hook::After);
+        note_provided::<Self>(Hook::After);
     }
 
-    /// A task is over: its future is gone, also if its destructor panicked.
+    /// A task has ended: its future was dropped. Also called if the future's destructor panicked.
     fn on_done(&self, task: &TaskMeta) {
         let _ = task;
-        provided::<Self>(Hook::Done);
+        note_provided::<Self>(Hook::Done);
     }
 }
 
-/// As bits.
+/// The hooks, as bits of [`OverriddenHooks`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hook {
     Spawn = 1,
@@ -85,231 +117,220 @@ enum Hook {
 }
 
 impl Hook {
-    const ALL: [Hook; 4] = [Hook::Spawn, Hook::Before, Hook::After, Hook::Done];
+    const ALL: &[Hook] = &[Hook::Spawn, Hook::Before, Hook::After, Hook::Done];
 }
 
 thread_local! {
-    /// The last provided hook that was called on this thread: its type has not overridden it. Without
-    /// drop glue, so that it answers during thread teardown.
-    static PROVIDED: Cell<Option<(TypeId, Hook)>> = const { Cell::new(None) };
+    /// The last provided method that ran on this thread: the type and the hook that it does not
+    /// override. Without drop glue, so that it answers during thread teardown.
+    static LAST_PROVIDED: Cell<Option<(TypeId, Hook)>> = const { Cell::new(None) };
 }
 
-fn provided<T: ?Sized + 'static>(hook: Hook) {
-    PROVIDED.set(Some((TypeId::of::<T>(), hook)));
+fn note_provided<T: ?Sized + 'static>(hook: Hook) {
+    LAST_PROVIDED.set(Some((TypeId::of::<T>(), hook)));
 }
 
-/// Hooks, and which of them are worth a call.
-pub(crate) struct Watcher {
+/// A runtime's hooks, and which of them are overridden.
+pub(crate) struct RuntimeHooks {
     hooks: Arc<dyn Hooks>,
-    wanted: Arc<Wanted>,
+    overridden: Arc<OverriddenHooks>,
 }
 
-/// The [`Hook`]s that do something, as far as is known; and, [`ASKED`] higher, those that nothing
-/// is known of yet. Relaxed: what is known depends on the type alone, and a call too many does
-/// nothing.
-struct Wanted(AtomicU8);
+/// The [`Hook`]s that are overridden or unknown; and, shifted by [`UNKNOWN_SHIFT`], the unknown
+/// ones.
+///
+/// Relaxed, without a partner: what is learnt depends on the type alone, and a call of a provided
+/// method does nothing.
+struct OverriddenHooks(AtomicU8);
 
-const ASKED: u32 = 4;
+const UNKNOWN_SHIFT: u32 = 4;
 
-impl Wanted {
+impl OverriddenHooks {
     #[inline]
-    fn any<const N: usize>(&self, hooks: [Hook; N]) -> bool {
-        let bits = hooks.into_iter().fold(0, |bits, hook| bits | hook as u8);
+    fn any(&self, hooks: &[Hook]) -> bool {
+        let bits = hooks.iter().fold(0, |bits, hook| bits | *hook as u8);
         self.0.load(Relaxed) & bits != 0
     }
 }
 
-impl Watcher {
-    pub(crate) fn new(hooks: Arc<dyn Hooks>) -> Watcher {
-        Watcher { hooks, wanted: Arc::new(Wanted(AtomicU8::new(u8::MAX))) }
+impl RuntimeHooks {
+    pub(crate) fn new(hooks: Arc<dyn Hooks>) -> RuntimeHooks {
+        RuntimeHooks { hooks, overridden: Arc::new(OverriddenHooks(AtomicU8::new(u8::MAX))) }
     }
 
     #[inline]
     fn call(&self, hook: Hook, f: impl FnOnce(&dyn Hooks)) {
-        let wanted = self.wanted.0.load(Relaxed);
-        if wanted & hook as u8 == 0 {
+        let overridden = self.overridden.0.load(Relaxed);
+        if overridden & hook as u8 == 0 {
             return;
         }
-        call(|| f(&*self.hooks));
-        if wanted & (hook as u8) << ASKED != 0 {
+        swallow(|| f(&*self.hooks));
+        if overridden & (hook as u8) << UNKNOWN_SHIFT != 0 {
             self.learn(hook);
         }
     }
 
-    /// After the first call of a hook.
+    /// HK5, after the first call of a hook.
     #[cold]
     fn learn(&self, hook: Hook) {
         let hooks: &dyn Any = &*self.hooks;
-        let known = (hook as u8) << ASKED;
-        // A hook of the same name that this one calls in turn has another type.
-        let idle = PROVIDED.get() == Some((hooks.type_id(), hook));
-        self.wanted.0.fetch_and(!if idle { known | hook as u8 } else { known }, Relaxed);
+        let known = (hook as u8) << UNKNOWN_SHIFT;
+        let provided = LAST_PROVIDED.get() == Some((hooks.type_id(), hook));
+        self.overridden.0.fetch_and(!if provided { known | hook as u8 } else { known }, Relaxed);
     }
 }
 
-/// What the builder was given that goes with tasks.
-pub(crate) struct Company {
+/// What a runtime's builder was given to run around tasks, and the context in which background
+/// tasks start.
+pub(crate) struct HooksAndAmbients {
     pub(crate) root: Context,
     pub(crate) ambients: Ambients,
-    /// Those of them that go with background tasks.
+    /// The ones that background tasks get.
     pub(crate) background: Ambients,
-    pub(crate) hooks: Option<Arc<Watcher>>,
+    pub(crate) hooks: Option<Arc<RuntimeHooks>>,
 }
 
-/// A company, until the runtime ends: then it is [taken](Self::take) away, and goes when the last
-/// of those that use it is done. A task that is over, and a handle, keep the runtime's shared part,
-/// but nothing of its user's.
+/// The hooks and ambient states of a runtime, until it ends (HK6). A handle, or a task that has
+/// ended, keeps the runtime's shared part, but nothing that the user gave to the builder.
 ///
-/// A worker keeps the company for as long as it runs, and so reads it without the lock.
-pub(crate) struct Given {
-    company: Mutex<Option<Kept>>,
-    // None of these changes.
-    something: bool,
-    ambients: bool,
-    wanted: Option<Arc<Wanted>>,
+/// A worker keeps a [`HooksRef`] while it runs, and so reads it without the lock.
+pub(crate) struct HooksSlot {
+    inner: Mutex<Option<HooksRef>>,
+    /// Whether there was anything from the start.
+    is_set: bool,
+    has_ambients: bool,
+    overridden: Option<Arc<OverriddenHooks>>,
 }
 
-/// A counted reference of a company. The last one drops it, and lets no panic of a destructor out.
+/// A counted reference. The last one drops the hooks and ambient states, and catches a panic of
+/// their destructors.
 #[derive(Clone)]
-pub(crate) struct Kept(Option<Arc<Company>>);
+pub(crate) struct HooksRef(Option<Arc<HooksAndAmbients>>);
 
-impl Deref for Kept {
-    type Target = Company;
+impl Deref for HooksRef {
+    type Target = HooksAndAmbients;
 
     #[inline]
-    fn deref(&self) -> &Company {
+    fn deref(&self) -> &HooksAndAmbients {
         self.0.as_ref().expect("taken by the drop only")
     }
 }
 
-impl Drop for Kept {
+impl Drop for HooksRef {
     fn drop(&mut self) {
-        let company = self.0.take();
-        call(|| drop(company));
+        let inner = self.0.take();
+        swallow(|| drop(inner));
     }
 }
 
-impl Given {
-    pub(crate) fn new(company: Company) -> Given {
-        let ambients = !company.ambients.is_empty();
-        let wanted = company.hooks.as_ref().map(|hooks| Arc::clone(&hooks.wanted));
-        let something = ambients || wanted.is_some() || !company.root.is_empty();
-        let company = Mutex::new(something.then(|| Kept(Some(Arc::new(company)))));
-        Given { company, something, ambients, wanted }
+impl HooksSlot {
+    pub(crate) fn new(inner: HooksAndAmbients) -> HooksSlot {
+        let has_ambients = !inner.ambients.is_empty();
+        let overridden = inner.hooks.as_ref().map(|hooks| Arc::clone(&hooks.overridden));
+        let is_set = has_ambients || overridden.is_some() || !inner.root.is_empty();
+        let inner = Mutex::new(is_set.then(|| HooksRef(Some(Arc::new(inner)))));
+        HooksSlot { inner, is_set, has_ambients, overridden }
     }
 
     /// Whether there was nothing from the start.
     #[inline]
-    pub(crate) fn is_nothing(&self) -> bool {
-        !self.something
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.is_set
     }
 
-    /// Whether tasks are [accompanied](accompany).
+    /// Whether the futures of tasks are wrapped, by [`wrap_in_hooks`].
     #[inline]
-    pub(crate) fn accompanies(&self) -> bool {
-        self.something && (self.ambients || self.wanted.as_ref().is_some_and(|wanted| wanted.any(Hook::ALL)))
+    pub(crate) fn wraps_tasks(&self) -> bool {
+        let has_hooks = || self.overridden.as_ref().is_some_and(|overridden| overridden.any(Hook::ALL));
+        self.is_set && (self.has_ambients || has_hooks())
     }
 
-    /// What was given; `None` also after the end.
-    pub(crate) fn get(&self) -> Option<Kept> {
+    /// `None` if nothing was given, and after the end of the runtime.
+    pub(crate) fn get(&self) -> Option<HooksRef> {
         self.lock().clone()
     }
 
-    /// The runtime has ended.
-    #[must_use = "it is dropped under no lock"]
-    pub(crate) fn take(&self) -> Option<Kept> {
+    /// HK6. The runtime has ended.
+    #[must_use = "it is to be dropped when the lock is released"]
+    pub(crate) fn take(&self) -> Option<HooksRef> {
         self.lock().take()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
+    fn lock(&self) -> MutexGuard<'_, Option<HooksRef>> {
         // No user code runs under this lock, so nothing is half done when it is poisoned.
-        self.company.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A future with what goes along with it; and what is to be called when it is a task.
+/// HK1. Wraps a task's future. The second answer is HK2: it is to be called with the task.
 #[inline]
-pub(crate) fn accompany<'a, F>(
-    company: Option<&'a Company>,
+pub(crate) fn wrap_in_hooks<'a, F>(
+    hooks_and_ambients: Option<&'a HooksAndAmbients>,
     future: F,
     parts: &Parts,
-) -> (Accompanied<F>, impl FnOnce(&Runnable) + use<'a, F>) {
-    let ambients = company.map(|it| if parts.background { &it.background } else { &it.ambients });
+) -> (Hooked<F>, impl FnOnce(&Runnable) + use<'a, F>) {
+    let ambients = hooks_and_ambients.map(|it| if parts.background { &it.background } else { &it.ambients });
     let ambients = ambients.filter(|ambients| !ambients.is_empty()).map(Ambients::capture);
-    let hooks = company.and_then(|company| company.hooks.as_ref());
-    let watch =
-        hooks.filter(|hooks| hooks.wanted.any([Hook::Spawn])).map(|hooks| (hooks, parts.live.snapshot()));
+    let hooks = hooks_and_ambients.and_then(|it| it.hooks.as_ref());
+    let overriding = |wanted: &[Hook]| hooks.filter(|hooks| hooks.overridden.any(wanted));
+    let on_spawn = overriding(&[Hook::Spawn]).map(|hooks| (hooks, parts.live.snapshot()));
     let spawned = |task: &Runnable| {
-        if let Some((hooks, context)) = watch {
+        if let Some((hooks, context)) = on_spawn {
             task.with_meta(|task| hooks.call(Hook::Spawn, |hooks| hooks.on_spawn(task, &context)));
         }
     };
-    let hooks = hooks.filter(|hooks| hooks.wanted.any([Hook::Before, Hook::After, Hook::Done])).cloned();
-    (Accompanied { future: Some(future), company: Taken { ambients, hooks } }, spawned)
-}
-
-/// Calls a hook, whatever it does.
-#[inline]
-pub(crate) fn call(f: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
-        discard(panic);
-    }
+    let hooks = overriding(&[Hook::Before, Hook::After, Hook::Done]).cloned();
+    (Hooked { future: Some(future), around: TaskHooks { ambients, hooks } }, spawned)
 }
 
 pin_project_lite::pin_project! {
-    /// A future that is polled, and dropped, with captured ambient states in force, and watched.
-    pub(crate) struct Accompanied<F> {
+    /// A task's future that is polled and dropped with captured ambient states in force, and with
+    /// hooks called around.
+    pub(crate) struct Hooked<F> {
         // `None` only while it is being dropped.
         #[pin]
         future: Option<F>,
-        company: Taken,
+        around: TaskHooks,
     }
 
-    impl<F> PinnedDrop for Accompanied<F> {
+    impl<F> PinnedDrop for Hooked<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if this.company.is_idle() {
+            let TaskHooks { ambients, hooks } = this.around;
+            if ambients.is_none() && hooks.is_none() {
                 return;
             }
-            // Also after a destructor that panics: the future is gone all the same.
-            let _done = Finally(|| {
-                watch(&this.company.hooks, Hook::Done, |hooks, task| hooks.on_done(task));
-                // They may be the last.
-                let hooks = this.company.hooks.take();
-                call(|| drop(hooks));
+            // HK4. The future is gone also if its destructor panics.
+            let _done = OnDrop(|| {
+                call_hook(hooks, Hook::Done, |hooks, task| hooks.on_done(task));
+                // This may be the last count: then the user's destructors run here.
+                let hooks = hooks.take();
+                swallow(|| drop(hooks));
             });
-            around(&this.company.ambients, || this.future.set(None));
+            in_ambients(ambients, || this.future.set(None));
         }
     }
 }
 
-/// What goes along with one task.
-struct Taken {
+/// What runs around one task.
+struct TaskHooks {
     ambients: Option<AmbientSnapshot>,
-    hooks: Option<Arc<Watcher>>,
-}
-
-impl Taken {
-    /// Whether there is nothing to be done around the future.
-    #[inline]
-    fn is_idle(&self) -> bool {
-        self.ambients.is_none() && self.hooks.is_none()
-    }
+    hooks: Option<Arc<RuntimeHooks>>,
 }
 
 #[inline]
-fn around<R>(ambients: &Option<AmbientSnapshot>, f: impl FnOnce() -> R) -> R {
+fn in_ambients<R>(ambients: &Option<AmbientSnapshot>, f: impl FnOnce() -> R) -> R {
     match ambients {
         Some(ambients) => ambients.around(f),
         None => f(),
     }
 }
 
-/// Calls a hook of the current task.
+/// Calls a hook with the current task.
 #[inline]
-fn watch(hooks: &Option<Arc<Watcher>>, hook: Hook, f: impl FnOnce(&dyn Hooks, &TaskMeta)) {
+fn call_hook(hooks: &Option<Arc<RuntimeHooks>>, hook: Hook, f: impl FnOnce(&dyn Hooks, &TaskMeta)) {
     if let Some(hooks) = hooks
-        && hooks.wanted.any([hook])
+        && hooks.overridden.any(&[hook])
     {
         task::current::with_current(|task| {
             if let Some(task) = task {
@@ -320,47 +341,49 @@ fn watch(hooks: &Option<Arc<Watcher>>, hook: Hook, f: impl FnOnce(&dyn Hooks, &T
 }
 
 /// Calls a closure when it is dropped.
-struct Finally<F: FnMut()>(F);
+struct OnDrop<F: FnMut()>(F);
 
-impl<F: FnMut()> Drop for Finally<F> {
+impl<F: FnMut()> Drop for OnDrop<F> {
     #[inline]
     fn drop(&mut self) {
         (self.0)();
     }
 }
 
-impl<F: Future> Future for Accompanied<F> {
+impl<F: Future> Future for Hooked<F> {
     type Output = F::Output;
 
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
         let this = self.project();
         let future = this.future.as_pin_mut().expect("taken by the drop only");
-        let Taken { ambients, hooks } = this.company;
-        let watched = hooks.as_ref().is_some_and(|hooks| hooks.wanted.any([Hook::Before, Hook::After]));
-        if ambients.is_none() && !watched {
+        let TaskHooks { ambients, hooks } = this.around;
+        let polls = &[Hook::Before, Hook::After];
+        let has_hooks = hooks.as_ref().is_some_and(|hooks| hooks.overridden.any(polls));
+        if ambients.is_none() && !has_hooks {
             return poll(future, cx);
         }
-        poll_inside(future, ambients, hooks, cx)
+        poll_hooked(future, ambients, hooks, cx)
     }
 }
 
-/// One copy of the future's code, whatever is around it.
+/// A function of its own, so that the future's code is compiled once for both ways to poll it.
 #[inline(never)]
 fn poll<F: Future>(future: Pin<&mut F>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
     future.poll(cx)
 }
 
+/// HK3.
 #[inline(never)]
-fn poll_inside<F: Future>(
+fn poll_hooked<F: Future>(
     future: Pin<&mut F>,
     ambients: &Option<AmbientSnapshot>,
-    hooks: &Option<Arc<Watcher>>,
+    hooks: &Option<Arc<RuntimeHooks>>,
     cx: &mut TaskContext<'_>,
 ) -> Poll<F::Output> {
-    watch(hooks, Hook::Before, |hooks, task| hooks.before_poll(task));
-    let _polled = Finally(|| watch(hooks, Hook::After, |hooks, task| hooks.after_poll(task)));
-    around(ambients, || poll(future, cx))
+    call_hook(hooks, Hook::Before, |hooks, task| hooks.before_poll(task));
+    let _polled = OnDrop(|| call_hook(hooks, Hook::After, |hooks, task| hooks.after_poll(task)));
+    in_ambients(ambients, || poll(future, cx))
 }
 
 #[cfg(all(test, not(loom)))]
@@ -368,7 +391,7 @@ mod tests {
     use super::*;
     use crate::{Runtime, yield_now};
 
-    /// The kind: what is not overridden is looked up once.
+    /// Whether a hook is overridden is learnt once.
     #[test]
     fn a_hook_that_is_not_overridden_is_not_called_again() {
         struct Ends;
@@ -377,16 +400,17 @@ mod tests {
         }
         struct Idle;
         impl Hooks for Idle {}
-        for (hooks, wanted) in [(Arc::new(Ends) as Arc<dyn Hooks>, Hook::Done as u8), (Arc::new(Idle), 0)] {
+        for (hooks, overridden) in [(Arc::new(Ends) as Arc<dyn Hooks>, Hook::Done as u8), (Arc::new(Idle), 0)]
+        {
             let runtime = Runtime::builder().workers(1).hooks(hooks).build().unwrap();
             let given = &runtime.handle().shared().given;
-            assert!(given.accompanies());
+            assert!(given.wraps_tasks());
             for _ in 0..2 {
                 runtime.block_on(runtime.spawn(yield_now())).unwrap();
             }
             runtime.wait_until_idle();
-            assert_eq!(given.wanted.as_ref().unwrap().0.load(Relaxed), wanted);
-            assert_eq!(given.accompanies(), wanted != 0);
+            assert_eq!(given.overridden.as_ref().unwrap().0.load(Relaxed), overridden);
+            assert_eq!(given.wraps_tasks(), overridden != 0);
         }
     }
 }

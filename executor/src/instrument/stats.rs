@@ -59,7 +59,7 @@ impl TaskDump {
         TaskDump {
             id: task.about.id(),
             name: task.about.name().map(|name| name.to_string()),
-            place: task.about.place(),
+            place: task.about.spawned_at(),
             state: task.state.phase(),
         }
     }

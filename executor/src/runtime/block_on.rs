@@ -1,7 +1,41 @@
-//! Running a future on the calling thread.
+//! `block_on`: a future that is polled on the calling thread until it is ready.
+//!
+//! # Terms
+//!
+//! * The *root* is the future given to `block_on`. The thread polls it in a copy of its context
+//!   ([`RootGuard`]).
+//! * The *thread waker* is the waker of the root: a state word, and the unparker of a parker that
+//!   no other code uses.
+//! * The *block-on state* is what a thread needs to wait: the parker, the thread waker, and how
+//!   long to spin. A thread keeps one from call to call as a *spare*. A nested call finds none and
+//!   makes its own.
+//!
+//! # States of the thread waker
+//!
+//! | state | which means |
+//! | --- | --- |
+//! | **quiet** | not woken since the thread last looked |
+//! | **parked** | the same, and the thread is parked, or about to park |
+//! | **woken** | woken since the thread last looked |
+//!
+//! # Transitions
+//!
+//! | step | event | function | effect |
+//! | --- | --- | --- | --- |
+//! | BO1 | the root is woken | `ThreadWaker::wake_by_ref` | any -> woken; if it was parked, unparks the thread |
+//! | BO2 | the root was pending | `BlockOnState::wait` | woken -> quiet, and returns; else spins for a while |
+//! | BO3 | the spinning is over | `BlockOnState::wait` | quiet -> parked, and parks until the state is woken |
+//! | BO4 | the state is woken | `BlockOnState::wait` | woken -> quiet; the root is polled again |
+//!
+//! # Why no wake-up is lost
+//!
+//! All transitions are read-modify-write operations on one word, so they have one order. A BO1
+//! before BO3 makes the exchange of BO3 fail; a BO1 after BO3 sees *parked* and unparks. The parker
+//! may hold a token from a wake-up that the thread saw in the word before, so BO3 parks again until
+//! the word is *woken*.
 #![forbid(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,23 +54,23 @@ use crate::scheduler::limits::SEARCH_SPINS;
 use crate::scheduler::patience::Patience;
 use crate::task::budget;
 
-/// Wakes a thread that waits in [`run`]. With a parker of our own: the thread's may be anybody's.
-struct Thread {
+/// Wakes a thread that waits in [`run`]. The parker is its own: other code may use the thread's
+/// (`thread::park`).
+struct ThreadWaker {
     state: AtomicU8,
     unparker: Unparker,
 }
 
-/// Nobody has woken the thread since it last looked.
 const QUIET: u8 = 0;
-/// The same, and it is parked, or about to be.
 const PARKED: u8 = 1;
 const WOKEN: u8 = 2;
 
-impl Wake for Thread {
+impl Wake for ThreadWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
+    /// BO1.
     fn wake_by_ref(self: &Arc<Self>) {
         // Pairs with the exchanges in `wait`.
         if self.state.swap(WOKEN, AcqRel) == PARKED {
@@ -45,31 +79,32 @@ impl Wake for Thread {
     }
 }
 
-/// What a thread waits with.
-struct Seat {
+struct BlockOnState {
     parker: Parker,
-    thread: Arc<Thread>,
+    thread: Arc<ThreadWaker>,
     waker: Waker,
     patience: Patience,
 }
 
-impl Seat {
-    fn new() -> Seat {
+impl BlockOnState {
+    fn new() -> BlockOnState {
         let parker = Parker::new();
-        let thread = Thread { state: AtomicU8::new(QUIET), unparker: parker.unparker().clone() };
+        let thread = ThreadWaker { state: AtomicU8::new(QUIET), unparker: parker.unparker().clone() };
         let thread = Arc::new(thread);
-        Seat { parker, waker: Waker::from(Arc::clone(&thread)), thread, patience: Patience::new() }
+        BlockOnState { parker, waker: Waker::from(Arc::clone(&thread)), thread, patience: Patience::new() }
     }
 
-    /// Returns when somebody has woken the thread since the last call.
+    /// Returns when the thread was woken since the last call. All exchanges and loads pair with the
+    /// swap of BO1.
     fn wait(&self) {
         let state = &self.thread.state;
+        // BO2.
         if state.swap(QUIET, AcqRel) == WOKEN {
             return;
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let limit = self.patience.limit();
-        while begun.elapsed() < limit {
+        while started.elapsed() < limit {
             for _ in 0..SEARCH_SPINS {
                 std::hint::spin_loop();
             }
@@ -77,41 +112,42 @@ impl Seat {
                 break;
             }
         }
+        // BO3.
         if state.compare_exchange(QUIET, PARKED, AcqRel, Acquire).is_ok() {
-            // Until the word says so: a token may be left from a wake-up that was seen without it.
             while state.load(Acquire) != WOKEN {
                 self.parker.park();
             }
         }
+        // BO4.
         state.swap(QUIET, AcqRel);
-        self.patience.waited(begun.elapsed());
+        self.patience.waited(started.elapsed());
     }
 }
 
 thread_local! {
-    /// Kept from one call to the next; taken, so that a nested call makes its own.
-    static SPARE: RefCell<Option<Seat>> = const { RefCell::new(None) };
+    static SPARE: Cell<Option<BlockOnState>> = const { Cell::new(None) };
 }
 
 /// The thread is in a copy of its context until this is dropped.
-pub(crate) struct Outside(Live);
+pub(crate) struct RootGuard(Live);
 
-impl Outside {
-    pub(crate) fn enter(execution: Execution) -> Outside {
+impl RootGuard {
+    pub(crate) fn install(execution: Execution) -> RootGuard {
         let mut copy = Live::new(heirloom_context::Context::current());
         copy.set_execution(execution);
         raw::swap(&mut copy);
-        Outside(copy)
+        RootGuard(copy)
     }
 }
 
-impl Drop for Outside {
+impl Drop for RootGuard {
     fn drop(&mut self) {
         raw::swap(&mut self.0);
     }
 }
 
-/// A worker must not wait for what only workers can do. Under the eager flag it waits for its own calls.
+/// Panics on a worker: it must not wait for tasks that only workers run. Under the eager flag a
+/// worker may wait: what it waits for runs in the call.
 #[track_caller]
 pub(crate) fn refuse_workers() {
     assert!(
@@ -131,27 +167,23 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
     if eager::is_eager() {
         return eager_call::run_eagerly(future);
     }
-    let _outside = Outside::enter(crate::clock::execution());
+    let _root = RootGuard::install(crate::clock::execution());
     let _budget = budget::full();
 
-    // During thread teardown there is no spare, and no place for one.
-    let spare = SPARE.try_with(|spare| spare.try_borrow_mut().ok()?.take()).ok().flatten();
-    let seat = spare.unwrap_or_else(Seat::new);
+    // During thread teardown there is no spare, and none can be kept.
+    let spare = SPARE.try_with(Cell::take).ok().flatten();
+    let block_on = spare.unwrap_or_else(BlockOnState::new);
     let output = {
         let mut future = pin!(future);
-        let mut cx = Context::from_waker(&seat.waker);
+        let mut cx = Context::from_waker(&block_on.waker);
         loop {
             if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
                 break output;
             }
-            seat.wait();
+            block_on.wait();
             budget::renew();
         }
     };
-    let _ = SPARE.try_with(|spare| {
-        if let Ok(mut spare) = spare.try_borrow_mut() {
-            *spare = Some(seat);
-        }
-    });
+    let _ = SPARE.try_with(|spare| spare.set(Some(block_on)));
     output
 }

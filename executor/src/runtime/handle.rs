@@ -15,7 +15,7 @@ use heirloom_context::raw::Live;
 use crate::instrument::stats::{Stats, TaskDump, WorkerStats};
 use crate::runtime::block_on;
 use crate::runtime::{ShutdownReport, configured_default, runtime_outside, shut_down};
-use crate::scheduler::blocking::{Blocking, Call};
+use crate::scheduler::blocking::{Blocking, BlockingCall};
 use crate::scheduler::current;
 use crate::scheduler::shared::{Shared, Workers, launch};
 use crate::task::cell::{Begin, Parts};
@@ -213,7 +213,7 @@ where
 {
     // One that is run here and now is not on a thread of the pool.
     let pool = (parts.begin == Begin::Queued).then(|| Arc::clone(shared));
-    launch::<_, Blocking>(shared, Call::new(f, pool), || parts)
+    launch::<_, Blocking>(shared, BlockingCall::new(f, pool), || parts)
 }
 
 /// A task's parts in `context`, with the spawner's deadline. A spawner that runs async code synchronously drives it.

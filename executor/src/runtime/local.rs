@@ -1,4 +1,8 @@
-//! Tasks that stay on their thread.
+//! Local sets: tasks that stay on their thread.
+//!
+//! A set is the scheduler of its tasks ([`LocalScheduler`]). Its *runners* are the futures of
+//! `run_until` that are being awaited; its queue holds the woken tasks. The set is *current* on its
+//! thread while one of its runners is polled.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,13 +13,13 @@ use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
 
 use crate::eager::inline;
-use crate::instrument::hooks::accompany;
+use crate::instrument::hooks::wrap_in_hooks;
 use crate::runtime::end_of_eager_call;
 use crate::runtime::handle::{parts, with_ruling};
 use crate::scheduler::shared::Workers;
@@ -25,31 +29,34 @@ use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::{CancelReason, JoinHandle};
 use crate::util::panic::swallow;
 use crate::util::room;
+use crate::util::sync::{Mutex, MutexGuard, lock};
 use crate::util::waker_set::Waiters;
 
-/// Polls in a row before the others on the thread get a turn.
+/// Polls of tasks in one poll of a runner. After that, other futures on the thread run.
 ///
-/// As `scheduler::limits::LOOK_AROUND`.
+/// The value is that of `scheduler::budget::LOOK_AROUND`.
 const BATCH: usize = 61;
 
-/// A set of tasks that are not `Send`: all of them run on the thread that has the set, while it is being
-/// [run](Self::run_until).
+/// A set of tasks that are not `Send`: all of them run on the thread that has the set, while the
+/// set is [run](Self::run_until).
 ///
-/// The rules are those of other tasks: [`spawn_local`](Self::spawn_local) inherits, dropping a handle cancels. Dropping
-/// the set cancels all its tasks, here and now; what their destructors spawn into it is cancelled
-/// as well.
+/// The rules are those of other tasks: [`spawn_local`](Self::spawn_local) inherits, and dropping a
+/// join handle cancels. Dropping the set cancels all its tasks, before the drop returns; tasks that
+/// their destructors spawn into it are cancelled too.
 ///
-/// The tasks are the set's: no runtime counts them in its [`stats`](crate::Runtime::stats), lists them, or ends them. But what a
-/// runtime does around its own tasks ([ambient states](crate::Builder::ambient), [hooks](crate::Builder::hooks),
-/// the [panic policy](crate::Builder::on_panic)) it does around those that are spawned, and run, in its `block_on` or in a
-/// task of it. Outside of any runtime the default one does, if it was
-/// [configured](crate::Builder::build_default).
+/// The tasks belong to the set: no runtime counts them in its [`stats`](crate::Runtime::stats),
+/// lists them, or ends them. Still, what a runtime does around its own tasks ([ambient
+/// states](crate::Builder::ambient), [hooks](crate::Builder::hooks), the [panic
+/// policy](crate::Builder::on_panic)) it also does around local tasks that are spawned and run
+/// inside its `block_on` or inside a task of it. Outside of any runtime the default one does, if it
+/// was [configured](crate::Builder::build_default).
 ///
-/// The memory of tasks that are over goes back when the set has polled what there was to poll, but
-/// for 2 MiB; and but for little, when it is not being run. Its tasks [stand in
-/// pages](crate::Runtime#memory), too.
+/// When a set has no task left to poll, it returns the memory of ended tasks except for 2 MiB; when
+/// it is not run, it returns nearly all of it. Its tasks [lie in pages](crate::Runtime#memory), as
+/// those of a runtime do.
 ///
-/// A set is no future: it is run by [`run_until`](Self::run_until) or [`block_on`](Self::block_on).
+/// A set is not a future: it is run by [`run_until`](Self::run_until) or
+/// [`block_on`](Self::block_on).
 ///
 /// ```
 /// use std::rc::Rc;
@@ -63,38 +70,38 @@ const BATCH: usize = 61;
 /// assert_eq!(value, 6);
 /// ```
 pub struct LocalSet {
-    shared: Arc<Shared>,
-    /// There until the set is dropped.
+    shared: Arc<LocalShared>,
+    /// `None` only while the set is dropped.
     owner: Option<Owner>,
-    /// It is being dropped: what is spawned is cancelled.
+    /// The set is being dropped: what is spawned is cancelled.
     ending: Cell<bool>,
-    /// Polls of it that are in progress, one in the other.
+    /// Polls of runners that are in progress, inside one another.
     depth: Cell<usize>,
-    /// Its heap is at rest.
+    /// The heap is at rest.
     rests: Cell<bool>,
-    /// Its tasks are this thread's.
+    /// The tasks stay on this thread.
     not_send: PhantomData<*const ()>,
 }
 
-// Whatever panics inside a set is caught there; it sees no half-done state.
+// A panic inside a set is caught there, and leaves no state half done.
 impl std::panic::UnwindSafe for LocalSet {}
 impl std::panic::RefUnwindSafe for LocalSet {}
 
-struct Shared {
-    queue: Mutex<Queue>,
+struct LocalShared {
+    queue: Mutex<LocalQueue>,
     heap: Heap,
 }
 
 #[derive(Default)]
-struct Queue {
+struct LocalQueue {
     tasks: VecDeque<Runnable>,
-    /// Whoever runs the set; all of them, if several do.
+    /// The wakers of all runners.
     runners: Waiters,
-    /// The set is gone, and all its tasks are over.
+    /// The set is gone, and all its tasks have ended.
     dead: bool,
 }
 
-impl Queue {
+impl LocalQueue {
     fn pop(&mut self) -> Option<Runnable> {
         let task = self.tasks.pop_front();
         room::trim(&mut self.tasks);
@@ -102,49 +109,51 @@ impl Queue {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // No user code runs under this lock, so nothing is half done when it is poisoned.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+impl LocalShared {
+    fn lock(&self) -> MutexGuard<'_, LocalQueue> {
+        lock(&self.queue)
     }
 }
 
 /// The scheduler of a set's tasks.
-struct Local;
+struct LocalScheduler;
 
-impl Schedule for Local {
-    type Shared = Shared;
+impl Schedule for LocalScheduler {
+    type Shared = LocalShared;
 
-    fn schedule(shared: &Shared, task: Runnable) {
-        Local::launch(shared, task);
+    fn schedule(shared: &LocalShared, task: Runnable) {
+        LocalScheduler::launch(shared, task);
     }
 
     unsafe fn wake(task: NonNull<Header>) {
-        // SAFETY: says the caller. Whoever runs the set may end the task, and the set, while we are in here; so the task is
-        // kept, and given up when nobody borrows what it keeps.
+        // SAFETY: the reference of the wake-up is the runnable's: that is the contract of `wake`.
+        // The thread of the set may end the task, and drop the set, before `launch` returns. `keep`
+        // is a second reference, which keeps the page, and so the shared part that `launch`
+        // borrows, until the end of this block.
         unsafe {
             let task = Runnable::from_raw(task);
             let keep = task.reference();
-            Local::launch(slab::shared_of(keep.as_raw().cast()), task);
+            LocalScheduler::launch(slab::shared_of(keep.as_raw().cast()), task);
         }
     }
 
-    fn launch(shared: &Shared, task: Runnable) {
+    fn launch(shared: &LocalShared, task: Runnable) {
         let mut queue = shared.lock();
         if queue.dead {
             drop(queue);
-            // The task is over, so this drops nothing of its own.
+            // The task has ended, so this drops no future.
             return drop(task);
         }
         queue.tasks.push_back(task);
         let wakers = queue.runners.take();
         drop(queue);
-        // One that panics must not keep the others, nor harm whoever wakes the task.
+        // A waker that panics must neither keep the others from being called, nor panic in the code
+        // that wakes the task.
         wakers.into_iter().for_each(|waker| swallow(|| waker.wake()));
     }
 
     /// The policy is that of the runtime in which the set is run.
-    fn panicked(_: &Shared) {
+    fn panicked(_: &LocalShared) {
         with_ruling(|runtime| {
             if let Some(runtime) = runtime {
                 Workers::panicked(runtime);
@@ -153,11 +162,13 @@ impl Schedule for Local {
     }
 
     unsafe fn free(task: NonNull<Header>) {
-        // SAFETY: says the caller. The set is current while it is borrowed by `run_until` further up on this thread.
+        // SAFETY: `CURRENT` is set only while a function further up on this thread borrows the set
+        // and holds a `CurrentSetGuard`. The task has ended, and its page holds a `LocalShared`:
+        // that is the contract of `free`.
         unsafe {
             let current = CURRENT.get().as_ref();
-            let mine = current.and_then(|set| Some((&set.shared.heap, set.owner.as_ref()?)));
-            slab::free::<Shared>(task.cast(), mine);
+            let own = current.and_then(|set| Some((&set.shared.heap, set.owner.as_ref()?)));
+            slab::free::<LocalShared>(task.cast(), own);
         }
     }
 }
@@ -167,24 +178,31 @@ thread_local! {
     static CURRENT: Cell<*const LocalSet> = const { Cell::new(ptr::null()) };
 }
 
-/// A set is current, and the owner of its heap, until this is dropped.
-struct Polled<'a> {
+/// A set is current, and its heap is in use, until this is dropped.
+struct PollGuard<'a> {
     set: &'a LocalSet,
-    _entered: Entered,
+    _current: CurrentSetGuard,
 }
 
-impl Drop for Polled<'_> {
+impl Drop for PollGuard<'_> {
     fn drop(&mut self) {
         self.set.depth.set(self.set.depth.get() - 1);
-        // So many empty pages stay while the set is run: a load in bursts finds its pages again.
-        self.set.rest(SPARE);
+        // While the set is run it keeps this many empty pages, so that a load in bursts finds its
+        // pages again.
+        self.set.rest_heap(SPARE);
     }
 }
 
-/// Puts back the set that was current before.
-struct Entered(*const LocalSet);
+/// A set is current until this is dropped; then the one that was current before.
+struct CurrentSetGuard(*const LocalSet);
 
-impl Drop for Entered {
+impl CurrentSetGuard {
+    fn new(set: &LocalSet) -> CurrentSetGuard {
+        CurrentSetGuard(CURRENT.replace(set))
+    }
+}
+
+impl Drop for CurrentSetGuard {
     fn drop(&mut self) {
         CURRENT.set(self.0);
     }
@@ -193,7 +211,7 @@ impl Drop for Entered {
 impl LocalSet {
     /// An empty set.
     pub fn new() -> LocalSet {
-        let shared = Arc::new(Shared { queue: Mutex::default(), heap: Heap::new() });
+        let shared = Arc::new(LocalShared { queue: Mutex::default(), heap: Heap::new() });
         let owner = Some(shared.heap.own());
         LocalSet {
             owner,
@@ -205,7 +223,7 @@ impl LocalSet {
         }
     }
 
-    /// The owner of the heap.
+    /// The owner of the heap, which is in use from now on.
     fn owner(&self) -> &Owner {
         let owner = self.owner.as_ref().expect("taken by the drop only");
         if self.rests.replace(false) {
@@ -214,78 +232,80 @@ impl LocalSet {
         owner
     }
 
-    fn enter(&self) -> Polled<'_> {
+    fn begin_poll(&self) -> PollGuard<'_> {
         self.owner();
         self.depth.set(self.depth.get() + 1);
-        Polled { set: self, _entered: Entered(CURRENT.replace(self)) }
+        PollGuard { set: self, _current: CurrentSetGuard::new(self) }
     }
 
-    /// Leaves the heap at rest, with so many empty pages, unless it is in use or not worth it.
-    fn rest(&self, keep: usize) {
+    /// Puts the heap at rest with `keep` empty pages, unless it is in use or has no more than
+    /// these.
+    fn rest_heap(&self, keep: usize) {
         if self.depth.get() == 0 && self.shared.heap.exceeds(keep) {
             let owner = self.owner();
             self.rests.set(true);
-            // SAFETY: the owner is this heap's, which the shared part keeps.
+            // SAFETY: the owner came from `own` of this heap, in `new`; the heap lives in `shared`,
+            // which `self` keeps.
             unsafe { self.shared.heap.rest(owner, keep) }
         }
     }
 
-    /// Spawns a task into the set; it runs when the set does.
+    /// Spawns a task into the set. It runs when the set is run.
     #[track_caller]
     pub fn spawn_local<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future + 'static,
     {
-        self.launch(future, parts(Location::caller(), heirloom_context::Context::inherited()))
+        self.spawn_with(future, parts(Location::caller(), heirloom_context::Context::inherited()))
     }
 
-    fn launch<F>(&self, future: F, parts: Parts) -> JoinHandle<F::Output>
+    fn spawn_with<F>(&self, future: F, parts: Parts) -> JoinHandle<F::Output>
     where
         F: Future + 'static,
     {
-        let runtime = with_ruling(|runtime| runtime.filter(|it| it.given.accompanies()).cloned());
-        let Some(runtime) = runtime else { return self.begin(future, parts, |_| {}) };
-        runtime.with_given(|company| {
-            let (accompanied, spawned) = accompany(company, future, &parts);
-            self.begin(accompanied, parts, spawned)
+        let runtime = with_ruling(|runtime| runtime.filter(|it| it.given.wraps_tasks()).cloned());
+        let Some(runtime) = runtime else { return self.start_task(future, parts, |_| {}) };
+        runtime.with_given(|hooks_and_ambients| {
+            let (hooked, spawned) = wrap_in_hooks(hooks_and_ambients, future, &parts);
+            self.start_task(hooked, parts, spawned)
         })
     }
 
-    fn begin<F>(&self, future: F, parts: Parts, spawned: impl FnOnce(&Runnable)) -> JoinHandle<F::Output>
+    fn start_task<F>(&self, future: F, parts: Parts, spawned: impl FnOnce(&Runnable)) -> JoinHandle<F::Output>
     where
         F: Future + 'static,
     {
         let begin = parts.begin;
-        // SAFETY: a slot of this class, from this set's heap. The set stays on this thread, and runs, cancels and shuts
-        // its tasks down here alone. (Other threads may only put runnables into its queue; one that is dropped elsewhere,
-        // once the set is dead, belongs to a task that is over.) The join handle is not `Send` unless the output is, and
-        // that is moved to another thread only by a handle that is.
+        // SAFETY: the slot has this class and comes from this set's heap. The set is not `Send`,
+        // and runs, cancels and shuts down its tasks on this thread only. Other threads put
+        // runnables into the queue; a runnable that another thread drops, because the set is dead,
+        // belongs to a task that has ended. The join handle is `Send` only if the output is.
         let Spawned { runnable, join } = unsafe {
             let slot = self.shared.heap.take(self.owner(), cell::class::<F>(), &self.shared);
-            cell::spawn::<F, Local>(slot, future, parts)
+            cell::spawn::<F, LocalScheduler>(slot, future, parts)
         };
         spawned(&runnable);
         if self.ending.get() {
-            // Dropped, it is cancelled.
+            // Dropping a runnable cancels its task.
             drop(runnable);
         } else if begin == Begin::Queued {
-            Local::launch(&self.shared, runnable);
+            LocalScheduler::launch(&self.shared, runnable);
         } else {
-            let _polled = self.enter();
-            inline::begin(runnable, begin, |task| Local::launch(&self.shared, task));
+            let _poll = self.begin_poll();
+            inline::start_task(runnable, begin, |task| LocalScheduler::launch(&self.shared, task));
         }
         join
     }
 
-    /// Runs the set's tasks while `future` is awaited, and returns its output. The free
-    /// [`spawn_local`] works inside.
+    /// Runs the set's tasks while `future` is awaited, and returns the output of `future`. Inside,
+    /// the function [`spawn_local`] spawns into this set.
     ///
-    /// Cancel-safe: tasks stay in the set.
+    /// Cancel-safe: the tasks stay in the set.
     pub async fn run_until<F: Future>(&self, future: F) -> F::Output {
-        let mut future = pin!(Inside { future: Some(future), set: self });
-        let mut runner = Runner { set: self, shared: &self.shared, key: None };
+        let mut future = pin!(RootFuture { future: Some(future), set: self });
+        let mut runner = Runner { set: self, key: None };
         poll_fn(|cx| {
-            let _polled = self.enter();
+            let _poll = self.begin_poll();
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(output);
             }
@@ -305,58 +325,59 @@ impl LocalSet {
     }
 
     fn poll_tasks(&self, runner: &mut Runner<'_>, cx: &mut Context<'_>) {
-        // First the waker, then the tasks: whoever pushes one that is not seen finds the waker.
+        // The waker is registered before the queue is read: a task that is pushed afterwards finds
+        // the waker.
         runner.register(cx.waker());
         for _ in 0..BATCH {
             let Some(task) = self.shared.lock().pop() else { return };
-            if let Some(again) = task.run() {
-                self.shared.lock().tasks.push_back(again);
+            if let Some(woken) = task.run() {
+                self.shared.lock().tasks.push_back(woken);
             }
         }
-        // There may be more; the others have a turn first.
+        // The queue may hold more; other futures run first.
         cx.waker().wake_by_ref();
     }
 }
 
 pin_project_lite::pin_project! {
-    /// What a set is run for. It is dropped inside the set too: its destructors may spawn there.
-    struct Inside<'a, F> {
+    /// The future that a runner awaits. The set is current while it is dropped: its destructors may
+    /// spawn there.
+    struct RootFuture<'a, F> {
         // `None` only while it is being dropped.
         #[pin]
         future: Option<F>,
         set: &'a LocalSet,
     }
 
-    impl<F> PinnedDrop for Inside<'_, F> {
+    impl<F> PinnedDrop for RootFuture<'_, F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let _entered = Entered(CURRENT.replace(*this.set));
+            let _current = CurrentSetGuard::new(this.set);
             this.future.set(None);
         }
     }
 }
 
-impl<F: Future> Inside<'_, F> {
+impl<F: Future> RootFuture<'_, F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         self.project().future.as_pin_mut().expect("taken by the drop only").poll(cx)
     }
 }
 
-/// One who runs a set, until it is dropped.
+/// A future of `run_until`, with its waker under `key`.
 struct Runner<'a> {
     set: &'a LocalSet,
-    shared: &'a Shared,
     key: Option<usize>,
 }
 
 impl Runner<'_> {
     fn register(&mut self, waker: &Waker) {
-        // Comparing runs no code of the waker's.
-        if self.shared.lock().runners.has(self.key, waker) {
+        // A comparison runs no code of the waker, so it may be made under the lock.
+        if self.set.shared.lock().runners.has(self.key, waker) {
             return;
         }
         let waker = waker.clone();
-        let former = self.shared.lock().runners.register(&mut self.key, waker);
+        let former = self.set.shared.lock().runners.register(&mut self.key, waker);
         drop(former);
     }
 }
@@ -364,10 +385,10 @@ impl Runner<'_> {
 impl Drop for Runner<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            let waker = self.shared.lock().runners.remove(key);
+            let waker = self.set.shared.lock().runners.remove(key);
             drop(waker);
         }
-        self.set.rest(STOCK);
+        self.set.rest_heap(STOCK);
     }
 }
 
@@ -381,9 +402,8 @@ impl Drop for LocalSet {
     fn drop(&mut self) {
         self.ending.set(true);
         {
-            // What destructors spawn here is refused; that of wakers too.
-            let this: &LocalSet = self;
-            let _entered = Entered(CURRENT.replace(this));
+            // What destructors of tasks and wakers spawn here is cancelled.
+            let _current = CurrentSetGuard::new(self);
             for task in TaskRef::all(&self.shared.heap) {
                 task.shut_down(CancelReason::RuntimeGone);
             }
@@ -393,7 +413,9 @@ impl Drop for LocalSet {
             drop(queue);
             drop(rest);
         }
-        // SAFETY: the owner is this heap's, which the shared part keeps. Whatever tasks are left are over.
+        // SAFETY: the owner came from `own` of this heap, in `new`; the heap lives in `shared`,
+        // which `self` keeps. All tasks that still have a slot have ended: they were shut down
+        // above, and later ones when they were spawned.
         unsafe { self.shared.heap.orphan(self.owner.take()) }
     }
 }
@@ -406,7 +428,7 @@ impl fmt::Debug for LocalSet {
     }
 }
 
-/// For generic code. Tasks are detached.
+/// For generic code. The tasks are detached.
 impl LocalSpawn for LocalSet {
     fn spawn_local_obj(&self, future: LocalFutureObj<'static, ()>) -> Result<(), SpawnError> {
         self.spawn_local(future).detach();
@@ -414,8 +436,8 @@ impl LocalSpawn for LocalSet {
     }
 }
 
-/// Spawns a task that stays on this thread, into the [`LocalSet`] that is being run here. The rules are those of
-/// [`spawn`](crate::spawn()).
+/// Spawns a task that stays on this thread, into the [`LocalSet`] that is being run here. The rules
+/// are those of [`spawn`](crate::spawn()).
 ///
 /// # Panics
 /// Outside of a local set, unless it is [run eagerly](crate::run_eagerly).
@@ -424,43 +446,46 @@ pub fn spawn_local<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
 {
-    launch_current(future, parts(Location::caller(), heirloom_context::Context::inherited()))
+    spawn_into_current(future, parts(Location::caller(), heirloom_context::Context::inherited()))
 }
 
 #[track_caller]
-pub(crate) fn launch_current<F>(future: F, parts: Parts) -> JoinHandle<F::Output>
+pub(crate) fn spawn_into_current<F>(future: F, parts: Parts) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
 {
-    // SAFETY: set while the set is borrowed by `run_until` further up on this thread.
+    // SAFETY: set only while a function further up on this thread borrows the set and holds a
+    // `CurrentSetGuard`.
     match unsafe { CURRENT.get().as_ref() } {
-        Some(set) => set.launch(future, parts),
-        None if parts.begin == Begin::Driven => of_call().launch(future, parts),
+        Some(set) => set.spawn_with(future, parts),
+        None if parts.begin == Begin::Driven => set_of_eager_call().spawn_with(future, parts),
         None => panic!("`spawn_local` must be called inside `LocalSet::run_until` or `LocalSet::block_on`"),
     }
 }
 
 thread_local! {
-    /// For what is run eagerly outside of a set. It ends with the call.
-    static OF_CALL: RefCell<Option<Rc<LocalSet>>> = const { RefCell::new(None) };
-    // Without drop glue, so that asking costs nothing.
-    static HAS_SET: Cell<bool> = const { Cell::new(false) };
+    /// The set for local tasks that an eager call spawns outside of a set. It ends with the
+    /// outermost call.
+    static EAGER_CALL_SET: RefCell<Option<Rc<LocalSet>>> = const { RefCell::new(None) };
+    // Without drop glue, so that a call without a set does not touch the other one.
+    static HAS_EAGER_CALL_SET: Cell<bool> = const { Cell::new(false) };
 }
 
-fn of_call() -> Rc<LocalSet> {
-    HAS_SET.set(true);
-    let known = OF_CALL.try_with(|set| Rc::clone(set.borrow_mut().get_or_insert_default()));
-    // In a thread that is being torn down it ends with the spawn.
-    known.unwrap_or_default()
+fn set_of_eager_call() -> Rc<LocalSet> {
+    HAS_EAGER_CALL_SET.set(true);
+    let set = EAGER_CALL_SET.try_with(|set| Rc::clone(set.borrow_mut().get_or_insert_default()));
+    // During thread teardown the set ends with the spawn.
+    set.unwrap_or_default()
 }
 
-/// The outermost eager call of this thread, until it is dropped: cancels what has not ended.
-pub(crate) struct EagerCall;
+/// The outermost eager call of this thread, until it is dropped: then the call's local tasks are
+/// cancelled.
+pub(crate) struct EagerCallGuard;
 
-impl Drop for EagerCall {
+impl Drop for EagerCallGuard {
     fn drop(&mut self) {
-        if HAS_SET.replace(false) {
-            let set = OF_CALL.try_with(|set| set.borrow_mut().take());
+        if HAS_EAGER_CALL_SET.replace(false) {
+            let set = EAGER_CALL_SET.try_with(|set| set.borrow_mut().take());
             drop(set);
         }
         end_of_eager_call();
@@ -471,7 +496,7 @@ impl Drop for EagerCall {
 mod tests {
     use super::*;
 
-    /// As `blocking::tests::a_burst_of_closures_leaves_a_short_queue`.
+    /// A queue must not keep the memory of its longest burst; as in `blocking::tests`.
     #[test]
     fn a_burst_of_local_tasks_leaves_a_short_queue() {
         let burst = if cfg!(miri) { 3_000 } else { 100_000 };

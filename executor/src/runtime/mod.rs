@@ -24,7 +24,7 @@ use heirloom_context::Context;
 
 use crate::clock::Clock;
 use crate::eager;
-use crate::instrument::hooks::{Company, Given, Watcher};
+use crate::instrument::hooks::{HooksAndAmbients, HooksSlot, RuntimeHooks};
 #[cfg(feature = "net")]
 use crate::io::driver::Slot;
 use crate::runtime::builder::{Builder, processors};
@@ -314,11 +314,11 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             #[cfg(feature = "net")]
             io: Slot::new(),
             blocking: Arc::new(Pool::new(threads, builder.max_blocking_threads, builder.blocking_keep_alive)),
-            given: Given::new(Company {
+            given: HooksSlot::new(HooksAndAmbients {
                 root: builder.root.clone(),
                 ambients: builder.ambients.clone(),
                 background: builder.background.clone(),
-                hooks: builder.hooks.clone().map(|hooks| Arc::new(Watcher::new(hooks))),
+                hooks: builder.hooks.clone().map(|hooks| Arc::new(RuntimeHooks::new(hooks))),
             }),
             adopt: parts.is_empty().then_some(adopt as fn(Runnable)),
             on_panic: builder.on_panic,
@@ -335,7 +335,7 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
 fn names(tasks: &[TaskRef]) -> Vec<String> {
     let name = |task: &TaskRef| match task.header().about.name() {
         Some(name) => name.to_string(),
-        None => format!("task {} spawned at {}", task.header().about.id(), task.header().about.place()),
+        None => format!("task {} spawned at {}", task.header().about.id(), task.header().about.spawned_at()),
     };
     tasks.iter().map(name).collect()
 }

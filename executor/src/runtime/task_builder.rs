@@ -159,8 +159,8 @@ impl Builder {
     {
         let (parts, cell) = self.parts();
         match cell {
-            None => local::launch_current(future, parts),
-            Some(cell) => local::launch_current(future.in_cell(cell), parts),
+            None => local::spawn_into_current(future, parts),
+            Some(cell) => local::spawn_into_current(future.in_cell(cell), parts),
         }
     }
 

@@ -1,13 +1,41 @@
 //! A pool of threads for closures that block.
 //!
-//! A closure is a task like any other, whose future returns at its first poll; it is scheduled here instead of on the
-//! workers. The pool grows when a closure arrives and nobody is free, up to its cap, and shrinks when threads have
-//! had nothing to do for a while. Closures wait in a queue that is as long as it must be: see
-//! [`Stats::blocking_queued`](crate::Stats::blocking_queued). Those that were cancelled there are taken out when the queue has
-//! doubled, and dropped by the workers, so that a pool that is stuck does not gather what nobody waits for.
+//! # Terms
 //!
-//! If the operating system refuses a thread, the closure waits for the others; if there are none, it is cancelled with
-//! [`NoThread`](crate::CancelReason::NoThread). Nothing panics, and no handle is left without an answer.
+//! * A *blocking closure* is a task whose future calls the closure at its first poll. The pool is
+//!   its scheduler.
+//! * The *queue* holds the closures that have no thread yet. It has no bound: see
+//!   [`Stats::blocking_queued`](crate::Stats::blocking_queued).
+//! * The *cap* is the most threads the pool may have; the *keep-alive* is how long an idle thread
+//!   stays.
+//! * A *notified* thread is idle and was told of a closure that it has not taken yet.
+//! * A *sweep* takes the cancelled closures out of the queue.
+//!
+//! # States
+//!
+//! A thread of the pool is **running** a closure, **idle**, or **notified**. The pool is **open**
+//! until its runtime ends, then **closed**.
+//!
+//! # Transitions
+//!
+//! | step | event | function | effect |
+//! | --- | --- | --- | --- |
+//! | BL1 | a closure is spawned or woken | `Pool::submit` | queues it; a closed pool drops it, which cancels it |
+//! | BL2 | there is an idle thread that was not notified | `Pool::submit` | idle -> notified |
+//! | BL3 | there is none, and fewer threads than the cap | `Pool::submit` | starts a thread |
+//! | BL4 | a thread looks at the queue | `Pool::run` | takes the first closure: -> running; or the queue is empty: -> idle |
+//! | BL5 | an idle thread's keep-alive is over | `Pool::run` | the thread ends, unless it was notified or the queue has a closure |
+//! | BL6 | the queue is twice as long as after the last sweep | `PoolState::sweep` | hands the cancelled closures to workers, which drop them |
+//! | BL7 | the runtime ends | `Pool::close` | open -> closed; drops the queue; waits for the threads until the deadline, if there is one |
+//!
+//! # Why nothing is lost
+//!
+//! The queue and all counts are under one lock. BL1 to BL3 leave a queued closure with a notified
+//! thread, a new thread, or as many threads as the cap allows, each of which looks at the queue
+//! (BL4) before it is idle. BL6 keeps a pool whose threads are all stuck from collecting closures
+//! that were cancelled. If the operating system refuses a thread (BL3), the closure waits for the
+//! other threads; if there are none, the queue is cancelled with
+//! [`NoThread`](crate::CancelReason::NoThread): no join handle stays without an answer.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -31,33 +59,34 @@ use crate::util::room;
 use crate::util::threads::Threads;
 
 pub(crate) struct Pool {
-    state: Mutex<State>,
-    work: Condvar,
+    state: Mutex<PoolState>,
+    /// Notified by BL2, BL7, and a thread that ends.
+    changed: Condvar,
     cap: usize,
     keep_alive: Duration,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     queue: VecDeque<Runnable>,
-    /// How long the queue may get before it is looked through for what was cancelled.
+    /// The length of the queue at which the next sweep is due.
     sweep_at: usize,
-    /// Started and not ended.
+    /// Threads that were started and have not ended.
     threads: usize,
-    /// Waiting for work, those that were told of some included.
+    /// Idle threads, the notified ones included.
     idle: usize,
-    /// Told of work they have not taken yet.
-    called: usize,
+    notified: usize,
     closed: bool,
-    /// What starts threads, with the user's functions for them; gone when it is closed.
+    /// Starts threads, and holds the user's functions for them; `None` once the pool is closed.
     starter: Option<Arc<Threads>>,
 }
 
-/// The shortest queue that is worth looking through.
+/// The shortest queue that is swept.
 const SWEEP_MIN: usize = 64;
 
-impl State {
-    /// Takes out what was cancelled, if the queue is twice as long as what was left the last time.
+impl PoolState {
+    /// BL6. Takes out the cancelled closures, if the queue is twice as long as after the last
+    /// sweep.
     fn sweep(&mut self) -> VecDeque<Runnable> {
         if self.queue.len() < self.sweep_at.max(SWEEP_MIN) {
             return VecDeque::new();
@@ -72,16 +101,16 @@ impl State {
 
 impl Pool {
     pub(crate) fn new(threads: Threads, cap: usize, keep_alive: Duration) -> Pool {
-        let state = State { starter: Some(Arc::new(threads)), ..State::default() };
-        Pool { state: Mutex::new(state), work: Condvar::new(), cap: cap.max(1), keep_alive }
+        let state = PoolState { starter: Some(Arc::new(threads)), ..PoolState::default() };
+        Pool { state: Mutex::new(state), changed: Condvar::new(), cap: cap.max(1), keep_alive }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         // No user code runs under this lock, so nothing is half done when it is poisoned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it returns was cancelled, and is somebody else's to drop.
+    /// BL1 to BL3. Returns cancelled closures, which are to be dropped on workers.
     #[must_use]
     fn submit(self: &Arc<Self>, task: Runnable) -> VecDeque<Runnable> {
         let mut state = self.lock();
@@ -93,10 +122,10 @@ impl Pool {
         }
         state.queue.push_back(task);
         let cancelled = state.sweep();
-        if state.idle > state.called {
-            state.called += 1;
+        if state.idle > state.notified {
+            state.notified += 1;
             drop(state);
-            self.work.notify_one();
+            self.changed.notify_one();
             return cancelled;
         }
         if state.threads == self.cap {
@@ -107,12 +136,12 @@ impl Pool {
         drop(state);
         let pool = Arc::clone(self);
         let started = starter.start("blocking", move || pool.run());
-        // It may be the last by now.
+        // `close` may have dropped the other count: then the user's destructors run here.
         swallow(|| drop(starter));
         if started.is_err() {
             let mut state = self.lock();
             state.threads -= 1;
-            // Whoever is left takes the work. If nobody is, there is nobody to wait for.
+            // The other threads take what is queued. Without any, it is cancelled.
             let orphans = if state.threads == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
             drop(state);
             for task in orphans {
@@ -123,47 +152,48 @@ impl Pool {
         cancelled
     }
 
-    /// What each thread does.
+    /// BL4 and BL5: what each thread of the pool runs.
     fn run(&self) {
         let mut state = self.lock();
         loop {
             if let Some(task) = state.queue.pop_front() {
                 room::trim(&mut state.queue);
                 drop(state);
-                let again = task.run();
+                let woken = task.run();
                 state = self.lock();
-                // A closure is done at its first poll; whatever is not, is polled again.
-                state.queue.extend(again);
+                // A closure is done at its first poll. A task that was woken in it is not, and is
+                // polled again.
+                state.queue.extend(woken);
                 continue;
             }
             if state.closed {
                 break;
             }
             state.idle += 1;
-            let (mut woken, timeout) =
-                self.work.wait_timeout(state, self.keep_alive).unwrap_or_else(PoisonError::into_inner);
-            woken.idle -= 1;
-            let called = woken.called > 0;
-            woken.called = woken.called.saturating_sub(1);
-            state = woken;
-            if timeout.timed_out() && !called && state.queue.is_empty() {
+            let (guard, timeout) =
+                self.changed.wait_timeout(state, self.keep_alive).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            state.idle -= 1;
+            let notified = state.notified > 0;
+            state.notified = state.notified.saturating_sub(1);
+            if timeout.timed_out() && !notified && state.queue.is_empty() {
                 break;
             }
         }
         state.threads -= 1;
         drop(state);
         // `close` may be waiting.
-        self.work.notify_all();
+        self.changed.notify_all();
     }
 
-    /// Takes no further work, and gives up what was not begun. Waits for the threads, until the deadline at most.
+    /// BL7. Cancels the queued closures. With a deadline, waits for the threads until then.
     pub(crate) fn close(&self, deadline: Option<Instant>) {
         let mut state = self.lock();
         state.closed = true;
         let queue = std::mem::take(&mut state.queue);
         let starter = state.starter.take();
         drop(state);
-        self.work.notify_all();
+        self.changed.notify_all();
         drop(queue);
         swallow(|| drop(starter));
         let Some(deadline) = deadline else { return };
@@ -173,22 +203,21 @@ impl Pool {
             if left.is_zero() {
                 return;
             }
-            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Whether nothing waits and nothing runs.
+    /// Whether no closure is queued or running.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.lock();
-        state.queue.is_empty() && state.idle == state.threads && state.called == 0
+        state.queue.is_empty() && state.idle == state.threads && state.notified == 0
     }
 
-    /// Most threads.
     pub(crate) fn cap(&self) -> usize {
         self.cap
     }
 
-    /// Threads, and closures that wait for one.
+    /// The threads, and the closures in the queue.
     pub(crate) fn load(&self) -> (usize, usize) {
         let state = self.lock();
         (state.threads, state.queue.len())
@@ -203,18 +232,21 @@ impl Schedule for Blocking {
 
     fn schedule(shared: &Shared, task: Runnable) {
         for cancelled in shared.blocking.submit(task) {
-            // A worker takes it for one of its own, and drops it in its context.
+            // A worker takes it from the injector, and drops the closure in the closure's context.
             shared.inject(cancelled);
         }
     }
 
     unsafe fn wake(task: NonNull<Header>) {
-        // SAFETY: says the caller. Whoever takes the task may end it, and the runtime, while we are in here; so it is kept,
-        // and given up when nobody borrows what it keeps.
+        // SAFETY: the reference of the wake-up is the runnable's: that is the contract of `wake`. A
+        // thread that takes the task may end it, and with it the runtime, before `schedule`
+        // returns. `keep` is a second reference, which keeps the page, and so the shared part that
+        // `schedule` borrows, until the end of this block.
         unsafe {
             let task = Runnable::from_raw(task);
             if task.header().state.is_cancelled() {
-                // Not queued, and not running: it was begun by an eager call that must not run it. It needs no thread to end.
+                // It is neither queued nor running: an eager call refused to run it. It needs no
+                // thread to end.
                 return drop(task);
             }
             let keep = task.reference();
@@ -223,13 +255,15 @@ impl Schedule for Blocking {
     }
 
     fn launch(shared: &Shared, task: Runnable) {
-        // Pairs with the fence in `Runtime::end`: either this task is seen there, or that it is closed here.
+        // Pairs with the fence in `Runtime::end`: either that walk sees this task, or this load
+        // sees `closing`.
         fence(SeqCst);
         if shared.closing.load(Relaxed) { drop(task) } else { Blocking::schedule(shared, task) }
     }
 
     unsafe fn free(task: NonNull<Header>) {
-        // SAFETY: says the caller.
+        // SAFETY: blocking closures lie in the same pages as the tasks of workers, and the contract
+        // of `free` is the same.
         unsafe { Workers::free(task) }
     }
 
@@ -243,21 +277,21 @@ impl Schedule for Blocking {
 }
 
 /// A blocking closure as a future.
-pub(crate) struct Call<F> {
+pub(crate) struct BlockingCall<F> {
     f: Option<F>,
-    /// On whose pool it runs; none if it runs where it was spawned.
+    /// The runtime whose pool runs it; `None` if it runs where it was spawned.
     pool: Option<Arc<Shared>>,
 }
 
-impl<F> Call<F> {
-    pub(crate) fn new(f: F, pool: Option<Arc<Shared>>) -> Call<F> {
-        Call { f: Some(f), pool }
+impl<F> BlockingCall<F> {
+    pub(crate) fn new(f: F, pool: Option<Arc<Shared>>) -> BlockingCall<F> {
+        BlockingCall { f: Some(f), pool }
     }
 }
 
-impl<F> Unpin for Call<F> {}
+impl<F> Unpin for BlockingCall<F> {}
 
-impl<F: FnOnce() -> R, R> Future for Call<F> {
+impl<F: FnOnce() -> R, R> Future for BlockingCall<F> {
     type Output = R;
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
@@ -265,7 +299,7 @@ impl<F: FnOnce() -> R, R> Future for Call<F> {
             return Poll::Pending;
         }
         let f = self.f.take().expect("polled once");
-        // What it spawns belongs to the same runtime; it may take its time.
+        // What the closure spawns belongs to the same runtime. Its leaves have no budget.
         let _entered = self.pool.as_ref().map(current::enter_pool);
         let _unlimited = budget::unlimited();
         Poll::Ready(f())
@@ -278,7 +312,7 @@ mod tests {
 
     use crate::Runtime;
 
-    /// The kind: a queue keeps the room of its longest burst. See `room` for what is kept.
+    /// A queue must not keep the memory of its longest burst. See `room` for what it keeps.
     #[test]
     fn a_burst_of_closures_leaves_a_short_queue() {
         let burst = if cfg!(miri) { 3_000 } else { 300_000 };

@@ -19,7 +19,7 @@ use super::sleepers::Sleepers;
 use super::throttle::Throttle;
 use super::worker::Worker;
 use crate::eager::inline as start_inline;
-use crate::instrument::hooks::{Company, Given, accompany};
+use crate::instrument::hooks::{HooksAndAmbients, HooksSlot, wrap_in_hooks};
 #[cfg(feature = "net")]
 use crate::io::driver::{Driver, Slot};
 use crate::scheduler::blocking::Pool;
@@ -90,7 +90,7 @@ pub(crate) struct Shared {
     #[cfg(feature = "net")]
     pub(crate) io: Slot,
     pub(crate) blocking: Arc<Pool>,
-    pub(crate) given: Given,
+    pub(crate) given: HooksSlot,
     /// Of the runtime without threads: hands a task that has not ended where it was spawned to another runtime.
     pub(crate) adopt: Option<fn(Runnable)>,
     pub(crate) on_panic: PanicPolicy,
@@ -216,8 +216,8 @@ impl Shared {
 
     /// Calls `f` with what the builder was given, until the runtime has ended. A worker has it without
     /// a count.
-    pub(crate) fn with_given<R>(&self, f: impl FnOnce(Option<&Company>) -> R) -> R {
-        if self.given.is_nothing() {
+    pub(crate) fn with_given<R>(&self, f: impl FnOnce(Option<&HooksAndAmbients>) -> R) -> R {
+        if self.given.is_empty() {
             return f(None);
         }
         current::with_worker(self, |worker| match worker {
@@ -415,7 +415,7 @@ where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
 {
-    if !shared.given.accompanies() {
+    if !shared.given.wraps_tasks() {
         return begin::<F, S>(shared, future, parts, |_| {});
     }
     launch_accompanied::<F, S>(shared, future, parts())
@@ -428,7 +428,7 @@ where
     S: Schedule<Shared = Shared>,
 {
     shared.with_given(|company| {
-        let (accompanied, spawned) = accompany(company, future, &parts);
+        let (accompanied, spawned) = wrap_in_hooks(company, future, &parts);
         begin::<_, S>(shared, accompanied, || parts, spawned)
     })
 }
@@ -496,7 +496,7 @@ fn begin_here(shared: &Arc<Shared>, task: Runnable, begin: Begin, launch: fn(&Sh
     // Its leaves find its runtime's timers, and its own children its workers. The one without threads is nobody's.
     let elsewhere = !shared.remotes.is_empty() && !current::is_current(shared);
     let _entered = elsewhere.then(|| current::enter(shared));
-    start_inline::begin(task, begin, |task| launch(shared, task));
+    start_inline::start_task(task, begin, |task| launch(shared, task));
 }
 
 impl fmt::Debug for Shared {

@@ -16,7 +16,7 @@ use super::parker::Parker;
 use super::patience::Patience;
 use super::shared::{Counters, Remote, Shared};
 use super::throttle::{Contention, NAP};
-use crate::instrument::hooks::{Company, Kept};
+use crate::instrument::hooks::{HooksAndAmbients, HooksRef};
 #[cfg(feature = "net")]
 use crate::io::driver;
 use crate::slab::{Heap, Owner, Tidied};
@@ -51,7 +51,7 @@ pub(crate) struct Worker {
     patience: Patience,
     contention: Contention,
     owner: Owner,
-    given: Option<Kept>,
+    given: Option<HooksRef>,
     /// When to tidy, if there is something to be tidied.
     tidy_at: Cell<Option<Instant>>,
     /// Whom the poll has found to be woken; kept for its room.
@@ -101,7 +101,7 @@ impl Worker {
 
     /// What the runtime's builder was given; this worker keeps it while it runs.
     #[inline]
-    pub(crate) fn given(&self) -> Option<&Company> {
+    pub(crate) fn given(&self) -> Option<&HooksAndAmbients> {
         self.given.as_deref()
     }
 

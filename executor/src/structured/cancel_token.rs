@@ -1,19 +1,46 @@
-//! Asking for an end, from outside, with a reason.
+//! Cancel tokens: requests to stop, with a reason, for a tree of work.
 //!
-//! A token is a node of a tree. A node owns its parent, so that what is cancelled far above is seen below though nobody
-//! holds the nodes between; a parent knows its children weakly and forgets each when it goes.
+//! # Terms
 //!
-//! Cancelling walks down with a list of its own instead of the stack, and in two rounds: first every node is marked,
-//! then everyone is woken, so that whoever runs sees the whole subtree cancelled. A node's lock covers its mark, its
-//! children and its waiters together: a child or waiter that comes before the mark is found by the one who marks, one
-//! that comes later finds the mark. No two locks are held at once, and no stranger's code runs under one.
+//! * A *node* is what the clones of one token share. Nodes form a tree: a child node owns a count
+//!   of its parent.
+//! * The *mark* of a node is its reason. A node is marked once.
+//! * A *waiter* is a [`Cancelled`] future that has registered its waker with a node.
+//! * The *canceller* is the thread that calls [`CancelToken::cancel`].
+//!
+//! # States
+//!
+//! A node is **open**: it has children and waiters, and no mark. Or it is **cancelled**: it has a
+//! mark, its list of children is empty for good, and its waiters keep no wakers.
+//!
+//! # Transitions
+//!
+//! | step | event | function | effect |
+//! | --- | --- | --- | --- |
+//! | CA1 | a child is made | `CancelToken::child` | an open parent lists the child, weakly; the child of a cancelled one is made cancelled |
+//! | CA2 | a waiter is polled | `Cancelled::poll_reason` | registers its waker with an open node; a cancelled node makes it ready |
+//! | CA3 | the canceller reaches a node | `CancelToken::cancel` | open -> cancelled; takes the wakers, and goes on with the children |
+//! | CA4 | all nodes below are cancelled | `CancelToken::cancel` | wakes the waiters of all of them |
+//! | CA5 | the last clone of a token is dropped | `Node::drop` | takes the node off its parent's list; then drops the parent's count |
+//!
+//! CA3 and CA4 are two rounds, so that the first waiter that runs sees the whole subtree cancelled.
+//! CA3 keeps the nodes that are left to visit in a list, and CA5 walks up in a loop, so neither
+//! needs stack for a long chain.
+//!
+//! # Why nothing is lost
+//!
+//! A node's lock covers its mark, its children and its waiters. A child (CA1) or waiter (CA2) that
+//! comes before the mark is found by CA3; one that comes later finds the mark. A node owns its
+//! parent, so it is reached from above although the tokens in between were dropped. A child whose
+//! count is gone when CA3 finds it is in CA5. At most one node is locked at a time, and no waker is
+//! called, cloned or dropped under a lock.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::mem;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 
 use slab::Slab;
@@ -21,17 +48,20 @@ use slab::Slab;
 use crate::CancelReason;
 use crate::eager;
 use crate::task::budget::Claim;
+use crate::util::sync::{Mutex, MutexGuard, lock};
 use crate::util::waker_set::{KEPT_ROOM, Waiters, wake_all};
 
-/// A request to stop that can be handed around, waited for, and given to parts of the work; a handle, to be cloned.
+/// A request to stop that can be passed on, waited for, and given to parts of the work. A token is
+/// a handle: clones are the same token.
 ///
-/// Tokens form a tree: cancelling one cancels its [children](Self::child) and theirs, not its parent. The first reason
-/// that reaches a token stays.
+/// Tokens form a tree: cancelling a token cancels its [children](Self::child) and their children,
+/// not its parent. The first reason that reaches a token stays.
 ///
-/// Cancelling a token stops nothing by itself, it asks those who look: with [`is_cancelled`](Self::is_cancelled)
-/// between two steps, by awaiting [`cancelled`](Self::cancelled) beside something else, or all at once with
-/// [`run_until_cancelled`](Self::run_until_cancelled). To end a task whether it looks or not, there is
-/// [`AbortHandle`](crate::AbortHandle).
+/// Cancelling a token stops nothing by itself. The code that is to stop looks at the token: with
+/// [`is_cancelled`](Self::is_cancelled) between two steps, by awaiting
+/// [`cancelled`](Self::cancelled) beside something else, or with
+/// [`run_until_cancelled`](Self::run_until_cancelled), which does both. To end a task that does not
+/// look, use its [`AbortHandle`](crate::AbortHandle).
 ///
 /// # Examples
 ///
@@ -48,7 +78,8 @@ use crate::util::waker_set::{KEPT_ROOM, Waiters, wake_all};
 /// # });
 /// ```
 ///
-/// As the value of a context variable it reaches everything that is called or spawned, without being passed on:
+/// As the value of a context variable, a token reaches all code that is called or spawned, without
+/// being passed on:
 ///
 /// ```
 /// use heirloom::{CancelToken, context_var, spawn};
@@ -59,7 +90,7 @@ use crate::util::waker_set::{KEPT_ROOM, Waiters, wake_all};
 /// let token = CancelToken::new();
 /// STOP.set(token.clone());
 /// let worker = spawn(async {
-///     let stop = STOP.get().unwrap(); // a child of the spawner's
+///     let stop = STOP.get().unwrap(); // a child of the spawner's token
 ///     stop.run_until_cancelled(std::future::pending::<()>()).await
 /// });
 /// token.cancel("enough");
@@ -74,20 +105,21 @@ pub struct CancelToken {
 struct Node {
     /// Set once, under the lock of `state`; read without it.
     reason: OnceLock<CancelReason>,
-    /// Where it hangs; nowhere if it is a root or was born cancelled.
-    link: Option<Link>,
-    state: Mutex<State>,
+    /// `None` for a root, and for a node that was made cancelled.
+    link: Option<ParentLink>,
+    state: Mutex<NodeState>,
 }
 
-struct Link {
+struct ParentLink {
     parent: Arc<Node>,
-    /// Its place among the parent's children, as long as the parent is not cancelled.
+    /// The child's key in `children` of the parent, while the parent is open.
     key: usize,
 }
 
-/// Empty for good once the reason is set, but for the keys of waiters that are still there.
+/// Empty for good once the reason is set, except for the keys of waiters that have not been
+/// dropped.
 #[derive(Default)]
-struct State {
+struct NodeState {
     children: Slab<Weak<Node>>,
     waiters: Waiters,
 }
@@ -98,11 +130,12 @@ impl CancelToken {
         CancelToken { node: Arc::new(Node::new(None)) }
     }
 
-    /// A token that is cancelled when this one is, and may be cancelled alone. Of a cancelled one it is cancelled from
-    /// the start, for the same reason.
+    /// A token that is cancelled when this one is, and may be cancelled alone. The child of a
+    /// cancelled token is cancelled from the start, for the same reason.
     ///
-    /// It does not need its parent's handles: a parent that nobody can cancel any more still hands down what comes from
-    /// further up. A dropped child leaves nothing behind.
+    /// A child is independent of the parent's handles: when they are all dropped, the child is
+    /// still cancelled with the tokens above the parent. A dropped child leaves nothing in its
+    /// parent.
     ///
     /// ```
     /// use heirloom::CancelToken;
@@ -123,18 +156,19 @@ impl CancelToken {
             node.reason.set(reason).expect("new");
             return CancelToken { node: Arc::new(node) };
         }
-        let place = state.children.vacant_entry();
-        let link = Link { parent: Arc::clone(&self.node), key: place.key() };
+        let entry = state.children.vacant_entry();
+        let link = ParentLink { parent: Arc::clone(&self.node), key: entry.key() };
         let node = Arc::new(Node::new(Some(link)));
-        place.insert(Arc::downgrade(&node));
+        entry.insert(Arc::downgrade(&node));
         CancelToken { node }
     }
 
-    /// Cancels this token and all below it, and wakes who waits for any of them. Those that were cancelled before keep
-    /// their reason; so does this one, and then nothing happens.
+    /// Cancels this token and all tokens below it, and wakes the futures that wait for any of them.
+    /// Tokens that were cancelled before keep their reason. If this token is one of them, nothing
+    /// happens.
     ///
-    /// When the call that cancelled a token returns, all below it are cancelled. Takes time in proportion to their
-    /// number, but no stack.
+    /// When this returns, all tokens below are cancelled. It takes time in proportion to their
+    /// number, and no stack.
     ///
     /// ```
     /// use heirloom::{CancelReason, CancelToken};
@@ -151,31 +185,32 @@ impl CancelToken {
         while let Some(node) = nodes.pop() {
             let mut state = node.lock();
             if node.reason.set(reason.clone()).is_err() {
-                // Whoever marked it has its children.
+                // The canceller that marked the node goes on with its children.
                 continue;
             }
             wakers.append(&mut state.waiters.take());
             let children = mem::take(&mut state.children);
             drop(state);
-            // A count that is gone belongs to a child that is being dropped.
+            // A child without a count is being dropped (CA5).
             nodes.extend(children.into_iter().filter_map(|(_, child)| child.upgrade()));
         }
         wake_all(wakers);
     }
 
-    /// Whether it is cancelled. Takes no lock.
+    /// Whether the token is cancelled. Takes no lock.
     pub fn is_cancelled(&self) -> bool {
         self.node.reason.get().is_some()
     }
 
-    /// Why it is cancelled, if it is.
+    /// Why the token is cancelled, if it is.
     pub fn reason(&self) -> Option<CancelReason> {
         self.node.reason.get().cloned()
     }
 
-    /// Waits until it is cancelled, and tells why. Owns a handle, so it may outlive `self`.
+    /// Waits until the token is cancelled, and returns the reason. The future owns a handle, so it
+    /// may outlive `self`.
     ///
-    /// Cancel-safe: a future that is dropped leaves nothing in the token.
+    /// Cancel-safe: a dropped future leaves nothing in the token.
     ///
     /// ```
     /// # use heirloom::{CancelReason, CancelToken};
@@ -190,11 +225,12 @@ impl CancelToken {
         Cancelled { token: self.clone(), key: None, claim: Claim::default() }
     }
 
-    /// Runs `future` until it is done, or the token is cancelled: then it is dropped and this is `None`, for
-    /// [`reason`](Self::reason).
+    /// Runs `future` until it is done or the token is cancelled. In the second case `future` is
+    /// dropped and the result is `None`; [`reason`](Self::reason) says why.
     ///
-    /// The future is not polled at all if the token is cancelled already. After that it goes first: what is done when
-    /// the cancelling is noticed counts. It runs in the same task and shares its context, as everything awaited does.
+    /// If the token is cancelled already, `future` is not polled. Later, each poll polls `future`
+    /// first and then looks at the token, so a future that is done in that poll counts. It runs in
+    /// the calling task and shares the task's context.
     ///
     /// Cancel-safe if `future` is.
     ///
@@ -222,8 +258,8 @@ impl CancelToken {
         .await
     }
 
-    /// Cancels the token, for [`CancelReason::HandleDropped`], when the guard goes: by the end of a block, `?`, a panic
-    /// or an abort.
+    /// Cancels the token, for [`CancelReason::HandleDropped`], when the guard is dropped: at the
+    /// end of a block, by `?`, a panic or an abort.
     ///
     /// ```
     /// use heirloom::{CancelReason, CancelToken};
@@ -252,19 +288,18 @@ impl fmt::Debug for CancelToken {
 }
 
 impl Node {
-    fn new(link: Option<Link>) -> Self {
+    fn new(link: Option<ParentLink>) -> Self {
         Node { reason: OnceLock::new(), link, state: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No user code runs under this lock, so nothing is half done when it is poisoned.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, NodeState> {
+        lock(&self.state)
     }
 
-    /// Takes a child that is being dropped off the list.
-    fn forget(&self, key: usize) {
+    /// CA5. Takes a child that is being dropped off the list.
+    fn remove_child(&self, key: usize) {
         let mut state = self.lock();
-        // Once it is cancelled the list is gone, and the key means nothing.
+        // A cancelled node has no list, so the key means nothing.
         if self.reason.get().is_none() {
             state.children.remove(key);
             if state.children.is_empty() && state.children.capacity() > KEPT_ROOM {
@@ -276,10 +311,10 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Chains of tokens go link by link, not one inside the other.
+        // A chain of nodes is dropped in this loop, not by nested drops.
         let mut link = self.link.take();
-        while let Some(Link { parent, key }) = link {
-            parent.forget(key);
+        while let Some(ParentLink { parent, key }) = link {
+            parent.remove_child(key);
             link = Arc::into_inner(parent).and_then(|mut parent| parent.link.take());
         }
     }
@@ -287,7 +322,7 @@ impl Drop for Node {
 
 /// Waits for a [`CancelToken`] to be cancelled; made by [`CancelToken::cancelled`].
 ///
-/// Awaited by `&mut` again afterwards, it gives the reason again.
+/// A future that is awaited by `&mut` again after its end returns the reason again.
 #[must_use = "futures do nothing unless they are polled"]
 pub struct Cancelled {
     token: CancelToken,
@@ -301,12 +336,12 @@ impl Cancelled {
         if let Some(reason) = node.reason.get() {
             return Poll::Ready(reason.clone());
         }
-        // The lock may be left between looking and registering: only this future changes the place under its key,
-        // but for a cancelling, which is looked for again.
+        // The lock is released between the comparison and the registration: only this future and a
+        // canceller change what is under its key, and the reason is read again.
         let known = node.lock().waiters.has(*key, cx.waker());
         let mut former = None;
         if !known {
-            // Cloned outside the lock: a waker is a stranger's code.
+            // Cloning a waker runs foreign code, so it is done outside the lock.
             let waker = cx.waker().clone();
             let mut state = node.lock();
             former = match node.reason.get() {
@@ -315,7 +350,7 @@ impl Cancelled {
             };
         }
         drop(former);
-        // Whoever marks the node after the registration wakes.
+        // A canceller that marks the node after the registration wakes this future.
         let reason = node.reason.get().cloned();
         if reason.is_none() {
             eager::suspends("CancelToken::cancelled");
@@ -358,7 +393,7 @@ pub struct DropGuard {
 }
 
 impl DropGuard {
-    /// Gives up: the token is not cancelled.
+    /// Drops the guard without cancelling the token.
     pub fn disarm(mut self) {
         self.token = None;
     }

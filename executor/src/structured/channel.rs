@@ -1,8 +1,8 @@
 //! Channels whose messages carry their sender's context.
 //!
-//! Inheritance stops at a queue: whoever takes the work out was started by somebody else. Here [`send`](Sender::send)
-//! takes a snapshot of the sender's context at the call, and [`recv`](Receiver::recv) hands it out beside the message. What
-//! to do with it is the receiver's business:
+//! Inheritance stops at a queue: the task that receives work was not spawned by the task that sent
+//! it. Here [`send`](Sender::send) takes a snapshot of the sender's context at the call, and
+//! [`recv`](Receiver::recv) returns it beside the message. The receiver decides what to do with it:
 //!
 //! | the work is | write |
 //! | --- | --- |
@@ -10,29 +10,33 @@
 //! | a future, awaited in the sender's context | `handle(message).in_context(context).await` |
 //! | a task, as if the sender had spawned it: each variable's [policy](super::Inherit) applies | `context.run(\|\| spawn(handle(message)))` |
 //! | a task with exactly the sender's context | `spawn_in(context, handle(message))` |
-//! | the receiver's own, only *linked* to who caused it | `context.get(&REQUEST_ID)` here and there, then drop the context |
+//! | the receiver's own, only *linked* to its cause | `context.get(&REQUEST_ID)` where needed, then drop the context |
 //!
-//! The receiver itself stays in its own context in any case. A context keeps its values alive: a receiver that batches,
-//! caches or outlives requests links, and drops the context. The sender's deadline does not travel: it is not part of
-//! the context.
+//! The receiver stays in its own context in any case. A context keeps its values alive, so a
+//! receiver that batches, caches or outlives requests should link, and drop the context. The
+//! sender's deadline is not part of the context and does not travel with the message.
 //!
-//! # What is sure
+//! # Guarantees
 //!
-//! * Many senders, many receivers; each message goes to one of them. Messages leave in the order in which they came in.
-//! * A channel is closed by [`close`](Sender::close), and when the last sender or the last receiver goes. Then nothing
-//!   more is sent; what is there can still be received.
-//! * **A message that nobody receives is dropped in its own context**: when the last receiver goes, or when a `send`
-//!   is given up. One that is given back in an error, or was received, is its owner's.
-//! * Waiting is cancel-safe on both sides, and consumes the [cooperative budget](crate::task::budget): a receiver that
-//!   always finds a message lets other tasks have their turn. (A receiver of another crate does not,
-//!   unless it is wrapped in [`cooperative`](crate::task::budget::cooperative).)
+//! * There may be many senders and many receivers; each message goes to one receiver. Messages
+//!   leave in the order in which they were sent.
+//! * A channel is closed by [`close`](Sender::close), and when the last sender or the last receiver
+//!   is dropped. A closed channel accepts no message; messages that it holds can still be received.
+//! * **A message that is not received is dropped in its own context**: when the last receiver is
+//!   dropped, or when the future of its `send` is. A message that an error returns, or that was
+//!   received, belongs to the caller.
+//! * Waiting is cancel-safe on both sides, and consumes the [cooperative
+//!   budget](crate::task::budget): a receiver that always finds a message lets other tasks run. (A
+//!   receiver of another crate does not, unless it is wrapped in
+//!   [`cooperative`](crate::task::budget::cooperative).)
 //! * A message wakes one of the receivers that wait, in the order in which they began to wait: one
 //!   of those in [`recv`](Receiver::recv), and one of those that are used as streams. A receiver
-//!   that asks while a message is there takes it at once, and may so overtake one that was woken
-//!   for it.
-//! * A `recv` that is dropped hands its wake-up on. A receiver that is used as a *stream* keeps its
-//!   place until it is polled again, or dropped: while it is woken and not polled, its message
-//!   waits in the queue for it, or for a receiver that asks. So in a `select!` use `recv`.
+//!   that is polled while a message is there takes it at once, and may so overtake a receiver that
+//!   was woken for it.
+//! * A `recv` that is dropped passes its wake-up on. A receiver that is used as a *stream* keeps
+//!   its wake-up until it is polled again, or dropped: while it is woken and not polled, its
+//!   message waits in the queue for it, or for another receiver that is polled. So in a `select!`
+//!   use `recv`.
 //!
 //! The queue is [`async-channel`](async_channel)'s. The order of waiting is that of
 //! [`event-listener`](event_listener).
@@ -79,7 +83,7 @@ use heirloom_context::Context;
 use crate::eager;
 use crate::task::budget::Claim;
 
-/// A channel with room for `capacity` messages; who sends into a full one waits.
+/// A channel with room for `capacity` messages. Sending into a full channel waits.
 ///
 /// # Panics
 /// If `capacity` is zero: a channel without room cannot hand anything over.
@@ -100,7 +104,8 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     ends(async_channel::bounded(capacity))
 }
 
-/// A channel with room for everything: sending never waits, so nothing but memory stops who sends too fast.
+/// A channel without a bound: sending never waits, so only memory limits a sender that is faster
+/// than the receivers.
 ///
 /// # Examples
 ///
@@ -122,15 +127,21 @@ type Ends<T> = (async_channel::Sender<Envelope<T>>, async_channel::Receiver<Enve
 fn ends<T>((sender, receiver): Ends<T>) -> (Sender<T>, Receiver<T>) {
     let streams = Arc::new(Event::new());
     let last_sender = LastSender { sender: sender.clone(), streams: Arc::clone(&streams) };
-    let last = Last { receiver: receiver.clone() };
+    let last_receiver = LastReceiver { receiver: receiver.clone() };
     let sender = Sender { inner: sender, last: Arc::new(last_sender) };
-    let receiver =
-        Receiver { inner: receiver, last: Arc::new(last), streams, listener: None, claim: Claim::default() };
+    let receiver = Receiver {
+        inner: receiver,
+        last: Arc::new(last_receiver),
+        streams,
+        listener: None,
+        claim: Claim::default(),
+    };
     (sender, receiver)
 }
 
-/// What all waits here do: consume the budget, and tell who drives the thread if somebody else has to wake them.
-fn leaf<T>(
+/// Polls one of the waits of this module: consumes the budget, and reports a pending wait to the
+/// thread's eager driver.
+fn poll_leaf<T>(
     name: &'static str,
     claim: &mut Claim,
     cx: &mut task::Context<'_>,
@@ -147,19 +158,19 @@ fn leaf<T>(
 
 /// A message on its way.
 struct Envelope<T> {
-    // `None` once it was taken out.
+    // `None` once it was taken.
     message: Option<T>,
     context: Context,
 }
 
 impl<T> Envelope<T> {
-    /// With the context of the caller.
+    /// A message with a snapshot of the caller's context.
     fn new(message: T) -> Self {
         Envelope { message: Some(message), context: Context::current() }
     }
 
     fn message(mut self) -> T {
-        self.message.take().expect("it is taken out once")
+        self.message.take().expect("a message is taken once")
     }
 
     fn open(mut self) -> (T, Context) {
@@ -178,15 +189,16 @@ impl<T> Drop for Envelope<T> {
     }
 }
 
-/// Shared by all receivers: with the last of them go the messages that nobody will receive, though there may be senders
-/// yet. Whoever waits for an answer to one of them would wait for ever otherwise.
-struct Last<T> {
+/// Shared by all receivers. The last one drops the messages that cannot be received any more, even
+/// if there are senders: a task may wait for an answer to one of the messages.
+struct LastReceiver<T> {
     receiver: async_channel::Receiver<Envelope<T>>,
 }
 
-impl<T> Drop for Last<T> {
+impl<T> Drop for LastReceiver<T> {
     fn drop(&mut self) {
-        // Closed first: after that nothing comes in, and what is coming in just now is waited for by `try_recv`.
+        // Closed first: then no further message is accepted, and `try_recv` waits for a push that
+        // is in progress.
         self.receiver.close();
         while let Ok(envelope) = self.receiver.try_recv() {
             drop(envelope);
@@ -197,7 +209,8 @@ impl<T> Drop for Last<T> {
 /// Shared by all senders: the last of them closes the channel.
 struct LastSender<T> {
     sender: async_channel::Sender<Envelope<T>>,
-    /// The receivers that wait as streams. The queue itself would wake all of them for a message.
+    /// Notified for the receivers that wait as streams; the queue's own event would wake all of
+    /// them for one message.
     streams: Arc<Event>,
 }
 
@@ -222,18 +235,19 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Sends a message with a snapshot of the caller's context, taken now and not when the answer is first polled. Waits
-    /// while the channel is full.
+    /// Sends a message with a snapshot of the caller's context, which is taken by this call and not
+    /// by the first poll. Waits while the channel is full.
     ///
-    /// The snapshot is a [copy](Context::current), with everything that is set. What is only to be inherited by new work
-    /// is sorted out by who starts that work, as shown [above](self).
+    /// The snapshot is a [copy](Context::current) with everything that is set. Each variable's
+    /// policy of inheritance is applied by the receiver that spawns a task in it, as shown
+    /// [above](self).
     ///
     /// # Errors
     /// If the channel is closed; the message is in the error.
     ///
     /// # Cancel safety
-    /// A message whose `send` is dropped before it is ready was not sent: it is dropped too, in its context. To keep it,
-    /// use [`try_send`](Self::try_send).
+    /// If the future is dropped before it is ready, the message was not sent: it is dropped too, in
+    /// its context. To keep the message, use [`try_send`](Self::try_send).
     ///
     /// # Examples
     ///
@@ -282,34 +296,15 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Closes the channel: nothing more is sent, what is there can still be received. Whether this call did it.
+    /// Closes the channel: it accepts no further message; those that it holds can still be
+    /// received. Returns whether it was open.
     pub fn close(&self) -> bool {
         self.last.close()
-    }
-
-    /// Whether nothing more can be sent.
-    pub fn is_closed(&self) -> bool {
-        self.inner.is_closed()
-    }
-
-    /// How many messages wait to be received.
-    pub fn len(&self) -> usize {
-        self.inner.len()
-    }
-
-    /// Whether no message waits.
-    pub fn is_empty(&self) -> bool {
-        self.inner.is_empty()
     }
 
     /// Whether there is no room for another message.
     pub fn is_full(&self) -> bool {
         self.inner.is_full()
-    }
-
-    /// How many messages there is room for; `None` if it has no bound.
-    pub fn capacity(&self) -> Option<usize> {
-        self.inner.capacity()
     }
 
     /// How many senders there are.
@@ -319,7 +314,7 @@ impl<T> Sender<T> {
 
     /// How many receivers there are.
     pub fn receiver_count(&self) -> usize {
-        // Beside theirs there is that of `Last`, which goes with the last of them.
+        // One more is in `LastReceiver`.
         self.inner.receiver_count().saturating_sub(1)
     }
 }
@@ -330,16 +325,10 @@ impl<T> Clone for Sender<T> {
     }
 }
 
-impl<T> fmt::Debug for Sender<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("len", &self.len()).field("closed", &self.is_closed()).finish()
-    }
-}
-
 /// The receiving end of a channel; made by [`bounded`] and [`unbounded`], and by cloning.
 ///
-/// Clones share the messages: each goes to one of them. A receiver is also a [`Stream`] of messages and contexts, which
-/// ends when the channel is closed and empty.
+/// Clones share the messages: each goes to one of them. A receiver is also a [`Stream`] of messages
+/// and contexts, which ends when the channel is closed and empty.
 ///
 /// ```
 /// use futures::StreamExt;
@@ -361,26 +350,26 @@ impl<T> fmt::Debug for Sender<T> {
 /// ```
 pub struct Receiver<T> {
     inner: async_channel::Receiver<Envelope<T>>,
-    last: Arc<Last<T>>,
-    /// Those that wait as streams.
+    last: Arc<LastReceiver<T>>,
+    /// See [`LastSender::streams`].
     streams: Arc<Event>,
-    /// It waits as a stream.
+    /// Set while this receiver waits as a stream.
     listener: Option<EventListener>,
     claim: Claim,
 }
 
-// It is never pinned: the listener has an allocation of its own.
+// The receiver is never pinned: the listener has an allocation of its own.
 impl<T> Unpin for Receiver<T> {}
 
 impl<T> Receiver<T> {
-    /// Receives a message and its sender's context, as it was at the call of [`send`](Sender::send). Waits while the
-    /// channel is empty.
+    /// Receives a message and the context that its sender had at the call of
+    /// [`send`](Sender::send). Waits while the channel is empty.
     ///
     /// # Errors
     /// If the channel is empty and closed.
     ///
     /// # Cancel safety
-    /// A `recv` that is dropped before it is ready has taken nothing.
+    /// If the future is dropped before it is ready, no message was taken.
     ///
     /// # Examples
     ///
@@ -408,10 +397,10 @@ impl<T> Receiver<T> {
         Recv { inner: self.inner.recv(), claim: Claim::default() }
     }
 
-    /// Receives a message and its sender's context if there is one now.
+    /// Receives a message and its sender's context, if the channel holds one now.
     ///
     /// # Errors
-    /// If the channel is empty; the error says whether it is closed too.
+    /// If the channel is empty; the error says whether it is closed as well.
     ///
     /// # Examples
     ///
@@ -427,36 +416,17 @@ impl<T> Receiver<T> {
         self.inner.try_recv().map(Envelope::open)
     }
 
-    /// Closes the channel: nothing more is sent, what is there can still be received. Whether this call did it.
+    /// Closes the channel: it accepts no further message; those that it holds can still be
+    /// received. Returns whether it was open.
     pub fn close(&self) -> bool {
         let closed = self.inner.close();
         self.streams.notify(usize::MAX);
         closed
     }
 
-    /// Whether nothing more can be sent.
-    pub fn is_closed(&self) -> bool {
-        self.inner.is_closed()
-    }
-
-    /// How many messages wait to be received.
-    pub fn len(&self) -> usize {
-        self.inner.len()
-    }
-
-    /// Whether no message waits.
-    pub fn is_empty(&self) -> bool {
-        self.inner.is_empty()
-    }
-
-    /// How many messages there is room for; `None` if it has no bound.
-    pub fn capacity(&self) -> Option<usize> {
-        self.inner.capacity()
-    }
-
     /// How many senders there are.
     pub fn sender_count(&self) -> usize {
-        // Beside theirs there is that of `LastSender`, which goes with the last of them.
+        // One more is in `LastSender`.
         self.inner.sender_count().saturating_sub(1)
     }
 
@@ -478,20 +448,53 @@ impl<T> Clone for Receiver<T> {
     }
 }
 
-impl<T> fmt::Debug for Receiver<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("len", &self.len()).field("closed", &self.is_closed()).finish()
-    }
+/// What both ends of a channel tell about it.
+macro_rules! queries {
+    ($End:ident) => {
+        impl<T> $End<T> {
+            /// Whether the channel is closed.
+            pub fn is_closed(&self) -> bool {
+                self.inner.is_closed()
+            }
+
+            /// How many messages the channel holds.
+            pub fn len(&self) -> usize {
+                self.inner.len()
+            }
+
+            /// Whether the channel holds no message.
+            pub fn is_empty(&self) -> bool {
+                self.inner.is_empty()
+            }
+
+            /// The most messages that the channel can hold; `None` if it has no bound.
+            pub fn capacity(&self) -> Option<usize> {
+                self.inner.capacity()
+            }
+        }
+
+        impl<T> fmt::Debug for $End<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut end = f.debug_struct(stringify!($End));
+                end.field("len", &self.len()).field("closed", &self.is_closed()).finish()
+            }
+        }
+    };
 }
 
+queries!(Sender);
+queries!(Receiver);
+
 impl<T> Receiver<T> {
-    /// The next message; `None` if there will be none. The look at the queue comes after the
-    /// listener is there, as a sender notifies after it has pushed: one of the two sees the other.
+    /// The next message; `None` if the channel is closed and empty. A sender pushes and then
+    /// notifies. This registers its listener and then reads the queue. So it sees the message, or
+    /// is notified.
     fn poll_message(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Envelope<T>>> {
         loop {
             match self.inner.try_recv() {
                 Ok(envelope) => {
-                    // A notification stands for one message, and this one was taken.
+                    // One notification is for one message, and this message was taken: do not pass
+                    // it on.
                     self.listener.take().map(EventListener::discard);
                     return Poll::Ready(Some(envelope));
                 }
@@ -514,13 +517,13 @@ impl<T> Stream for Receiver<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
         let mut claim = self.claim;
-        let received = leaf("channel::Receiver", &mut claim, cx, |cx| self.poll_message(cx));
+        let received = poll_leaf("channel::Receiver", &mut claim, cx, |cx| self.poll_message(cx));
         self.claim = claim;
         received.map(|received| received.map(Envelope::open))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        // Other receivers may take what is there.
+        // Other receivers may take the messages that are there.
         (0, (self.is_closed() && self.is_empty()).then_some(0))
     }
 }
@@ -532,7 +535,7 @@ impl<T> FusedStream for Receiver<T> {
 }
 
 pin_project_lite::pin_project! {
-    /// Waits until a message has found room; made by [`Sender::send`].
+    /// Waits until the channel has room for a message; made by [`Sender::send`].
     #[must_use = "nothing is sent unless this is awaited"]
     pub struct Send<'a, T> {
         #[pin]
@@ -547,7 +550,7 @@ impl<T> Future for Send<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        leaf("channel::Sender::send", this.claim, cx, |cx| this.inner.poll(cx))
+        poll_leaf("channel::Sender::send", this.claim, cx, |cx| this.inner.poll(cx))
             .map_ok(|()| _ = this.streams.notify(1.additional()))
             .map(|sent| sent.map_err(|SendError(envelope)| SendError(envelope.message())))
     }
@@ -574,7 +577,7 @@ impl<T> Future for Recv<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        leaf("channel::Receiver::recv", this.claim, cx, |cx| this.inner.poll(cx))
+        poll_leaf("channel::Receiver::recv", this.claim, cx, |cx| this.inner.poll(cx))
             .map(|received| received.map(Envelope::open))
     }
 }

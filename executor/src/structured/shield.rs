@@ -1,4 +1,4 @@
-//! Waiting that may be cancelled for work that may not.
+//! The shield: a wait that may be cancelled, for a task that must not be.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -8,19 +8,20 @@ use std::task::{Context, Poll};
 
 use crate::{JoinError, JoinHandle};
 
-/// Waits for a task without owning it: the awaiting side may be cancelled, the task is not.
+/// Waits for a task without owning it: the waiting side may be cancelled, and the task continues.
 ///
-/// Dropping a [`JoinHandle`] cancels its task; dropping a `Shield` [detaches](JoinHandle::detach) it. It is for what
-/// must be finished once begun, though whoever asked for it has stopped waiting: a commit, a write of state, a release
-/// at a remote side.
+/// Dropping a [`JoinHandle`] cancels its task; dropping a `Shield` [detaches](JoinHandle::detach)
+/// it. A shield is for work that must be finished once it has started, even if its caller has
+/// stopped waiting: a commit, a write of state, a release at a remote side.
 ///
-/// A task that is let go obeys no deadline of its former owner any more, as with every `detach`. [Shutting a runtime
-/// down](crate::Runtime::shutdown) and [`abort`](crate::AbortHandle::abort) reach it all the same: a shield is against
-/// the drop only.
+/// A detached task has no deadline of its former owner, as with every `detach`. A [shutdown of its
+/// runtime](crate::Runtime::shutdown) and an [`abort`](crate::AbortHandle::abort) still cancel it:
+/// a shield only guards against the drop.
 ///
 /// # Cancel safety
 ///
-/// That is its purpose. What the task returns after the shield is gone is dropped in the task's context.
+/// Dropping the shield leaves the task running; that is its purpose. The output of a detached task
+/// is dropped in the task's context.
 ///
 /// # Examples
 ///
@@ -36,7 +37,7 @@ use crate::{JoinError, JoinHandle};
 ///     committed.send(7).unwrap();
 /// });
 ///
-/// drop(shield(commit)); // nobody waits for it any more
+/// drop(shield(commit)); // the task continues
 /// go.send(()).unwrap();
 /// assert_eq!(done.await, Ok(7));
 /// # });
@@ -58,10 +59,10 @@ pub fn shield<T>(handle: JoinHandle<T>) -> Shield<T> {
     Shield { handle: Some(handle) }
 }
 
-/// What [`shield`] makes of a join handle: a future of the same output, which lets the task run on when it is dropped.
+/// A wait for a task that lets the task run on when the wait is dropped; made by [`shield`].
 #[must_use = "a shield does nothing unless it is awaited; dropping it lets the task run on"]
 pub struct Shield<T> {
-    // `None` only while it is being dropped.
+    // `None` only while the shield is dropped.
     handle: Option<JoinHandle<T>>,
 }
 
@@ -95,7 +96,8 @@ mod tests {
     use super::shield;
     use crate::{Runtime, spawn};
 
-    /// In a runtime of its own: an interpreter takes the threads of the default one, which stay, for a leak.
+    /// On a runtime of its own: Miri reports the threads of the default runtime, which stay, as a
+    /// leak.
     fn block_on<F: Future>(future: F) -> F::Output {
         Runtime::builder().build().unwrap().block_on(future)
     }

@@ -1,24 +1,24 @@
 //! The cooperative budget: how many leaf operations a poll may complete before it lets others run.
 //!
-//! A *leaf* is a future that waits by itself: a sleep, a socket, a join handle. A task whose leaves
-//! are always ready never suspends. A leaf of this crate therefore consumes one *unit* when it
-//! completes at its first poll. When no unit is left, it reports pending once, with the task woken,
-//! and completes at its next poll. So a poll ends, and what shares the task, the thread or the
-//! runtime gets its turn: a limit, the other branches of a `join!`, other tasks.
+//! A *leaf* is a future that waits for something itself: a sleep, a socket, a join handle. A task
+//! whose leaves are always ready never suspends. So a leaf of this crate consumes one *unit* when
+//! it completes at its first poll. When no unit is left, the leaf reports pending once, with the
+//! task woken, and completes at its next poll. That ends the poll, and then a limit, the other
+//! branches of a `join!` and other tasks can run.
 //!
 //! **A leaf that was pending in an earlier poll completes without a unit.** The first branch of a
-//! `join!` may spend all units of each poll; the other branches make progress all the same. What
-//! one poll can complete is bounded by its units and by the leaves that were there before.
+//! `join!` may spend all units of each poll; the other branches still make progress. What
+//! one poll can complete is bounded by its units and by the leaves that were pending before.
 //!
-//! Everything that polls gives a full budget to each poll: workers,
+//! These give a full budget to each poll: workers,
 //! [`block_on`](crate::block_on), [`LocalSet`](crate::LocalSet), the calls of
 //! [`run_eagerly`](crate::run_eagerly()), closures of the blocking pool that block on a future.
 //!
 //! # What the budget cannot do
 //!
 //! It counts leaves of this crate. A leaf of another crate that is always ready (a channel that
-//! always holds a message) keeps its worker to itself for as long as it is ready, and no limit
-//! around it ends it. Wrap such a leaf in [`cooperative`]:
+//! always holds a message) occupies its worker for as long as it is ready, and no limit
+//! around it can end it. Wrap such a leaf in [`cooperative`]:
 //!
 //! ```
 //! use heirloom::task::budget::cooperative;
@@ -37,7 +37,7 @@
 //! # });
 //! ```
 //!
-//! The model is tokio's, but for the leaf that has waited.
+//! The model is tokio's, with one difference: a leaf that was pending needs no unit.
 #![forbid(unsafe_code)]
 
 use std::future::Future;
@@ -52,22 +52,23 @@ use heirloom_context::raw;
 
 use crate::util::thread_state::with;
 
-/// Units per poll. As in tokio: high enough not to be felt, low enough that the others wait for microseconds only.
+/// Units per poll. As in tokio: high enough to cost little, low enough that other tasks wait for
+/// microseconds only.
 const UNITS: u32 = 128;
 
-/// Marks a call that is not to be limited.
+/// The budget where none applies.
 pub(super) const UNLIMITED: u32 = u32::MAX;
 
-/// Puts the former budget back.
-pub(crate) struct Restore(u32);
+/// Restores the former budget when it is dropped.
+pub(crate) struct BudgetGuard(u32);
 
-impl Drop for Restore {
+impl Drop for BudgetGuard {
     fn drop(&mut self) {
         with(|state| state.budget.set(self.0));
     }
 }
 
-/// A full budget until [`restore`] is called with the answer.
+/// Sets a full budget and returns the former one, for [`restore`].
 #[inline]
 pub(crate) fn refill() -> u32 {
     with(|state| state.budget.replace(UNITS))
@@ -78,23 +79,23 @@ pub(crate) fn restore(former: u32) {
     with(|state| state.budget.set(former));
 }
 
-/// A full budget until the answer is dropped; [`renew`] makes it full again.
-pub(crate) fn full() -> Restore {
-    let before = Restore(with(|state| state.budget.get()));
+/// A full budget until the guard is dropped; [`renew`] makes it full again.
+pub(crate) fn full() -> BudgetGuard {
+    let before = BudgetGuard(with(|state| state.budget.get()));
     start();
     before
 }
 
-/// Makes the budget full for the first poll of a future that is polled until it is done. What was
-/// refused on this thread before is not its own.
+/// Makes the budget full for the first poll of a future that is polled until it is done. Refusals
+/// that were counted on this thread before belong to other futures, and are forgotten.
 pub(crate) fn start() {
     with(|state| state.refused.set(0));
     with(|state| state.budget.set(UNITS));
 }
 
-/// Makes the budget full for the next poll of the same future. Leaves that keep no state and were
-/// refused in the last poll find a unit each: otherwise thousands of them, in joins that poll all
-/// their branches, would be polled again for every 128 that complete.
+/// Makes the budget full for the next poll of the same future, with a unit for each refusal of the
+/// last poll: otherwise thousands of leaves that keep no state, in a join that polls all its
+/// branches, would all be polled again for every 128 of them that complete.
 #[inline]
 pub(crate) fn renew() {
     with(|state| state.budget.set(state.refused.replace(0).clamp(UNITS, UNLIMITED - 1)));
@@ -105,13 +106,13 @@ pub(crate) fn is_spent() -> bool {
     with(|state| state.budget.get()) == 0
 }
 
-/// No limit until the answer is dropped.
-pub(crate) fn unlimited() -> Restore {
-    Restore(with(|state| state.budget.replace(UNLIMITED)))
+/// No budget applies until the guard is dropped.
+pub(crate) fn unlimited() -> BudgetGuard {
+    BudgetGuard(with(|state| state.budget.replace(UNLIMITED)))
 }
 
-/// The units left in this poll; `None` where nothing is limited: under executors that are not
-/// this crate's, and in [`unconstrained`].
+/// The units left in this poll; `None` where no budget applies: under executors of other crates,
+/// and in [`unconstrained`].
 ///
 /// ```
 /// assert_eq!(heirloom::task::budget::remaining(), None);
@@ -121,13 +122,13 @@ pub fn remaining() -> Option<u32> {
 }
 
 /// Consumes one unit, for leaf futures of your own. Pending, with the task woken, if none is left:
-/// pass that on.
+/// the leaf returns that.
 ///
-/// It keeps no state, so a leaf that stands behind a busy branch of a `join!` may find no unit in
-/// any poll. [`cooperative`] remembers that it has waited, and is the better choice where there is
-/// a future to wrap.
+/// No state is kept, so a leaf that is polled after a busy branch of a `join!` may find no unit in
+/// any poll. [`cooperative`] remembers that its leaf has waited, and is the better choice where
+/// there is a future to wrap.
 ///
-/// Cancel-safe: nothing is kept.
+/// Cancel-safe: no state is kept.
 ///
 /// ```
 /// use std::task::Poll;
@@ -151,11 +152,12 @@ pub fn consume(cx: &mut Context<'_>) -> Poll<()> {
 }
 
 /// Makes `leaf`, a future or a stream of another crate, take part in the budget: it consumes a unit
-/// each time it completes at once, and reports pending once, with the task woken, when none is left.
+/// each time it completes at once, and reports pending once, with the task woken, when none is
+/// left.
 ///
-/// For what may be ready for a long time in a row: channels, sockets and streams of other crates.
-/// The page of [this module](self) has an example. Around futures that mostly wait it costs a few
-/// instructions and changes nothing.
+/// Use it for leaves that may be ready many times in a row: channels, sockets and streams of other
+/// crates. The page of [this module](self) has an example. Around futures that mostly wait it costs
+/// a few instructions and changes nothing.
 ///
 /// Cancel-safe as `leaf` is.
 ///
@@ -223,8 +225,8 @@ impl Claim {
         Claim { waited }
     }
 
-    /// Asks `ready`, and consumes a unit if it completes at once. Pending without asking if none is
-    /// left, unless the leaf has waited.
+    /// Polls the leaf with `ready`, and consumes a unit if it completes at once. If no unit is
+    /// left, pending without polling it, unless the leaf has waited.
     #[inline]
     pub(crate) fn spend<T>(
         &mut self,
@@ -243,7 +245,7 @@ impl Claim {
         result
     }
 
-    /// The same of a leaf that is ready.
+    /// [`spend`](Self::spend) for a leaf that is ready.
     #[inline]
     pub(crate) fn complete(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.spend(cx, |_| Poll::Ready(()))
@@ -261,8 +263,8 @@ impl Claim {
     }
 }
 
-/// What the leaves of a socket remember, one after the other, in one direction. Tasks that take
-/// turns at it may find each other's, which costs one of them a unit.
+/// The claim of the leaves of a socket in one direction, one after the other. Two tasks that use
+/// the socket alternately share it, which may cost one of them a unit.
 #[cfg(feature = "net")]
 #[derive(Debug, Default)]
 pub(crate) struct SharedClaim {
@@ -278,7 +280,7 @@ impl SharedClaim {
         cx: &mut Context<'_>,
         ready: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        // It orders nothing: it is a hint for the next poll of the same leaf.
+        // Relaxed, without a partner: it is a hint for the next poll of the same leaf.
         let waited = self.waited.load(Relaxed);
         let mut claim = Claim { waited };
         let result = claim.spend(cx, ready);
@@ -289,7 +291,7 @@ impl SharedClaim {
     }
 }
 
-/// Consumes a unit, if there is one.
+/// Consumes a unit, if one is left.
 #[inline]
 fn take_one() {
     let left = with(|state| state.budget.get());
@@ -298,12 +300,14 @@ fn take_one() {
     }
 }
 
-/// Polls `future` without a budget: it never reports pending for that reason. The code inside must
-/// see to it that other tasks get their turn, and a limit around it may come late.
+/// Polls `future` without a budget, so no leaf in it is pending for lack of units. The code inside
+/// must let other tasks run by itself, and a limit around it may end it late.
 ///
 /// ```
 /// # heirloom::block_on(async {
-/// heirloom::task::budget::unconstrained(async { assert_eq!(heirloom::task::budget::remaining(), None) }).await;
+/// use heirloom::task::budget::{remaining, unconstrained};
+///
+/// unconstrained(async { assert_eq!(remaining(), None) }).await;
 /// # });
 /// ```
 pub fn unconstrained<F: Future>(future: F) -> Unconstrained<F> {
@@ -329,9 +333,9 @@ impl<F: Future> Future for Unconstrained<F> {
     }
 }
 
-/// Lets the other runnable tasks have a turn.
+/// Lets other runnable tasks run.
 ///
-/// The task goes behind those that are queued on its worker. Under the [eager flag](crate::is_eager)
+/// The task is queued behind those of its worker. Under the [eager flag](crate::is_eager)
 /// the operating system may run another thread instead, and a unit of the budget is consumed.
 /// Cancel-safe.
 ///
@@ -360,7 +364,7 @@ impl Future for YieldNow {
             return Poll::Ready(());
         }
         if raw::execution().eager() {
-            // Without a unit it is pending, so that a limit around the loop is looked at.
+            // Without a unit it is pending, so that a limit around a loop of these can end it.
             self.yielded = false;
             ready!(consume(cx));
             self.yielded = true;

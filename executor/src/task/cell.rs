@@ -13,7 +13,7 @@ use heirloom_context::raw::Live;
 
 use super::current::TaskMeta;
 use super::harness;
-use super::info::About;
+use super::info::TaskInfo;
 use super::join_waker::Joiner;
 use super::state::{State, Wake};
 use super::{Attendant, Schedule};
@@ -29,7 +29,10 @@ pub(crate) struct Header {
     /// Whoever runs the task has it; empty once the task is done.
     pub(crate) live: UnsafeCell<Live>,
     pub(crate) joiner: Joiner,
-    pub(crate) about: About,
+    pub(crate) about: TaskInfo,
+    /// Of a slot that is free; in a model, where each access is checked, a word of its own.
+    #[cfg(loom)]
+    pub(crate) link: crate::sync::UnsafeCell<*mut Header>,
 }
 
 // A word more is a word more for every task there is.
@@ -134,7 +137,7 @@ where
         (&raw mut (*header).vtable).write(harness::vtable::<F, S>());
         (&raw mut (*header).live).write(UnsafeCell::new(parts.live));
         (&raw mut (*header).joiner).write(Joiner::new());
-        (&raw mut (*header).about).write(About::new(parts.place, parts.name));
+        (&raw mut (*header).about).write(TaskInfo::new(parts.place, parts.name));
         (*header).state.publish();
         Spawned { runnable: Runnable::from_raw(slot), join: JoinHandle::new(TaskRef::from_raw(slot)) }
     }

@@ -114,7 +114,7 @@ impl TaskMeta {
 
     /// Where it was spawned.
     pub fn place(&self) -> &'static Location<'static> {
-        self.0.header().about.place()
+        self.0.header().about.spawned_at()
     }
 }
 

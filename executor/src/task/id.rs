@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A task's identity, never reused in a process.
 ///
-/// A task gets it when somebody first asks; tasks whose identity nobody wants to know are no larger for it.
+/// A task gets its identity when it is first asked for. Tasks whose identity is never asked for
+/// take no memory for it.
 ///
 /// ```
 /// # heirloom::block_on(async {
@@ -19,18 +20,20 @@ pub struct Id(u64);
 
 impl Id {
     pub(crate) fn next() -> Id {
-        /// Taken from the shared counter at a time, so that threads do not fight for it.
+        /// How many identities a thread takes from the shared counter at a time, so that threads
+        /// rarely write to it.
         const RANGE: u64 = 1024;
         static NEXT: AtomicU64 = AtomicU64::new(RANGE);
         thread_local! {
-            static MINE: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+            // Without drop glue, so that it answers during thread teardown.
+            static NEXT_OF_THREAD: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
         }
-        // Without drop glue, so it answers during thread teardown.
-        MINE.with(|mine| {
-            if mine.get() % RANGE == 0 {
-                mine.set(NEXT.fetch_add(RANGE, Ordering::Relaxed));
+        NEXT_OF_THREAD.with(|next| {
+            if next.get() % RANGE == 0 {
+                // Relaxed: identities are distinct, and order nothing.
+                next.set(NEXT.fetch_add(RANGE, Ordering::Relaxed));
             }
-            Id(mine.replace(mine.get() + 1))
+            Id(next.replace(next.get() + 1))
         })
     }
 }

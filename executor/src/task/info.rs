@@ -1,4 +1,11 @@
-//! What is known of a task: where it was spawned, its name, its identity, why it was cancelled.
+//! What is known of a task besides its future: where it was spawned, its name, its identity, why it
+//! was cancelled.
+//!
+//! A [`TaskInfo`] is one word. It points to the `Location` of the spawn, which is static; or,
+//! tagged by [`EXTRA`], to a boxed [`Extra`] with everything. The word of a `Location` may be
+//! tagged by [`ABORTED`]. The box is made when something is to be stored that the word has no room
+//! for: a name, an identity that is asked for, a reason. Most tasks have none of them, and allocate
+//! nothing.
 
 use std::borrow::Cow;
 use std::panic::Location;
@@ -10,141 +17,142 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use super::id::Id;
 use crate::task::join_handle::CancelReason;
 
-type Place = &'static Location<'static>;
+type SpawnedAt = &'static Location<'static>;
 
-/// One word: the place, perhaps with a mark that the task was aborted; or, marked by its lowest bit, a box with more.
-///
-/// Nearly every task has no name, is cancelled by nobody who gives a reason, and is never asked for its identity, so it
-/// pays for none of them.
-pub(crate) struct About(AtomicPtr<()>);
+pub(crate) struct TaskInfo(AtomicPtr<()>);
 
-struct More {
-    place: Place,
+struct Extra {
+    spawned_at: SpawnedAt,
     name: Option<Cow<'static, str>>,
     id: Id,
     reason: OnceLock<CancelReason>,
 }
 
-const MORE: usize = 1;
-/// Mark of a place: aborted, without a reason, and before any other reason came.
+/// Tag: the word points to an `Extra`.
+const EXTRA: usize = 1;
+/// Tag of a word that points to a `Location`: the task was aborted before any other reason was
+/// stored.
 const ABORTED: usize = 2;
-const MARKS: usize = MORE | ABORTED;
-const _: () = assert!(align_of::<Location<'static>>() > MARKS && align_of::<More>() > MARKS);
+const TAGS: usize = EXTRA | ABORTED;
+const _: () = assert!(align_of::<Location<'static>>() > TAGS && align_of::<Extra>() > TAGS);
 
-impl About {
+impl TaskInfo {
     #[inline]
-    pub(crate) fn new(place: Place, name: Option<Cow<'static, str>>) -> About {
-        About(AtomicPtr::new(match name {
-            None => ptr::from_ref(place).cast_mut().cast(),
-            Some(_) => More { place, name, id: Id::next(), reason: OnceLock::new() }.into_word(),
+    pub(crate) fn new(spawned_at: SpawnedAt, name: Option<Cow<'static, str>>) -> TaskInfo {
+        TaskInfo(AtomicPtr::new(match name {
+            None => ptr::from_ref(spawned_at).cast_mut().cast(),
+            Some(_) => Extra { spawned_at, name, id: Id::next(), reason: OnceLock::new() }.into_word(),
         }))
     }
 
-    fn more(&self) -> Result<&More, Place> {
-        // Pairs with the release in `extended`.
-        // SAFETY: the word of this, which keeps it.
-        unsafe { More::of(self.0.load(Acquire)) }
+    fn extra(&self) -> Result<&Extra, SpawnedAt> {
+        // Pairs with the release in `extra_or_alloc`. SAFETY: a word with the tag `EXTRA` never
+        // changes again, and its box lives as long as `self`.
+        unsafe { Extra::of_word(self.0.load(Acquire)) }
     }
 
-    /// What there is more, made if need be.
+    /// The box, which is made if there is none.
     #[cold]
-    fn extended(&self) -> &More {
+    fn extra_or_alloc(&self) -> &Extra {
         let mut word = self.0.load(Acquire);
-        // SAFETY: as above.
-        while let Err(place) = unsafe { More::of(word) } {
+        // SAFETY: as in `extra`.
+        while let Err(spawned_at) = unsafe { Extra::of_word(word) } {
             let reason = if word.addr() & ABORTED != 0 {
                 OnceLock::from(CancelReason::Aborted)
             } else {
                 OnceLock::new()
             };
-            let more = More { place, name: None, id: Id::next(), reason }.into_word();
-            // Released, so that whoever sees the word sees what it points to.
-            match self.0.compare_exchange(word, more, AcqRel, Acquire) {
-                Ok(_) => word = more,
+            let extra = Extra { spawned_at, name: None, id: Id::next(), reason }.into_word();
+            // Releases the contents of the box to the acquire loads of the word.
+            match self.0.compare_exchange(word, extra, AcqRel, Acquire) {
+                Ok(_) => word = extra,
                 Err(changed) => {
-                    // Somebody else was first, with as much or with the mark.
-                    // SAFETY: ours, and not shared.
-                    unsafe { More::free(more) }
+                    // Another thread was first, with a box of its own or with the tag `ABORTED`.
+                    // SAFETY: made by `into_word` above, and never stored.
+                    unsafe { Extra::free(extra) }
                     word = changed;
                 }
             }
         }
-        // SAFETY: as above; the loop has ended with a box.
-        unsafe { More::of(word) }.unwrap_or_else(|_| unreachable!("not a place"))
+        // SAFETY: as in `extra`; the loop has ended with a word that has the tag.
+        unsafe { Extra::of_word(word) }.unwrap_or_else(|_| unreachable!("not a location"))
     }
 
-    /// The task's identity, made if nobody has asked for it before.
+    /// The task's identity, made by the first call.
     pub(crate) fn id(&self) -> Id {
-        self.more().unwrap_or_else(|_| self.extended()).id
+        self.extra().unwrap_or_else(|_| self.extra_or_alloc()).id
     }
 
-    pub(crate) fn place(&self) -> Place {
-        self.more().map_or_else(|place| place, |more| more.place)
+    pub(crate) fn spawned_at(&self) -> SpawnedAt {
+        self.extra().map_or_else(|spawned_at| spawned_at, |extra| extra.spawned_at)
     }
 
     pub(crate) fn name(&self) -> Option<&Cow<'static, str>> {
-        self.more().ok()?.name.as_ref()
+        self.extra().ok()?.name.as_ref()
     }
 
-    /// Why the task was cancelled.
+    /// Why the task was cancelled: the first reason that was stored, or an abort.
     pub(crate) fn reason(&self) -> CancelReason {
-        let reason = self.more().ok().and_then(|more| more.reason.get());
+        let reason = self.extra().ok().and_then(|extra| extra.reason.get());
         reason.cloned().unwrap_or(CancelReason::Aborted)
     }
 
-    /// Says that there is no reason, if nobody has given one.
+    /// Stores an abort as the reason, if there is none.
     pub(crate) fn set_aborted(&self) {
-        let abort = |more: &More| drop(more.reason.set(CancelReason::Aborted));
-        match self.more() {
-            Ok(more) => abort(more),
-            Err(place) => {
-                let plain: *mut () = ptr::from_ref(place).cast_mut().cast();
-                let aborted = plain.map_addr(|address| address | ABORTED);
-                let changed = self.0.compare_exchange(plain, aborted, AcqRel, Acquire);
-                // It may be marked already, or there is more by now, and be it only an identity.
-                if let Err(changed) = changed {
-                    // SAFETY: as above.
-                    let _ = unsafe { More::of(changed) }.map(abort);
+        let abort = |extra: &Extra| drop(extra.reason.set(CancelReason::Aborted));
+        match self.extra() {
+            Ok(extra) => abort(extra),
+            Err(spawned_at) => {
+                let untagged: *mut () = ptr::from_ref(spawned_at).cast_mut().cast();
+                let aborted = untagged.map_addr(|address| address | ABORTED);
+                // The tag publishes nothing; a failure pairs with the release in `extra_or_alloc`.
+                // It fails if the word has the tag already, or points to a box by now.
+                if let Err(changed) = self.0.compare_exchange(untagged, aborted, AcqRel, Acquire) {
+                    // SAFETY: as in `extra`.
+                    let _ = unsafe { Extra::of_word(changed) }.map(abort);
                 }
             }
         }
     }
 
-    /// Says why, if nobody has.
+    /// Stores the reason, if there is none.
     pub(crate) fn set_reason(&self, reason: CancelReason) {
-        drop(self.extended().reason.set(reason));
+        drop(self.extra_or_alloc().reason.set(reason));
     }
 }
 
-impl More {
-    /// What a word says.
+impl Extra {
+    /// What a word points to.
     ///
     /// # Safety
-    /// It is that of an `About`, which lives for `'a`.
-    unsafe fn of<'a>(word: *mut ()) -> Result<&'a More, Place> {
-        let pointer = word.map_addr(|address| address & !MARKS);
-        // SAFETY: marked: a box that lives as long as the word; else a static.
-        unsafe { if word.addr() & MORE != 0 { Ok(&*pointer.cast()) } else { Err(&*pointer.cast()) } }
+    /// The word is that of a `TaskInfo` that lives for `'a`.
+    unsafe fn of_word<'a>(word: *mut ()) -> Result<&'a Extra, SpawnedAt> {
+        let pointer = word.map_addr(|address| address & !TAGS);
+        // SAFETY: with the tag `EXTRA` it is a box of `into_word`, which `TaskInfo::drop` frees;
+        // without, it is a static.
+        unsafe { if word.addr() & EXTRA != 0 { Ok(&*pointer.cast()) } else { Err(&*pointer.cast()) } }
     }
 
     fn into_word(self) -> *mut () {
-        Box::into_raw(Box::new(self)).map_addr(|address| address | MORE).cast()
+        Box::into_raw(Box::new(self)).map_addr(|address| address | EXTRA).cast()
     }
 
     /// # Safety
-    /// Made by `into_word`; nobody looks at it any more.
+    /// The word was made by `into_word`, is freed once, and no reference to its box is left.
     unsafe fn free(word: *mut ()) {
-        // SAFETY: says the caller.
-        drop(unsafe { Box::<More>::from_raw(word.map_addr(|address| address & !MORE).cast()) });
+        // SAFETY: the address without the tag is the one that `Box::into_raw` returned in
+        // `into_word`.
+        drop(unsafe { Box::<Extra>::from_raw(word.map_addr(|address| address & !EXTRA).cast()) });
     }
 }
 
-impl Drop for About {
+impl Drop for TaskInfo {
     fn drop(&mut self) {
         let word = *self.0.get_mut();
-        if word.addr() & MORE != 0 {
-            // SAFETY: ours alone.
-            unsafe { More::free(word) }
+        if word.addr() & EXTRA != 0 {
+            // SAFETY: references to the box borrow `self`, which is borrowed mutably here and has
+            // no second drop.
+            unsafe { Extra::free(word) }
         }
     }
 }
@@ -155,49 +163,49 @@ mod tests {
 
     use super::*;
 
-    fn about() -> About {
-        About::new(Location::caller(), None)
+    fn info() -> TaskInfo {
+        TaskInfo::new(Location::caller(), None)
     }
 
     #[test]
-    fn an_identity_stays_whatever_else_becomes_known() {
-        let (one, other) = (about(), about());
+    fn an_identity_stays_when_more_is_stored() {
+        let (one, other) = (info(), info());
         let id = one.id();
         assert_ne!(id, other.id());
         one.set_reason(CancelReason::Shutdown);
         one.set_aborted();
         assert_eq!((one.id(), one.reason()), (id, CancelReason::Shutdown));
-        assert_eq!(one.place().file(), file!());
+        assert_eq!(one.spawned_at().file(), file!());
     }
 
     #[test]
-    fn an_abort_stays_the_first_reason_when_somebody_asks_for_the_identity() {
-        let (before, after) = (about(), about());
+    fn an_abort_stays_the_first_reason_when_the_identity_is_asked_for() {
+        let (before, after) = (info(), info());
         let id = before.id();
         before.set_aborted();
         after.set_aborted();
         assert_ne!(after.id(), id);
-        for about in [before, after] {
-            about.set_reason(CancelReason::Shutdown);
-            assert_eq!(about.reason(), CancelReason::Aborted);
+        for info in [before, after] {
+            info.set_reason(CancelReason::Shutdown);
+            assert_eq!(info.reason(), CancelReason::Aborted);
         }
     }
 
     #[test]
-    fn all_who_ask_at_once_hear_the_same_identity_and_the_same_reason() {
+    fn threads_that_ask_at_once_get_the_same_identity_and_the_same_reason() {
         for _ in 0..if cfg!(miri) { 8 } else { 500 } {
-            let about = about();
-            let heard = thread::scope(|scope| {
+            let info = info();
+            let answers = thread::scope(|scope| {
                 let aborts = scope.spawn(|| {
-                    about.set_aborted();
-                    about.set_reason(CancelReason::Shutdown);
-                    (about.id(), about.reason())
+                    info.set_aborted();
+                    info.set_reason(CancelReason::Shutdown);
+                    (info.id(), info.reason())
                 });
-                let asks = scope.spawn(|| (about.id(), CancelReason::Aborted));
+                let asks = scope.spawn(|| (info.id(), CancelReason::Aborted));
                 [aborts.join().unwrap(), asks.join().unwrap()]
             });
-            assert_eq!(heard[0], heard[1]);
-            assert_eq!(heard[0], (about.id(), about.reason()));
+            assert_eq!(answers[0], answers[1]);
+            assert_eq!(answers[0], (info.id(), info.reason()));
         }
     }
 }

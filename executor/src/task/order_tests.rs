@@ -72,7 +72,7 @@ impl Keeper {
 /// used again.
 fn look(task: &TaskRef) {
     black_box(task.header().vtable.stage);
-    black_box(task.header().about.place());
+    black_box(task.header().about.spawned_at());
 }
 
 /// Says nothing of what was done before, and learns nothing.

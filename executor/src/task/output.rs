@@ -1,7 +1,8 @@
-//! Dropping outputs that nobody took.
+//! Dropping outputs that no joiner took.
 //!
-//! An output may be the handle of a task whose output is a handle, and so on. A chain of any length is dropped with the
-//! stack of a short one.
+//! An output may be the handle of a task whose output is a handle, and so on. A chain of any length
+//! is dropped with the stack of a short one: drops that are nested too deep are put on a list,
+//! which an outer drop empties.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -10,33 +11,35 @@ use std::ptr::NonNull;
 use super::cell::{self, Header, Outcome, TaskRef};
 use crate::util::panic::discard;
 
-/// How many outputs are dropped inside one another's destructors. What is further in waits until the innermost of these
-/// is through.
-const NESTED: usize = 16;
+/// The most outputs that are dropped inside one another's destructors. The innermost of them
+/// empties the list.
+const MAX_DEPTH: usize = 16;
 
-/// A task whose output is to be dropped, and how.
-struct Later(TaskRef, unsafe fn(NonNull<Header>));
+/// A task whose output is to be dropped, and the function for the output's type.
+struct UndroppedOutput(TaskRef, unsafe fn(NonNull<Header>));
 
-impl Later {
+impl UndroppedOutput {
     fn drop_now(&self) {
-        // SAFETY: made by `drop_output`, of a task that it is right for.
+        // SAFETY: `drop_output` made this pair: the output is there, has the function's type, and
+        // is dropped once.
         unsafe { (self.1)(self.0.as_raw()) }
     }
 }
 
 thread_local! {
     // Without drop glue, so that it answers during thread teardown.
-    static NESTING: Cell<usize> = const { Cell::new(0) };
-    static LATER: RefCell<Vec<Later>> = const { RefCell::new(Vec::new()) };
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    static UNDROPPED: RefCell<Vec<UndroppedOutput>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Drops an output where it is. A destructor's panic goes on, but that of a panic's payload: whoever lets go of a task
-/// has not asked for it, and could not tell it from the task's own.
+/// Drops an output where it is. A panic of its destructor continues. A panic of the destructor of a
+/// panic's payload is dropped: code that drops a join handle could not tell it from the task's own.
 ///
 /// # Safety
-/// The output is there, is a `T`, and is the caller's.
+/// The output is there, is a `T`, and no other thread takes or drops it.
 unsafe fn drop_in_place<T>(task: NonNull<Header>) {
-    // SAFETY: says the caller; the payload is read once, and not dropped besides.
+    // SAFETY: the output is there and has this type, by this function's contract. The payload is
+    // moved out once, and the rest of a `Panicked` needs no drop.
     unsafe {
         let output = cell::output_of::<T>(task);
         match &*output {
@@ -46,38 +49,36 @@ unsafe fn drop_in_place<T>(task: NonNull<Header>) {
     }
 }
 
-/// Drops the output of a finished task, whose handle goes, and gives the reference up.
+/// Drops the output of a finished task, whose join handle was dropped, and releases the reference.
 ///
 /// # Safety
-/// The output is there, is a `T`, and is the caller's.
+/// The output is there, is a `T`, and no other thread takes or drops it.
 pub(crate) unsafe fn drop_output<T>(task: TaskRef) {
-    struct Leaving;
-    impl Drop for Leaving {
+    struct DepthOnDrop;
+    impl Drop for DepthOnDrop {
         fn drop(&mut self) {
-            NESTING.set(NESTING.get() - 1);
+            DEPTH.set(DEPTH.get() - 1);
         }
     }
-    // SAFETY: says the caller.
-    let mut this = Later(task, |task| unsafe { drop_in_place::<T>(task) });
-    let nesting = NESTING.get();
-    if nesting > NESTED {
-        // During thread teardown there may be no list: then they are nested all the same.
-        let mut waiting = Some(this);
-        if LATER.try_with(|later| later.borrow_mut().extend(waiting.take())).is_ok() {
-            return;
-        }
-        let Some(back) = waiting else { return };
+    // SAFETY: the contract of `drop_in_place` is the one of this function.
+    let mut this = UndroppedOutput(task, |task| unsafe { drop_in_place::<T>(task) });
+    let depth = DEPTH.get();
+    if depth > MAX_DEPTH {
+        // During thread teardown there may be no list: then the drops are nested.
+        let mut undropped = Some(this);
+        let _ = UNDROPPED.try_with(|list| list.borrow_mut().extend(undropped.take()));
+        let Some(back) = undropped else { return };
         this = back;
     }
-    NESTING.set(nesting + 1);
-    let _leaving = Leaving;
-    if nesting < NESTED {
+    DEPTH.set(depth + 1);
+    let _depth = DepthOnDrop;
+    if depth < MAX_DEPTH {
         return this.drop_now();
     }
-    let drop_one = |one: Later| catch_unwind(AssertUnwindSafe(|| one.drop_now()));
+    let drop_one = |output: UndroppedOutput| catch_unwind(AssertUnwindSafe(|| output.drop_now()));
     let mut outcome = drop_one(this);
-    while let Some(next) = LATER.try_with(|later| later.borrow_mut().pop()).ok().flatten() {
-        // The first panic is passed on, when all are gone.
+    while let Some(next) = UNDROPPED.try_with(|list| list.borrow_mut().pop()).ok().flatten() {
+        // The first panic continues when all outputs are gone.
         match drop_one(next) {
             Err(panic) if outcome.is_err() => discard(panic),
             Err(panic) => outcome = Err(panic),

@@ -1,13 +1,14 @@
 //! Groups: always joined, the first failure decides, and what is left is cancelled.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use futures::StreamExt;
 use heirloom::{
-    CancelReason, Context, GroupError, GroupHandle, Hooks, Runtime, TaskGroup, TaskMeta, sleep, spawn,
-    wait_for, yield_now,
+    CancelReason, Context, GroupError, GroupHandle, Hooks, Runtime, TaskGroup, TaskMeta, run_eagerly, sleep,
+    spawn, try_run_eagerly, wait_for, yield_now,
 };
 use heirloom_tests::{
     Countdown, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle, in_a_worker,
@@ -593,4 +594,103 @@ fn a_child_that_is_just_being_spawned_shares_the_fate_of_its_siblings() {
         assert!(handle.is_finished(), "it goes on");
         assert_eq!((watch.polls(), watch.drops()), (0, 1));
     });
+}
+
+#[test]
+fn closures_that_block_are_children_as_futures_are() {
+    in_a_worker(2, async {
+        // They inherit at the call, and their results are the group's.
+        let group = TaskGroup::<u32, Option<u64>>::new();
+        MARK.set(7);
+        group.spawn_blocking(|| Ok(MARK.get()));
+        MARK.set(8);
+        group.handle().spawn_blocking(|| Ok(MARK.get()));
+        let mut seen = group.join().await.unwrap();
+        seen.sort();
+        assert_eq!(seen, [Some(7), Some(8)]);
+        // Their error, or panic, is the group's, and cancels the siblings and the body.
+        for panics in [false, true] {
+            let ledger = Ledger::new();
+            let held = ledger.counted(0);
+            let outcome = TaskGroup::<u32>::scope(async |group| {
+                group.spawn(async move {
+                    let _held = held;
+                    std::future::pending().await
+                });
+                group.spawn_blocking(move || if panics { quiet_panic(SCRIPTED) } else { Err(7) });
+                std::future::pending::<Result<(), _>>().await
+            });
+            match outcome.await {
+                Err(GroupError::Failed(error)) => assert!(!panics && error == 7),
+                Err(GroupError::Panicked(error)) => {
+                    assert!(panics && error.panic_message() == Some(SCRIPTED));
+                }
+                other => panic!("{other:?}"),
+            }
+            assert_eq!((ledger.made(), ledger.alive()), (1, 0));
+        }
+    });
+}
+
+#[test]
+fn a_group_waits_for_a_started_closure_and_starts_none_after_a_failure() {
+    watchdog(PATIENCE, || {
+        let runtime = Runtime::builder().workers(1).max_blocking_threads(1).build().unwrap();
+        let ended = Arc::new(AtomicUsize::new(0));
+        let (start, started) = mpsc::channel();
+        let (open, opened) = mpsc::channel::<()>();
+        runtime.block_on(async {
+            let group = TaskGroup::<u32>::new();
+            let running = group.spawn_blocking({
+                let ended = ended.clone();
+                move || {
+                    start.send(()).unwrap();
+                    opened.recv().unwrap();
+                    ended.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }
+            });
+            started.recv().unwrap();
+            // One waits for the only thread while the group fails, one comes later.
+            let ledger = Ledger::new();
+            let late = || {
+                let held = ledger.counted(0);
+                group.spawn_blocking(move || {
+                    drop(held);
+                    panic!("called")
+                })
+            };
+            let queued = late();
+            let failing = group.spawn(async { Err(7) });
+            while !failing.is_finished() {
+                yield_now().await;
+            }
+            let later = late();
+            running.abort();
+            let mut join = std::pin::pin!(group.join());
+            assert!(futures::poll!(join.as_mut()).is_pending(), "it has not waited");
+            open.send(()).unwrap();
+            assert!(matches!(join.await, Err(GroupError::Failed(7))));
+            assert_eq!(ended.load(Ordering::Relaxed), 1);
+            assert!(queued.is_finished() && later.is_finished());
+            assert_eq!((ledger.made(), ledger.alive()), (2, 0));
+        });
+    });
+}
+
+#[test]
+fn under_the_eager_flag_a_closure_runs_where_it_is_spawned() {
+    let here = thread::current().id();
+    let threads = run_eagerly(async {
+        let group = TaskGroup::<u32, _>::new();
+        let child = group.spawn_blocking(|| Ok(thread::current().id()));
+        assert!(child.is_finished());
+        group.join().await
+    });
+    assert_eq!(threads.unwrap(), [here]);
+    let refused = try_run_eagerly(TaskGroup::<u32>::scope(async |group| {
+        group.spawn_blocking(|| panic!("called"));
+        Ok(())
+    }));
+    assert_eq!(refused.map(|_| ()).unwrap_err().leaf(), "spawn_blocking");
 }

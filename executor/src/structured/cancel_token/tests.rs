@@ -10,13 +10,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::{CancelToken, Cancelled};
 use crate::{CancelReason, Runtime, context_var, spawn};
 
-/// Enough to overflow a small stack by recursion, and to be seen as a leak. An interpreter takes fewer.
-const CROWD: usize = if cfg!(miri) { 300 } else { 100_000 };
+/// Enough to overflow a small stack by recursion, and to be seen as a leak; fewer under Miri.
+const MANY: usize = if cfg!(miri) { 300 } else { 100_000 };
 /// How often two threads meet.
 const ROUNDS: usize = if cfg!(miri) { 8 } else { 200 };
 
-/// As the crate's own, but for an interpreter, which takes the threads of the default runtime for a leak when the process
-/// ends: there the runtime is the future's own.
+/// The crate's `block_on`. Under Miri, which reports the threads of the default runtime as a leak
+/// at the end of the process, it runs the future on a runtime of its own.
 fn block_on<F: Future>(future: F) -> F::Output {
     if cfg!(miri) { Runtime::builder().build().unwrap().block_on(future) } else { crate::block_on(future) }
 }
@@ -81,11 +81,11 @@ fn goes_down_and_not_up() {
     root.cancel("root");
     assert_eq!(right.reason(), Some("root".into()));
     assert_eq!(left.reason(), Some("left".into()));
-    assert_eq!(right.child().reason(), Some("root".into()), "born cancelled");
+    assert_eq!(right.child().reason(), Some("root".into()), "made cancelled");
 }
 
 #[test]
-fn a_link_nobody_holds_hands_down() {
+fn a_token_that_is_not_held_cancels_its_children() {
     let root = CancelToken::new();
     let below = root.child().child().child();
     root.cancel("root");
@@ -162,7 +162,7 @@ fn a_waker_may_use_the_token() {
 }
 
 #[test]
-fn a_waker_that_panics_costs_nobody_else_the_wake_up() {
+fn a_waker_that_panics_keeps_no_other_from_being_woken() {
     struct Broken;
     impl Wake for Broken {
         fn wake(self: Arc<Self>) {
@@ -186,7 +186,7 @@ fn a_chain_needs_no_stack() {
     on_a_small_stack(|| {
         let chain = |root: &CancelToken| {
             let mut last = root.child();
-            for _ in 0..CROWD {
+            for _ in 0..MANY {
                 last = last.child();
             }
             last
@@ -194,7 +194,7 @@ fn a_chain_needs_no_stack() {
         let root = CancelToken::new();
         drop(chain(&root));
         assert_eq!(children(&root), 0);
-        // The chain goes from its middle on while a token in it is held.
+        // The rest of the chain is dropped while its last token is held.
         let last = chain(&root);
         root.cancel("all");
         assert_eq!(last.reason(), Some("all".into()));
@@ -204,13 +204,13 @@ fn a_chain_needs_no_stack() {
 }
 
 #[test]
-fn a_crowd_of_children_leaves_nothing() {
+fn many_dropped_children_leave_nothing() {
     let root = CancelToken::new();
-    let crowd: Vec<_> = (0..CROWD).map(|_| root.child()).collect();
-    assert_eq!(children(&root), CROWD);
-    drop(crowd);
+    let many: Vec<_> = (0..MANY).map(|_| root.child()).collect();
+    assert_eq!(children(&root), MANY);
+    drop(many);
     assert_eq!((children(&root), root.node.lock().children.capacity()), (0, 0));
-    for _ in 0..CROWD {
+    for _ in 0..MANY {
         drop(root.child());
     }
     assert_eq!(children(&root), 0);
@@ -233,7 +233,7 @@ fn children_that_come_and_go_while_the_parent_is_cancelled() {
                             root.child().child()
                         })
                         .collect();
-                    // Whoever comes before is found, whoever comes later finds.
+                    // A child from before is found by the canceller; a later one finds the mark.
                     for token in kept {
                         assert_eq!(block_on(token.cancelled()), "race".into());
                     }

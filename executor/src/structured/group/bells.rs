@@ -1,4 +1,21 @@
-//! Who was woken, and who is to be told.
+//! The ready list: which children are to be polled, and which waiters are to be woken for them.
+//!
+//! Terms as in the [parent module](super). A child waker is **unqueued**, or **queued**: its key is
+//! on the list.
+//!
+//! | step | event | function | effect |
+//! | --- | --- | --- | --- |
+//! | RL1 | a child is woken | `ChildWaker::wake_by_ref` | unqueued -> queued; pushes the key, wakes all waiters |
+//! | RL2 | a waiter takes the list | `GroupWaiter::take_ready` | registers its waker and takes all keys, under one lock |
+//! | RL3 | the waiter takes a key | `ChildWaker::clear_queued` | queued -> unqueued, before it polls the child's handle |
+//! | RL4 | the waiter is done | `GroupWaiter::put_back` | puts back the keys it did not poll, wakes the others |
+//!
+//! # Why no wake-up is lost
+//!
+//! The list and the waiters' wakers are under one lock. A push that comes before RL2 is on the list
+//! that the waiter takes; a push that comes after RL2 finds the waiter's waker. A wake-up between
+//! the push and RL3 does nothing, and RL3 sees what its child did before: the swap of RL1 releases,
+//! that of RL3 acquires. A wake-up after RL3 pushes again.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -12,118 +29,122 @@ use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::util::sync::{Mutex, MutexGuard, lock, weakened};
 use crate::util::waker_set::{Waiters, wake_all};
 
-/// The list of rung bells, and who is to be woken by the next ring.
-pub(super) struct Bells {
-    state: Mutex<Rung>,
+/// The keys of the children to be polled, and the wakers of the waiters that poll them.
+pub(super) struct ReadyList {
+    state: Mutex<ReadyState>,
 }
 
 #[derive(Default)]
-struct Rung {
+struct ReadyState {
     keys: VecDeque<usize>,
     waiters: Waiters,
 }
 
-impl Bells {
+impl ReadyList {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Bells { state: Mutex::new(Rung::default()) })
+        Arc::new(ReadyList { state: Mutex::new(ReadyState::default()) })
     }
 
-    pub(super) fn waiter(&self) -> Waiter<'_> {
-        Waiter { bells: self, key: None }
+    pub(super) fn waiter(&self) -> GroupWaiter<'_> {
+        GroupWaiter { list: self, key: None }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Rung> {
+    fn lock(&self) -> MutexGuard<'_, ReadyState> {
         lock(&self.state)
     }
 
-    pub(super) fn wake(&self) {
+    pub(super) fn wake_waiters(&self) {
         let wakers = self.lock().waiters.take();
         wake_all(wakers);
     }
 }
 
-/// A child was woken, or rather its joiner. A late ring, of a child whose slot is another's by now, costs one poll.
-pub(super) struct Bell {
+/// The waker with which the group polls the join handle of one child.
+///
+/// A clone may outlive the child. If its slot's key was given to another child meanwhile, a wake-up
+/// costs one poll of that child's handle.
+pub(super) struct ChildWaker {
     key: usize,
-    /// It is on the list.
-    rung: AtomicBool,
-    bells: Arc<Bells>,
+    /// The key is on the list.
+    queued: AtomicBool,
+    list: Arc<ReadyList>,
 }
 
-impl Bell {
-    pub(super) fn new(key: usize, bells: &Arc<Bells>) -> Arc<Self> {
-        Arc::new(Bell { key, rung: AtomicBool::new(false), bells: Arc::clone(bells) })
+impl ChildWaker {
+    pub(super) fn new(key: usize, list: &Arc<ReadyList>) -> Arc<Self> {
+        Arc::new(ChildWaker { key, queued: AtomicBool::new(false), list: Arc::clone(list) })
     }
 
-    /// Called when the key was taken from the list, before the child is polled: the next ring puts it there again.
-    pub(super) fn hush(&self) {
-        // Pairs with the release swap in `ring`: what its caller did before is seen by the poll.
-        self.rung.swap(false, if weakened("hush") { Relaxed } else { Acquire });
+    /// RL3. Called between taking the key from the list and polling the child's handle.
+    pub(super) fn clear_queued(&self) {
+        // Pairs with the release swap in `wake_by_ref`: the poll sees what the waker's caller did
+        // before.
+        self.queued.swap(false, if weakened("clear_queued") { Relaxed } else { Acquire });
     }
 
-    pub(super) fn has_rung(&self) -> bool {
-        self.rung.load(Relaxed)
+    pub(super) fn is_queued(&self) -> bool {
+        // Orders nothing: the caller only skips work that the list brings again.
+        self.queued.load(Relaxed)
+    }
+}
+
+impl Wake for ChildWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
     }
 
-    pub(super) fn ring(&self) {
-        // Pairs with the acquire swap in `hush`.
-        if !self.rung.swap(true, if weakened("ring") { Relaxed } else { Release }) {
-            let mut rung = self.bells.lock();
-            rung.keys.push_back(self.key);
-            let wakers = rung.waiters.take();
-            drop(rung);
+    /// RL1.
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Pairs with the acquire swap in `clear_queued`.
+        if !self.queued.swap(true, if weakened("wake") { Relaxed } else { Release }) {
+            let mut state = self.list.lock();
+            state.keys.push_back(self.key);
+            let wakers = state.waiters.take();
+            drop(state);
             wake_all(wakers);
         }
     }
 }
 
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.ring();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.ring();
-    }
-}
-
-/// Somebody who awaits the group.
-pub(super) struct Waiter<'a> {
-    bells: &'a Bells,
+/// A future that awaits the group, as the ready list knows it.
+pub(super) struct GroupWaiter<'a> {
+    list: &'a ReadyList,
+    /// The key of its waker in `waiters`, from its first registration on.
     key: Option<usize>,
 }
 
-impl Waiter<'_> {
-    /// Registers `waker` and takes the list, in one go.
-    pub(super) fn begin(&mut self, waker: Waker) -> VecDeque<usize> {
-        let mut rung = self.bells.lock();
-        let former = rung.waiters.register(&mut self.key, waker);
-        let keys = mem::take(&mut rung.keys);
-        drop(rung);
+impl GroupWaiter<'_> {
+    /// RL2. Registers `waker` and takes the list, under one lock.
+    pub(super) fn take_ready(&mut self, waker: Waker) -> VecDeque<usize> {
+        let mut state = self.list.lock();
+        let former = state.waiters.register(&mut self.key, waker);
+        let keys = mem::take(&mut state.keys);
+        drop(state);
         drop(former);
         keys
     }
 
-    /// Gives back what was left of the list, and tells the other waiters if there is something for them.
-    pub(super) fn end(&mut self, mut left: VecDeque<usize>, settled: bool) {
-        if left.is_empty() && !settled {
+    /// RL4. Puts back the keys that this waiter has not polled. Wakes the other waiters if there
+    /// are such keys, or if a child has `ended`, which may be what they wait for.
+    pub(super) fn put_back(&mut self, mut unpolled: VecDeque<usize>, ended: bool) {
+        if unpolled.is_empty() && !ended {
             return;
         }
-        let mut rung = self.bells.lock();
-        left.append(&mut rung.keys);
-        room::trim(&mut left);
-        rung.keys = left;
-        // A ring wakes all, so mostly there is nobody else registered.
-        let wakers = rung.waiters.take_others(self.key);
-        drop(rung);
+        let mut state = self.list.lock();
+        unpolled.append(&mut state.keys);
+        room::trim(&mut unpolled);
+        state.keys = unpolled;
+        // RL1 takes the wakers of all waiters, so here there is mostly no other one.
+        let wakers = state.waiters.take_others(self.key);
+        drop(state);
         wake_all(wakers);
     }
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for GroupWaiter<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            let waker = self.bells.lock().waiters.remove(key);
+            let waker = self.list.lock().waiters.remove(key);
             drop(waker);
         }
     }

@@ -1,30 +1,57 @@
 //! Tasks that end together.
 //!
-//! The group owns its children's join handles, in slots, and whoever awaits it polls them. Nobody polls all of them:
-//! a child's handle is given a waker of its own, a bell; a rung bell puts the child's key on a list and wakes whoever
-//! awaits the group, and who is woken polls those on the list.
+//! # Terms
 //!
-//! ```text
-//! child returns ──1──► Child: an error is put in `phase`, the siblings are aborted
-//!       │
-//!   runtime drops the future, sets the output
-//!       2
-//!       ▼
-//!     bell ──3──► list of the rung ──4──► waker of `scope`, `join`, `next`
-//!                      ▲                        │
-//!                      └──────── 5: drive ◄─────┘   polls the handles on the list; outputs go to `outputs`,
-//!                                                   slots go
-//! ```
+//! * A *child* is a task, or a blocking closure, that was spawned into the group. It reports its
+//!   failure itself.
+//! * A *slot* is the group's record of one child: the child's join handle, abort handle and child
+//!   waker.
+//! * A *waiter* is a future that awaits the group: `scope`, `join`, `next`, or a stream of
+//!   `results`.
+//! * A *child waker* is the waker with which waiters poll one child's join handle.
+//! * The *ready list* holds the keys of the slots whose handles are to be polled; [`bells`] has its
+//!   protocol.
+//! * The *phase* is the group's state; the *first failure* is the one that moved it out of
+//!   **open**.
 //!
-//! Why no ring is lost: the list and the wakers are under one lock, and a driver registers its waker and takes the
-//! list in one go. Whoever rings before is on the list it takes; whoever rings later finds the waker.
+//! # States
 //!
-//! Step 1 happens in the child's own poll, so that siblings are cancelled when a child fails and not when somebody next
-//! looks at the group. The error of step 1 is final: the first one to find the phase open wins.
+//! | the group is | which means |
+//! | --- | --- |
+//! | **open** | no child has failed |
+//! | **panicking** | the first failure is a panic; the join handle of that child will say which |
+//! | **failed** | the first failure is known, and kept for `join` or `scope` |
+//! | **closed** | the group was joined or dropped: what is spawned now is cancelled |
 //!
-//! A slot is reserved before its child is spawned and filled afterwards. In between, the child may already run, end and
-//! fail, on another worker or inline; what is to be done to it meanwhile is written in the slot (`doom`). While any slot
-//! is there, reserved or filled, the group is not over.
+//! A slot is **reserved** while its child is being spawned, then **filled**; it is **polled** while
+//! a waiter has its join handle. While there is a slot in any state, the group has not ended.
+//!
+//! # Transitions
+//!
+//! | step | event | function | effect |
+//! | --- | --- | --- | --- |
+//! | GR1 | a spawn begins | `reserve_slot` | no slot -> reserved; with `abort_on_spawn` if the group failed |
+//! | GR2 | the spawn has returned | `ReservedSlot::fill` | reserved -> filled; aborts the child if it is marked; wakes it |
+//! | GR3 | a child or body fails | `GroupShared::fail` | open -> panicking or failed; aborts the siblings |
+//! | GR4 | a waiter is polled | `poll_ready_children` | takes the ready list; filled -> polled -> filled, or GR5 |
+//! | GR5 | a join handle is ready | `remove_ended` | polled -> no slot; the output is kept; panicking -> failed |
+//! | GR6 | there is no slot | `poll_ended` | any phase -> closed; returns the first failure |
+//! | GR7 | the group is dropped | `GroupShared::close` | any phase -> closed; drops slots: the children are cancelled |
+//!
+//! GR3 happens in the child's own poll, so siblings are cancelled when a child fails, also if no
+//! waiter is polled.
+//!
+//! # Why nothing is lost
+//!
+//! * A failure: GR3 compares and changes the phase under one lock, so exactly one failure is the
+//!   first.
+//! * The abort of a child that is being spawned: GR3 and `abort_all` mark reserved slots, and GR2
+//!   looks at the mark under the lock that it fills the slot under. A child may run, end and fail
+//!   between GR1 and GR2.
+//! * The end of a child: its join handle wakes the child waker, which puts the key on the ready
+//!   list and wakes every waiter. If the handle is out of the slot when a waiter finds the key, the
+//!   slot is marked `repoll`, and the thread that brings the handle (GR2, or the end of a poll in
+//!   GR4) wakes the child waker again.
 #![forbid(unsafe_code)]
 
 mod bells;
@@ -46,28 +73,31 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
-use self::bells::Waiter;
-use self::shared::{Phase, Shared};
+use self::bells::GroupWaiter;
+use self::shared::{Child, GroupShared, Phase};
 use crate::task::budget::Claim;
 use crate::{AbortHandle, CancelReason, JoinError};
 
-/// Tasks that are waited for together and fail together: no child outlives [`scope`](Self::scope) or
-/// [`join`](Self::join).
+/// Tasks that are waited for together and fail together: no child outlives [`scope`](Self::scope)
+/// or [`join`](Self::join).
 ///
-/// A child is a future of `Result<T, E>`. **The first error or panic cancels the rest**, for
-/// [`CancelReason::SiblingFailed`], and is what the group returns when all have ended; what fails after it is dropped.
-/// A child that somebody [aborts](AbortHandle) by hand is no error: it just has no result. A child that the runtime
-/// cancels, because it shuts down or cannot run it, is one.
+/// A child is a future of `Result<T, E>`, or a closure that returns one. **The first error or panic
+/// cancels the other children**, for [`CancelReason::SiblingFailed`]. The group returns this first
+/// failure when all children have ended; later failures are dropped. A child that is
+/// [aborted](AbortHandle) has no result, and is no failure. A child that its runtime cancels,
+/// because the runtime shuts down or cannot run it, is a failure.
 ///
-/// Children are spawned as by [`spawn`](crate::spawn()), at the same price: they inherit context and deadline at the call
-/// of [`TaskGroup::spawn`], and run in parallel. A child that is spawned when the group has failed is cancelled at once,
-/// without having been polled.
+/// Children are spawned as by [`spawn`](crate::spawn()), at the same price: they inherit context
+/// and deadline at the call of [`TaskGroup::spawn`], and run in parallel. A child that is spawned
+/// when the group has failed is cancelled at once, without having been polled. Closures that block
+/// are children too: see [`spawn_blocking`](Self::spawn_blocking).
 ///
 /// # Dropped groups
 ///
-/// Dropping a group, or the future of `scope` or `join`, cancels the children **without waiting for them**, since a drop
-/// cannot wait: they end soon after, each in its own context. So does a limit around a group, when its time is up. Where
-/// the end matters, let the group return: abort what takes too long, or fail.
+/// Dropping a group, or the future of `scope` or `join`, cancels the children **without waiting for
+/// them**, since a drop cannot wait: they end soon after, each in its own context. A limit around a
+/// group does the same when its time is up. Where the children's end matters, let the group return:
+/// abort what takes too long, or fail.
 ///
 /// # Examples
 ///
@@ -107,24 +137,25 @@ use crate::{AbortHandle, CancelReason, JoinError};
 /// ```
 #[must_use = "dropping a group cancels its tasks"]
 pub struct TaskGroup<E, T = ()> {
-    shared: Arc<Shared<E, T>>,
-    /// Else somebody else does, in whose scope this is.
-    ends_it: bool,
+    handle: GroupHandle<E, T>,
+    /// Dropping this value closes the group. False in a `GroupScope`: there `scope` closes the
+    /// group.
+    closes_on_drop: bool,
 }
 
 impl<E, T> TaskGroup<E, T> {
     /// An empty group.
     pub fn new() -> Self {
-        TaskGroup { shared: Shared::new(), ends_it: true }
+        TaskGroup { handle: GroupHandle { shared: GroupShared::new() }, closes_on_drop: true }
     }
 
-    /// Runs `body` with a new group, waits for all children, and returns what the body did. The body's results that it
-    /// has not asked for with [`next`](Self::next) are dropped.
+    /// Runs `body` with a new group, waits for all children, and returns what the body returned.
+    /// Results that the body did not take with [`next`](Self::next) are dropped.
     ///
-    /// The body is polled in the calling task and shares its context; it counts as one of the group: its error cancels
-    /// the children, and a child's error or panic drops the body at its `.await`. So `?` does in it what it should.
-    /// If the body panics, or the destructor of what is dropped here, the children are cancelled and waited for before
-    /// the panic goes on.
+    /// The body is polled in the calling task and shares the task's context. It counts as a member
+    /// of the group: its error cancels the children, and a child's error or panic drops the body at
+    /// its `.await`. So `?` in the body ends the whole group. If the body panics, or a destructor
+    /// that `scope` runs, the children are cancelled and waited for before the panic continues.
     ///
     /// # Errors
     /// The first failure, of the body or of a child.
@@ -149,14 +180,14 @@ impl<E, T> TaskGroup<E, T> {
         F: Future<Output = Result<R, E>>,
     {
         let group = TaskGroup::new();
-        let shared = &*group.shared;
-        let scope = GroupScope { group: TaskGroup { shared: Arc::clone(&group.shared), ends_it: false } };
+        let shared = &*group.handle.shared;
+        let scope = GroupScope { group: TaskGroup { handle: group.handle(), closes_on_drop: false } };
         let mut waiter = shared.waiter();
         let mut panicked = None;
         let ended = {
             let mut body = pin!(Some(body(scope)));
             let ended = poll_fn(|cx| {
-                shared.drive(&mut waiter, cx);
+                shared.poll_ready_children(&mut waiter, cx);
                 if shared.has_stopped() {
                     return Poll::Ready(None);
                 }
@@ -170,12 +201,12 @@ impl<E, T> TaskGroup<E, T> {
                 }
             })
             .await;
-            // The body goes before its children are waited for.
+            // The body is dropped before its children are waited for.
             let dropped = catch_unwind(AssertUnwindSafe(|| body.set(None)));
             panicked = panicked.or(dropped.err());
             ended
         };
-        // A panic, of the body or a destructor, is passed on, when all children have ended.
+        // A panic, of the body or of a destructor, continues when all children have ended.
         let cancel = || shared.fail(None, Phase::Failed(GroupError::Cancelled(CancelReason::SiblingFailed)));
         if panicked.is_some() {
             cancel();
@@ -188,7 +219,7 @@ impl<E, T> TaskGroup<E, T> {
         }
         let failure = poll_fn(|cx| {
             let ended = shared.poll_ended(&mut waiter, cx);
-            // What the body has not asked for is of no use to anybody.
+            // Results that the body has not taken.
             for output in shared.take_outputs() {
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
                     panicked.get_or_insert(panic);
@@ -207,9 +238,10 @@ impl<E, T> TaskGroup<E, T> {
         }
     }
 
-    /// Spawns a child, which inherits context and deadline here and now.
+    /// Spawns a child, which inherits context and deadline at this call.
     ///
-    /// The handle may be dropped; the group keeps the task. Aborting through it is no error.
+    /// The handle may be dropped: the group keeps the task. Aborting the child through the handle
+    /// is no failure.
     ///
     /// ```
     /// use heirloom::{TaskGroup, context_var};
@@ -230,7 +262,42 @@ impl<E, T> TaskGroup<E, T> {
         E: Send + 'static,
         T: Send + 'static,
     {
-        self.shared.spawn(future)
+        self.handle.spawn(future)
+    }
+
+    /// Runs a closure that blocks as a child of the group, on the pool of
+    /// [`spawn_blocking`](crate::spawn_blocking).
+    ///
+    /// The rules are those of [`spawn`](Self::spawn): the closure inherits context and deadline at
+    /// this call, its error or panic cancels its siblings, and `scope` and `join` return after it
+    /// has ended. A closure that has started runs to completion: an abort, or a failure of the
+    /// group, has no effect on it, and the group waits for it. A closure that has not started is
+    /// never called after the group has failed; its handle is ready when a thread of the pool
+    /// reaches it in the queue.
+    ///
+    /// Under the [eager flag](crate::run_eagerly) the closure runs on this thread, before this
+    /// returns.
+    ///
+    /// ```
+    /// use heirloom::TaskGroup;
+    ///
+    /// # heirloom::block_on(async {
+    /// let group = TaskGroup::<std::io::Error, usize>::new();
+    /// for path in ["Cargo.toml", "src/lib.rs"] {
+    ///     group.spawn_blocking(move || Ok(std::fs::read(path)?.len()));
+    /// }
+    /// let sizes = group.join().await.unwrap();
+    /// assert!(sizes.iter().all(|size| *size > 0));
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn spawn_blocking<F>(&self, f: F) -> AbortHandle
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        E: Send + 'static,
+        T: Send + 'static,
+    {
+        self.handle.spawn_blocking(f)
     }
 
     /// A handle that children may hold, to spawn siblings.
@@ -249,12 +316,12 @@ impl<E, T> TaskGroup<E, T> {
     /// # });
     /// ```
     pub fn handle(&self) -> GroupHandle<E, T> {
-        GroupHandle { shared: Arc::clone(&self.shared) }
+        self.handle.clone()
     }
 
-    /// The next result, in the order in which the children ended; `None` when there are none left and no children
-    /// either. Children that failed or were aborted have none: what went wrong is what [`join`](Self::join) or
-    /// [`scope`](Self::scope) returns.
+    /// The next result, in the order in which the children ended; `None` when there are neither
+    /// results nor children. Children that failed or were aborted have no result:
+    /// [`join`](Self::join) and [`scope`](Self::scope) return the failure.
     ///
     /// Cancel-safe: dropping the future takes no result.
     ///
@@ -273,13 +340,14 @@ impl<E, T> TaskGroup<E, T> {
     /// # });
     /// ```
     pub async fn next(&self) -> Option<T> {
-        let mut waiter = self.shared.waiter();
+        let mut waiter = self.handle.shared.waiter();
         let mut claim = Claim::default();
-        poll_fn(|cx| claim.spend(cx, |cx| self.shared.poll_output(&mut waiter, cx))).await
+        poll_fn(|cx| claim.spend(cx, |cx| self.handle.shared.poll_output(&mut waiter, cx))).await
     }
 
-    /// The results as a stream, each as [`next`](Self::next) would give it. What is spawned later comes, too: a stream
-    /// that has ended goes on if there are children again.
+    /// The results as a stream, each as [`next`](Self::next) returns it. The results of children
+    /// that are spawned later are part of it: a stream that has ended continues when there are
+    /// children again.
     ///
     /// ```
     /// use futures::StreamExt;
@@ -295,13 +363,14 @@ impl<E, T> TaskGroup<E, T> {
     /// # });
     /// ```
     pub fn results(&self) -> Results<'_, E, T> {
-        Results { shared: &self.shared, waiter: self.shared.waiter(), claim: Claim::default() }
+        Results { shared: &self.handle.shared, waiter: self.handle.shared.waiter(), claim: Claim::default() }
     }
 
-    /// Waits for all children and returns the results that nobody has asked for, in the order in which they ended.
+    /// Waits for all children and returns the results that were not taken before, in the order in
+    /// which the children ended.
     ///
     /// # Errors
-    /// The first failure; then results are dropped.
+    /// The first failure; the results are dropped then.
     ///
     /// # Cancel safety
     /// Dropping the future drops the group: that cancels the children, without waiting for them.
@@ -315,16 +384,16 @@ impl<E, T> TaskGroup<E, T> {
     /// # });
     /// ```
     pub async fn join(self) -> Result<Vec<T>, GroupError<E>> {
-        let mut waiter = self.shared.waiter();
-        let failure = poll_fn(|cx| self.shared.poll_ended(&mut waiter, cx)).await;
+        let mut waiter = self.handle.shared.waiter();
+        let failure = poll_fn(|cx| self.handle.shared.poll_ended(&mut waiter, cx)).await;
         match failure {
             Some(error) => Err(error),
-            None => Ok(self.shared.take_outputs().into()),
+            None => Ok(self.handle.shared.take_outputs().into()),
         }
     }
 
-    /// Aborts the children there are. By hand, so it is no error: the results they would have had are missing, and that
-    /// is all. For the first of several answers that suffices.
+    /// Aborts the present children. This is no failure: the children that are aborted have no
+    /// result. One use is to take the first of several answers.
     ///
     /// ```
     /// use heirloom::TaskGroup;
@@ -342,16 +411,16 @@ impl<E, T> TaskGroup<E, T> {
     /// # });
     /// ```
     pub fn abort_all(&self) {
-        self.shared.abort_all();
+        self.handle.shared.abort_all();
     }
 
-    /// How many children have not been joined yet. One that has ended counts until its result was fetched by whoever
-    /// awaits the group.
+    /// How many children have not been joined yet. A child that has ended counts until a future
+    /// that awaits the group is polled and finds its result.
     pub fn len(&self) -> usize {
-        self.shared.len()
+        self.handle.shared.len()
     }
 
-    /// Whether there are none.
+    /// Whether the group has no children.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -365,25 +434,27 @@ impl<E, T> Default for TaskGroup<E, T> {
 
 impl<E, T> Drop for TaskGroup<E, T> {
     fn drop(&mut self) {
-        if self.ends_it {
-            self.shared.close();
+        if self.closes_on_drop {
+            self.handle.shared.close();
         }
     }
 }
 
 impl<E, T> fmt::Debug for TaskGroup<E, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.debug("TaskGroup", f)
+        self.handle.shared.debug("TaskGroup", f)
     }
 }
 
-/// The group of a [`TaskGroup::scope`], for its body: all that a group can do, but to be joined, which the scope does.
+/// The group of a [`TaskGroup::scope`], as its body gets it. It has all methods of a group except
+/// `join`: the scope joins.
 ///
-/// Its own, rather than borrowed: a closure that takes a reference of any lifetime is one of whose future the compiler cannot
-/// tell that it is `Send` if there is a lifetime in the group's types ([rust-lang/rust#110338]), be it that of a
-/// `Box<dyn Error>`.
+/// It is an owned value, not a reference. If the body took a reference of any lifetime, the
+/// compiler could not see that the body's future is `Send` when the group's types contain a
+/// lifetime, such as that of a `Box<dyn Error>` ([rust-lang/rust#110338]).
 ///
-/// Where it is kept longer than the scope, it is like a [`GroupHandle`]: what is spawned is cancelled at once.
+/// A `GroupScope` that is kept longer than the scope is like a [`GroupHandle`]: what is spawned is
+/// cancelled at once.
 ///
 /// [rust-lang/rust#110338]: https://github.com/rust-lang/rust/issues/110338
 ///
@@ -419,15 +490,17 @@ impl<E, T> Deref for GroupScope<E, T> {
 
 impl<E, T> fmt::Debug for GroupScope<E, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.group.shared.debug("GroupScope", f)
+        self.group.handle.shared.debug("GroupScope", f)
     }
 }
 
-/// Spawns into a [`TaskGroup`] from elsewhere, for instance from one of its children; a handle, to be cloned.
+/// Spawns into a [`TaskGroup`] from elsewhere, for instance from one of its children; a handle, to
+/// be cloned.
 ///
-/// It does not keep the group alive. When that is joined or dropped, what is spawned is cancelled at once.
+/// A handle does not keep the group alive. When the group was joined or dropped, what is spawned is
+/// cancelled at once.
 pub struct GroupHandle<E, T = ()> {
-    shared: Arc<Shared<E, T>>,
+    shared: Arc<GroupShared<E, T>>,
 }
 
 impl<E, T> GroupHandle<E, T> {
@@ -439,7 +512,22 @@ impl<E, T> GroupHandle<E, T> {
         E: Send + 'static,
         T: Send + 'static,
     {
-        self.shared.spawn(future)
+        let slot = self.shared.reserve_slot();
+        let child = Child { key: slot.key, started: false, shared: Arc::clone(&self.shared), future };
+        slot.fill(crate::spawn(child))
+    }
+
+    /// Runs a closure that blocks as a child, as [`TaskGroup::spawn_blocking`] does.
+    #[track_caller]
+    pub fn spawn_blocking<F>(&self, f: F) -> AbortHandle
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        E: Send + 'static,
+        T: Send + 'static,
+    {
+        let slot = self.shared.reserve_slot();
+        let child = shared::blocking_child(slot.key, Arc::clone(&self.shared), f);
+        slot.fill(crate::spawn_blocking(child))
     }
 }
 
@@ -460,8 +548,8 @@ impl<E, T> fmt::Debug for GroupHandle<E, T> {
 /// Dropping it leaves the group and its results as they are.
 #[must_use = "streams do nothing unless they are polled"]
 pub struct Results<'a, E, T> {
-    shared: &'a Shared<E, T>,
-    waiter: Waiter<'a>,
+    shared: &'a GroupShared<E, T>,
+    waiter: GroupWaiter<'a>,
     claim: Claim,
 }
 
@@ -482,20 +570,20 @@ impl<E, T> fmt::Debug for Results<'_, E, T> {
 
 /// Why a [`TaskGroup`] has failed.
 ///
-/// It shows as what it holds, so that it need not be unwrapped to be reported.
+/// It is displayed as the error that it holds, so it can be reported as it is.
 #[derive(Debug)]
 pub enum GroupError<E> {
     /// A child, or the body of the scope, returned this error.
     Failed(E),
     /// A child panicked.
     Panicked(JoinError),
-    /// The runtime has cancelled a child, or could not run it.
+    /// The runtime cancelled a child, or could not run it.
     Cancelled(CancelReason),
 }
 
 impl<E> GroupError<E> {
-    /// As an error of any kind. For `?` where the group's own errors are of any kind, too, and so are none themselves
-    /// (`Box<dyn Error>`, `String`).
+    /// Converts it into a boxed error. For `?` in a function that returns one, where `E` does not
+    /// implement `Error` itself (`Box<dyn Error>`, `String`).
     ///
     /// ```
     /// use std::error::Error;

@@ -1,4 +1,5 @@
-//! What a group and its children have in common; the drawing in the parent module shows how it is used.
+//! What a group, its handles and its children share. Terms and steps as in the [parent
+//! module](super).
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -6,178 +7,170 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use slab::Slab;
 
 use super::GroupError;
-use super::bells::{Bell, Bells, Waiter};
+use super::bells::{ChildWaker, GroupWaiter, ReadyList};
 use crate::util::room;
+use crate::util::sync::{Mutex, MutexGuard, lock};
 use crate::{AbortHandle, CancelReason, JoinError, JoinHandle};
 
-pub(super) struct Shared<E, T> {
-    bells: Arc<Bells>,
-    /// The phase is not `Open` any more; set under the lock, read by children before they begin.
+pub(super) struct GroupShared<E, T> {
+    ready_list: Arc<ReadyList>,
+    /// The phase is past `Open`. Stored under the lock, loaded without it by children before they
+    /// start.
     stopped: AtomicBool,
-    state: Mutex<State<E, T>>,
+    state: Mutex<GroupState<E, T>>,
 }
 
-struct State<E, T> {
+struct GroupState<E, T> {
     phase: Phase<E>,
-    slots: Slab<Slot<T>>,
-    /// Of children that have ended, in that order, until somebody asks for them.
+    slots: Slab<ChildSlot<T>>,
+    /// Of children that have ended, in that order, until a waiter takes them.
     outputs: VecDeque<T>,
 }
 
-/// Goes downwards only.
+/// It only moves downwards.
 pub(super) enum Phase<E> {
     Open,
-    /// This child has panicked. Its join handle will say how.
+    /// The child of this key panicked. Its join handle will say how.
     Panicking(usize),
+    /// The first failure.
     Failed(GroupError<E>),
-    /// Nobody waits any more: joined or dropped.
+    /// The group was joined or dropped.
     Closed,
 }
 
-/// A child that has not been joined.
-struct Slot<T> {
-    /// `None` before it is spawned and while it is being polled.
+/// The slot of a child that has not been joined.
+struct ChildSlot<T> {
+    /// `None` while the slot is reserved or polled.
     handle: Option<JoinHandle<Option<T>>>,
-    /// `None` before it is spawned.
+    /// `None` while the slot is reserved.
     abort: Option<AbortHandle>,
-    /// It is to be aborted as soon as it is spawned.
-    doom: Option<CancelReason>,
-    /// The bell was rung while the handle was away.
-    again: bool,
-    bell: Arc<Bell>,
+    /// In a reserved slot: abort the child when the slot is filled, for this reason.
+    abort_on_spawn: Option<CancelReason>,
+    /// The child was woken while the handle was out of the slot: wake it again when the handle is
+    /// back.
+    repoll: bool,
+    waker: Arc<ChildWaker>,
 }
 
-impl<E, T> Shared<E, T> {
+impl<E, T> GroupShared<E, T> {
     pub(super) fn new() -> Arc<Self> {
-        let state = State { phase: Phase::Open, slots: Slab::new(), outputs: VecDeque::new() };
-        Arc::new(Shared { bells: Bells::new(), stopped: AtomicBool::new(false), state: Mutex::new(state) })
+        let state = GroupState { phase: Phase::Open, slots: Slab::new(), outputs: VecDeque::new() };
+        Arc::new(GroupShared {
+            ready_list: ReadyList::new(),
+            stopped: AtomicBool::new(false),
+            state: Mutex::new(state),
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<E, T>> {
-        // No user code runs under this lock, so nothing is half done when it is poisoned.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, GroupState<E, T>> {
+        lock(&self.state)
     }
 
     pub(super) fn has_stopped(&self) -> bool {
-        // Pairs with the release stores under the lock.
+        // Pairs with the release store in `stop`: a child that sees it does not run after the
+        // failure.
         self.stopped.load(Ordering::Acquire)
     }
 
-    pub(super) fn waiter(&self) -> Waiter<'_> {
-        self.bells.waiter()
+    /// Called under the lock, with each change of the phase.
+    fn stop(&self) {
+        // Pairs with the acquire load in `has_stopped`.
+        self.stopped.store(true, Ordering::Release);
     }
 
-    #[track_caller]
-    pub(super) fn spawn<F>(self: &Arc<Self>, future: F) -> AbortHandle
-    where
-        F: Future<Output = Result<T, E>> + Send + 'static,
-        E: Send + 'static,
-        T: Send + 'static,
-    {
-        let place = self.reserve();
-        let key = place.as_ref().map(|place| place.key);
-        let handle = crate::spawn(Child { key, begun: false, shared: Arc::clone(self), future });
-        let abort = handle.abort_handle();
-        if let Some(place) = place {
-            place.fill(handle, abort.clone());
-        }
-        // Without a place the group is over: the handle goes, and with it the task.
-        abort
+    pub(super) fn waiter(&self) -> GroupWaiter<'_> {
+        self.ready_list.waiter()
     }
 
-    /// A slot for a child that is about to be spawned; none if the group is over.
-    fn reserve(&self) -> Option<Place<'_, E, T>> {
+    /// GR1. A slot for a child that is about to be spawned; without a key if the group is closed.
+    pub(super) fn reserve_slot(&self) -> ReservedSlot<'_, E, T> {
         let mut state = self.lock();
-        let doom = match state.phase {
+        let abort_on_spawn = match state.phase {
             Phase::Open => None,
             Phase::Panicking(_) | Phase::Failed(_) => Some(CancelReason::SiblingFailed),
-            Phase::Closed => return None,
+            Phase::Closed => return ReservedSlot { shared: self, key: None },
         };
         let slot = state.slots.vacant_entry();
         let key = slot.key();
-        let bell = Bell::new(key, &self.bells);
-        slot.insert(Slot { handle: None, abort: None, doom, again: false, bell });
-        Some(Place { shared: self, key, filled: false })
+        let waker = ChildWaker::new(key, &self.ready_list);
+        slot.insert(ChildSlot { handle: None, abort: None, abort_on_spawn, repoll: false, waker });
+        ReservedSlot { shared: self, key: Some(key) }
     }
 
-    /// The first failure: cancels all children but the one it comes from. A later one is dropped.
-    pub(super) fn fail(&self, key: Option<usize>, phase: Phase<E>) {
+    /// GR3. The first failure: cancels all children except the one of `key`. A later failure is
+    /// dropped.
+    pub(super) fn fail(&self, key: Option<usize>, failure: Phase<E>) {
         let mut state = self.lock();
         if !matches!(state.phase, Phase::Open) {
             drop(state);
-            return drop(phase);
+            return drop(failure);
         }
-        let siblings = self.stop(&mut state, key, phase);
+        state.phase = failure;
+        self.stop();
+        let siblings = state.children_to_abort(key, &CancelReason::SiblingFailed);
         drop(state);
-        siblings.iter().for_each(|sibling| sibling.abort_with(CancelReason::SiblingFailed));
+        abort_siblings(&siblings);
     }
 
-    #[must_use = "to be aborted when the lock is released"]
-    fn stop(&self, state: &mut State<E, T>, key: Option<usize>, phase: Phase<E>) -> Vec<AbortHandle> {
-        state.phase = phase;
-        // Pairs with the acquire load of a child that is about to begin.
-        self.stopped.store(true, Ordering::Release);
-        state.doom(key, &CancelReason::SiblingFailed)
-    }
-
-    /// Polls the handles whose bells were rung, each once; whoever rings from now on wakes `cx`.
-    pub(super) fn drive(&self, waiter: &mut Waiter<'_>, cx: &mut Context<'_>) {
-        let mut rung = waiter.begin(cx.waker().clone());
-        let mut settled = false;
-        while let Some(key) = rung.pop_front() {
-            let Some((mut handle, bell)) = self.take_handle(key) else { continue };
+    /// GR4. Polls the handles of the children on the ready list, each once. A wake-up that comes
+    /// later wakes `cx`.
+    pub(super) fn poll_ready_children(&self, waiter: &mut GroupWaiter<'_>, cx: &mut Context<'_>) {
+        let mut ready = waiter.take_ready(cx.waker().clone());
+        let mut ended = false;
+        while let Some(key) = ready.pop_front() {
+            let Some((mut handle, waker)) = self.take_handle(key) else { continue };
             #[cfg(all(test, not(loom)))]
             super::tests::count_handle_poll();
-            match Pin::new(&mut handle).poll(&mut Context::from_waker(&Waker::from(bell))) {
+            match Pin::new(&mut handle).poll(&mut Context::from_waker(&Waker::from(waker))) {
                 Poll::Ready(result) => {
-                    self.settle(key, result);
-                    settled = true;
+                    self.remove_ended(key, result);
+                    ended = true;
                 }
                 Poll::Pending => {
-                    if self.put_back(key, handle) {
-                        // Rung while it was polled: most likely the budget is spent, and the next ones would say the
-                        // same. The ring has seen to it that this is called again.
+                    if self.put_handle_back(key, handle) {
+                        // Woken during its poll: most likely the budget is spent, and the other
+                        // handles would report the same. That wake-up has woken `cx`.
                         break;
                     }
                 }
             }
         }
-        waiter.end(rung, settled);
+        waiter.put_back(ready, ended);
     }
 
-    fn take_handle(&self, key: usize) -> Option<(JoinHandle<Option<T>>, Arc<Bell>)> {
+    fn take_handle(&self, key: usize) -> Option<(JoinHandle<Option<T>>, Arc<ChildWaker>)> {
         let mut state = self.lock();
         let slot = state.slots.get_mut(key)?;
-        slot.bell.hush();
+        slot.waker.clear_queued();
         let handle = slot.handle.take();
-        // Away: its poller, or its spawner, will see to it.
-        slot.again = handle.is_none();
-        handle.map(|handle| (handle, Arc::clone(&slot.bell)))
+        // Without a handle: `put_handle_back` or `fill` will bring it, and wake the child again.
+        slot.repoll = handle.is_none();
+        handle.map(|handle| (handle, Arc::clone(&slot.waker)))
     }
 
-    /// True if the bell was rung again.
-    fn put_back(&self, key: usize, handle: JoinHandle<Option<T>>) -> bool {
+    /// True if the child was woken since `take_handle`.
+    fn put_handle_back(&self, key: usize, handle: JoinHandle<Option<T>>) -> bool {
         let mut state = self.lock();
         let slot = &mut state.slots[key];
         slot.handle = Some(handle);
-        let again = mem::take(&mut slot.again).then(|| Arc::clone(&slot.bell));
-        let rung = slot.bell.has_rung();
+        let repoll = mem::take(&mut slot.repoll).then(|| Arc::clone(&slot.waker));
+        let queued = slot.waker.is_queued();
         drop(state);
-        if let Some(bell) = again {
-            bell.ring();
+        if let Some(waker) = repoll {
+            waker.wake();
         }
-        rung
+        queued
     }
 
-    /// A child has ended.
-    fn settle(&self, key: usize, result: Result<Option<T>, JoinError>) {
+    /// GR5. Frees the slot of a child that has ended.
+    fn remove_ended(&self, key: usize, result: Result<Option<T>, JoinError>) {
         let mut state = self.lock();
         let slot = state.slots.remove(key);
         room::trim_slab(&mut state.slots);
@@ -185,7 +178,7 @@ impl<E, T> Shared<E, T> {
         let mut dropped = None;
         match result {
             Ok(Some(output)) => state.outputs.push_back(output),
-            // It has failed and said why, or never begun.
+            // The child has reported its failure itself (GR3), or was never started.
             Ok(None) => {}
             Err(error) => {
                 let first = match state.phase {
@@ -194,11 +187,12 @@ impl<E, T> Shared<E, T> {
                     Phase::Failed(_) | Phase::Closed => false,
                 };
                 if first {
-                    let phase = Phase::Failed(match error.reason() {
+                    state.phase = Phase::Failed(match error.reason() {
                         Some(reason) => GroupError::Cancelled(reason.clone()),
                         None => GroupError::Panicked(error),
                     });
-                    siblings = self.stop(&mut state, Some(key), phase);
+                    self.stop();
+                    siblings = state.children_to_abort(None, &CancelReason::SiblingFailed);
                 } else {
                     dropped = Some(error);
                 }
@@ -206,32 +200,33 @@ impl<E, T> Shared<E, T> {
         }
         drop(state);
         drop((slot, dropped));
-        siblings.iter().for_each(|sibling| sibling.abort_with(CancelReason::SiblingFailed));
+        abort_siblings(&siblings);
     }
 
-    /// Waits for the last child, closes the group, and tells why it has failed if it has.
+    /// GR6. Waits for the last child, closes the group, and returns the failure if there was one.
     pub(super) fn poll_ended(
         &self,
-        waiter: &mut Waiter<'_>,
+        waiter: &mut GroupWaiter<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<GroupError<E>>> {
-        self.drive(waiter, cx);
+        self.poll_ready_children(waiter, cx);
         let mut state = self.lock();
         if !state.slots.is_empty() {
             return Poll::Pending;
         }
-        // Pairs with the acquire load of a child that is about to begin.
-        self.stopped.store(true, Ordering::Release);
+        self.stop();
         match mem::replace(&mut state.phase, Phase::Closed) {
             Phase::Open | Phase::Closed => Poll::Ready(None),
             Phase::Failed(error) => Poll::Ready(Some(error)),
-            Phase::Panicking(_) => unreachable!("the one that panics has a slot until it has settled"),
+            Phase::Panicking(_) => {
+                unreachable!("the child that panics has a slot until GR5, which sets `Failed`")
+            }
         }
     }
 
-    /// The next result; `None` if there are none, and no children either.
-    pub(super) fn poll_output(&self, waiter: &mut Waiter<'_>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.drive(waiter, cx);
+    /// The next result; `None` if there are neither results nor children.
+    pub(super) fn poll_output(&self, waiter: &mut GroupWaiter<'_>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.poll_ready_children(waiter, cx);
         let mut state = self.lock();
         let output = state.outputs.pop_front();
         room::trim(&mut state.outputs);
@@ -243,7 +238,7 @@ impl<E, T> Shared<E, T> {
     }
 
     pub(super) fn abort_all(&self) {
-        let children = self.lock().doom(None, &CancelReason::Aborted);
+        let children = self.lock().children_to_abort(None, &CancelReason::Aborted);
         children.iter().for_each(AbortHandle::abort);
     }
 
@@ -251,12 +246,11 @@ impl<E, T> Shared<E, T> {
         self.lock().slots.len()
     }
 
-    /// Drops what the group has: with the handles, the tasks.
+    /// GR7. Drops the slots: that cancels the children.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         let phase = mem::replace(&mut state.phase, Phase::Closed);
-        // Pairs with the acquire load of a child that is about to begin.
-        self.stopped.store(true, Ordering::Release);
+        self.stop();
         let slots = mem::take(&mut state.slots);
         let outputs = mem::take(&mut state.outputs);
         drop(state);
@@ -268,83 +262,125 @@ impl<E, T> Shared<E, T> {
     }
 
     pub(super) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let children = self.lock().slots.len();
+        let children = self.len();
         let stopped = self.has_stopped();
         f.debug_struct(name).field("children", &children).field("stopped", &stopped).finish_non_exhaustive()
     }
+
+    /// Calls the code of a child. A panic in it fails the group at once, before it reaches the
+    /// harness.
+    fn run_child<R>(&self, key: Option<usize>, f: impl FnOnce() -> R) -> R {
+        let on_panic = PanicGuard { shared: self, key };
+        let result = f();
+        mem::forget(on_panic);
+        result
+    }
+
+    /// What a child's task returns: its output, or `None` after its error has failed the group.
+    fn output_of(&self, key: Option<usize>, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.fail(key, Phase::Failed(GroupError::Failed(error)))).ok()
+    }
 }
 
-/// Whether a child that did not say so itself has failed: a panic in the drop of its future, or the runtime's doing.
+fn abort_siblings(siblings: &[AbortHandle]) {
+    siblings.iter().for_each(|sibling| sibling.abort_with(CancelReason::SiblingFailed));
+}
+
+/// Whether the error of a child that did not report it itself fails the group: a panic in the drop
+/// of its future, or a cancellation by its runtime.
 fn is_failure(error: &JoinError) -> bool {
     use CancelReason::{NoThread, RuntimeGone, Shutdown};
     error.reason().is_none_or(|reason| matches!(reason, Shutdown | RuntimeGone | NoThread))
 }
 
-impl<E, T> State<E, T> {
-    /// Marks those that are being spawned; the others are the caller's to abort.
+impl<E, T> GroupState<E, T> {
+    /// All children except the one of `except`. Those in reserved slots are marked, to be aborted
+    /// by `fill`; the others are returned.
     #[must_use = "to be aborted when the lock is released"]
-    fn doom(&mut self, except: Option<usize>, reason: &CancelReason) -> Vec<AbortHandle> {
+    fn children_to_abort(&mut self, except: Option<usize>, reason: &CancelReason) -> Vec<AbortHandle> {
         let mut children = Vec::new();
         for (key, slot) in &mut self.slots {
             match &slot.abort {
                 _ if Some(key) == except => {}
                 Some(abort) => children.push(abort.clone()),
-                None => _ = slot.doom.get_or_insert_with(|| reason.clone()),
+                None => _ = slot.abort_on_spawn.get_or_insert_with(|| reason.clone()),
             }
         }
         children
     }
 }
 
-/// A reserved slot. Dropped unfilled, by a spawn that panics, it is given back.
-struct Place<'a, E, T> {
-    shared: &'a Shared<E, T>,
-    key: usize,
-    filled: bool,
+/// A slot between GR1 and GR2. A spawn that panics drops it unfilled, which frees the slot.
+pub(super) struct ReservedSlot<'a, E, T> {
+    shared: &'a GroupShared<E, T>,
+    /// `None` once the slot is filled, and if the group was closed before.
+    pub(super) key: Option<usize>,
 }
 
-impl<E, T> Place<'_, E, T> {
-    fn fill(mut self, handle: JoinHandle<Option<T>>, abort: AbortHandle) {
-        self.filled = true;
+impl<E, T> ReservedSlot<'_, E, T> {
+    /// GR2. Puts the handle into the slot. If the group was closed the handle is dropped: that
+    /// cancels the child.
+    pub(super) fn fill(mut self, handle: JoinHandle<Option<T>>) -> AbortHandle {
+        let abort = handle.abort_handle();
+        let Some(key) = self.key.take() else { return abort };
         let mut state = self.shared.lock();
-        let Some(slot) = state.slots.get_mut(self.key) else {
-            // Dropped meanwhile, through a handle of the group: the task goes, too.
+        let Some(slot) = state.slots.get_mut(key) else {
+            // GR7 came in between, through a handle of the group on another thread.
             drop(state);
-            return drop((handle, abort));
+            drop(handle);
+            return abort;
         };
         slot.handle = Some(handle);
-        let doom = slot.doom.take();
+        let reason = slot.abort_on_spawn.take();
         slot.abort = Some(abort.clone());
-        let bell = Arc::clone(&slot.bell);
+        let waker = Arc::clone(&slot.waker);
         drop(state);
-        if let Some(reason) = doom {
+        if let Some(reason) = reason {
             abort.abort_with(reason);
         }
-        // Its handle is to be polled a first time.
-        bell.ring();
+        // The handle is to be polled a first time.
+        waker.wake();
+        abort
     }
 }
 
-impl<E, T> Drop for Place<'_, E, T> {
+impl<E, T> Drop for ReservedSlot<'_, E, T> {
     fn drop(&mut self) {
-        if !self.filled {
-            let slot = self.shared.lock().slots.try_remove(self.key);
+        if let Some(key) = self.key {
+            let slot = self.shared.lock().slots.try_remove(key);
             drop(slot);
-            // It may have been the last that was waited for.
-            self.shared.bells.wake();
+            // It may have been the last slot for which waiters waited.
+            self.shared.ready_list.wake_waiters();
         }
     }
 }
 
 pin_project_lite::pin_project! {
-    /// What is spawned: says at once that it has failed. `None` if it has, or has never begun.
-    struct Child<F, E, T> {
-        // None if there was no slot, as the group was over.
-        key: Option<usize>,
-        begun: bool,
-        shared: Arc<Shared<E, T>>,
+    /// The future of a child's task. Fails the group in the poll in which the child fails. Its
+    /// output is `None` if the child failed, or was not started because the group had failed
+    /// before.
+    pub(super) struct Child<F, E, T> {
+        // `None` if the group was closed: then there is no slot.
+        pub(super) key: Option<usize>,
+        pub(super) started: bool,
+        pub(super) shared: Arc<GroupShared<E, T>>,
         #[pin]
-        future: F,
+        pub(super) future: F,
+    }
+}
+
+/// The closure of a child that blocks, which does what [`Child`] does.
+pub(super) fn blocking_child<E, T>(
+    key: Option<usize>,
+    shared: Arc<GroupShared<E, T>>,
+    f: impl FnOnce() -> Result<T, E>,
+) -> impl FnOnce() -> Option<T> {
+    move || {
+        if shared.has_stopped() {
+            return None;
+        }
+        let result = shared.run_child(key, f);
+        shared.output_of(key, result)
     }
 }
 
@@ -353,30 +389,21 @@ impl<F: Future<Output = Result<T, E>>, E, T> Future for Child<F, E, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let this = self.project();
-        if !mem::replace(this.begun, true) && this.shared.has_stopped() {
+        if !mem::replace(this.started, true) && this.shared.has_stopped() {
             return Poll::Ready(None);
         }
-        let unwinding = Unwinding { shared: this.shared, key: *this.key };
-        let poll = this.future.poll(cx);
-        mem::forget(unwinding);
-        match poll {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(output)) => Poll::Ready(Some(output)),
-            Poll::Ready(Err(error)) => {
-                this.shared.fail(*this.key, Phase::Failed(GroupError::Failed(error)));
-                Poll::Ready(None)
-            }
-        }
+        let poll = this.shared.run_child(*this.key, || this.future.poll(cx));
+        poll.map(|result| this.shared.output_of(*this.key, result))
     }
 }
 
-/// Dropped by a panic only.
-struct Unwinding<'a, E, T> {
-    shared: &'a Shared<E, T>,
+/// Dropped only by a panic of a child.
+struct PanicGuard<'a, E, T> {
+    shared: &'a GroupShared<E, T>,
     key: Option<usize>,
 }
 
-impl<E, T> Drop for Unwinding<'_, E, T> {
+impl<E, T> Drop for PanicGuard<'_, E, T> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             self.shared.fail(Some(key), Phase::Panicking(key));

@@ -18,11 +18,11 @@ use futures::{FutureExt, StreamExt};
 use super::{GroupError, GroupHandle, Results, TaskGroup};
 use crate::{CancelReason, ContextFutureExt, Runtime, context_var, deadline, spawn, wait_for};
 
-/// Far more children than a budget has units. An interpreter takes fewer.
+/// Far more children than a budget has units; fewer under Miri.
 const MANY: usize = if cfg!(miri) { 300 } else { 10_000 };
 
-/// As the crate's own, but for an interpreter, which takes the threads of the default runtime for a leak when the process
-/// ends: there the runtime is the future's own.
+/// The crate's `block_on`. Under Miri, which reports the threads of the default runtime as a leak
+/// at the end of the process, it runs the future on a runtime of its own.
 fn block_on<F: Future>(future: F) -> F::Output {
     if cfg!(miri) { Runtime::builder().build().unwrap().block_on(future) } else { crate::block_on(future) }
 }
@@ -31,7 +31,7 @@ thread_local! {
     static HANDLE_POLLS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Called by `drive` for each handle that it polls.
+/// Called by `poll_ready_children` for each handle that it polls.
 pub(super) fn count_handle_poll() {
     HANDLE_POLLS.set(HANDLE_POLLS.get() + 1);
 }
@@ -60,6 +60,15 @@ fn gated<T: Send + 'static>(output: T) -> (oneshot::Sender<()>, impl Future<Outp
     (go, async move {
         gate.await.unwrap();
         output
+    })
+}
+
+/// A child that never ends, and a receiver that fails when the child is dropped.
+fn endless<T, E>() -> (oneshot::Receiver<Infallible>, impl Future<Output = Result<T, E>> + Send + 'static) {
+    let (held, dropped) = oneshot::channel();
+    (dropped, async move {
+        let _held = held;
+        pending().await
     })
 }
 
@@ -156,14 +165,11 @@ fn the_first_error_cancels_the_rest_and_all_are_joined() {
 }
 
 #[test]
-fn siblings_are_cancelled_though_nobody_awaits_the_group() {
+fn siblings_are_cancelled_though_the_group_is_not_awaited() {
     block_on(async {
         let group = TaskGroup::<&str>::new();
-        let (held, dropped) = oneshot::channel::<Infallible>();
-        group.spawn(async move {
-            let _held = held;
-            pending().await
-        });
+        let (dropped, child) = endless();
+        group.spawn(child);
         group.spawn(async { Err("as planned") });
         assert!(dropped.await.is_err());
         assert!(group.join().await.is_err());
@@ -359,7 +365,7 @@ fn spawning_from_many_threads_while_it_is_joined() {
 }
 
 #[test]
-fn a_spawn_that_panics_leaves_no_place_behind() {
+fn a_spawn_that_panics_leaves_no_slot_behind() {
     context_var! { static FRAGILE: u32, inherit = Derive(|_| panic!("as planned")); }
     block_on(async {
         let group = TaskGroup::<(), u32>::new();
@@ -437,7 +443,7 @@ fn the_children_are_joined_before_a_bodys_panic_goes_on() {
 }
 
 #[test]
-fn a_scope_waits_for_children_nobody_asked_about() {
+fn a_scope_waits_for_children_whose_results_are_not_taken() {
     block_on(async {
         let ended = AtomicUsize::new(0);
         let ended = Arc::new(ended);
@@ -465,20 +471,14 @@ fn a_dropped_group_cancels_its_children() {
         let leave_join = |group: TaskGroup<(), u32>| drop(group.join().now_or_never());
         for leave in [&leave as &dyn Fn(_), &leave_join] {
             let group = TaskGroup::new();
-            let (held, dropped) = oneshot::channel::<Infallible>();
-            group.spawn(async move {
-                let _held = held;
-                pending().await
-            });
+            let (dropped, child) = endless();
+            group.spawn(child);
             leave(group);
             assert!(dropped.await.is_err());
         }
-        let (held, dropped) = oneshot::channel::<Infallible>();
+        let (dropped, child) = endless();
         let scope = TaskGroup::<(), ()>::scope(async |group| {
-            group.spawn(async move {
-                let _held = held;
-                pending().await
-            });
+            group.spawn(child);
             Ok(())
         });
         assert!(scope.now_or_never().is_none());
