@@ -1,4 +1,4 @@
-//! Where a future finds the timers of the runtime that polls it.
+//! The current timers of a thread: those that the futures use which it polls.
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
@@ -14,26 +14,26 @@ thread_local! {
     static CURRENT: RefCell<Current> = const { RefCell::new(None) };
 }
 
-/// Puts back what was current before.
-#[must_use = "dropping it ends what `enter` has begun"]
-pub(crate) struct Entered {
+/// Dropping it makes the former timers current again.
+#[must_use = "dropping it ends the effect of `enter`"]
+pub(crate) struct TimersGuard {
     before: Current,
-    /// It belongs to its thread.
+    /// Not `Send`: the guard belongs to its thread.
     _thread: PhantomData<*const ()>,
 }
 
-/// Makes `timers` those of the futures that this thread polls, and `shard` the one that they use.
-pub(crate) fn enter(timers: Arc<Timers>, shard: usize) -> Entered {
-    Entered { before: replace(Some((timers, shard))), _thread: PhantomData }
+/// Makes `timers` current on this thread, and `shard` the shard that new timers go to.
+pub(crate) fn enter(timers: Arc<Timers>, shard: usize) -> TimersGuard {
+    TimersGuard { before: replace(Some((timers, shard))), _thread: PhantomData }
 }
 
-impl Drop for Entered {
+impl Drop for TimersGuard {
     fn drop(&mut self) {
         let _ = replace(self.before.take());
     }
 }
 
-/// In a thread that is being torn down nothing is current, and nothing becomes so.
+/// In a thread that is being torn down no timers are current, and this changes nothing.
 fn replace(new: Current) -> Current {
     CURRENT.try_with(|current| current.replace(new)).unwrap_or(None)
 }
@@ -43,7 +43,7 @@ pub(super) fn current() -> Current {
     CURRENT.try_with(|current| current.borrow().clone()).unwrap_or(None)
 }
 
-/// The present, by the clock of the current timers, else by the machine's.
+/// The present, by the clock of the current timers; without any, by the machine's clock.
 pub(crate) fn now() -> Instant {
     let now = |current: &RefCell<Current>| current.borrow().as_ref().map(|(timers, _)| timers.clock().now());
     CURRENT.try_with(now).unwrap_or(None).unwrap_or_else(Instant::now)

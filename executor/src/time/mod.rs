@@ -1,4 +1,4 @@
-//! Sleeping, ticking, and bounding a wait.
+//! Sleeping, ticking, and limiting a wait.
 //!
 //! | for | see |
 //! | --- | --- |
@@ -10,18 +10,20 @@
 //! # Promises
 //!
 //! * Never early. Deadlines are rounded up to whole milliseconds.
-//! * Any duration and any instant will do: no time, and an instant that has passed, is ready at once; what is beyond an
-//!   [`Instant`](std::time::Instant) is pending for ever. Nothing panics but an interval without a period.
-//! * A timer that is dropped costs nothing afterwards: no entry, no wake-up. One whose instant had passed when it was made
-//!   never had an entry.
-//! * No thread of its own: idle workers sleep until the next timer.
+//! * Every duration and every instant is allowed. A duration of zero, and an instant that has
+//!   passed, is ready at once. What is beyond an [`Instant`](std::time::Instant) is pending for
+//!   ever. Only an interval without a period panics.
+//! * A timer that is dropped costs nothing afterwards: no entry, no wake-up. A timer whose instant
+//!   had passed when it was made never had an entry.
+//! * There is no timer thread: idle workers sleep until the next timer.
 //!
 //! # Under another executor
 //!
-//! These futures may be polled anywhere. On a thread without a runtime of this crate they use the timers of the default
-//! one.
-// Clock and wheel know nothing of each other, the driver joins them; futures know the driver through `current`. Nothing
-// here knows the scheduler: it calls `enter`, `fire`, `prepare_park` and `parked`, and is called through `unpark`.
+//! These futures may be polled anywhere. On a thread without a runtime of this crate they use the
+//! timers of the default one.
+// `clock` and `wheel` do not know each other; `driver` joins them, and futures find the driver
+// through `current`. Nothing here knows the scheduler: the scheduler calls `enter`, `fire`,
+// `prepare_park` and `parked`, and gives the driver a function `unpark`.
 #![forbid(unsafe_code)]
 
 mod clock;

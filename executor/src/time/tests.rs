@@ -1,4 +1,4 @@
-//! The futures, on a clock that is moved by hand.
+//! The futures of this module, on a clock that is moved by hand.
 #![forbid(unsafe_code)]
 
 use std::future::{Future, pending, poll_fn, ready};
@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 use heirloom_context::raw;
 
 use super::clock::ManualClock;
-use super::current::Entered;
+use super::current::TimersGuard;
 use super::*;
 
 #[derive(Default)]
-struct Count(AtomicUsize);
+struct WakeCount(AtomicUsize);
 
-impl Count {
+impl WakeCount {
     fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-impl Wake for Count {
+impl Wake for WakeCount {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -34,8 +34,8 @@ impl Wake for Count {
 struct Rig {
     clock: Arc<ManualClock>,
     timers: Arc<Timers>,
-    woken: Arc<Count>,
-    _entered: Entered,
+    woken: Arc<WakeCount>,
+    _entered: TimersGuard,
 }
 
 impl Rig {
@@ -63,12 +63,12 @@ impl Rig {
 const MS: Duration = Duration::from_millis(1);
 
 fn odd_durations() -> [Duration; 10] {
-    let tenth = Duration::from_nanos(1);
+    let nanosecond = Duration::from_nanos(1);
     [
         Duration::ZERO,
-        tenth,
+        nanosecond,
         Duration::MAX,
-        Duration::MAX - tenth,
+        Duration::MAX - nanosecond,
         Duration::from_millis(u64::MAX),
         Duration::from_millis(u64::MAX - 1),
         Duration::from_secs(u64::MAX / 2),
@@ -79,7 +79,7 @@ fn odd_durations() -> [Duration; 10] {
 }
 
 #[test]
-fn any_duration_will_do() {
+fn every_duration_is_allowed() {
     for duration in odd_durations() {
         let rig = Rig::new();
         let is_ready = duration.is_zero();
@@ -146,7 +146,7 @@ fn a_sleep_has_one_timer_from_its_first_pending_poll_to_its_drop() {
 }
 
 #[test]
-fn a_first_poll_that_comes_late_is_made_up_for_at_once() {
+fn a_sleep_whose_first_poll_comes_late_fires_at_once() {
     let rig = Rig::new();
     let mut late = pin!(sleep(5 * MS));
     let (mut at, mut short) = (pin!(sleep_until(rig.now() + 5 * MS)), pin!(sleep(MS / 2)));
@@ -158,7 +158,7 @@ fn a_first_poll_that_comes_late_is_made_up_for_at_once() {
         rig.poll(at.as_mut()).is_ready() && rig.poll(short.as_mut()).is_ready(),
         "these look at the clock"
     );
-    // So does one that is given an instant.
+    // A sleep that is reset reads the clock, too.
     let mut reset = pin!(sleep(5 * MS));
     reset.as_mut().reset(rig.now());
     assert!(rig.poll(reset).is_ready());
@@ -168,7 +168,7 @@ fn a_first_poll_that_comes_late_is_made_up_for_at_once() {
 fn the_latest_waker_is_woken() {
     let rig = Rig::new();
     let mut sleep = pin!(sleep(MS));
-    let former = Arc::<Count>::default();
+    let former = Arc::<WakeCount>::default();
     assert!(sleep.as_mut().poll(&mut Context::from_waker(&former.clone().into())).is_pending());
     assert!(rig.poll(sleep.as_mut()).is_pending());
     rig.pass(MS);
@@ -189,7 +189,7 @@ fn a_reset_rearms_without_a_poll() {
         assert_eq!((rig.pass(after * MS), rig.woken.get()), (1, 1));
         assert!(rig.poll(sleep.as_mut()).is_ready());
 
-        // One that has elapsed starts again.
+        // A sleep that has elapsed starts again.
         let at = rig.now() + MS;
         sleep.as_mut().reset(at);
         assert!(rig.poll(sleep.as_mut()).is_pending());
@@ -212,7 +212,7 @@ fn a_reset_of_one_that_has_fired_but_was_not_polled() {
 }
 
 #[test]
-fn after_its_runtime_a_sleep_goes_on_elsewhere() {
+fn a_sleep_outlives_its_runtime_in_another() {
     let mut waiting = pin!(sleep_until(Instant::now() + Duration::from_secs(3600)));
     let first = Rig::new();
     assert!(first.poll(waiting.as_mut()).is_pending());
@@ -310,8 +310,8 @@ fn nested_limits_and_what_the_operand_sees() {
     assert_eq!((deadline(), remaining()), (None, None));
 }
 
-/// Two polls, the first of which lasts 3 ms and does `first` in between; the operand is ready with what that was at the
-/// second.
+/// A future of two polls. The first lasts 3 ms and calls `first` in between; the second is ready
+/// with what `first` returned.
 fn slow_at_first<R>(rig: &Rig, first: impl Fn() -> R) -> impl Future<Output = (R, Option<Instant>)> {
     let mut seen = None;
     poll_fn(move |_| match seen.take() {
@@ -326,26 +326,26 @@ fn slow_at_first<R>(rig: &Rig, first: impl Fn() -> R) -> impl Future<Output = (R
 }
 
 #[test]
-fn a_limit_begins_when_it_is_asked_for_and_else_after_the_first_poll() {
+fn a_limit_starts_when_it_is_asked_for_or_after_the_first_poll() {
     let rig = Rig::new();
     let origin = rig.now();
     let at = |milliseconds| Some(origin + milliseconds * MS);
     let start = |milliseconds| rig.clock.set(milliseconds * MS);
 
-    // Nobody asks.
+    // The operand does not ask for the deadline.
     let mut waiting = pin!(wait_for(slow_at_first(&rig, || ()), 10 * MS));
     assert!(rig.poll(waiting.as_mut()).is_pending());
     assert_eq!(rig.timers.next_deadline(), at(13));
     assert_eq!(rig.poll(waiting), Poll::Ready(Ok(((), at(13)))));
 
-    // The operand asks, and whoever asks later gets the same answer.
+    // The operand asks, and gets the same answer at its next poll.
     start(20);
     let asks = slow_at_first(&rig, || (deadline(), remaining()));
     let mut waiting = pin!(wait_for(asks, 10 * MS));
     assert!(rig.poll(waiting.as_mut()).is_pending());
     assert_eq!(rig.poll(waiting), Poll::Ready(Ok(((at(31), Some(10 * MS)), at(31)))));
 
-    // An inner limit has to be compared with it.
+    // An inner limit has to be compared with the outer one.
     start(40);
     let inner = slow_at_first(&rig, || assert!(rig.poll(pin!(wait_for(ready(()), MS))).is_ready()));
     let mut waiting = pin!(wait_for(inner, 10 * MS));
@@ -357,11 +357,11 @@ fn a_limit_begins_when_it_is_asked_for_and_else_after_the_first_poll() {
     let timers = rig.timers.len();
     let mut waiting = pin!(wait_for(slow_at_first(&rig, deadline), 2 * MS));
     assert!(matches!(rig.poll(waiting.as_mut()), Poll::Ready(Err(_))));
-    assert_eq!((deadline(), rig.timers.len()), (None, timers), "it has left something");
+    assert_eq!((deadline(), rig.timers.len()), (None, timers), "a timer is left");
 }
 
 #[test]
-fn a_deadline_that_is_cleared_in_the_first_poll_does_not_unbind_the_wait() {
+fn a_limit_holds_although_the_first_poll_clears_the_deadline() {
     let rig = Rig::new();
     let clears = poll_fn(|_| {
         raw::set_execution(raw::execution().with_deadline(None));
@@ -461,7 +461,7 @@ fn a_hundred_thousand_short_sleeps() {
     const SLEEPS: u64 = if cfg!(miri) { 200 } else { 100_000 };
     let timers = Arc::new(Timers::new(1, Clock::real(), Box::new(|| ())));
     let _entered = enter(timers.clone(), 0);
-    let count = Arc::<Count>::default();
+    let count = Arc::<WakeCount>::default();
     let waker = Waker::from(count.clone());
     let mut sleeps = Vec::new();
     for number in 0..SLEEPS {
