@@ -1,4 +1,5 @@
-//! Standard primitives, or loom's under `--cfg loom`. Nothing else decides which.
+//! Atomics, locks and cells: the standard library's, or loom's under `--cfg loom`. All protocols
+//! take theirs from here.
 #![forbid(unsafe_code)]
 
 #[cfg(loom)]
@@ -9,7 +10,7 @@ pub(crate) use loom::{
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
 
-/// Locks. No user code runs under our locks, so nothing is half done when one is poisoned.
+/// Locks. No user code runs under the locks of this crate, so the data of a poisoned lock is whole.
 #[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -24,9 +25,11 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-/// A `SeqCst` fence, where a locked read-modify-write operation stands between it and the stores it orders.
+/// A `SeqCst` fence for a thread that has done a read-modify-write operation since the stores that
+/// the fence orders.
 ///
-/// On x86 that operation is the fence already. Elsewhere, and in models, it is one of its own.
+/// On x86 that operation is a locked instruction, which is a full fence already, so only the
+/// compiler is told. On other processors, in models and under Miri it is a fence.
 #[inline]
 pub(crate) fn fence_after_locked() {
     if cfg!(all(any(target_arch = "x86_64", target_arch = "x86"), not(miri), not(loom))) {
@@ -36,7 +39,7 @@ pub(crate) fn fence_after_locked() {
     }
 }
 
-/// `std`'s cell with loom's way of access.
+/// `std`'s cell with the interface of loom's.
 #[cfg(not(loom))]
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -58,7 +61,7 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// Whether the model that runs has asked for this step to be left out or weakened, to see that it notices.
+/// Whether the running model has asked to leave out or weaken this step, in a twin that must fail.
 #[cfg(not(loom))]
 #[inline(always)]
 pub(crate) fn weakened(_step: &str) -> bool {
@@ -87,7 +90,7 @@ pub(crate) mod model {
         loom::model(model);
     }
 
-    /// The same with one step weakened; the test is to panic.
+    /// The same with one step weakened: the model must panic.
     #[cfg(test)]
     pub(crate) fn check_without(step: &'static str, model: impl Fn() + Send + Sync + 'static) {
         struct Restore;
