@@ -68,6 +68,31 @@ impl Waiters {
     }
 }
 
+/// A waker for tests and models that counts how often it was woken. Models do not explore the
+/// counter, which is the standard library's.
+#[cfg(test)]
+#[derive(Default)]
+pub(crate) struct WakeCount(std::sync::atomic::AtomicUsize);
+
+#[cfg(test)]
+impl WakeCount {
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn reset(&self) {
+        self.0.store(0, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+impl std::task::Wake for WakeCount {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// Wakes all, also after a waker has panicked. The first panic is resumed at the end, unless the
 /// thread is unwinding already.
 pub(crate) fn wake_all(wakers: Vec<Waker>) {

@@ -18,26 +18,20 @@ use crate::eager::{self, NotReady};
 
 /// A socket that a thread can wait for.
 pub(crate) trait Blocks: Source + Descriptor {
-    /// The method that the user has called to read, as [`WouldSuspend`](crate::WouldSuspend) names
-    /// it.
-    const READS: &'static str;
-    /// The same for writing.
-    const WRITES: &'static str;
-
-    /// The name for operations that have none of their own.
-    fn leaf(direction: Direction) -> &'static str {
-        match direction {
-            Direction::Read => Self::READS,
-            Direction::Write => Self::WRITES,
-        }
-    }
+    /// The method that the user has called, as [`WouldSuspend`](crate::WouldSuspend) names it, for
+    /// operations that have no name of their own.
+    fn leaf(direction: Direction) -> &'static str;
 }
 
 macro_rules! blocks {
     ($($source:ident: $reads:literal, $writes:literal;)*) => {$(
         impl Blocks for mio::net::$source {
-            const READS: &'static str = concat!(stringify!($source), "::", $reads);
-            const WRITES: &'static str = concat!(stringify!($source), "::", $writes);
+            fn leaf(direction: Direction) -> &'static str {
+                match direction {
+                    Direction::Read => concat!(stringify!($source), "::", $reads),
+                    Direction::Write => concat!(stringify!($source), "::", $writes),
+                }
+            }
         }
     )*};
 }

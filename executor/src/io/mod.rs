@@ -13,7 +13,7 @@
 //! # Terms
 //!
 //! * A *source* is a descriptor that is registered with the driver, and its readiness.
-//! * The *driver* is the runtime's poll (epoll, kqueue, IOCP) and the table of its sources.
+//! * The *driver* is the runtime's poll (epoll, kqueue or the like) and the table of its sources.
 //! * An *event* is what the system reports of a source: that it has become readable, writable, or
 //!   closed in one direction.
 //! * An *operation* is one system call that does not wait, such as `read` or `accept`.
@@ -37,22 +37,27 @@
 //! A source is registered once, for both directions, and is told of *changes* (edge-triggered). So
 //! each direction keeps in the source's word what the last events said:
 //!
-//! * **blocked**: the last operation would have blocked, and no event came since. New operations
-//!   wait.
+//! * **blocked**: no event came since an operation would have blocked, or since the source was
+//!   registered. New operations wait.
 //! * **ready**: an event came since. An operation is tried.
 //! * **closed**: the peer sends or receives no more. An operation is tried, and does not wait.
 //! * **ended**: the driver has ended. Every operation fails.
 //!
-//! The word counts events beside these bits. An operation clears a bit only if the count is still
-//! the one it read before it tried.
+//! The word also counts events. An operation clears bits only if the count is still the one that it
+//! read before it tried.
 //!
 //! ```text
-//!   operation                                     event
-//!   IO1  read the word (observe)                  IO5  set the bit, add 1 to the count (record)
-//!   IO2  try; if it would block, clear the bit,   IO6  lock, take the direction's wakers,
-//!        if the count is IO1's (would_block)           unlock (record)
-//!   IO3  lock, register the waker (wait)          IO7  wake them (wake_all)
-//!   IO4  read the word again, unlock (wait)
+//!   operation
+//!   IO1  read the word: ready, closed or ended, or IO3           Readiness::observe
+//!   IO2  try; if it would block, and the count is IO1's,
+//!        clear the direction's bits: IO1                         Readiness::would_block
+//!   IO3  lock, register the waker                                Readiness::wait
+//!   IO4  read the word again, unlock: IO2, or pending            Readiness::wait
+//!
+//!   event
+//!   IO5  set the bit, and add 1 to the count                     Readiness::record
+//!   IO6  lock, take the wakers of the direction, unlock          Readiness::record
+//!   IO7  wake them                                               wake_all
 //! ```
 //!
 //! **No event is lost.** IO5 comes before IO6, and IO3 before IO4. The lock puts IO6 and IO3 to IO4

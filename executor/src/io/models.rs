@@ -2,8 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize as Plain, Ordering::Relaxed as Any};
-use std::task::{Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use loom::thread;
@@ -11,15 +10,7 @@ use loom::thread;
 use super::net::failure::StoredError;
 use super::readiness::{Change, Direction, Readiness, WaiterKey};
 use crate::sync::model::{check, check_without};
-
-#[derive(Default)]
-struct WakeCount(Plain);
-
-impl Wake for WakeCount {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Any);
-    }
-}
+use crate::waiters::WakeCount;
 
 /// A socket that has received `bytes` bytes.
 struct Socket {
@@ -62,17 +53,21 @@ impl Socket {
     }
 }
 
-/// A byte arrives while a task waits for it.
-fn wait_for_a_byte() {
-    let socket = Socket::new();
+/// A task reads while the driver receives an event.
+fn read_during(socket: &Arc<Socket>, event: fn(&Socket)) {
     let poll = {
-        let socket = Arc::clone(&socket);
-        thread::spawn(move || socket.receive())
+        let socket = Arc::clone(socket);
+        thread::spawn(move || event(&socket))
     };
     let count = Arc::new(WakeCount::default());
     let pending = socket.read(&Waker::from(Arc::clone(&count)), None).is_pending();
     poll.join().unwrap();
-    assert!(!pending || count.0.load(Any) == 1, "no task is woken although there is a byte");
+    assert!(!pending || count.get() == 1, "no task is woken");
+}
+
+/// A byte arrives while a task waits for it.
+fn wait_for_a_byte() {
+    read_during(&Socket::new(), Socket::receive);
 }
 
 /// The first byte has been taken, which the word does not say yet. The second byte arrives
@@ -81,14 +76,7 @@ fn wait_for_the_next_byte() {
     let socket = Socket::new();
     socket.receive();
     socket.bytes.store(0, Relaxed);
-    let poll = {
-        let socket = Arc::clone(&socket);
-        thread::spawn(move || socket.receive())
-    };
-    let count = Arc::new(WakeCount::default());
-    let pending = socket.read(&Waker::from(Arc::clone(&count)), None).is_pending();
-    poll.join().unwrap();
-    assert!(!pending || count.0.load(Any) == 1, "no task is woken although there is a byte");
+    read_during(&socket, Socket::receive);
 }
 
 /// Two tasks wait for a source. One waits no longer while the event comes: the other is woken.
@@ -105,22 +93,14 @@ fn two_wait_and_one_stops() {
     socket.readiness.remove_waiter(a);
     let pending = socket.read(&Waker::from(Arc::clone(&second)), Some(b)).is_pending();
     poll.join().unwrap();
-    assert!(!pending || second.0.load(Any) == 1, "no task is woken although there is a byte");
+    assert!(!pending || second.get() == 1, "no task is woken although there is a byte");
     socket.readiness.remove_waiter(b);
     assert_eq!(Arc::strong_count(&first) + Arc::strong_count(&second), 2, "a waker is kept");
 }
 
 /// The driver ends while a task waits.
 fn wait_for_the_end() {
-    let socket = Socket::new();
-    let end = {
-        let socket = Arc::clone(&socket);
-        thread::spawn(move || socket.record_and_wake(Change::ENDED))
-    };
-    let count = Arc::new(WakeCount::default());
-    let pending = socket.read(&Waker::from(Arc::clone(&count)), None).is_pending();
-    end.join().unwrap();
-    assert!(!pending || count.0.load(Any) == 1, "the task waits for ever");
+    read_during(&Socket::new(), |socket| socket.record_and_wake(Change::ENDED));
 }
 
 /// A writer takes the error of a socket that was reset, while a reader finds nothing left.

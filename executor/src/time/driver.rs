@@ -24,21 +24,22 @@
 //! # Transitions
 //!
 //! ```text
-//!   a worker goes to sleep                      an inserter
-//!   T1  announce: `unpark` can wake me          T8   lock, link the entry, write the shard's tick,
-//!   T2  read the shards' ticks; one is due:          unlock (publish_tick)
-//!       do not sleep (prepare_park)             T9   the tick became earlier: fence(SeqCst)
-//!   T3  sleeping_until is AWAKE or later:            (wake_time_keeper)
-//!       write the earliest tick, and be the     T10  sleeping_until is later than the new tick:
-//!       time keeper (become_time_keeper)             write AWAKE; if it was still the value read,
-//!   T4  fence(SeqCst) (prepare_park)                 call `unpark` (wake_time_keeper)
-//!   T5  read the ticks again; one is
-//!       earlier: T2 (prepare_park)
-//!   T6  park: the time keeper until its tick,
-//!       other workers without a limit
-//!   T7  awake again: the time keeper writes
-//!       AWAKE if its tick still stands
-//!       there (parked); then fire
+//!   a worker goes to sleep
+//!   T1   announce that `unpark` can wake this worker               the scheduler
+//!   T2   read the shards' ticks; one is due: do not sleep          prepare_park
+//!   T3   sleeping_until is AWAKE or later than the earliest tick:
+//!        write the earliest tick, and be the time keeper           become_time_keeper
+//!   T4   fence(SeqCst)                                             prepare_park
+//!   T5   read the ticks again; one is earlier: T2                  prepare_park
+//!   T6   park: the time keeper until its tick, others unlimited    the scheduler
+//!   T7   awake; if the time keeper's tick is still there:
+//!        write AWAKE                                               parked
+//!
+//!   an inserter
+//!   T8   lock, change the wheel, write the shard's tick, unlock    publish_tick
+//!   T9   the tick became earlier: fence(SeqCst)                    wake_time_keeper
+//!   T10  sleeping_until is later than the tick: write AWAKE, and
+//!        call `unpark` if this thread has changed it               wake_time_keeper
 //! ```
 //!
 //! # No timer is missed
@@ -58,8 +59,8 @@
 //! * T1 comes before T2. An inserter that reads a worker's tick can then find the worker, and an
 //!   `unpark` that finds no announced worker may do nothing.
 //! * An `unpark` between T1 and T6 is kept: the parker remembers it.
-//! * A time keeper that wakes to run tasks wakes another sleeping worker, if there is one. No timer
-//!   would be lost otherwise, but timers would wait for the end of a poll.
+//! * A time keeper that wakes to run tasks wakes another sleeping worker, if there is one. Without
+//!   this no timer is lost, but timers wait for the end of a poll.
 //!
 //! # Firing
 //!

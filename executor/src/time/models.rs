@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -11,22 +10,7 @@ use loom::thread;
 use super::{ParkUntil, TimerKey, TimerState, Timers};
 use crate::sync::model::{check, check_without};
 use crate::time::clock::{Clock, ManualClock};
-
-/// Counts what happens, outside the model.
-#[derive(Default)]
-struct WakeCount(AtomicUsize);
-
-impl WakeCount {
-    fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Wake for WakeCount {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
+use crate::waiters::WakeCount;
 
 struct ModelTimers {
     clock: Arc<ManualClock>,

@@ -5,8 +5,7 @@ use std::future::{Future, pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use heirloom_context::raw;
@@ -14,21 +13,7 @@ use heirloom_context::raw;
 use super::clock::ManualClock;
 use super::current::TimersGuard;
 use super::*;
-
-#[derive(Default)]
-struct WakeCount(AtomicUsize);
-
-impl WakeCount {
-    fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Wake for WakeCount {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
+use crate::waiters::WakeCount;
 
 /// Timers of a manual clock, current on this thread.
 struct Rig {
@@ -123,7 +108,7 @@ fn never_early_and_a_tick_late_at_most() {
         }
         let waited = rig.now() - before;
         assert!(duration <= waited && waited < duration + MS);
-        rig.woken.0.store(0, Ordering::Relaxed);
+        rig.woken.reset();
     }
 }
 

@@ -13,8 +13,8 @@ use crate::io::registration::{Direction, Registration};
 
 /// A socket for datagrams.
 ///
-/// All methods take `&self`, and any number of tasks may send and receive at a time. One of them
-/// receives a datagram. A datagram that is longer than the buffer is cut off. A datagram may be
+/// All methods take `&self`, and any number of tasks may send and receive at a time. Each datagram
+/// is received by one task. A datagram that is longer than the buffer is cut off. A datagram may be
 /// empty.
 ///
 /// # Cancel safety
