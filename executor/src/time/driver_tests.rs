@@ -31,18 +31,18 @@ impl<F: Fn() + Send + Sync + 'static> Wake for CallingWaker<F> {
     }
 }
 
-struct Rig {
+struct TestTimers {
     clock: Arc<ManualClock>,
     timers: Arc<Timers>,
     unparked: Arc<AtomicUsize>,
 }
 
-impl Rig {
+impl TestTimers {
     fn new(shards: usize) -> Self {
         let (clock, unparked) = (ManualClock::new(), Arc::<AtomicUsize>::default());
         let counter = unparked.clone();
         let unpark = Box::new(move || _ = counter.fetch_add(1, Ordering::Relaxed));
-        Rig { timers: Arc::new(Timers::new(shards, Clock::manual(&clock), unpark)), clock, unparked }
+        TestTimers { timers: Arc::new(Timers::new(shards, Clock::manual(&clock), unpark)), clock, unparked }
     }
 
     fn at(&self, milliseconds: u64) -> Instant {
@@ -61,7 +61,7 @@ impl Rig {
 
 #[test]
 fn a_panicking_waker_loses_no_other() {
-    let rig = Rig::new(1);
+    let rig = TestTimers::new(1);
     let ten =
         Vec::from_iter((0..10).map(|number| CallingWaker::new(move || assert!(number != 3, "on purpose"))));
     let _keys = Vec::from_iter(ten.iter().map(|act| rig.insert(5, act.clone())));
@@ -73,7 +73,7 @@ fn a_panicking_waker_loses_no_other() {
 
 #[test]
 fn a_waker_may_insert_and_fire() {
-    let rig = Rig::new(1);
+    let rig = TestTimers::new(1);
     let timers = Arc::downgrade(&rig.timers);
     let _key = rig.insert(
         1,
@@ -89,7 +89,7 @@ fn a_waker_may_insert_and_fire() {
 
 #[test]
 fn a_waker_may_remove_its_own_timer_and_others() {
-    let rig = Rig::new(1);
+    let rig = TestTimers::new(1);
     let keys = Arc::<OnceLock<Vec<TimerKey>>>::default();
     let (timers, theirs) = (rig.timers.clone(), keys.clone());
     let act = CallingWaker::new(move || theirs.get().unwrap().iter().for_each(|key| timers.remove(key)));
@@ -110,7 +110,7 @@ fn a_wakers_drop_may_use_the_timers() {
             self.0.len();
         }
     }
-    let rig = Rig::new(1);
+    let rig = TestTimers::new(1);
     let waker = || Waker::from(Arc::new(Asks(rig.timers.clone())));
     let removed = rig.insert(1, waker());
     rig.timers.remove(&removed);
@@ -127,7 +127,7 @@ fn wakers_that_insert_due_timers_do_not_keep_a_worker_busy() {
             let _key = timers.insert(0, timers.clock().now(), again(timers.clone()));
         }))
     }
-    let rig = Rig::new(1);
+    let rig = TestTimers::new(1);
     let _key = rig.insert(0, again(rig.timers.clone()));
     assert!((1..=STEPS_PER_BATCH * MAX_BATCHES).contains(&rig.timers.fire(0)));
     assert!(matches!(rig.timers.prepare_park(), ParkUntil::Due));
@@ -138,7 +138,7 @@ fn wakers_that_insert_due_timers_do_not_keep_a_worker_busy() {
 
 #[test]
 fn many_due_timers_fire_in_several_calls() {
-    let rig = Rig::new(1);
+    let rig = TestTimers::new(1);
     let act = CallingWaker::new(|| ());
     let _keys = Vec::from_iter((0..3000).map(|_| rig.insert(1, act.clone())));
     assert!(rig.pass(1) < 3000);
@@ -150,7 +150,7 @@ fn many_due_timers_fire_in_several_calls() {
 
 #[test]
 fn a_locked_shard_of_another_worker_is_skipped() {
-    let rig = Rig::new(2);
+    let rig = TestTimers::new(2);
     let act = CallingWaker::new(|| ());
     for shard in 0..2 {
         let _key = rig.timers.insert(shard, rig.at(1), act.clone().into()).unwrap();
@@ -165,7 +165,7 @@ fn a_locked_shard_of_another_worker_is_skipped() {
 #[test]
 fn the_timer_that_is_removed_last_leaves_nothing() {
     const TIMERS: usize = if cfg!(miri) { 300 } else { 100_000 };
-    let rig = Rig::new(3);
+    let rig = TestTimers::new(3);
     let mut keys = Vec::new();
     for number in 0..TIMERS {
         keys.push(rig.timers.insert(number, rig.at(number as u64), Waker::noop().clone()).unwrap());
@@ -178,7 +178,7 @@ fn the_timer_that_is_removed_last_leaves_nothing() {
 
 #[test]
 fn a_sleeper_is_woken_only_for_an_earlier_timer() {
-    let rig = Rig::new(2);
+    let rig = TestTimers::new(2);
     let unparked = || rig.unparked.swap(0, Ordering::Relaxed);
     let _far = rig.insert(100, CallingWaker::new(|| ()));
     assert_eq!(unparked(), 0, "no worker sleeps");
@@ -208,7 +208,7 @@ fn a_sleeper_is_woken_only_for_an_earlier_timer() {
 
 #[test]
 fn after_the_end_nothing_is_armed() {
-    let rig = Rig::new(2);
+    let rig = TestTimers::new(2);
     let act = CallingWaker::new(|| ());
     let key = rig.insert(10, act.clone());
     rig.timers.close();
@@ -222,7 +222,7 @@ fn after_the_end_nothing_is_armed() {
 
 #[test]
 fn a_clock_that_repeats_or_goes_back_fires_no_timer_early() {
-    let rig = Rig::new(1);
+    let rig = TestTimers::new(1);
     let act = CallingWaker::new(|| ());
     let _keys = Vec::from_iter((1..=20).map(|at| rig.insert(at * 5, act.clone())));
     let mut highest = 0;

@@ -16,19 +16,19 @@ use super::*;
 use crate::waiters::WakeCount;
 
 /// Timers of a manual clock, current on this thread.
-struct Rig {
+struct TestTimers {
     clock: Arc<ManualClock>,
     timers: Arc<Timers>,
     woken: Arc<WakeCount>,
     _entered: TimersGuard,
 }
 
-impl Rig {
+impl TestTimers {
     fn new() -> Self {
         let clock = ManualClock::new();
         let timers = Arc::new(Timers::new(2, Clock::manual(&clock), Box::new(|| ())));
         let _entered = enter(timers.clone(), 1);
-        Rig { clock, timers, woken: Arc::default(), _entered }
+        TestTimers { clock, timers, woken: Arc::default(), _entered }
     }
 
     fn now(&self) -> Instant {
@@ -66,7 +66,7 @@ fn odd_durations() -> [Duration; 10] {
 #[test]
 fn every_duration_is_allowed() {
     for duration in odd_durations() {
-        let rig = Rig::new();
+        let rig = TestTimers::new();
         let is_ready = duration.is_zero();
         assert_eq!(rig.poll(pin!(sleep(duration))).is_ready(), is_ready);
         assert_eq!(rig.poll(pin!(wait_for(pending::<()>(), duration))).is_ready(), is_ready);
@@ -96,7 +96,7 @@ fn every_duration_is_allowed() {
 
 #[test]
 fn never_early_and_a_tick_late_at_most() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     for nanoseconds in (1..4_000_000).step_by(if cfg!(miri) { 777_777 } else { 77_777 }) {
         rig.clock.advance(Duration::from_nanos(33_333));
         let duration = Duration::from_nanos(nanoseconds);
@@ -114,7 +114,7 @@ fn never_early_and_a_tick_late_at_most() {
 
 #[test]
 fn a_sleep_has_one_timer_from_its_first_pending_poll_to_its_drop() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut waiting = Box::pin(sleep(MS));
     assert_eq!(rig.timers.len(), 0);
     for _ in 0..3 {
@@ -132,7 +132,7 @@ fn a_sleep_has_one_timer_from_its_first_pending_poll_to_its_drop() {
 
 #[test]
 fn a_sleep_whose_first_poll_comes_late_fires_at_once() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut late = pin!(sleep(5 * MS));
     let (mut at, mut short) = (pin!(sleep_until(rig.now() + 5 * MS)), pin!(sleep(MS / 2)));
     rig.pass(10 * MS);
@@ -151,7 +151,7 @@ fn a_sleep_whose_first_poll_comes_late_fires_at_once() {
 
 #[test]
 fn the_latest_waker_is_woken() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut sleep = pin!(sleep(MS));
     let former = Arc::<WakeCount>::default();
     assert!(sleep.as_mut().poll(&mut Context::from_waker(&former.clone().into())).is_pending());
@@ -165,7 +165,7 @@ fn the_latest_waker_is_woken() {
 #[test]
 fn a_reset_rearms_without_a_poll() {
     for (to, after) in [(20, 5), (2, 1)] {
-        let rig = Rig::new();
+        let rig = TestTimers::new();
         let mut sleep = pin!(sleep(10 * MS));
         assert!(rig.poll(sleep.as_mut()).is_pending());
         let at = rig.now() + to * MS;
@@ -185,7 +185,7 @@ fn a_reset_rearms_without_a_poll() {
 
 #[test]
 fn a_reset_of_one_that_has_fired_but_was_not_polled() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut sleep = pin!(sleep(MS));
     assert!(rig.poll(sleep.as_mut()).is_pending());
     rig.pass(MS);
@@ -199,18 +199,18 @@ fn a_reset_of_one_that_has_fired_but_was_not_polled() {
 #[test]
 fn a_sleep_outlives_its_runtime_in_another() {
     let mut waiting = pin!(sleep_until(Instant::now() + Duration::from_secs(3600)));
-    let first = Rig::new();
+    let first = TestTimers::new();
     assert!(first.poll(waiting.as_mut()).is_pending());
     first.timers.close();
     assert_eq!(first.woken.get(), 1);
-    let second = Rig::new();
+    let second = TestTimers::new();
     assert!(second.poll(waiting.as_mut()).is_pending());
     assert_eq!((first.timers.len(), second.timers.len()), (0, 1));
 }
 
 #[test]
 fn the_limit_counts_from_the_first_poll() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut waiting = pin!(wait_for(pending::<()>(), 10 * MS));
     rig.clock.advance(50 * MS);
     assert!(rig.poll(waiting.as_mut()).is_pending());
@@ -222,7 +222,7 @@ fn the_limit_counts_from_the_first_poll() {
 
 #[test]
 fn the_operand_wins_if_it_is_ready() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     assert_eq!(rig.poll(pin!(wait_for(ready(7), Duration::ZERO))), Poll::Ready(Ok(7)));
     let mut polls = 0;
     let mut waiting = pin!(wait_for(
@@ -239,7 +239,7 @@ fn the_operand_wins_if_it_is_ready() {
 
 #[test]
 fn a_ready_operand_takes_no_timer() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     for number in 0..if cfg!(miri) { 100 } else { 10_000 } {
         assert_eq!(rig.poll(pin!(wait_for(ready(number), MS))), Poll::Ready(Ok(number)));
         assert_eq!(rig.timers.next_deadline(), None);
@@ -248,7 +248,7 @@ fn a_ready_operand_takes_no_timer() {
 
 #[test]
 fn time_is_up_although_the_operand_spends_the_whole_budget() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let greedy = poll_fn(|cx| {
         while crate::task::budget::consume(cx).is_ready() {}
         Poll::<()>::Pending
@@ -267,7 +267,7 @@ fn time_is_up_although_the_operand_spends_the_whole_budget() {
 
 #[test]
 fn sleeps_that_are_ready_spend_the_budget() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut waiting = pin!(async {
         loop {
             sleep(Duration::ZERO).await;
@@ -281,7 +281,7 @@ fn sleeps_that_are_ready_spend_the_budget() {
 
 #[test]
 fn nested_limits_and_what_the_operand_sees() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let start = rig.now();
     let at = |milliseconds| Some(start + milliseconds * MS);
     let inner = async {
@@ -297,7 +297,7 @@ fn nested_limits_and_what_the_operand_sees() {
 
 /// A future of two polls. The first lasts 3 ms and calls `first` in between; the second is ready
 /// with what `first` returned.
-fn slow_at_first<R>(rig: &Rig, first: impl Fn() -> R) -> impl Future<Output = (R, Option<Instant>)> {
+fn slow_at_first<R>(rig: &TestTimers, first: impl Fn() -> R) -> impl Future<Output = (R, Option<Instant>)> {
     let mut seen = None;
     poll_fn(move |_| match seen.take() {
         Some(seen) => Poll::Ready((seen, deadline())),
@@ -312,7 +312,7 @@ fn slow_at_first<R>(rig: &Rig, first: impl Fn() -> R) -> impl Future<Output = (R
 
 #[test]
 fn a_limit_starts_when_it_is_asked_for_or_after_the_first_poll() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let origin = rig.now();
     let at = |milliseconds| Some(origin + milliseconds * MS);
     let start = |milliseconds| rig.clock.set(milliseconds * MS);
@@ -347,7 +347,7 @@ fn a_limit_starts_when_it_is_asked_for_or_after_the_first_poll() {
 
 #[test]
 fn a_limit_holds_although_the_first_poll_clears_the_deadline() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let clears = poll_fn(|_| {
         raw::set_execution(raw::execution().with_deadline(None));
         Poll::<()>::Pending
@@ -360,7 +360,7 @@ fn a_limit_holds_although_the_first_poll_clears_the_deadline() {
 
 #[test]
 fn a_limit_survives_a_panic_in_the_first_poll() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut polls = 0;
     let panics_once = poll_fn(move |_| {
         polls += 1;
@@ -376,7 +376,7 @@ fn a_limit_survives_a_panic_in_the_first_poll() {
 
 #[test]
 fn an_outer_deadline_does_not_end_an_inner_wait() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let before = raw::set_execution(raw::Execution::NONE.with_deadline(Some(rig.now())));
     let mut inner = pin!(wait_for(sleep(10 * MS), 20 * MS));
     assert!(rig.poll(inner.as_mut()).is_pending());
@@ -390,7 +390,7 @@ fn an_outer_deadline_does_not_end_an_inner_wait() {
 
 #[test]
 fn the_deadline_is_put_back_after_a_panic() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut waiting = pin!(wait_for(poll_fn(|_| -> Poll<()> { panic!("on purpose") }), MS));
     assert!(catch_unwind(AssertUnwindSafe(|| rig.poll(waiting.as_mut()))).is_err());
     assert_eq!(deadline(), None);
@@ -398,7 +398,7 @@ fn the_deadline_is_put_back_after_a_panic() {
 
 /// The milliseconds at which ticks are taken, if the second is taken at 35.
 fn ticks(policy: MissedTicks) -> Vec<u128> {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let start = rig.now();
     let mut interval = interval(10 * MS).missed_tick_policy(policy);
     let mut taken = Vec::new();
@@ -430,7 +430,7 @@ fn an_interval_needs_a_period() {
 
 #[test]
 fn guards_put_back_what_was_current() {
-    let (outer, inner) = (Rig::new(), Rig::new());
+    let (outer, inner) = (TestTimers::new(), TestTimers::new());
     assert!(inner.poll(pin!(async { sleep(MS).await })).is_pending());
     let mut waiting = pin!(sleep(MS));
     assert!(inner.poll(waiting.as_mut()).is_pending());
