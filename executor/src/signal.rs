@@ -1,10 +1,11 @@
 //! Signals, as futures. Unix only.
 //!
-//! Asking for a signal takes its default action away, **for the rest of the process**: after the first [`ctrl_c`] the
-//! interrupt key no longer ends the program, and after the first [`terminate`] `kill` does not, also when every future is
-//! gone. (Giving the action back would undo what others have installed meanwhile.) So who asks has to see to it that
-//! the program ends. Handlers that were installed before are still called; those of this crate do nothing but tell
-//! who waits.
+//! SignalPipe for a signal takes its default action away, **for the rest of the process**: after
+//! the first [`ctrl_c`] the interrupt key no longer ends the program, and after the first
+//! [`terminate`] `kill` does not, also when every future is dropped. (To restore the action would
+//! undo what other code has installed meanwhile.) So a program that listens must end by itself.
+//! Handlers that were installed before are still called. The handlers of this crate only wake the
+//! tasks that wait.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -23,8 +24,9 @@
 //!     Ok(())
 //! }
 //! ```
-// Each waiter has a pipe of its own, whose other end the handler writes a byte into. So waiters know nothing of each other,
-// there is no state that would outlive the runtime it belongs to, and nobody's runtime wakes somebody else's waiters.
+// Each future has a pipe of its own, and the handler writes a byte into the pipe's other end. So
+// futures share no state, no state outlives the runtime it belongs to, and a runtime wakes only its
+// own tasks.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -42,8 +44,8 @@ use crate::net::registration::{Direction, Registration};
 
 /// The interrupt key of the terminal, usually Ctrl-C, or another `SIGINT`.
 ///
-/// It listens from this call on, not from the first poll. See [`Signal`], and the [module](self) for what becomes of
-/// the default action.
+/// It listens from this call on, not from the first poll. See [`Signal`], and the [module](self)
+/// for what becomes of the default action.
 ///
 /// ```no_run
 /// # fn main() -> std::io::Result<()> {
@@ -61,53 +63,58 @@ pub fn ctrl_c() -> Signal {
 
 /// `SIGTERM`: what `kill`, service managers and container engines send to ask a process to end.
 ///
-/// It listens from this call on, not from the first poll. See [`Signal`], and the [module](self) for what becomes of
-/// the default action.
+/// It listens from this call on, not from the first poll. See [`Signal`], and the [module](self)
+/// for what becomes of the default action.
 pub fn terminate() -> Signal {
     Signal::new(SIGTERM, "terminate")
 }
 
 /// Waits for a signal; made by [`ctrl_c`] and [`terminate`].
 ///
-/// Every signal resolves all futures that listen for it. One that was ready may be awaited again, through `&mut`, for the
-/// next: none that comes in between is lost, but several count as one.
+/// Every signal resolves all futures that listen for it. A future that was ready may be awaited
+/// again, through `&mut`, for the next signal: a signal that comes in between is not lost, but
+/// several count as one.
 ///
-/// It belongs to the runtime of the thread that made it, as a [socket](super::net) does. It takes two descriptors.
+/// The future belongs to the runtime of the thread that made it, as a [socket](super::net) does. It
+/// takes two descriptors.
 ///
 /// # Errors
-/// The future resolves to an error if there were no descriptors for it, or if its runtime has ended.
+/// The future resolves to an error if there were no descriptors for it, or if its runtime has
+/// ended.
 ///
 /// # Cancel safety
-/// Awaiting `&mut` of it is cancel-safe. Dropping it takes it out; the default action does not come back.
+/// Awaiting `&mut` of the future is cancel-safe. Dropping it removes its handler; the default
+/// action does not come back.
 #[must_use = "futures do nothing unless they are polled"]
 pub struct Signal {
-    state: Result<Listening, Option<io::Error>>,
+    pipe: Result<SignalPipe, Option<io::Error>>,
 }
 
-struct Listening {
-    signalled: Registration<UnixStream>,
-    id: SigId,
+struct SignalPipe {
+    reader: Registration<UnixStream>,
+    /// Names the handler, which owns the other end.
+    handler: SigId,
     leaf: &'static str,
 }
 
-impl Drop for Listening {
+impl Drop for SignalPipe {
     fn drop(&mut self) {
-        // Closes the handler's end.
-        unregister(self.id);
+        // This closes the handler's end.
+        unregister(self.handler);
     }
 }
 
-impl Listening {
-    fn start(signal: i32, leaf: &'static str) -> io::Result<Listening> {
+impl SignalPipe {
+    fn start(signal: i32, leaf: &'static str) -> io::Result<SignalPipe> {
         let (reader, writer) = UnixStream::pair()?;
-        let signalled = Registration::new(reader)?;
-        Ok(Listening { signalled, id: pipe::register(signal, writer)?, leaf })
+        let reader = Registration::new(reader)?;
+        Ok(SignalPipe { reader, handler: pipe::register(signal, writer)?, leaf })
     }
 }
 
 impl Signal {
     fn new(signal: i32, leaf: &'static str) -> Signal {
-        Signal { state: Listening::start(signal, leaf).map_err(Some) }
+        Signal { pipe: SignalPipe::start(signal, leaf).map_err(Some) }
     }
 }
 
@@ -115,20 +122,20 @@ impl Future for Signal {
     type Output = io::Result<()>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let listening = match &mut self.get_mut().state {
-            Ok(listening) => listening,
+        let pipe = match &mut self.get_mut().pipe {
+            Ok(pipe) => pipe,
             Err(error) => {
                 let error =
                     error.take().unwrap_or_else(|| io::Error::other("the signal is not listened for"));
                 return Poll::Ready(Err(error));
             }
         };
-        listening.signalled.poll_io(cx, listening.leaf, Direction::Read, |mut pipe| {
-            // A byte per signal; all there are count as one.
+        pipe.reader.poll_io(cx, pipe.leaf, Direction::Read, |mut pipe| {
+            // The pipe has a byte per signal. All of them count as one signal.
             let mut bytes = [0; 64];
-            let mut come = pipe.read(&mut bytes)?;
-            while come == bytes.len() {
-                come = match pipe.read(&mut bytes) {
+            let mut count = pipe.read(&mut bytes)?;
+            while count == bytes.len() {
+                count = match pipe.read(&mut bytes) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     result => result?,
                 };
@@ -140,6 +147,6 @@ impl Future for Signal {
 
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signal").field("listening", &self.state.is_ok()).finish_non_exhaustive()
+        f.debug_struct("Signal").field("listening", &self.pipe.is_ok()).finish_non_exhaustive()
     }
 }

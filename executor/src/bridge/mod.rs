@@ -1,4 +1,5 @@
-//! Where other crates' runtimes are asked for: each module stands for one of them, behind the feature of its name.
+//! Implementations of other crates' runtime traits: a module per crate, behind the feature of its
+//! name.
 
 #[cfg(feature = "hyper")]
 pub mod hyper;

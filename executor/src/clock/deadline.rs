@@ -8,16 +8,17 @@ use heirloom_context::raw::{self, Execution};
 use crate::clock::after;
 use crate::clock::now;
 
-/// When the time of the running code ends: the earliest limit of all [`wait_for`](super::wait_for())s around it. `None`
-/// without any.
+/// The instant at which the time of the running code is up: the earliest limit of all
+/// [`wait_for`](super::wait_for())s around it. `None` without any.
 ///
-/// It is information, for what cannot be cut or is better not begun: a query that takes a timeout, a header that tells
-/// the other side how long we wait. Nothing ends because it has passed, except the `wait_for` it comes from.
+/// The deadline is information, for work that cannot be interrupted or is better not started: a
+/// query that takes a timeout, a header that tells the peer how long the caller waits. A deadline
+/// that passes ends nothing, except the `wait_for` that it comes from.
 ///
-/// A deadline follows ownership: what is awaited sees it, and so does a spawned task or a blocking closure, which takes
-/// the one that is current at the spawn call, until it is detached. In `wait_for(spawn(f), d)` the spawn call
-/// stands outside, so `f` sees the deadline around it and not `d`; its task is cancelled when time is up, because its
-/// handle is dropped.
+/// A deadline follows ownership. A future that is awaited sees it. A spawned task or a blocking
+/// closure sees the deadline that was current at the spawn call, until the task is detached. In
+/// `wait_for(spawn(f), d)` the spawn call stands outside, so `f` sees the deadline around it and
+/// not `d`; the task is cancelled when time is up, because its handle is dropped.
 ///
 /// # Examples
 ///
@@ -38,24 +39,25 @@ pub fn deadline() -> Option<Instant> {
     execution().deadline()
 }
 
-/// The execution state, with a deadline if there is a limit: who asks first begins it.
+/// The execution state. A [limit](super::wait_for) that has not started is started by this call,
+/// and is then a deadline.
 #[inline]
 pub(crate) fn execution() -> Execution {
     let execution = raw::execution();
     match execution.limit() {
         None => execution,
-        Some(limit) => begin(execution, limit),
+        Some(limit) => start_limit(execution, limit),
     }
 }
 
 #[cold]
-fn begin(execution: Execution, limit: Duration) -> Execution {
-    let begun = execution.with_deadline(after(now(), limit));
-    raw::set_execution(begun);
-    begun
+fn start_limit(execution: Execution, limit: Duration) -> Execution {
+    let started = execution.with_deadline(after(now(), limit));
+    raw::set_execution(started);
+    started
 }
 
-/// How much is left until the [`deadline`], zero if it has passed; `None` without one.
+/// How much time is left until the [`deadline`]: zero if it has passed, `None` without a deadline.
 ///
 /// # Examples
 ///
@@ -65,7 +67,8 @@ fn begin(execution: Execution, limit: Duration) -> Execution {
 ///
 /// heirloom::block_on(async {
 ///     let outer = Duration::from_secs(5);
-///     let left = wait_for(wait_for(async { remaining() }, Duration::MAX), outer).await.unwrap().unwrap();
+///     let inner = wait_for(async { remaining() }, Duration::MAX);
+///     let left = wait_for(inner, outer).await.unwrap().unwrap();
 ///     assert!(left.unwrap() <= outer);
 /// });
 /// ```

@@ -1,4 +1,4 @@
-//! Instants and ticks. The one place with arithmetic on instants: it saturates, and it rounds up.
+//! Instants and ticks. All arithmetic on instants is here: it saturates, and it rounds up.
 //!
 //! A tick is a millisecond since the clock's origin. Deadlines are rounded *up* to a tick and the present *down*, so
 //! that what is due by its tick is due by its instant: nothing is early, by construction. What no tick can hold is
@@ -49,11 +49,11 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Where a runtime gets its time from.
+/// The source of a runtime's time.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     origin: Instant,
-    /// Else the machine's.
+    /// `None` for the machine's clock.
     manual: Option<Arc<ManualClock>>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Clock {
 #[derive(Debug)]
 pub(crate) struct ManualClock {
     origin: Instant,
-    /// Nanoseconds since the origin. A number that orders nothing else, hence relaxed everywhere.
+    /// Nanoseconds since the origin. Relaxed everywhere: the number orders no other memory.
     elapsed: AtomicU64,
 }
 
@@ -71,7 +71,7 @@ impl Clock {
         Clock { origin: Instant::now(), manual: None }
     }
 
-    /// One that is moved by hand.
+    /// A clock that is moved by hand.
     #[allow(dead_code, reason = "for simulations and tests")]
     pub(crate) fn manual(clock: &Arc<ManualClock>) -> Self {
         Clock { origin: clock.origin, manual: Some(clock.clone()) }
@@ -95,8 +95,8 @@ impl Clock {
     /// The first tick that is not before `deadline`; [`NEVER`] if there is none.
     pub(crate) fn tick_of(&self, deadline: Instant) -> u64 {
         let elapsed = deadline.saturating_duration_since(self.origin);
-        let begun = u128::from(!elapsed.subsec_nanos().is_multiple_of(NANOSECONDS_PER_TICK));
-        u64::try_from(elapsed.as_millis() + begun).unwrap_or(NEVER)
+        let partial = u128::from(!elapsed.subsec_nanos().is_multiple_of(NANOSECONDS_PER_TICK));
+        u64::try_from(elapsed.as_millis() + partial).unwrap_or(NEVER)
     }
 
     /// The instant at which `tick` begins; `None` if it never comes.
@@ -115,40 +115,41 @@ impl ManualClock {
         Arc::new(ManualClock { origin: Instant::now(), elapsed: AtomicU64::new(0) })
     }
 
-    /// Where it stands.
+    /// The clock's instant.
     pub(crate) fn now(&self) -> Instant {
         let elapsed = Duration::from_nanos(self.elapsed.load(Ordering::Relaxed));
-        // Nearly six hundred years at most, which a platform may be unable to tell.
+        // At most 584 years, which a platform's `Instant` may be unable to hold.
         self.origin.checked_add(elapsed).unwrap_or(self.origin)
     }
 
-    /// Moves it on, at most to 584 years from its origin.
+    /// Moves the clock forward, at most to 584 years after its origin.
     pub(crate) fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         let add = |elapsed: u64| Some(elapsed.saturating_add(by));
         let _ = self.elapsed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// Moves it to `instant`, unless it stands there or beyond.
+    /// Moves the clock forward to `instant`, unless it stands there or later.
     pub(crate) fn advance_to(&self, instant: Instant) {
         let elapsed = instant.saturating_duration_since(self.origin).as_nanos();
         self.elapsed.fetch_max(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Puts it anywhere, also back.
+    /// Sets the clock, also backwards.
     #[cfg(test)]
     pub(crate) fn set(&self, elapsed: Duration) {
         self.elapsed.store(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
-/// `duration` after `now`; `None` for an instant that cannot be told, which is never reached.
+/// `duration` after `now`; `None` for an instant that no `Instant` can hold, which is never
+/// reached.
 #[inline]
 pub(crate) fn after(now: Instant, duration: Duration) -> Option<Instant> {
     now.checked_add(duration)
 }
 
-/// The earlier of two instants, of which `None` is the one that is never reached.
+/// The earlier of two instants, where `None` is never reached.
 #[inline]
 pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
@@ -161,7 +162,7 @@ pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<In
 pub(crate) fn next_multiple(start: Instant, period: Duration, now: Instant) -> Option<Instant> {
     const NANOSECONDS_PER_SECOND: u128 = 1_000_000_000;
     let late = now.saturating_duration_since(start);
-    // Less than the period and no more than `late`, so the parts fit.
+    // The remainder is less than the period and at most `late`, so both parts fit.
     let part = late.as_nanos() % period.as_nanos();
     let part = Duration::new((part / NANOSECONDS_PER_SECOND) as u64, (part % NANOSECONDS_PER_SECOND) as u32);
     after(start.max(now), period - part)

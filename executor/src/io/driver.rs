@@ -1,7 +1,7 @@
 //! The runtime's poll. See the [module](super) for the protocol.
 //!
-//! On `mio`: registered once, for both directions, edge-triggered. A oneshot poll (as `polling` has it) costs a system call
-//! to arm it again after each event.
+//! It is built on `mio`: a source is registered once, for both directions, edge-triggered. A
+//! oneshot poll (as in `polling`) costs a system call to arm a source again after each event.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -20,32 +20,32 @@ use crate::util::report::complain;
 use crate::util::sync::{Mutex, MutexGuard, lock};
 use crate::util::waker_set::wake;
 
-/// Events taken at once. As tokio's: enough for a busy server, 12 KiB.
+/// Events taken in one system call. As in tokio: enough for a busy server, 12 KiB.
 const EVENTS: usize = 1024;
 
-/// What wakes the worker in the poll. No source has this number: places are below half of the bits.
+/// The token of the driver's wake-up. No source has it: keys use half of the bits only.
 const WAKE: Token = Token(usize::MAX);
 
-/// Half the bits of a token are the place, the other half the generation.
-const PLACE_BITS: u32 = usize::BITS / 2;
-const PLACES: usize = (1 << PLACE_BITS) - 1;
+/// Half the bits of a token are a source's key, the other half its generation.
+const KEY_BITS: u32 = usize::BITS / 2;
+const KEY_MASK: usize = (1 << KEY_BITS) - 1;
 
-/// The names of a source: where it stands, and which one of those that have stood there.
-fn token(place: usize, generation: usize) -> Token {
-    Token(generation << PLACE_BITS | place)
+/// Names a source: its key in the table, and its generation among those that had this key.
+fn token(key: usize, generation: usize) -> Token {
+    Token(generation << KEY_BITS | key)
 }
 
 /// See the [module](self).
 pub(crate) struct Driver {
-    turn: Mutex<Turn>,
+    poller: Mutex<Poller>,
     registry: Registry,
     waker: mio::Waker,
     sources: Mutex<Sources>,
     ended: AtomicBool,
 }
 
-/// Of the one who polls.
-struct Turn {
+/// What only the thread in the poll uses.
+struct Poller {
     poll: Poll,
     events: Events,
 }
@@ -62,7 +62,7 @@ impl Driver {
         let registry = poll.registry().try_clone()?;
         let waker = mio::Waker::new(&registry, WAKE)?;
         Ok(Driver {
-            turn: Mutex::new(Turn { poll, events: Events::with_capacity(EVENTS) }),
+            poller: Mutex::new(Poller { poll, events: Events::with_capacity(EVENTS) }),
             registry,
             waker,
             sources: Mutex::new(Sources::default()),
@@ -70,81 +70,88 @@ impl Driver {
         })
     }
 
-    /// Adds a source; the number is for [`remove`](Self::remove).
-    pub(crate) fn add(&self, source: &mut impl Source) -> io::Result<(usize, Arc<Readiness>)> {
+    /// Adds a source. The key is for [`deregister`](Self::deregister).
+    pub(crate) fn register(&self, source: &mut impl Source) -> io::Result<(usize, Arc<Readiness>)> {
         let readiness = Arc::new(Readiness::new());
-        let (place, token) = {
+        let (key, token) = {
             let mut sources = lock(&self.sources);
-            if sources.slab.vacant_key() >= PLACES {
+            if sources.slab.vacant_key() >= KEY_MASK {
                 return Err(io::Error::other("too many sources of events"));
             }
-            // What is left of the number of a place's former source, if it ever comes round, is long over.
+            // A generation comes round after so many sources that no event of its former source is
+            // still on its way.
             sources.generation = sources.generation.wrapping_add(1);
-            let generation = sources.generation & PLACES;
-            let place = sources.slab.insert((generation, Arc::clone(&readiness)));
-            (place, token(place, generation))
+            let generation = sources.generation & KEY_MASK;
+            let key = sources.slab.insert((generation, Arc::clone(&readiness)));
+            (key, token(key, generation))
         };
         if let Err(error) = self.registry.register(source, token, Interest::READABLE | Interest::WRITABLE) {
-            // Mio may have noted down that the source is in this poll, and would not have it
-            // anywhere else.
+            // Mio may have recorded that the source belongs to this poll, and would refuse to
+            // register it with another.
             let _ = self.registry.deregister(source);
-            self.remove(place);
+            self.remove_source(key);
             return Err(error);
         }
-        // The end may have come before the source stood in the slab. Pairs with the lock in `end`, which comes after its store.
+        // The driver may have ended before the source was in the slab. Acquire: pairs with the
+        // release store in `end`, which takes the lock of the sources after its store.
         if self.ended.load(Acquire) {
-            note(&readiness, Change::ENDED);
+            record_and_wake(&readiness, Change::ENDED);
         }
-        Ok((place, readiness))
+        Ok((key, readiness))
     }
 
     /// Takes a source out of the poll and out of the slab.
-    pub(crate) fn deregister(&self, place: usize, source: &mut impl Source) -> io::Result<()> {
+    pub(crate) fn deregister(&self, key: usize, source: &mut impl Source) -> io::Result<()> {
         let done = self.registry.deregister(source);
-        self.remove(place);
+        self.remove_source(key);
         done
     }
 
-    fn remove(&self, place: usize) {
+    fn remove_source(&self, key: usize) {
         let mut sources = lock(&self.sources);
-        let gone = sources.slab.remove(place);
+        let removed = sources.slab.remove(key);
         if sources.slab.is_empty() && sources.slab.capacity() > EVENTS {
             sources.slab = Slab::new();
         }
         drop(sources);
-        // Its wakers may be the last of it.
-        drop(gone);
+        // Under no lock: this may drop wakers.
+        drop(removed);
     }
 
-    /// Gets the worker up that is in [`wait`](Self::wait), or is about to be.
+    /// Wakes the worker that is in [`wait`](Self::wait), or is about to enter it.
     pub(crate) fn wake(&self) {
-        // It cannot fail but for want of memory in the kernel; then the worker's next event or timer does it.
+        // It fails only if the kernel is out of memory. Then the next event or timer wakes the
+        // worker.
         let _ = self.waker.wake();
     }
 
-    /// Waits for events, or until `limit` has passed, or somebody [wakes](Self::wake) it. Who is to be woken is added to
-    /// `wakers`. `limit` is asked as soon as nobody else can poll: who wakes it from then on wakes this one.
+    /// Waits for events until `limit` has passed or another thread calls [`wake`](Self::wake), and
+    /// appends the wakers of ready tasks to `wakers`.
+    ///
+    /// `limit` is called when this thread has the lock of the poll: from then on a wake-up through
+    /// the driver reaches this thread.
     pub(crate) fn wait(&self, limit: impl FnOnce() -> Option<Duration>, wakers: &mut Vec<Waker>) {
-        let turn = lock(&self.turn);
-        self.poll(turn, limit(), wakers);
+        let poller = lock(&self.poller);
+        self.poll(poller, limit(), wakers);
     }
 
-    /// Events that are there, unless somebody is at it.
+    /// Takes the events that have come, unless another thread is in the poll.
     pub(crate) fn try_poll(&self, wakers: &mut Vec<Waker>) {
-        if let Ok(turn) = self.turn.try_lock() {
-            self.poll(turn, Some(Duration::ZERO), wakers);
+        if let Ok(poller) = self.poller.try_lock() {
+            self.poll(poller, Some(Duration::ZERO), wakers);
         }
     }
 
-    fn poll(&self, mut turn: MutexGuard<'_, Turn>, limit: Option<Duration>, wakers: &mut Vec<Waker>) {
-        let Turn { poll, events } = &mut *turn;
+    fn poll(&self, mut poller: MutexGuard<'_, Poller>, limit: Option<Duration>, wakers: &mut Vec<Waker>) {
+        let Poller { poll, events } = &mut *poller;
         match poll.poll(events, limit) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
             Err(error) => {
-                // Somebody has closed our descriptor. Asking again would be asking for ever.
+                // Foreign code has closed the descriptor of the poll: every further poll would
+                // fail at once.
                 complain(format_args!("there are no more events from outside: {error}"));
-                drop(turn);
+                drop(poller);
                 self.end();
                 return;
             }
@@ -155,11 +162,11 @@ impl Driver {
         let sources = lock(&self.sources);
         for event in events.iter() {
             let Token(number) = event.token();
-            let Some((generation, readiness)) = sources.slab.get(number & PLACES) else { continue };
-            if token(number & PLACES, *generation) != event.token() {
+            let Some((generation, readiness)) = sources.slab.get(number & KEY_MASK) else { continue };
+            if token(number & KEY_MASK, *generation) != event.token() {
                 continue;
             }
-            // An error is for whoever tries next, in either direction.
+            // The next operation in either direction returns the error.
             let failed = event.is_error();
             let change = Change::new(
                 event.is_readable() || failed,
@@ -167,22 +174,24 @@ impl Driver {
                 event.is_read_closed(),
                 event.is_write_closed(),
             );
-            readiness.note(change, wakers);
+            readiness.record(change, wakers);
         }
     }
 
     /// Whether no event comes any more.
     pub(crate) fn has_ended(&self) -> bool {
+        // Relaxed: a hint. `register` has the load that counts.
         self.ended.load(Relaxed)
     }
 
-    /// No event comes any more. Whoever waits is woken, to find that out.
+    /// Ends the poll: no event comes any more. Wakes all waiters, whose operations then fail.
     pub(crate) fn end(&self) {
+        // Release: pairs with the acquire load in `register`.
         self.ended.store(true, Release);
         let all: Vec<_> =
             lock(&self.sources).slab.iter().map(|(_, (_, source))| Arc::clone(source)).collect();
         for readiness in all {
-            note(&readiness, Change::ENDED);
+            record_and_wake(&readiness, Change::ENDED);
         }
     }
 
@@ -192,7 +201,7 @@ impl Driver {
     }
 }
 
-/// A runtime's driver, which begins when it is first asked for.
+/// A runtime's driver, which starts when it is first needed.
 #[derive(Debug)]
 pub(crate) struct Slot {
     driver: OnceLock<Arc<Driver>>,
@@ -204,12 +213,13 @@ impl Slot {
         Slot { driver: OnceLock::new(), starting: Mutex::new(()) }
     }
 
+    /// The driver, if it has started.
     #[inline]
     pub(crate) fn get(&self) -> Option<&Arc<Driver>> {
         self.driver.get()
     }
 
-    /// The driver; if it had to be started, after `started` was called.
+    /// The driver. If this call has started it, `started` is called before the return.
     pub(crate) fn get_or_start(&self, started: impl FnOnce()) -> io::Result<Arc<Driver>> {
         if let Some(driver) = self.get() {
             return Ok(Arc::clone(driver));
@@ -225,7 +235,7 @@ impl Slot {
         Ok(driver)
     }
 
-    /// Gets the worker up that is in the poll.
+    /// Wakes the worker in the poll.
     pub(crate) fn wake(&self) {
         if let Some(driver) = self.get() {
             driver.wake();
@@ -233,13 +243,13 @@ impl Slot {
     }
 }
 
-fn note(readiness: &Readiness, change: Change) {
+fn record_and_wake(readiness: &Readiness, change: Change) {
     let mut wakers = Vec::new();
-    readiness.note(change, &mut wakers);
+    readiness.record(change, &mut wakers);
     wake_all(&mut wakers);
 }
 
-/// Wakes, whatever the wakers do, and says how many that were.
+/// IO7: wakes `wakers` and returns how many they were. A waker's panic is discarded.
 pub(crate) fn wake_all(wakers: &mut Vec<Waker>) -> usize {
     let count = wakers.len();
     wakers.drain(..).for_each(wake);

@@ -1,48 +1,74 @@
-//! Sources of events outside the process, and who waits for them.
+//! Events from the operating system, and the tasks that wait for them.
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | `readiness` | one source: what it is ready for, and who waits. Knows no descriptor |
+//! | `readiness` | one source: what it is ready for, and which tasks wait. Knows no descriptor |
 //! | `driver` | the runtime's poll: from events to sources to wakers |
 //! | `registration` | a socket and its source: operations that wait |
-//! | `eager` | the same under the eager flag: the thread waits for the descriptor itself |
-//! | `net` | the sockets; names |
+//! | `eager` | the same under the eager flag: the thread itself waits for the descriptor |
+//! | `net` | the sockets; name resolution |
 //! | `signal` | signals, each a pipe |
+//! | `none` | the driver of a build without the feature `net` |
 //!
-//! # Who polls
+//! # Terms
 //!
-//! There is no I/O thread. The worker that keeps the time sleeps in the poll, instead of on its parker, as soon as the
-//! runtime has a driver, and that is when the first source is registered. Whoever has to wake that worker does it through
-//! the poll. Workers that are busy poll without waiting every so many polls of tasks, unless somebody is in the poll
-//! already. So an event makes its task runnable on the thread that hears of it.
+//! * A *source* is a descriptor that is registered with the driver, and its readiness.
+//! * The *driver* is the runtime's poll (epoll, kqueue or the like) and the table of its sources.
+//! * An *event* is what the system reports of a source: that it has become readable, writable, or
+//!   closed in one direction.
+//! * An *operation* is one system call that does not wait, such as `read` or `accept`.
+//! * A *waiter* is a task whose waker is registered with a source.
+//! * The *time keeper* is the worker that sleeps until the next timer (see `scheduler`).
 //!
-//! Whoever polls takes away what was to wake another that polls. So the one that sleeps says that it does only when it has
-//! the poll to itself; `scheduler::parker` has the states, and `scheduler::models` tries every interleaving.
+//! # Which thread polls
 //!
-//! # No event is lost
+//! There is no I/O thread. The driver starts with the runtime's first source. From then on the time
+//! keeper sleeps in the poll instead of on its parker, and a thread that has to wake it does so
+//! through the driver. Busy workers poll without waiting, once per so many polls of tasks, unless
+//! another worker is in the poll. So an event makes its task runnable on the thread that received
+//! the event.
 //!
-//! Sources are registered for both directions, once, and are told of *changes* (edge-triggered). What a source is ready for
-//! is kept in its word until an operation has found that it is not so any more. The word counts events: an operation takes
-//! back only what it saw before it tried.
+//! The driver's wake-up is an event like the others: the thread that polls next consumes it. So a
+//! worker publishes that it sleeps in the poll only while it holds the lock of the poll. States and
+//! transitions are in `scheduler::parker`, and `scheduler::models` tries every interleaving.
+//!
+//! # The readiness protocol
+//!
+//! A source is registered once, for both directions, and is told of *changes* (edge-triggered). So
+//! each direction keeps in the source's word what the last events said:
+//!
+//! * **blocked**: no event came since an operation would have blocked, or since the source was
+//!   registered. New operations wait.
+//! * **ready**: an event came since. An operation is tried.
+//! * **closed**: the peer sends or receives no more. An operation is tried, and does not wait.
+//! * **ended**: the driver has ended. Every operation fails.
+//!
+//! The word also counts events. An operation clears bits only if the count is still the one that it
+//! read before it tried.
 //!
 //! ```text
-//!   whoever wants to read              the poll
-//!   ─────────────────────              ────────
-//!   R1  look at the word               E1  set the bit, count
-//!   R2  try; it would block:           E2  lock the waiters, take those of the
-//!         take the bit back,               direction, unlock
-//!         if the count is R1's         E3  wake them
-//!   R3  lock the waiters, enter
-//!   R4  look again, unlock
+//!   operation
+//!   IO1  read the word: ready, closed or ended, or IO3           Readiness::observe
+//!   IO2  try; if it would block, and the count is IO1's,
+//!        clear the direction's bits: IO1                         Readiness::would_block
+//!   IO3  lock, register the waker                                Readiness::wait
+//!   IO4  read the word again, unlock: IO2, or pending            Readiness::wait
+//!
+//!   event
+//!   IO5  set the bit, and add 1 to the count                     Readiness::record
+//!   IO6  lock, take the wakers of the direction, unlock          Readiness::record
+//!   IO7  wake them                                               wake_all
 //! ```
 //!
-//! E1 comes before E2 and R3 before R4, and the lock puts E2 and R3..R4 in an order. E2 first: R4 sees the bit. R4 first:
-//! E2 finds the waiter. R2 leaves the bit alone if there was an event after R1, for then what was tried may be of before it.
+//! **No event is lost.** IO5 comes before IO6, and IO3 before IO4. The lock puts IO6 and IO3 to IO4
+//! in an order. If IO6 is first, IO4 sees the bit. If IO4 is first, IO6 finds the waker. IO2 keeps
+//! the bit if an event came after IO1, because the operation may have been tried before that event.
 //!
-//! # A source's number
+//! # A source's token
 //!
-//! Sources stand in a slab. Events carry a source's place and its generation, so what was on its way to a source that is
-//! gone does not reach the next one in its place, which may well have the same descriptor.
+//! Events name a source by a token: the source's key in the driver's table, and a generation. The
+//! generation tells a source from the former one under the same key, which may have had the same
+//! descriptor: an event that was on its way to a removed source does not reach the next one.
 
 pub(crate) mod driver;
 pub(crate) mod readiness;

@@ -1,4 +1,5 @@
-//! What a source is ready for, and who waits for that. See the [protocol](super); its step numbers stand in the comments.
+//! What a source is ready for, and the wakers of the tasks that wait for it. See the
+//! [protocol](super); the numbers of its steps stand in the comments.
 #![forbid(unsafe_code)]
 
 use std::task::{Poll, Waker};
@@ -20,12 +21,13 @@ pub enum Direction {
 
 const READ: u64 = 1;
 const WRITE: u64 = 1 << 1;
-/// The other side sends no more: reading never waits again.
+/// The peer sends no more: reading never waits again.
 const READ_CLOSED: u64 = 1 << 2;
+/// The peer receives no more: writing never waits again.
 const WRITE_CLOSED: u64 = 1 << 3;
-/// There is no poll any more.
+/// The driver has ended.
 const ENDED: u64 = 1 << 4;
-/// Above: how many events there were.
+/// One event. The bits from here on count events.
 const EVENT: u64 = 1 << 8;
 
 impl Direction {
@@ -43,7 +45,7 @@ impl Direction {
         }
     }
 
-    /// With any of these, an operation need not wait.
+    /// While one of these bits is set, an operation need not wait.
     fn mask(self) -> u64 {
         self.bits() | ENDED
     }
@@ -67,144 +69,160 @@ impl Change {
     }
 }
 
-/// What the word said before an operation was tried.
+/// The word as it was before an operation was tried.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
-pub(crate) struct Seen(u64);
+pub(crate) struct Observation(u64);
 
-impl Seen {
-    /// Whether the runtime has ended, so that no event will come.
+impl Observation {
+    /// Whether the driver has ended, so that no event will come.
     pub(crate) fn has_ended(self) -> bool {
         self.0 & ENDED != 0
     }
 }
 
-/// A waiter of many; its place is kept until it is [forgotten](Readiness::forget).
+/// Where a task that shares the source has its waker, until [`remove_waiter`].
+///
+/// [`remove_waiter`]: Readiness::remove_waiter
 #[derive(Debug, Default)]
-pub(crate) struct Place(Option<usize>);
+pub(crate) struct WaiterKey(Option<usize>);
 
 #[derive(Default)]
-struct Waiters {
-    /// Of those who poll through `&mut`, one per direction: the last one counts.
+struct DirectionWakers {
+    /// Of the tasks that poll through `poll_read` and the like: the latest one.
     reader: Option<Waker>,
+    /// The same for `poll_write` and the like.
     writer: Option<Waker>,
-    /// Of those who share the source.
-    many: Slab<(Direction, Option<Waker>)>,
+    /// Of the tasks that share the source, by their [`WaiterKey`].
+    shared: Slab<(Direction, Option<Waker>)>,
 }
 
 /// See the [module](self).
 pub(crate) struct Readiness {
     word: AtomicU64,
-    waiters: Mutex<Waiters>,
+    wakers: Mutex<DirectionWakers>,
 }
 
 impl Readiness {
     pub(crate) fn new() -> Readiness {
-        Readiness { word: AtomicU64::new(0), waiters: Mutex::new(Waiters::default()) }
+        Readiness { word: AtomicU64::new(0), wakers: Mutex::new(DirectionWakers::default()) }
     }
 
-    /// R1.
+    /// IO1: the word, if an operation in this direction need not wait.
     #[inline]
-    pub(crate) fn look(&self, direction: Direction) -> Option<Seen> {
-        // Acquire: pairs with E1, so that what an event announces can be had.
+    pub(crate) fn observe(&self, direction: Direction) -> Option<Observation> {
+        // Acquire: pairs with IO5, so that the operation finds what the event announced.
         let word = self.word.load(Acquire);
-        (word & direction.mask() != 0).then_some(Seen(word))
+        (word & direction.mask() != 0).then_some(Observation(word))
     }
 
-    /// R2: the operation would block, so the source is neither ready nor closed.
-    pub(crate) fn would_block(&self, direction: Direction, seen: Seen) {
-        self.take_back(direction.bits(), seen);
+    /// IO2: the operation would block, so the direction is neither ready nor closed.
+    pub(crate) fn would_block(&self, direction: Direction, observed: Observation) {
+        self.clear_bits(direction.bits(), observed);
     }
 
-    /// R2: the operation would block the next time, unless the other side has closed.
-    pub(crate) fn exhausted(&self, direction: Direction, seen: Seen) {
-        self.take_back(direction.bit(), seen);
+    /// IO2: the next operation would block, unless the peer has closed the direction.
+    pub(crate) fn exhausted(&self, direction: Direction, observed: Observation) {
+        self.clear_bits(direction.bit(), observed);
     }
 
-    fn take_back(&self, bits: u64, seen: Seen) {
+    /// Clears `bits` unless an event came since the observation.
+    fn clear_bits(&self, bits: u64, observed: Observation) {
         if weakened("count of events") {
             self.word.fetch_and(!bits, AcqRel);
             return;
         }
-        let mut word = seen.0;
+        let mut word = observed.0;
         loop {
+            // AcqRel: pairs with IO5 and the loads of IO1 and IO4.
             match self.word.compare_exchange(word, word & !bits, AcqRel, Relaxed) {
                 Ok(_) => return,
-                // Only the other direction has changed.
-                Err(now) if now / EVENT == seen.0 / EVENT => word = now,
+                // The other direction has cleared its bits.
+                Err(now) if now / EVENT == observed.0 / EVENT => word = now,
                 Err(_) => return,
             }
         }
     }
 
-    /// R1, R3, R4: what was seen, or pending, and `waker` is woken when it is worth another look.
+    /// IO1, IO3 and IO4: what was observed; or pending, and the next event of the direction wakes
+    /// `waker`. Of the tasks that call this, the event wakes the latest one.
     #[inline]
-    pub(crate) fn poll(&self, direction: Direction, waker: &Waker) -> Poll<Seen> {
-        match self.look(direction) {
-            Some(seen) => Poll::Ready(seen),
+    pub(crate) fn poll(&self, direction: Direction, waker: &Waker) -> Poll<Observation> {
+        match self.observe(direction) {
+            Some(observed) => Poll::Ready(observed),
             None => self.wait(direction, waker, None),
         }
     }
 
-    /// The same for one of many.
-    pub(crate) fn poll_shared(&self, direction: Direction, waker: &Waker, place: &mut Place) -> Poll<Seen> {
-        match self.look(direction) {
-            Some(seen) => Poll::Ready(seen),
-            None => self.wait(direction, waker, Some(place)),
+    /// The same for one of any number of tasks, all of which the event wakes.
+    pub(crate) fn poll_shared(
+        &self,
+        direction: Direction,
+        waker: &Waker,
+        key: &mut WaiterKey,
+    ) -> Poll<Observation> {
+        match self.observe(direction) {
+            Some(observed) => Poll::Ready(observed),
+            None => self.wait(direction, waker, Some(key)),
         }
     }
 
-    fn wait(&self, direction: Direction, waker: &Waker, mut place: Option<&mut Place>) -> Poll<Seen> {
-        // Cloning and dropping wakers calls foreign code: under no lock.
+    fn wait(
+        &self,
+        direction: Direction,
+        waker: &Waker,
+        mut key: Option<&mut WaiterKey>,
+    ) -> Poll<Observation> {
+        // Cloning and dropping a waker calls foreign code: under no lock.
         let mut new = None;
         loop {
-            let mut waiters = lock(&self.waiters);
-            let slot = waiters.slot(direction, place.as_deref_mut());
+            let mut wakers = lock(&self.wakers);
+            let slot = wakers.slot(direction, key.as_deref_mut());
             let old = match new.take() {
                 None if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) => {
-                    drop(waiters);
+                    drop(wakers);
                     new = Some(waker.clone());
                     continue;
                 }
                 None => None,
-                // R3.
+                // IO3.
                 Some(new) => slot.replace(new),
             };
-            // R4.
-            let seen = if weakened("second look") { None } else { self.look(direction) };
-            drop(waiters);
+            // IO4.
+            let observed = if weakened("second observation") { None } else { self.observe(direction) };
+            drop(wakers);
             drop(old);
-            return match seen {
-                Some(seen) => Poll::Ready(seen),
+            return match observed {
+                Some(observed) => Poll::Ready(observed),
                 None => Poll::Pending,
             };
         }
     }
 
-    /// One of many waits no longer.
-    pub(crate) fn forget(&self, place: &mut Place) {
-        if let Some(place) = place.0.take() {
-            let gone = lock(&self.waiters).many.remove(place);
-            drop(gone);
+    /// A task that shares the source waits no longer.
+    pub(crate) fn remove_waiter(&self, key: &mut WaiterKey) {
+        if let Some(key) = key.0.take() {
+            let removed = lock(&self.wakers).shared.remove(key);
+            drop(removed);
         }
     }
 
-    /// E1 and E2. Who is to be woken is added to `wakers`.
-    pub(crate) fn note(&self, change: Change, wakers: &mut Vec<Waker>) {
-        // E1. Release: pairs with R1.
+    /// IO5 and IO6: appends the wakers of the tasks that need not wait any longer to `wakers`.
+    pub(crate) fn record(&self, change: Change, wakers: &mut Vec<Waker>) {
+        // IO5. Release: pairs with the acquire load of IO1 and IO4.
         let add = |word: u64| Some((word | change.0).wrapping_add(EVENT));
         let before = self.word.fetch_update(AcqRel, Relaxed, add).unwrap_or_else(|word| word);
         let word = before | change.0;
-        // E2.
-        let mut waiters = lock(&self.waiters);
-        let Waiters { reader, writer, many } = &mut *waiters;
+        // IO6.
+        let mut waiting = lock(&self.wakers);
+        let DirectionWakers { reader, writer, shared } = &mut *waiting;
         if word & Direction::Read.mask() != 0 {
             wakers.extend(reader.take());
         }
         if word & Direction::Write.mask() != 0 {
             wakers.extend(writer.take());
         }
-        for (_, (direction, waker)) in many {
+        for (_, (direction, waker)) in shared {
             if word & direction.mask() != 0 {
                 wakers.extend(waker.take());
             }
@@ -212,15 +230,15 @@ impl Readiness {
     }
 }
 
-impl Waiters {
-    fn slot(&mut self, direction: Direction, place: Option<&mut Place>) -> &mut Option<Waker> {
-        match (place, direction) {
+impl DirectionWakers {
+    fn slot(&mut self, direction: Direction, key: Option<&mut WaiterKey>) -> &mut Option<Waker> {
+        match (key, direction) {
             (None, Direction::Read) => &mut self.reader,
             (None, Direction::Write) => &mut self.writer,
-            (Some(place), direction) => {
-                let many = &mut self.many;
-                let place = place.0.get_or_insert_with(|| many.insert((direction, None)));
-                &mut many[*place].1
+            (Some(key), direction) => {
+                let shared = &mut self.shared;
+                let key = key.0.get_or_insert_with(|| shared.insert((direction, None)));
+                &mut shared[*key].1
             }
         }
     }

@@ -6,12 +6,12 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::task::{Context, Poll};
 
 /// A stream of bytes in both directions. Sealed: implemented by [`TcpStream`](super::TcpStream) and
-/// [`UnixStream`](super::UnixStream), for their halves.
+/// [`UnixStream`](super::UnixStream), and used by their halves.
 pub trait Duplex: fmt::Debug {
     #[doc(hidden)]
     fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
 
-    /// Reads into room that is not initialised: the first bytes are then, as many as it says.
+    /// Reads into memory that is not initialised, and initialises as many bytes as it returns.
     #[cfg(all(unix, feature = "hyper"))]
     #[doc(hidden)]
     fn poll_read_uninit(
@@ -37,15 +37,16 @@ pub trait Duplex: fmt::Debug {
     fn close_write(&self) -> io::Result<()>;
 }
 
-/// How many bytes of so many buffers the system moves in one call, at least, unless there is nothing left or no room: it takes
-/// no more than that many buffers.
-pub(super) fn at_once<B: std::ops::Deref<Target = [u8]>>(bufs: &[B]) -> usize {
-    // POSIX grants 16; the systems on which it matters take 1,024, and so does the standard library.
+/// How many bytes one system call moves, if enough have arrived or enough room is left. A call that
+/// moves fewer has reached the end.
+pub(super) fn bytes_per_call<B: std::ops::Deref<Target = [u8]>>(bufs: &[B]) -> usize {
+    // A call takes so many buffers at least: POSIX grants 16. The systems in use take 1,024, and so
+    // does the standard library.
     const BUFFERS: usize = 16;
     bufs.iter().take(BUFFERS).map(|buf| buf.len()).sum()
 }
 
-/// The I/O traits for a type with a field or function that leads to a `Duplex`.
+/// Implements `AsyncRead` for a type by an expression that leads to a `Duplex`.
 macro_rules! reads {
     ([$($generics:tt)*] $type:ty, $this:ident => $stream:expr) => {
         impl $($generics)* futures_io::AsyncRead for $type {
@@ -70,7 +71,8 @@ macro_rules! reads {
     };
 }
 
-/// The same for writing. What is written is with the system at once, so that there is nothing to flush.
+/// The same for `AsyncWrite`. Written bytes are passed to the system at once, so flushing does
+/// nothing.
 macro_rules! writes {
     ([$($generics:tt)*] $type:ty, $this:ident => $stream:expr) => {
         impl $($generics)* futures_io::AsyncWrite for $type {
@@ -110,8 +112,8 @@ macro_rules! writes {
     };
 }
 
-/// What a type with a field `io`, the registration of a stream of mio's, and a field `failure` does
-/// as a stream.
+/// Implements the I/O traits for a type with a field `io`, the registration of a stream of mio's,
+/// and a field `error`, its stored error.
 macro_rules! duplex {
     ($type:ident) => {
         impl crate::net::duplex::Duplex for $type {
@@ -121,7 +123,7 @@ macro_rules! duplex {
                 buf: &mut [u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let wanted = buf.len();
-                let read = |mut source: &mio::$type| self.failure.read(source.read(buf));
+                let read = |mut source: &mio::$type| self.error.read(source.read(buf));
                 self.io.poll_transfer(cx, Direction::Read, wanted, read)
             }
 
@@ -132,8 +134,8 @@ macro_rules! duplex {
                 buf: &mut [std::mem::MaybeUninit<u8>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 self.io.poll_transfer(cx, Direction::Read, buf.len(), |source| {
-                    // By mio, which may have to ask for the next event.
-                    self.failure.read(source.try_io(|| Ok(rustix::io::read(source, &mut *buf)?.0.len())))
+                    // Through mio, which may have to ask the system for the next event.
+                    self.error.read(source.try_io(|| Ok(rustix::io::read(source, &mut *buf)?.0.len())))
                 })
             }
 
@@ -142,8 +144,8 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 bufs: &mut [std::io::IoSliceMut<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                let wanted = crate::net::duplex::at_once(bufs);
-                let read = |mut source: &mio::$type| self.failure.read(source.read_vectored(bufs));
+                let wanted = crate::net::duplex::bytes_per_call(bufs);
+                let read = |mut source: &mio::$type| self.error.read(source.read_vectored(bufs));
                 self.io.poll_transfer(cx, Direction::Read, wanted, read)
             }
 
@@ -152,7 +154,7 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 buf: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                let write = |mut source: &mio::$type| self.failure.write(|| source.write(buf));
+                let write = |mut source: &mio::$type| self.error.write(|| source.write(buf));
                 self.io.poll_transfer(cx, Direction::Write, buf.len(), write)
             }
 
@@ -161,14 +163,14 @@ macro_rules! duplex {
                 cx: &mut std::task::Context<'_>,
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                let wanted = crate::net::duplex::at_once(bufs);
-                let write = |mut source: &mio::$type| self.failure.write(|| source.write_vectored(bufs));
+                let wanted = crate::net::duplex::bytes_per_call(bufs);
+                let write = |mut source: &mio::$type| self.error.write(|| source.write_vectored(bufs));
                 self.io.poll_transfer(cx, Direction::Write, wanted, write)
             }
 
             fn close_write(&self) -> std::io::Result<()> {
                 match self.shutdown(std::net::Shutdown::Write) {
-                    // The connection is gone altogether.
+                    // The connection has ended in both directions.
                     Err(error) if error.kind() == std::io::ErrorKind::NotConnected => Ok(()),
                     result => result,
                 }

@@ -1,8 +1,9 @@
 //! Sockets under the eager flag: the thread itself waits for the descriptor.
 //!
-//! It does not ask the runtime's poll, since the worker that would be in there may be the one that is blocked here. So it
-//! tries first, whatever is known of the source, and then sleeps in `poll(2)`. An event that the runtime hears of
-//! meanwhile stays noted; at worst an operation is tried once in vain later.
+//! The runtime's driver is not asked, because the worker that would poll may be the one that is
+//! blocked here. So the operation is tried first, whatever the source's readiness says, and then
+//! the thread sleeps in `poll(2)`. An event that the driver receives meanwhile stays in the
+//! readiness; at worst a later operation is tried once in vain.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -15,26 +16,22 @@ use super::registration::Registration;
 use crate::eager::{self, NotReady};
 use crate::io::readiness::Direction;
 
-/// What a thread can wait for.
+/// A socket that a thread can wait for.
 pub(crate) trait Blocks: Source + Descriptor {
-    /// What the user has called, as [`WouldSuspend`](crate::WouldSuspend) tells.
-    const READS: &'static str;
-    const WRITES: &'static str;
-
-    /// The leaf's name, unless the operation has one of its own.
-    fn leaf(direction: Direction) -> &'static str {
-        match direction {
-            Direction::Read => Self::READS,
-            Direction::Write => Self::WRITES,
-        }
-    }
+    /// The method that the user has called, as [`WouldSuspend`](crate::WouldSuspend) names it, for
+    /// operations that have no name of their own.
+    fn leaf(direction: Direction) -> &'static str;
 }
 
 macro_rules! blocks {
     ($($source:ident: $reads:literal, $writes:literal;)*) => {$(
         impl Blocks for mio::net::$source {
-            const READS: &'static str = concat!(stringify!($source), "::", $reads);
-            const WRITES: &'static str = concat!(stringify!($source), "::", $writes);
+            fn leaf(direction: Direction) -> &'static str {
+                match direction {
+                    Direction::Read => concat!(stringify!($source), "::", $reads),
+                    Direction::Write => concat!(stringify!($source), "::", $writes),
+                }
+            }
         }
     )*};
 }
@@ -52,7 +49,8 @@ blocks! {
 }
 
 impl<S: Blocks> Registration<S> {
-    /// Does `operation`, and blocks the thread until it need not wait. `None`: it is to wait as it would without the flag.
+    /// Runs `operation`, and blocks the thread until it need not wait. `None` if the operation is
+    /// to wait as it would without the flag.
     #[cold]
     pub(super) fn poll_eagerly<R>(
         &self,
@@ -70,7 +68,7 @@ impl<S: Blocks> Registration<S> {
             match eager::not_ready(cx, leaf) {
                 NotReady::Suspend => return None,
                 NotReady::Pending => return Some(Poll::Pending),
-                NotReady::Block(until) => match block(self.get(), direction, until) {
+                NotReady::Block(until) => match block_until_ready(self.get(), direction, until) {
                     Ok(true) => {}
                     Ok(false) => return None,
                     Err(error) => return Some(Poll::Ready(Err(error))),
@@ -83,22 +81,28 @@ impl<S: Blocks> Registration<S> {
 #[cfg(unix)]
 pub(crate) use std::os::fd::AsFd as Descriptor;
 
-/// Sleeps until the source is ready, and perhaps not as long, but no longer than until that instant. False: one cannot here.
+/// Sleeps until the source is ready, at most until the instant; it may return early. `false` if
+/// this system has no way to sleep so.
 #[cfg(unix)]
-fn block(source: &impl Descriptor, direction: Direction, until: Option<Instant>) -> io::Result<bool> {
+fn block_until_ready(
+    source: &impl Descriptor,
+    direction: Direction,
+    until: Option<Instant>,
+) -> io::Result<bool> {
     let left = until.map(|until| until.saturating_duration_since(crate::clock::now()));
-    wait(source, direction, left).map(|_| true)
+    poll_descriptor(source, direction, left).map(|_| true)
 }
 
-/// An error unless the source is ready now.
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) unless the source is ready now.
 #[cfg(unix)]
-pub(super) fn look(source: &impl Descriptor, direction: Direction) -> io::Result<()> {
-    let ready = wait(source, direction, Some(std::time::Duration::ZERO))?;
+pub(super) fn check_ready(source: &impl Descriptor, direction: Direction) -> io::Result<()> {
+    let ready = poll_descriptor(source, direction, Some(std::time::Duration::ZERO))?;
     if ready { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
+/// Whether the source is ready before `limit` has passed.
 #[cfg(unix)]
-fn wait(
+fn poll_descriptor(
     source: &impl Descriptor,
     direction: Direction,
     limit: Option<std::time::Duration>,
@@ -109,7 +113,7 @@ fn wait(
         Direction::Read => PollFlags::IN,
         Direction::Write => PollFlags::OUT,
     };
-    // What is too long for the system is as good as for ever: it is asked again.
+    // A limit that is too long for the system becomes none: the caller calls again.
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     match poll(&mut [PollFd::new(source, flags)], limit.as_ref()) {
         Ok(ready) => Ok(ready > 0),
@@ -118,26 +122,31 @@ fn wait(
     }
 }
 
-/// Elsewhere sockets suspend, and whoever drives the call waits until the runtime tells.
+/// On other systems sockets suspend, and the thread that drives the eager call waits until their
+/// runtime wakes it.
 #[cfg(not(unix))]
-mod elsewhere {
+mod suspending {
     use super::*;
 
     pub(crate) trait Descriptor {}
 
     impl<T> Descriptor for T {}
 
-    pub(super) fn block(_: &impl Descriptor, _: Direction, _: Option<Instant>) -> io::Result<bool> {
+    pub(super) fn block_until_ready(
+        _: &impl Descriptor,
+        _: Direction,
+        _: Option<Instant>,
+    ) -> io::Result<bool> {
         Ok(false)
     }
 
-    /// As far as is known it is.
-    pub(super) fn look(_: &impl Descriptor, _: Direction) -> io::Result<()> {
+    /// Always ready: no system call tells.
+    pub(super) fn check_ready(_: &impl Descriptor, _: Direction) -> io::Result<()> {
         Ok(())
     }
 }
 
 #[cfg(not(unix))]
-use elsewhere::block;
+use suspending::block_until_ready;
 #[cfg(not(unix))]
-pub(crate) use elsewhere::{Descriptor, look};
+pub(crate) use suspending::{Descriptor, check_ready};

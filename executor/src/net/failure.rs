@@ -1,21 +1,20 @@
-//! What has cut a connection off, for the calls that were not told.
+//! The error that broke a connection, for the calls that the system did not tell.
 //!
-//! The system tells of a reset once. The first call takes the error with it, and from then on
-//! reading finds an end like any other. With a task for each direction that would let a message
-//! that was cut off pass for a whole one. So a stream remembers what one call was told, and an end
-//! that comes afterwards is that error again.
+//! The system reports a reset once: the first call returns the error, and from then on reading
+//! finds an end like any other. With a task for each direction, a message that was cut off would
+//! then pass for a whole one. So a stream stores the error that one call has returned, and an end
+//! that comes afterwards is reported as that error.
 //!
 //! ```text
-//!   a writer                          a reader
-//!   ────────                          ────────
-//!   W1  lock                          R1  receive: nothing is left
-//!   W2  send: the error is taken      R2  lock, look, unlock
-//!   W3  note it, unlock
+//!   a writer                                a reader
+//!   RST1  lock                              RST4  receive: nothing is left
+//!   RST2  send: the system's error          RST5  lock, read the stored error, unlock
+//!   RST3  store the error, unlock
 //! ```
 //!
-//! If R1 finds an end because W2 has taken the error, then W1 was before R1. So R2 waits for W3,
-//! and sees the note. `io::models` tries it. Of two readers, one may still see an end while the
-//! other is about to note the error.
+//! If RST4 finds an end because RST2 has taken the error, RST1 came before RST4. So RST5 waits for
+//! RST3, and reads the error. `io::models` tries every interleaving. Of two readers, one may still
+//! find an end while the other is about to store the error.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -23,27 +22,27 @@ use std::io;
 use crate::util::sync::{Mutex, lock, weakened};
 
 /// See the [module](self).
-pub(crate) struct Failure {
+pub(crate) struct StoredError {
     /// The system's number of the error.
-    noted: Mutex<Option<i32>>,
+    code: Mutex<Option<i32>>,
 }
 
-impl Failure {
-    pub(crate) fn new() -> Failure {
-        Failure { noted: Mutex::new(None) }
+impl StoredError {
+    pub(crate) fn new() -> StoredError {
+        StoredError { code: Mutex::new(None) }
     }
 
-    /// W1 to W3.
+    /// RST1 to RST3.
     pub(crate) fn write<R>(&self, operation: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         if weakened("lock around the call") {
             let result = operation();
-            *lock(&self.noted) = result.as_ref().err().and_then(cuts_off);
+            *lock(&self.code) = result.as_ref().err().and_then(broken_connection);
             return result;
         }
-        let mut noted = lock(&self.noted);
+        let mut code = lock(&self.code);
         let result = operation();
         if let Err(error) = &result {
-            *noted = noted.or(cuts_off(error));
+            *code = code.or(broken_connection(error));
         }
         result
     }
@@ -53,22 +52,22 @@ impl Failure {
         &self,
         operation: impl FnOnce() -> io::Result<Option<io::Error>>,
     ) -> io::Result<Option<io::Error>> {
-        let mut noted = lock(&self.noted);
+        let mut code = lock(&self.code);
         let result = operation();
         if let Ok(Some(error)) = &result {
-            *noted = noted.or(cuts_off(error));
+            *code = code.or(broken_connection(error));
         }
         result
     }
 
-    /// R2: what reading into a buffer that has room is to return.
+    /// RST5: what a read into a buffer that has room returns to the user.
     pub(crate) fn read(&self, result: io::Result<usize>) -> io::Result<usize> {
         match &result {
-            Ok(0) => lock(&self.noted).map_or(result, |code| Err(io::Error::from_raw_os_error(code))),
+            Ok(0) => lock(&self.code).map_or(result, |code| Err(io::Error::from_raw_os_error(code))),
             Ok(_) => result,
             Err(error) => {
-                if let Some(code) = cuts_off(error) {
-                    *lock(&self.noted) = Some(code);
+                if let Some(code) = broken_connection(error) {
+                    *lock(&self.code) = Some(code);
                 }
                 result
             }
@@ -76,10 +75,10 @@ impl Failure {
     }
 }
 
-/// The number of an error after which nothing more can come. A broken pipe is none: the peer had
-/// ended its direction before.
-fn cuts_off(error: &io::Error) -> Option<i32> {
+/// The number of an error after which nothing more can arrive. A broken pipe is not one of them:
+/// the peer had ended its direction before.
+fn broken_connection(error: &io::Error) -> Option<i32> {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, TimedOut};
-    let cuts_off = matches!(error.kind(), ConnectionReset | ConnectionAborted | TimedOut);
-    error.raw_os_error().filter(|_| cuts_off)
+    let is_broken = matches!(error.kind(), ConnectionReset | ConnectionAborted | TimedOut);
+    error.raw_os_error().filter(|_| is_broken)
 }

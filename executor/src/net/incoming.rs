@@ -1,4 +1,4 @@
-//! Connections as they come.
+//! A listener's connections, as a stream.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -11,11 +11,12 @@ use futures_core::Stream;
 
 use super::TcpStream;
 
-type Accepting<'a, S> = Pin<Box<dyn Future<Output = io::Result<S>> + Send + Sync + 'a>>;
+pub(super) type Accepting<'a, S> = Pin<Box<dyn Future<Output = io::Result<S>> + Send + Sync + 'a>>;
 
-/// What a listener does once per connection.
+/// A listener of streams of type `S`.
 pub(super) trait Accept<S>: Send + Sync {
-    fn next(&self) -> Accepting<'_, S>;
+    /// Accepts one connection.
+    fn accept_stream(&self) -> Accepting<'_, S>;
 }
 
 /// The connections of a listener, as a stream that never ends; made by
@@ -26,7 +27,8 @@ pub(super) trait Accept<S>: Send + Sync {
 #[must_use = "streams do nothing unless they are polled"]
 pub struct Incoming<'a, S = TcpStream> {
     listener: &'a dyn Accept<S>,
-    /// Kept while it is pending: it is a waiter of its own, so that several streams may share a listener.
+    /// The pending `accept`. It is a waiter of its own, so that several streams may share a
+    /// listener.
     accepting: Option<Accepting<'a, S>>,
 }
 
@@ -41,7 +43,7 @@ impl<S> Stream for Incoming<'_, S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<S>>> {
         let this = self.get_mut();
-        let accepting = this.accepting.get_or_insert_with(|| this.listener.next());
+        let accepting = this.accepting.get_or_insert_with(|| this.listener.accept_stream());
         let result = ready!(accepting.as_mut().poll(cx));
         this.accepting = None;
         Poll::Ready(Some(result))

@@ -1,26 +1,29 @@
-//! Sockets, and the look-up of names.
+//! Sockets, and name resolution.
 //!
 //! | | |
 //! | --- | --- |
 //! | [`TcpListener`], [`TcpStream`] | TCP |
 //! | [`UdpSocket`] | datagrams |
 //! | [`UnixListener`], [`UnixStream`] | connections within the machine (Unix) |
-//! | [`Direction`] | for system calls of one's own |
+//! | [`Direction`] | for system calls of the caller's own |
 //! | [`lookup`], [`ToSocketAddrs`] | names and addresses |
 //!
-//! Streams implement `AsyncRead` and `AsyncWrite` of [`futures_io`], whose conveniences are in
-//! `futures::{AsyncReadExt, AsyncWriteExt}`.
+//! Streams implement `AsyncRead` and `AsyncWrite` of [`futures_io`]. The extension traits
+//! `futures::{AsyncReadExt, AsyncWriteExt}` have the convenient methods.
 //!
 //! # Which runtime
 //!
-//! A socket belongs to the runtime of the thread that makes it: inside tasks, blocking closures and a runtime's
-//! `block_on` that one, elsewhere the default one, which starts then. (One that a call of [`run_eagerly`](crate::run_eagerly)
-//! makes outside of any starts none: it belongs to the runtime of whoever first awaits it without the flag, on Windows to the
-//! default one.) Its workers learn when it is ready. It may be *used*
-//! anywhere: in tasks of other runtimes, on plain threads under [`block_on`](crate::block_on), under foreign
-//! executors. When its runtime ends, whoever waits for it is woken, and everything that would wait returns an error of kind
-//! [`Other`](std::io::ErrorKind::Other) that says so; the socket itself is still open, and can be handed over by
-//! way of the standard library:
+//! A socket belongs to the runtime of the thread that makes it. Inside tasks, blocking closures and
+//! a runtime's `block_on` that is the runtime they run on; elsewhere it is the default runtime,
+//! which starts then. (A call of [`run_eagerly`](crate::run_eagerly) outside of any runtime starts
+//! none: a socket made there belongs to the runtime of the task that first awaits it without the
+//! flag, on Windows to the default one.) The runtime's workers learn when the socket is ready.
+//!
+//! A socket may be *used* anywhere: in tasks of other runtimes, on plain threads under
+//! [`block_on`](crate::block_on), under foreign executors. When its runtime ends, tasks that wait
+//! for the socket are woken, and everything that would wait returns an error of kind
+//! [`Other`](std::io::ErrorKind::Other) that says so. The socket itself is still open, and can be
+//! moved to another runtime through the standard library:
 //!
 //! ```
 //! use heirloom::Runtime;
@@ -40,13 +43,13 @@
 //! # }
 //! ```
 //!
-//! Under the [eager flag](crate::is_eager) a socket blocks the thread where it would wait, until the ambient deadline at
-//! most, also if its runtime has ended.
+//! Under the [eager flag](crate::is_eager) a socket blocks the thread where it would wait, until
+//! the ambient deadline at most, also if its runtime has ended.
 //!
-//! # Limits of time
+//! # Time limits
 //!
-//! No method has one of its own: [`wait_for`](crate::wait_for()) bounds any of them. Each says what happens if it is dropped
-//! half-way ("cancel safety").
+//! No method has a time limit of its own: [`wait_for`](crate::wait_for()) bounds any of them. Each
+//! method's "cancel safety" says what happens if its future is dropped before it is ready.
 
 mod addr;
 pub(crate) mod duplex;

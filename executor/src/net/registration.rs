@@ -14,112 +14,114 @@ use mio::unix::SourceFd;
 
 #[cfg(unix)]
 use super::eager::Descriptor;
-use super::eager::{Blocks, look};
+use super::eager::{Blocks, check_ready};
 use crate::eager;
 use crate::io::driver::Driver;
 pub(crate) use crate::io::readiness::Direction;
-use crate::io::readiness::{Place, Readiness, Seen};
+use crate::io::readiness::{Observation, Readiness, WaiterKey};
 use crate::runtime::default_runtime;
 use crate::runtime::handle::Handle;
 use crate::task::budget::{Claim, SharedClaim};
 
-/// A source of events in the poll of a runtime, until it is dropped.
+/// A socket that is a source of a runtime's driver until it is dropped.
 pub(crate) struct Registration<S: Blocks> {
-    /// `None`: taken out.
+    /// `None` when it was taken out.
     source: Option<S>,
-    /// Not set yet where an eager call has made it outside of any runtime: then it is when somebody waits without the flag.
-    home: OnceLock<Home>,
+    /// Empty if an eager call outside of any runtime has made the socket: then the first task that
+    /// waits without the eager flag registers it.
+    entry: OnceLock<SourceEntry>,
     /// Of reading and of writing.
     claims: [SharedClaim; 2],
 }
 
-/// The place of a source in a poll.
-struct Home {
-    place: usize,
+/// A source's entry in a driver.
+struct SourceEntry {
+    key: usize,
     readiness: Arc<Readiness>,
     driver: Arc<Driver>,
-    /// It was registered by its descriptor.
+    /// It was registered by its descriptor, by [`Registration::register_late`].
     late: bool,
 }
 
 impl<S: Blocks> Registration<S> {
-    /// With the runtime this thread belongs to, else with the default one. An eager call outside of any needs none, and starts none.
+    /// Registers with the runtime that this thread belongs to, else with the default one. An eager
+    /// call outside of any runtime registers later, and starts none.
     pub(crate) fn new(source: S) -> io::Result<Registration<S>> {
-        let mut new = Registration::unplaced(source);
-        new.place()?;
+        let mut new = Registration::unregistered(source);
+        new.register()?;
         Ok(new)
     }
 
-    /// Without a runtime yet: [`place`](Self::place) comes before anything else.
-    pub(crate) fn unplaced(source: S) -> Registration<S> {
-        Registration { source: Some(source), home: OnceLock::new(), claims: Default::default() }
+    /// The first half of [`new`](Self::new). [`register`](Self::register) must follow before any
+    /// other call.
+    pub(crate) fn unregistered(source: S) -> Registration<S> {
+        Registration { source: Some(source), entry: OnceLock::new(), claims: Default::default() }
     }
 
-    /// The second half of [`new`](Self::new), which may be tried again.
-    pub(crate) fn place(&mut self) -> io::Result<()> {
+    /// The second half of [`new`](Self::new), which may be tried again after an error.
+    pub(crate) fn register(&mut self) -> io::Result<()> {
         let handle = Handle::current_or_default();
         let shared = if !handle.shared().is_threadless() {
             handle.shared()
-        } else if TELLS_OF_EVERY_CHANGE {
+        } else if REPORTS_EVERY_CHANGE {
             return Ok(());
         } else {
             default_runtime().shared()
         };
         let driver = shared.driver()?;
-        let source = self.source.as_mut().expect("it is there until it is dropped");
-        let (place, readiness) = driver.add(source)?;
-        let _ = self.home.set(Home { place, readiness, driver, late: false });
+        let source = self.source.as_mut().expect("present until the registration is dropped");
+        let (key, readiness) = driver.register(source)?;
+        let _ = self.entry.set(SourceEntry { key, readiness, driver, late: false });
         Ok(())
     }
 
     pub(crate) fn get(&self) -> &S {
-        self.source.as_ref().expect("it is there until it is dropped")
+        self.source.as_ref().expect("present until the registration is dropped")
     }
 
-    /// The source, out of the poll.
+    /// Takes the source out of the driver and returns it.
     pub(crate) fn into_inner(mut self) -> io::Result<S> {
-        let mut source = self.source.take().expect("it is there until it is dropped");
+        let mut source = self.source.take().expect("present until the registration is dropped");
         self.deregister(&mut source)?;
         Ok(source)
     }
 
     fn deregister(&mut self, source: &mut S) -> io::Result<()> {
-        let Some(Home { place, driver, late, .. }) = self.home.take() else { return Ok(()) };
+        let Some(SourceEntry { key, driver, late, .. }) = self.entry.take() else { return Ok(()) };
         if late {
-            by_descriptor(source, |source| driver.deregister(place, source))
+            with_descriptor(source, |source| driver.deregister(key, source))
         } else {
-            driver.deregister(place, source)
+            driver.deregister(key, source)
         }
     }
 
-    /// Its readiness, in the poll of a runtime.
     #[inline]
     fn readiness(&self) -> io::Result<&Readiness> {
-        match self.home.get() {
-            Some(home) => Ok(&home.readiness),
-            None => self.settle(),
+        match self.entry.get() {
+            Some(entry) => Ok(&entry.readiness),
+            None => self.register_late(),
         }
     }
 
-    /// Whoever waits first is in a runtime, or is driven by nobody but needs somebody who polls.
+    /// Registers with the runtime of the first task that waits, or with the default one.
     #[cold]
-    fn settle(&self) -> io::Result<&Readiness> {
-        static SETTLING: Mutex<()> = Mutex::new(());
-        let settling = SETTLING.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.home.get().is_none() {
+    fn register_late(&self) -> io::Result<&Readiness> {
+        static REGISTERING: Mutex<()> = Mutex::new(());
+        let registering = REGISTERING.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.entry.get().is_none() {
             let driver = Handle::current_or_default().shared().driver()?;
-            let (place, readiness) = by_descriptor(self.get(), |source| driver.add(source))?;
-            let _ = self.home.set(Home { place, readiness, driver, late: true });
+            let (key, readiness) = with_descriptor(self.get(), |source| driver.register(source))?;
+            let _ = self.entry.set(SourceEntry { key, readiness, driver, late: true });
         }
-        drop(settling);
-        Ok(&self.home.get().expect("set above").readiness)
+        drop(registering);
+        Ok(&self.entry.get().expect("set above").readiness)
     }
 }
 
-/// Operations, which block the thread instead of waiting if the [flag](crate::is_eager) says so.
+/// Operations. Under the eager [flag](crate::is_eager) they block the thread instead of waiting.
 impl<S: Blocks> Registration<S> {
-    /// Does `operation` as soon as it does not block. Of those who call this, the last one per direction is woken. `leaf` is
-    /// what the user has called.
+    /// Polls `operation` until it does not block. Of the tasks that call this, an event wakes the
+    /// latest one of its direction. `leaf` names the method that the user has called.
     pub(crate) fn poll_io<R>(
         &self,
         cx: &mut Context<'_>,
@@ -128,20 +130,20 @@ impl<S: Blocks> Registration<S> {
         mut operation: impl FnMut(&S) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         self.claims[direction as usize].spend(cx, |cx| {
-            if eager::is_eager()
-                && let Some(result) = self.poll_eagerly(cx, leaf, direction, &mut operation)
-            {
-                return result;
-            }
-            let readiness = self.readiness()?;
-            self.attempt(readiness, direction, operation, || readiness.poll(direction, cx.waker()))
+            let wait = |readiness: &Readiness, cx: &Context<'_>| readiness.poll(direction, cx.waker());
+            self.poll_operation(cx, leaf, direction, &mut operation, wait, |_, _, _| ())
         })
     }
 
-    /// The same for reading and writing, which move so many of `wanted` bytes: if it were fewer, there is nothing left, or
-    /// no room, and trying again would only find that out. (An edge comes for whatever comes later.) Not so where reading stops for
-    /// another reason: before TCP's urgent byte, and behind a message that carries descriptors. What follows is read when
-    /// the other side sends more, or closes; nothing here sends either.
+    /// The same for reading and writing up to `wanted` bytes.
+    ///
+    /// An operation that moves fewer bytes has found out that nothing is left, or no room. Trying
+    /// again would only find that out once more, so the direction counts as blocked: an event comes
+    /// with the next change.
+    ///
+    /// Reading can also stop for another reason: before TCP's urgent byte, and after a message that
+    /// carries descriptors. What follows is read when the peer sends more or closes. This crate
+    /// sends neither.
     pub(crate) fn poll_transfer(
         &self,
         cx: &mut Context<'_>,
@@ -150,31 +152,21 @@ impl<S: Blocks> Registration<S> {
         mut operation: impl FnMut(&S) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         if wanted == 0 {
-            // There is nothing to wait for.
             return Poll::Ready(Ok(0));
         }
         self.claims[direction as usize].spend(cx, |cx| {
-            if eager::is_eager()
-                && let Some(result) = self.poll_eagerly(cx, S::leaf(direction), direction, &mut operation)
-            {
-                return result;
-            }
-            let readiness = self.readiness()?;
-            loop {
-                let seen = ready!(readiness.poll(direction, cx.waker()));
-                let result = match self.attempt_once(readiness, direction, seen, &mut operation) {
-                    Some(result) => result,
-                    None => continue,
-                };
-                if TELLS_OF_EVERY_CHANGE && matches!(result, Ok(moved) if 0 < moved && moved < wanted) {
-                    readiness.exhausted(direction, seen);
+            let wait = |readiness: &Readiness, cx: &Context<'_>| readiness.poll(direction, cx.waker());
+            let done = |readiness: &Readiness, observed, moved: &usize| {
+                if REPORTS_EVERY_CHANGE && 0 < *moved && *moved < wanted {
+                    readiness.exhausted(direction, observed);
                 }
-                return Poll::Ready(result);
-            }
+            };
+            self.poll_operation(cx, S::leaf(direction), direction, &mut operation, wait, done)
         })
     }
 
-    /// Does `operation` as soon as it does not block. Any number of tasks may wait at once; dropped, it leaves nothing behind.
+    /// Runs `operation` as soon as it does not block. Any number of tasks may wait at once.
+    /// Dropping the future removes its waker.
     pub(crate) async fn io<R>(
         &self,
         direction: Direction,
@@ -183,97 +175,106 @@ impl<S: Blocks> Registration<S> {
         self.io_named(S::leaf(direction), direction, operation).await
     }
 
-    /// The same by the name of what the user has called.
+    /// The same under the name of the method that the user has called.
     pub(crate) async fn io_named<R>(
         &self,
         leaf: &'static str,
         direction: Direction,
         mut operation: impl FnMut(&S) -> io::Result<R>,
     ) -> io::Result<R> {
-        let mut waiter = Waiter { home: &self.home, place: Place::default() };
+        let mut waiter = SharedWaiter::new(&self.entry);
         let mut claim = Claim::default();
         poll_fn(|cx| {
             claim.spend(cx, |cx| {
-                if eager::is_eager()
-                    && let Some(result) = self.poll_eagerly(cx, leaf, direction, &mut operation)
-                {
-                    return result;
-                }
-                let readiness = self.readiness()?;
-                self.attempt(readiness, direction, &mut operation, || waiter.poll(readiness, direction, cx))
+                let wait = |readiness: &Readiness, cx: &Context<'_>| waiter.poll(readiness, direction, cx);
+                self.poll_operation(cx, leaf, direction, &mut operation, wait, |_, _, _| ())
             })
         })
         .await
     }
 
-    /// Does `operation` if it is not known to block.
+    /// Runs `operation` unless its direction is known to block.
     pub(crate) fn try_io<R>(
         &self,
         direction: Direction,
         mut operation: impl FnMut(&S) -> io::Result<R>,
     ) -> io::Result<R> {
         if eager::is_eager() {
-            // Nobody may have been there to hear of anything.
+            // No driver may have received events for this socket.
             return operation(self.get());
         }
         let readiness = self.readiness()?;
-        let seen = readiness.look(direction).ok_or(io::ErrorKind::WouldBlock)?;
-        self.attempt_once(readiness, direction, seen, &mut operation)
+        let observed = readiness.observe(direction).ok_or(io::ErrorKind::WouldBlock)?;
+        self.attempt(readiness, direction, observed, &mut operation)
             .unwrap_or(Err(io::ErrorKind::WouldBlock.into()))
     }
 
     /// Waits until `direction` is not known to block.
     pub(crate) async fn ready(&self, direction: Direction) -> io::Result<()> {
-        let mut waiter = Waiter { home: &self.home, place: Place::default() };
+        let mut waiter = SharedWaiter::new(&self.entry);
         let mut claim = Claim::default();
         poll_fn(|cx| {
             claim.spend(cx, |cx| {
                 if eager::is_eager()
                     && let Some(result) =
                         self.poll_eagerly(cx, S::leaf(direction), direction, &mut |source| {
-                            look(source, direction)
+                            check_ready(source, direction)
                         })
                 {
                     return result;
                 }
                 let readiness = self.readiness()?;
-                let seen = ready!(waiter.poll(readiness, direction, cx));
-                Poll::Ready(if seen.has_ended() { Err(ended()) } else { Ok(()) })
+                let observed = ready!(waiter.poll(readiness, direction, cx));
+                Poll::Ready(if observed.has_ended() { Err(runtime_ended()) } else { Ok(()) })
             })
         })
         .await
     }
 
-    fn attempt<R>(
+    /// Tries `operation` each time that `wait` is ready, until it does not block. `done` is called
+    /// with what a successful operation returns.
+    #[inline]
+    fn poll_operation<R>(
         &self,
-        readiness: &Readiness,
+        cx: &mut Context<'_>,
+        leaf: &'static str,
         direction: Direction,
-        mut operation: impl FnMut(&S) -> io::Result<R>,
-        mut wait: impl FnMut() -> Poll<Seen>,
+        operation: &mut impl FnMut(&S) -> io::Result<R>,
+        mut wait: impl FnMut(&Readiness, &Context<'_>) -> Poll<Observation>,
+        done: impl Fn(&Readiness, Observation, &R),
     ) -> Poll<io::Result<R>> {
+        if eager::is_eager()
+            && let Some(result) = self.poll_eagerly(cx, leaf, direction, operation)
+        {
+            return result;
+        }
+        let readiness = self.readiness()?;
         loop {
-            let seen = ready!(wait());
-            if let Some(result) = self.attempt_once(readiness, direction, seen, &mut operation) {
+            let observed = ready!(wait(readiness, cx));
+            if let Some(result) = self.attempt(readiness, direction, observed, operation) {
+                if let Ok(output) = &result {
+                    done(readiness, observed, output);
+                }
                 return Poll::Ready(result);
             }
         }
     }
 
-    /// `None`: it would block, and that is known now.
-    fn attempt_once<R>(
+    /// IO2. `None` if the operation would block, which the word says from now on.
+    fn attempt<R>(
         &self,
         readiness: &Readiness,
         direction: Direction,
-        seen: Seen,
+        observed: Observation,
         operation: &mut impl FnMut(&S) -> io::Result<R>,
     ) -> Option<io::Result<R>> {
-        if seen.has_ended() {
-            return Some(Err(ended()));
+        if observed.has_ended() {
+            return Some(Err(runtime_ended()));
         }
         loop {
             match operation(self.get()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    readiness.would_block(direction, seen);
+                    readiness.would_block(direction, observed);
                     return None;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -283,9 +284,9 @@ impl<S: Blocks> Registration<S> {
     }
 }
 
-/// Whether the system tells of every change since the last event, also if there was something left. Not so where the poll is
-/// made of something else (wepoll, `poll(2)`).
-const TELLS_OF_EVERY_CHANGE: bool = cfg!(any(
+/// Whether the system reports every change since the last event, also if something was left unread
+/// then. It does not where the poll is built on something else (wepoll, `poll(2)`).
+const REPORTS_EVERY_CHANGE: bool = cfg!(any(
     target_os = "linux",
     target_os = "android",
     target_os = "macos",
@@ -296,26 +297,27 @@ const TELLS_OF_EVERY_CHANGE: bool = cfg!(any(
     target_os = "dragonfly",
 ));
 
-fn ended() -> io::Error {
+fn runtime_ended() -> io::Error {
     io::Error::other("the runtime that this socket was made on has ended")
 }
 
-/// Calls `f` with a source that is nothing but the descriptor: it is registered without being touched.
+/// Calls `f` with the source's descriptor as a source of its own, which needs no `&mut` of the
+/// socket.
 #[cfg(unix)]
-fn by_descriptor<R>(source: &impl Descriptor, f: impl FnOnce(&mut SourceFd<'_>) -> R) -> R {
+fn with_descriptor<R>(source: &impl Descriptor, f: impl FnOnce(&mut SourceFd<'_>) -> R) -> R {
     f(&mut SourceFd(&source.as_fd().as_raw_fd()))
 }
 
-/// Nothing is registered late here: see [`TELLS_OF_EVERY_CHANGE`].
+/// No source is registered late here: see [`REPORTS_EVERY_CHANGE`].
 #[cfg(not(unix))]
-fn by_descriptor<S: Blocks, R>(_: &S, _: impl FnOnce(&mut S) -> R) -> R {
+fn with_descriptor<S: Blocks, R>(_: &S, _: impl FnOnce(&mut S) -> R) -> R {
     unreachable!("sources are registered when they are made")
 }
 
 impl<S: Blocks> Drop for Registration<S> {
     fn drop(&mut self) {
         if let Some(mut source) = self.source.take() {
-            // A descriptor that is closed leaves the poll in any case.
+            // The system itself takes a closed descriptor out of the poll.
             let _ = self.deregister(&mut source);
         }
     }
@@ -327,22 +329,26 @@ impl<S: Blocks + fmt::Debug> fmt::Debug for Registration<S> {
     }
 }
 
-/// One of many who wait.
-struct Waiter<'a> {
-    home: &'a OnceLock<Home>,
-    place: Place,
+/// A task that shares the source with others. Dropping it removes its waker.
+struct SharedWaiter<'a> {
+    entry: &'a OnceLock<SourceEntry>,
+    key: WaiterKey,
 }
 
-impl Waiter<'_> {
-    fn poll(&mut self, readiness: &Readiness, direction: Direction, cx: &Context<'_>) -> Poll<Seen> {
-        readiness.poll_shared(direction, cx.waker(), &mut self.place)
+impl<'a> SharedWaiter<'a> {
+    fn new(entry: &'a OnceLock<SourceEntry>) -> Self {
+        SharedWaiter { entry, key: WaiterKey::default() }
+    }
+
+    fn poll(&mut self, readiness: &Readiness, direction: Direction, cx: &Context<'_>) -> Poll<Observation> {
+        readiness.poll_shared(direction, cx.waker(), &mut self.key)
     }
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for SharedWaiter<'_> {
     fn drop(&mut self) {
-        if let Some(home) = self.home.get() {
-            home.readiness.forget(&mut self.place);
+        if let Some(entry) = self.entry.get() {
+            entry.readiness.remove_waiter(&mut self.key);
         }
     }
 }

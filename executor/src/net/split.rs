@@ -11,15 +11,15 @@ use super::duplex::{Duplex, reads, writes};
 /// The half of a stream that reads, borrowed; made by [`TcpStream::split`] and
 /// [`UnixStream::split`](super::UnixStream::split).
 ///
-/// What the whole stream can do through a reference, such as `peek` and `readable`, is reached by
-/// [`as_ref`](AsRef::as_ref).
+/// [`as_ref`](AsRef::as_ref) leads to the whole stream, for methods such as `peek` and `readable`.
 #[derive(Debug)]
 pub struct ReadHalf<'a, S = TcpStream>(pub(super) &'a S);
 
 /// The half of a stream that writes, borrowed; made like [`ReadHalf`].
 ///
-/// Dropping it does nothing. Closing it, by [`AsyncWrite::poll_close`](futures_io::AsyncWrite::poll_close), ends the
-/// writing direction: the peer reads to an end.
+/// Dropping it does nothing. Closing it, by
+/// [`AsyncWrite::poll_close`](futures_io::AsyncWrite::poll_close), ends the writing direction: the
+/// peer reads to an end.
 #[derive(Debug)]
 pub struct WriteHalf<'a, S = TcpStream>(pub(super) &'a S);
 
@@ -38,38 +38,39 @@ impl<S> AsRef<S> for WriteHalf<'_, S> {
     }
 }
 
-/// The half of a stream that reads, to be given to a task of its own; made by [`TcpStream::into_split`] and
+/// The half of a stream that reads, for a task of its own; made by [`TcpStream::into_split`] and
 /// [`UnixStream::into_split`](super::UnixStream::into_split).
 ///
-/// Dropping it does nothing by itself: the peer can go on writing until both halves are gone. What the whole stream can
-/// do through a reference is reached by [`as_ref`](AsRef::as_ref).
+/// Dropping it does nothing by itself: the peer can go on writing until both halves are dropped.
+/// [`as_ref`](AsRef::as_ref) leads to the whole stream.
 #[derive(Debug)]
 pub struct OwnedReadHalf<S = TcpStream> {
     stream: Arc<S>,
 }
 
-/// The half of a stream that writes, to be given to a task of its own; made like [`OwnedReadHalf`].
+/// The half of a stream that writes, for a task of its own; made like [`OwnedReadHalf`].
 ///
-/// **Dropping it shuts down the writing direction**: the peer reads to an end, while what it sends still arrives at the
-/// other half. [`forget`](OwnedWriteHalf::forget) drops it without doing so.
+/// **Dropping it shuts down the writing direction**: the peer reads to an end, while what the peer
+/// sends still arrives at the other half. [`forget`](OwnedWriteHalf::forget) drops the half without
+/// doing so.
 pub struct OwnedWriteHalf<S: Duplex = TcpStream> {
     stream: Arc<S>,
-    shuts_down: bool,
+    shutdown_on_drop: bool,
 }
 
-pub(super) fn owned<S: Duplex>(stream: S) -> (OwnedReadHalf<S>, OwnedWriteHalf<S>) {
+pub(super) fn into_halves<S: Duplex>(stream: S) -> (OwnedReadHalf<S>, OwnedWriteHalf<S>) {
     let stream = Arc::new(stream);
-    (OwnedReadHalf { stream: Arc::clone(&stream) }, OwnedWriteHalf { stream, shuts_down: true })
+    (OwnedReadHalf { stream: Arc::clone(&stream) }, OwnedWriteHalf { stream, shutdown_on_drop: true })
 }
 
 reads!([<S: Duplex>] OwnedReadHalf<S>, this => &*this.stream);
 writes!([<S: Duplex>] OwnedWriteHalf<S>, this => &*this.stream);
 
 impl<S: Duplex> OwnedReadHalf<S> {
-    /// Puts the stream together again. Nothing is shut down by it.
+    /// Joins the halves into the stream again, and shuts nothing down.
     ///
     /// # Errors
-    /// [`ReuniteError`] with both halves, if they are not of one stream.
+    /// [`ReuniteError`] with both halves, if they belong to different streams.
     ///
     /// ```
     /// use heirloom::net::{TcpListener, TcpStream};
@@ -90,31 +91,31 @@ impl<S: Duplex> OwnedReadHalf<S> {
         if !Arc::ptr_eq(&self.stream, &write.stream) {
             return Err(ReuniteError(self, write));
         }
-        write.shuts_down = false;
+        write.shutdown_on_drop = false;
         drop(write);
         Ok(Arc::into_inner(self.stream).expect("the two halves are all that hold the stream"))
     }
 }
 
 impl<S: Duplex> OwnedWriteHalf<S> {
-    /// Puts the stream together again; see [`OwnedReadHalf::reunite`].
+    /// Joins the halves into the stream again; see [`OwnedReadHalf::reunite`].
     ///
     /// # Errors
-    /// [`ReuniteError`] with both halves, if they are not of one stream.
+    /// [`ReuniteError`] with both halves, if they belong to different streams.
     pub fn reunite(self, read: OwnedReadHalf<S>) -> Result<S, ReuniteError<S>> {
         read.reunite(self)
     }
 
-    /// Drops the half and leaves the writing direction open, until the other half is gone too.
+    /// Drops the half and leaves the writing direction open, until the other half is dropped too.
     pub fn forget(mut self) {
-        self.shuts_down = false;
+        self.shutdown_on_drop = false;
     }
 }
 
 impl<S: Duplex> Drop for OwnedWriteHalf<S> {
     fn drop(&mut self) {
-        if self.shuts_down {
-            // There is nobody to tell, and nothing to be done about it.
+        if self.shutdown_on_drop {
+            // A destructor cannot return the error.
             let _ = self.stream.close_write();
         }
     }
@@ -138,7 +139,7 @@ impl<S: Duplex> fmt::Debug for OwnedWriteHalf<S> {
     }
 }
 
-/// Two halves that are not of one stream, given back by [`OwnedReadHalf::reunite`].
+/// Two halves of different streams, returned by [`OwnedReadHalf::reunite`].
 #[derive(Debug)]
 pub struct ReuniteError<S: Duplex = TcpStream>(
     /// The half that reads.

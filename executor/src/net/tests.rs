@@ -1,4 +1,4 @@
-//! The driver inside a runtime's park.
+//! The driver of a runtime whose workers park in its poll.
 
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
@@ -35,7 +35,7 @@ async fn write(socket: &Socket, byte: u8) {
 }
 
 #[test]
-fn a_token_goes_to_and_fro() {
+fn a_byte_goes_to_and_fro() {
     for workers in [1, 2, 4] {
         let runtime = runtime(workers);
         let task = runtime.spawn(async {
@@ -63,7 +63,7 @@ fn a_token_goes_to_and_fro() {
 fn the_first_source_finds_workers_that_sleep_elsewhere() {
     let runtime = runtime(2);
     runtime.wait_until_idle();
-    // Nobody is in the poll, for there is none yet; and this thread is no worker.
+    // No worker is in the poll, which does not exist yet, and this thread is no worker.
     runtime.block_on(async {
         let (a, b) = pair();
         write(&a, 7).await;
@@ -72,7 +72,7 @@ fn the_first_source_finds_workers_that_sleep_elsewhere() {
 }
 
 #[test]
-fn a_worker_in_the_poll_gets_up_for_tasks_and_for_timers() {
+fn a_worker_in_the_poll_wakes_for_tasks_and_for_timers() {
     let runtime = runtime(1);
     let (_a, b) = runtime.block_on(async { pair() });
     let waits = runtime.spawn(async move { read(&b).await });
@@ -86,20 +86,21 @@ fn a_worker_in_the_poll_gets_up_for_tasks_and_for_timers() {
 }
 
 #[test]
-fn one_slow_worker_does_not_leave_the_poll_unowned() {
+fn another_worker_polls_while_one_is_blocked() {
     let runtime = runtime(2);
     let done = Arc::new(AtomicBool::new(false));
     runtime.block_on(async {
         let (a, b) = pair();
         let (c, d) = pair();
-        // Blocks whichever worker hears of the first event until another one has heard of the second.
+        // Blocks the worker that receives the first event until another worker has received the
+        // second.
         let blocks = Arc::clone(&done);
         let slow = spawn(async move {
             read(&b).await.unwrap();
             write(&c, 1).await;
             let begun = Instant::now();
             while !blocks.load(SeqCst) {
-                assert!(begun.elapsed() < Duration::from_secs(30), "nobody has heard of an event");
+                assert!(begun.elapsed() < Duration::from_secs(30), "no worker has received the event");
                 std::thread::yield_now();
             }
         });
@@ -140,14 +141,14 @@ fn events_come_through_a_storm_of_tasks_that_yield() {
 }
 
 #[test]
-fn a_dropped_source_leaves_nothing_and_its_place_hears_of_nothing_old() {
+fn a_removed_sources_events_do_not_reach_the_next_one_under_its_key() {
     let runtime = runtime(2);
     runtime.block_on(async {
         for _ in 0..1000 {
             let (a, b) = pair();
             let (c, d) = pair();
             write(&a, 1).await;
-            // Its event is on its way, or has come.
+            // The event of `b` is on its way, or has come.
             drop(b);
             let (e, f) = pair();
             assert_eq!(
@@ -172,7 +173,7 @@ fn two_wait_for_one_source_and_both_are_woken() {
                 spawn(async move { read(&b).await.unwrap() })
             })
             .collect();
-        // One more, that gives up.
+        // A third reader is dropped while it waits.
         let gone = Arc::clone(&b);
         assert!(wait_for(async move { read(&gone).await }, Duration::from_millis(1)).await.is_err());
         runtime.wait_until_idle();
@@ -188,7 +189,7 @@ fn two_wait_for_one_source_and_both_are_woken() {
 }
 
 #[test]
-fn the_last_waker_of_a_direction_counts() {
+fn an_event_wakes_the_latest_waker_of_a_direction() {
     let runtime = runtime(2);
     runtime.block_on(async {
         let (a, b) = pair();
@@ -210,7 +211,7 @@ fn the_last_waker_of_a_direction_counts() {
 }
 
 #[test]
-fn whoever_waits_when_the_runtime_ends_is_told() {
+fn a_task_that_waits_when_the_runtime_ends_gets_an_error() {
     let runtime = runtime(2);
     let (_a, b) = runtime.block_on(async { pair() });
     let barrier = Arc::new(Barrier::new(2));
@@ -233,14 +234,14 @@ fn whoever_waits_when_the_runtime_ends_is_told() {
     let handle = runtime.handle().clone();
     drop(runtime);
     assert!(waits.join().unwrap().to_string().contains("ended"));
-    // And whoever comes later.
+    // A later operation gets it, too.
     let (a, _b) = handle.block_on(async { pair() });
     let error = handle.block_on(read(&a)).unwrap_err();
     assert!(error.to_string().contains("ended"));
 }
 
-/// The end wakes the worker that is about to sleep in the poll, while another, which has just heard of the last events,
-/// polls too.
+/// The end wakes a worker that is about to sleep in the poll, while another worker, which has just
+/// received the last events, polls too.
 #[test]
 fn a_busy_runtime_ends() {
     for _ in 0..1000 {
@@ -287,8 +288,8 @@ fn thousands_of_sources() {
     runtime.block_on(task).unwrap();
 }
 
-/// How many system calls a message costs. A read that leaves room need not ask whether there is
-/// more; one that fills its buffer must, for no event tells of what was there before.
+/// How many system calls a message costs. A read that leaves room need not try again. A read that
+/// fills its buffer must, because no event tells of bytes that were there before.
 #[test]
 fn a_read_that_leaves_room_costs_one_call() {
     runtime(1).block_on(async {

@@ -1,25 +1,25 @@
 //! UDP.
 #![forbid(unsafe_code)]
 
-use std::fmt;
 use std::future::ready;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::net as mio;
 
-use super::addr::{ToSocketAddrs, first, lookup};
-use super::platform::{convert_std, descriptors, own_calls};
+use super::addr::{ToSocketAddrs, first_success, lookup};
+use super::platform::{own_calls, socket_traits, time_to_live};
 use super::registration::{Direction, Registration};
 
 /// A socket for datagrams.
 ///
-/// Everything takes `&self`, and any number of tasks may send and receive at a time. A datagram is received by one of them.
-/// One that is longer than the buffer it is received into is cut off; a datagram of no bytes is one too.
+/// All methods take `&self`, and any number of tasks may send and receive at a time. Each datagram
+/// is received by one task. A datagram that is longer than the buffer is cut off. A datagram may be
+/// empty.
 ///
 /// # Cancel safety
-/// Every method is cancel-safe: a datagram that was not returned was not received, and one whose sending has not
-/// returned was not sent.
+/// Every method is cancel-safe: a datagram that was not returned was not received, and a datagram
+/// whose sending has not returned was not sent.
 ///
 /// ```
 /// use heirloom::net::UdpSocket;
@@ -43,23 +43,25 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Binds to the first of the addresses that will have it. Port 0 asks the system for a free one.
+    /// Binds to the first of the addresses that can be bound to. Port 0 asks the system for a free
+    /// port.
     ///
     /// # Errors
-    /// Those of [`lookup`], else the last attempt's.
+    /// Those of [`lookup`], else the error of the last attempt.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        first(addr, |address| ready(mio::UdpSocket::bind(address).and_then(UdpSocket::new))).await
+        first_success(addr, |address| ready(mio::UdpSocket::bind(address).and_then(UdpSocket::new))).await
     }
 
     fn new(socket: mio::UdpSocket) -> io::Result<UdpSocket> {
         Ok(UdpSocket { io: Registration::new(socket)? })
     }
 
-    /// From now on [`send`](UdpSocket::send) sends to the first of these addresses that will do, and datagrams from
-    /// elsewhere are not received. Nothing is sent by it.
+    /// Sets the peer: from now on [`send`](UdpSocket::send) sends to the first of these addresses
+    /// that the system accepts, and datagrams from other addresses are not received. Nothing is
+    /// sent.
     ///
     /// # Errors
-    /// Those of [`lookup`], else the last attempt's.
+    /// Those of [`lookup`], else the error of the last attempt.
     ///
     /// ```
     /// # use heirloom::net::UdpSocket;
@@ -78,10 +80,10 @@ impl UdpSocket {
     /// # }
     /// ```
     pub async fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
-        first(addr, |address| ready(self.io.get().connect(address))).await
+        first_success(addr, |address| ready(self.io.get().connect(address))).await
     }
 
-    /// The address the socket is bound to.
+    /// The address that the socket is bound to.
     ///
     /// # Errors
     /// Those of the system.
@@ -89,7 +91,7 @@ impl UdpSocket {
         self.io.get().local_addr()
     }
 
-    /// The address the socket is connected to.
+    /// The address that the socket is connected to.
     ///
     /// # Errors
     /// [`NotConnected`](io::ErrorKind::NotConnected), and those of the system.
@@ -97,10 +99,12 @@ impl UdpSocket {
         self.io.get().peer_addr()
     }
 
-    /// Sends a datagram to the first of the addresses, once there is room for it. Returns how many bytes that were: all.
+    /// Sends a datagram to the first of the addresses, once there is room for it. Returns how many
+    /// bytes were sent, which are all.
     ///
     /// # Errors
-    /// Those of [`lookup`], and of the system: it may say here that an earlier datagram was refused.
+    /// Those of [`lookup`], and of the system, which may report here that an earlier datagram was
+    /// refused.
     pub async fn send_to(&self, buf: &[u8], target: impl ToSocketAddrs) -> io::Result<usize> {
         let Some(target) = lookup(target).await?.next() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no address to send to"));
@@ -108,7 +112,7 @@ impl UdpSocket {
         self.io.io_named("UdpSocket::send_to", Direction::Write, |socket| socket.send_to(buf, target)).await
     }
 
-    /// Receives a datagram. Returns how many bytes of it are in `buf`, and where it came from.
+    /// Receives a datagram. Returns how many bytes of it are in `buf`, and the sender's address.
     ///
     /// # Errors
     /// Those of the system.
@@ -116,7 +120,7 @@ impl UdpSocket {
         self.io.io_named("UdpSocket::recv_from", Direction::Read, |socket| socket.recv_from(buf)).await
     }
 
-    /// The next datagram without taking it: the next receive returns the same.
+    /// Copies the next datagram and leaves it in the socket: the next receive returns the same.
     ///
     /// # Errors
     /// Those of the system.
@@ -124,16 +128,17 @@ impl UdpSocket {
         self.io.io_named("UdpSocket::peek_from", Direction::Read, |socket| socket.peek_from(buf)).await
     }
 
-    /// Sends a datagram to the address the socket is [connected](UdpSocket::connect) to.
+    /// Sends a datagram to the address that the socket is [connected](UdpSocket::connect) to.
     ///
     /// # Errors
-    /// Those of the system, such as [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) for an earlier datagram that
-    /// nobody was there to receive.
+    /// Those of the system, such as [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) for an
+    /// earlier datagram that found no socket.
     pub async fn send(&self, buf: &[u8]) -> io::Result<usize> {
         self.io.io(Direction::Write, |socket| socket.send(buf)).await
     }
 
-    /// Receives a datagram from the address the socket is [connected](UdpSocket::connect) to, else from anywhere.
+    /// Receives a datagram from the address that the socket is [connected](UdpSocket::connect) to,
+    /// or from any address if it is not connected.
     ///
     /// # Errors
     /// Those of the system, as for [`send`](UdpSocket::send).
@@ -141,7 +146,8 @@ impl UdpSocket {
         self.io.io(Direction::Read, |socket| socket.recv(buf)).await
     }
 
-    /// The next datagram without taking it, as [`peek_from`](UdpSocket::peek_from).
+    /// Copies the next datagram and leaves it in the socket, as
+    /// [`peek_from`](UdpSocket::peek_from) does.
     ///
     /// # Errors
     /// Those of the system.
@@ -149,9 +155,9 @@ impl UdpSocket {
         self.io.io_named("UdpSocket::peek", Direction::Read, |socket| socket.peek(buf)).await
     }
 
-    /// Waits until there is something to receive, an error included. It may be wrong; the attempt
-    /// that follows says so. A system call of one's own says so only inside
-    /// [`try_io`](UdpSocket::try_io).
+    /// Waits until there is something to receive, an error included. The answer may be wrong: the
+    /// attempt that follows then returns [`WouldBlock`](io::ErrorKind::WouldBlock). A system call
+    /// of the caller's own does so only inside [`try_io`](UdpSocket::try_io).
     ///
     /// # Errors
     /// If the socket's runtime has ended.
@@ -159,7 +165,8 @@ impl UdpSocket {
         self.io.ready(Direction::Read).await
     }
 
-    /// Waits until there is room to send. It may be wrong, as [`readable`](UdpSocket::readable).
+    /// Waits until there is room to send. The answer may be wrong, as that of
+    /// [`readable`](UdpSocket::readable).
     ///
     /// # Errors
     /// If the socket's runtime has ended.
@@ -167,39 +174,43 @@ impl UdpSocket {
         self.io.ready(Direction::Write).await
     }
 
-    /// Receives what is there now.
+    /// Receives a datagram that has arrived, without waiting.
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing, as far as is known. Else those of the system.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if no datagram is known to have arrived. Otherwise
+    /// those of the system.
     pub fn try_recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.io.try_io(Direction::Read, |socket| socket.recv_from(buf))
     }
 
-    /// Receives what is there now, as [`recv`](UdpSocket::recv).
+    /// The same as [`recv`](UdpSocket::recv), without waiting.
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing, as far as is known. Else those of the system.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if no datagram is known to have arrived. Otherwise
+    /// those of the system.
     pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.io.try_io(Direction::Read, |socket| socket.recv(buf))
     }
 
-    /// Sends if there is room now.
+    /// Sends if there is room, without waiting.
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none, as far as is known. Else those of the system.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if no room is known. Otherwise those of the
+    /// system.
     pub fn try_send_to(&self, buf: &[u8], target: SocketAddr) -> io::Result<usize> {
         self.io.try_io(Direction::Write, |socket| socket.send_to(buf, target))
     }
 
-    /// Sends if there is room now, as [`send`](UdpSocket::send).
+    /// The same as [`send`](UdpSocket::send), without waiting.
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none, as far as is known. Else those of the system.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if no room is known. Otherwise those of the
+    /// system.
     pub fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
         self.io.try_io(Direction::Write, |socket| socket.send(buf))
     }
 
-    /// Whether it may send to broadcast addresses.
+    /// Whether the socket may send to broadcast addresses.
     ///
     /// # Errors
     /// Those of the system.
@@ -207,7 +218,7 @@ impl UdpSocket {
         self.io.get().broadcast()
     }
 
-    /// Whether it may send to broadcast addresses (`SO_BROADCAST`). Off at first.
+    /// Sets whether the socket may send to broadcast addresses (`SO_BROADCAST`). Off by default.
     ///
     /// # Errors
     /// Those of the system.
@@ -215,24 +226,8 @@ impl UdpSocket {
         self.io.get().set_broadcast(on)
     }
 
-    /// The time to live of the packets it sends, in hops; see [`set_ttl`](UdpSocket::set_ttl).
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.io.get().ttl()
-    }
-
-    /// Sets the time to live of the packets it sends: how many routers may pass them on.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.io.get().set_ttl(ttl)
-    }
-
-    /// Joins a multicast group on the interface with this address; [`UNSPECIFIED`](Ipv4Addr::UNSPECIFIED) leaves the choice
-    /// to the system.
+    /// Joins a multicast group on the interface with this address;
+    /// [`UNSPECIFIED`](Ipv4Addr::UNSPECIFIED) leaves the choice to the system.
     ///
     /// # Errors
     /// Those of the system.
@@ -264,21 +259,15 @@ impl UdpSocket {
         self.io.get().leave_multicast_v6(group, interface)
     }
 
-    /// The error that the system keeps for this socket (`SO_ERROR`), which is cleared by it.
+    /// Takes the error that the system keeps for this socket (`SO_ERROR`).
     ///
     /// # Errors
-    /// Those of asking.
+    /// If the system cannot be asked.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         self.io.get().take_error()
     }
 }
 
-impl fmt::Debug for UdpSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.io.get().fmt(f)
-    }
-}
-
-convert_std!(UdpSocket, std::net::UdpSocket, mio::UdpSocket);
-descriptors!(UdpSocket);
+time_to_live!(UdpSocket);
 own_calls!(UdpSocket);
+socket_traits!(UdpSocket, std::net::UdpSocket);

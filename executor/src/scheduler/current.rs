@@ -16,7 +16,7 @@ pub(crate) struct Entered<'a> {
     worker: *const (),
     owner: Owner,
     before_blocking: Option<fn()>,
-    _timers: time::Entered<'a>,
+    _timers: time::TimersGuard<'a>,
     _runtime: PhantomData<&'a Arc<Shared>>,
 }
 

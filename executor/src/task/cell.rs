@@ -30,9 +30,6 @@ pub(crate) struct Header {
     pub(crate) live: UnsafeCell<Live>,
     pub(crate) joiner: Joiner,
     pub(crate) about: TaskInfo,
-    /// Of a slot that is free; in a model, where each access is checked, a word of its own.
-    #[cfg(loom)]
-    pub(crate) link: crate::sync::UnsafeCell<*mut Header>,
 }
 
 // A word more is a word more for every task there is.

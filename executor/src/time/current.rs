@@ -9,22 +9,22 @@ use crate::util::thread_state;
 
 /// Restores what was current before.
 #[must_use = "dropping it ends what `enter` has begun"]
-pub(crate) struct Entered<'a> {
+pub(crate) struct TimersGuard<'a> {
     timers: *const (),
     shard: usize,
     _clock: clock::Entered<'a>,
 }
 
 /// Makes `timers` those of the futures that this thread polls, and `shard` the one that they use.
-pub(crate) fn enter(timers: &Arc<Timers>, shard: usize) -> Entered<'_> {
-    thread_state::with(|state| Entered {
+pub(crate) fn enter(timers: &Arc<Timers>, shard: usize) -> TimersGuard<'_> {
+    thread_state::with(|state| TimersGuard {
         timers: state.timers.replace(ptr::from_ref(timers).cast()),
         shard: state.shard.replace(shard),
         _clock: clock::enter(timers.clock()),
     })
 }
 
-impl Drop for Entered<'_> {
+impl Drop for TimersGuard<'_> {
     fn drop(&mut self) {
         thread_state::with(|state| {
             state.timers.set(self.timers);

@@ -1,61 +1,73 @@
-//! The timers of one runtime, and how a sleeping worker and a new timer do not miss each other.
+//! The timers of one runtime, and why a worker that goes to sleep does not miss a new timer.
 //!
-//! Timers are spread over shards, a [wheel](super::wheel) behind a lock each. Beside the lock stands the tick at which
-//! the shard wants to be looked at next, so that looking needs no lock, and an idle worker's look costs one load per
-//! shard.
+//! # Terms
 //!
-//! # Who watches the time
+//! * A *tick* is a millisecond since the clock's origin (see [`clock`](super::clock)).
+//! * A *shard* is a [wheel](super::wheel) of timers behind a lock. Timers are spread over shards.
+//! * A *shard's tick* is the tick at which the shard wants to be looked at next. It stands beside
+//!   the lock: an idle worker's look costs one load per shard and no lock.
+//! * The *earliest tick* is the earliest of the shards' ticks.
+//! * The *time keeper* is the worker that sleeps until the earliest tick. There is no timer thread.
+//! * The *inserter* is the thread that adds a timer, or resets one to an earlier tick.
+//! * To *fire* is to wake the wakers of the timers that are due.
 //!
-//! There is no timer thread. Workers [fire](Timers::fire) what is due between tasks; when they run out of tasks, *one*
-//! of them sleeps until the next tick, the others sleep without a limit. One word, `sleeping_until`, says how that
-//! stands:
+//! # States
 //!
-//! | `sleeping_until` | meaning |
-//! | --- | --- |
-//! | `AWAKE`, which is 0 | a worker is up, or has been told to get up, and looks at the ticks before it sleeps |
-//! | a tick | a worker sleeps until then, or is about to |
-//! | `NEVER` | a worker sleeps, or is about to, and nothing wakes it for the time's sake |
+//! Workers [fire](Timers::fire) what is due between polls of tasks. When they run out of tasks, one
+//! of them becomes the time keeper, and the others sleep without a limit. One word,
+//! `sleeping_until`, is the state:
 //!
-//! # A worker goes to sleep
+//! * **`AWAKE`** (0): a worker is awake, or has been woken, and reads the ticks before it sleeps.
+//! * **a tick**: the time keeper sleeps until this tick, or is about to.
+//! * **`NEVER`**: the same without any timer: the time keeper sleeps without a limit.
 //!
-//! 1. It makes itself known to its scheduler as one that `unpark` is to get up.
-//! 2. In [`Timers::prepare_park`] it looks at the shards' ticks. If the earliest has come, it does not sleep.
-//! 3. It writes the earliest into `sleeping_until`, if `AWAKE` or a later tick stands there; it has the watch now.
-//!    Otherwise somebody else has, and gets up early enough.
-//! 4. SeqCst fence.
-//! 5. It looks at the ticks once more. If there is an earlier one, it goes back to 2.
-//! 6. It parks, with the watch until its tick, else without a limit. Its parker remembers an unpark that comes before the
-//!    park.
-//! 7. When it is up, for whatever reason, it calls [`Timers::parked`]: if `sleeping_until` still has its tick, it
-//!    becomes `AWAKE`. Then it [fires](Timers::fire).
+//! # Transitions
 //!
-//! # A timer is inserted (or reset to an earlier tick)
+//! ```text
+//!   a worker goes to sleep
+//!   T1   announce that `unpark` can wake this worker               the scheduler
+//!   T2   read the shards' ticks; one is due: do not sleep          prepare_park
+//!   T3   sleeping_until is AWAKE or later than the earliest tick:
+//!        write the earliest tick, and be the time keeper           become_time_keeper
+//!   T4   fence(SeqCst)                                             prepare_park
+//!   T5   read the ticks again; one is earlier: T2                  prepare_park
+//!   T6   park: the time keeper until its tick, others unlimited    the scheduler
+//!   T7   awake; if the time keeper's tick is still there:
+//!        write AWAKE                                               parked
 //!
-//! 1. Under the shard's lock the entry is filed; the shard's tick is written if it has changed. The lock is released.
-//! 2. If the tick became earlier: SeqCst fence.
-//! 3. It reads `sleeping_until`. If that is later than the new tick, it sets it to `AWAKE`, and if it was the one to do
-//!    so it calls `unpark`, which gets some worker up that sleeps, or is about to.
+//!   an inserter
+//!   T8   lock, change the wheel, write the shard's tick, unlock    publish_tick
+//!   T9   the tick became earlier: fence(SeqCst)                    wake_time_keeper
+//!   T10  sleeping_until is later than the tick: write AWAKE, and
+//!        call `unpark` if this thread has changed it               wake_time_keeper
+//! ```
 //!
-//! # Why nobody misses the other
+//! # No timer is missed
 //!
-//! The two fences are in one order. If the inserter's comes first, the worker's second look (5) sees the new tick. If the
-//! worker's comes first, the inserter (3) sees what the worker wrote, or something later: `AWAKE`, or the tick of
-//! another worker, who has fences of its own. Either way somebody up to date is up or gets up in time.
+//! The two fences, T4 and T9, are in one order. If T9 is first, T5 reads the new tick. If T4 is
+//! first, T10 reads what T3 wrote, or something later: `AWAKE`, or the tick of another time keeper,
+//! whose own fence comes after its write. In both cases a worker that knows the new tick is awake,
+//! or wakes early enough.
 //!
-//! It does not matter *which* worker `unpark` gets up: whoever comes by 2 and 3 next takes the watch over, since the
-//! tick that stands there is `AWAKE`. The former watch gets up at its old tick, once, for nothing. Nor does it matter
-//! that `AWAKE` may be written while another has the watch: it says that *somebody* is up, and the writer is.
+//! `unpark` may wake any worker. The next worker to pass T3 becomes the time keeper, because it
+//! reads `AWAKE`. The former time keeper wakes once, at its old tick, without need. `AWAKE` may
+//! also be written while another worker is the time keeper: it says that *some* worker is awake,
+//! and the writer is.
 //!
-//! The scheduler owes three things. A worker makes itself known (1) before it asks (2), so that whoever sees its tick
-//! knows it too, and an `unpark` that knows of nobody may do nothing. An `unpark` between 1 and 6 is not lost. And
-//! a worker that gives up the watch to run tasks gets another one up, if any sleeps: no timer would be lost otherwise,
-//! but it would wait for the end of a poll.
+//! The scheduler guarantees three things:
+//!
+//! * T1 comes before T2. An inserter that reads a worker's tick can then find the worker, and an
+//!   `unpark` that finds no announced worker may do nothing.
+//! * An `unpark` between T1 and T6 is kept: the parker remembers it.
+//! * A time keeper that wakes to run tasks wakes another sleeping worker, if there is one. Without
+//!   this no timer is lost, but timers wait for the end of a poll.
 //!
 //! # Firing
 //!
-//! A shard's due wakers are taken out in batches under its lock, and woken outside it: a waker may do anything,
-//! also insert, remove and reset timers here, and panic. What a waker's panic throws is dropped; the other wakers are
-//! woken. The shard's tick is written under the lock, so that the last to write has seen everything.
+//! A shard's due wakers are taken out in batches under its lock, and woken under no lock: a waker
+//! may insert, remove and reset timers here, and may panic. The payload of a waker's panic is
+//! discarded, and the other wakers are woken. The shard's tick is written under the lock, so that
+//! the latest write accounts for every change.
 #![forbid(unsafe_code)]
 
 use std::task::Waker;
@@ -63,20 +75,20 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use super::wheel::{Key, Progress, Wheel};
+use super::wheel::{Advanced, Key, Wheel};
 use crate::clock::{Clock, NEVER};
 use crate::util::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::util::sync::{Mutex, MutexGuard, fence_after_locked, lock, weakened};
 use crate::util::waker_set::wake;
 
-/// See the table above. No deadline is earlier.
+/// See the [states](self). No deadline has an earlier tick.
 const AWAKE: u64 = 0;
 
-/// Steps of a wheel under one lock: some microseconds, and few enough wakers for the stack's cache.
-const BATCH: usize = 32;
+/// Steps of a wheel under one lock: they take some microseconds.
+const STEPS_PER_BATCH: usize = 32;
 
-/// Batches of one shard in one go; then the worker has tasks to see to. What is left stays due.
-const BATCHES: usize = 32;
+/// Batches of one shard in one call, after which the worker polls tasks. What is left stays due.
+const MAX_BATCHES: usize = 32;
 
 /// Names a timer of one [`Timers`].
 #[derive(Debug)]
@@ -86,11 +98,11 @@ pub(crate) struct TimerKey {
     key: Key,
 }
 
-/// How it stands with a timer.
+/// The state of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum TimerState {
-    /// It is going to wake the waker.
+    /// It will wake the waker.
     Armed,
     /// It has fired.
     Fired,
@@ -102,24 +114,25 @@ pub(crate) enum TimerState {
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum ParkUntil {
-    /// Not at all: something is due.
+    /// Not at all: a timer is due.
     Due,
-    /// Until the instant, or without a limit. Afterwards the watch is to be [given back](Timers::parked).
-    Until(Option<Instant>, Watch),
+    /// Until the instant, or without a limit. After its sleep, or instead of it, the worker passes
+    /// the token to [`Timers::parked`].
+    Until(Option<Instant>, KeeperToken),
 }
 
-/// The tick under which a worker sleeps; `AWAKE` if another one has the watch.
+/// The tick until which a worker is the time keeper; `AWAKE` if another worker is.
 #[derive(Debug)]
-#[must_use = "to be given back with `Timers::parked`"]
-pub(crate) struct Watch(u64);
+#[must_use = "pass it to `Timers::parked`"]
+pub(crate) struct KeeperToken(u64);
 
 struct Shard {
-    /// When to look at the wheel; [`NEVER`] without entries. Written under the lock; read by everyone.
+    /// The shard's tick; [`NEVER`] without entries. Written under the lock, read without.
     next: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<ShardState>,
 }
 
-struct State {
+struct ShardState {
     wheel: Wheel<Waker>,
     closed: bool,
 }
@@ -133,12 +146,12 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Timers in `shards` shards, at least one. `unpark` gets a worker up, if any sleeps or is about to; it is
-    /// called without a lock.
+    /// Timers in `shards` shards, at least one. `unpark` wakes a worker, if one sleeps or is about
+    /// to; it is called under no lock.
     pub(crate) fn new(shards: usize, clock: Clock, unpark: Box<dyn Fn() + Send + Sync>) -> Self {
         let now = clock.tick();
         let shard = |_| {
-            let state = State { wheel: Wheel::new(now), closed: false };
+            let state = ShardState { wheel: Wheel::new(now), closed: false };
             CachePadded::new(Shard { next: AtomicU64::new(NEVER), state: Mutex::new(state) })
         };
         Timers {
@@ -154,9 +167,10 @@ impl Timers {
         &self.clock
     }
 
-    /// Wakes `waker` once, at `deadline` or soon after. `None`, and the waker is dropped, if the runtime has ended.
+    /// Wakes `waker` once, at `deadline` or soon after. `None`, and the waker is dropped, if the
+    /// runtime has ended.
     pub(crate) fn insert(&self, shard_hint: usize, deadline: Instant, waker: Waker) -> Option<TimerKey> {
-        // What no tick can hold is kept, so that it can be reset, but not reached.
+        // A deadline beyond the last tick gets an entry, which can be reset, but is never due.
         let tick = self.clock.tick_of(deadline).min(NEVER - 1);
         let shard = shard_hint % self.shards.len();
         let mut state = lock(&self.shards[shard].state);
@@ -165,7 +179,7 @@ impl Timers {
             return None;
         }
         let key = state.wheel.insert(tick, waker);
-        self.settle(shard, state);
+        self.publish_tick(shard, state);
         Some(TimerKey { shard, key })
     }
 
@@ -188,7 +202,7 @@ impl Timers {
                         TimerState::Armed
                     }
                     None => {
-                        // Cloning calls foreign code.
+                        // Cloning calls foreign code: under no lock.
                         drop(state);
                         spare = Some(waker.clone());
                         state = lock(&self.shards[key.shard].state);
@@ -204,7 +218,7 @@ impl Timers {
         let tick = self.clock.tick_of(deadline).min(NEVER - 1);
         let mut state = lock(&self.shards[key.shard].state);
         if state.wheel.reset(&key.key, tick) {
-            self.settle(key.shard, state);
+            self.publish_tick(key.shard, state);
             TimerState::Armed
         } else if state.closed {
             TimerState::Closed
@@ -213,41 +227,44 @@ impl Timers {
         }
     }
 
-    /// Removes the timer; nothing of it stays. Of one that has fired there is nothing to remove.
+    /// Removes the timer and its waker, unless it has fired.
     pub(crate) fn remove(&self, key: &TimerKey) {
         let mut state = lock(&self.shards[key.shard].state);
         let waker = state.wheel.remove(&key.key);
         if waker.is_some() {
-            self.settle(key.shard, state);
+            self.publish_tick(key.shard, state);
         } else {
             drop(state);
         }
-        // Dropping calls foreign code: not under the lock.
+        // Dropping calls foreign code: under no lock.
         drop(waker);
     }
 
-    /// Ends a change of a shard: writes its tick, unlocks, and sees to it that a worker is up in time.
-    fn settle(&self, shard: usize, state: MutexGuard<'_, State>) {
+    /// T8 to T10, the end of a change of a shard: writes its tick, unlocks, and wakes a worker if
+    /// the time keeper would sleep too long.
+    fn publish_tick(&self, shard: usize, state: MutexGuard<'_, ShardState>) {
         let next = &self.shards[shard].next;
         let new = state.wheel.next_tick().unwrap_or(NEVER);
         let old = next.load(Ordering::Relaxed);
         if new != old {
-            // Pairs with the acquire loads in `earliest`; against sleep, with the fence in `prepare_park`.
+            // Release: pairs with the acquire loads in `earliest_tick` and `fire_shard`.
             next.store(new, Ordering::Release);
         }
         drop(state);
         if new < old {
-            self.call_watch(new);
+            self.wake_time_keeper(new);
         }
     }
 
-    /// Gets a worker up if the one that has the watch sleeps beyond `tick`.
-    fn call_watch(&self, tick: u64) {
+    /// T9 and T10: wakes a worker if the time keeper sleeps beyond `tick`.
+    fn wake_time_keeper(&self, tick: u64) {
         if !weakened("fence of the inserter") {
-            // Pairs with the fence in `prepare_park`: it sees the tick, or this sees its sleep. The lock's release is locked.
+            // T9. Pairs with the fence in `prepare_park`: either T5 reads the tick, or T10 reads
+            // what T3 wrote. Unlocking the shard was a locked operation.
             fence_after_locked();
         }
-        // Acquire: pairs with the release in `take_watch`, so that `unpark` finds the worker announced.
+        // T10. Acquire: pairs with the release in `become_time_keeper`, so that `unpark` finds the
+        // announced worker.
         let mut until = self.sleeping_until.load(Ordering::Acquire);
         while until > tick {
             match self.sleeping_until.compare_exchange(until, AWAKE, Ordering::AcqRel, Ordering::Acquire) {
@@ -257,15 +274,15 @@ impl Timers {
         }
     }
 
-    /// The earliest of the shards' ticks.
     #[inline]
-    fn earliest(&self) -> u64 {
+    fn earliest_tick(&self) -> u64 {
+        // Acquire: pairs with the release stores of `publish_tick` and `fire_shard`.
         self.shards.iter().map(|shard| shard.next.load(Ordering::Acquire)).min().unwrap_or(NEVER)
     }
 
-    /// When the next timer is due, or may be: for whoever moves a clock by hand.
+    /// No later than when the next timer is due: for a thread that moves a clock by hand.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.clock.instant_of(self.earliest())
+        self.clock.instant_of(self.earliest_tick())
     }
 
     /// How many timers there are.
@@ -273,16 +290,17 @@ impl Timers {
         self.shards.iter().map(|shard| lock(&shard.state).wheel.len()).sum()
     }
 
-    /// Whether there are timers. Without one no clock is read.
+    /// Whether there are timers. Without timers no worker reads the clock.
     #[inline]
     pub(crate) fn any(&self) -> bool {
-        self.earliest() != NEVER
+        self.earliest_tick() != NEVER
     }
 
-    /// Wakes what is due, and says how many that were. `own` is the shard of the worker that calls; a foreign
-    /// one is left to whoever holds it.
+    /// Wakes the wakers of the timers that are due, and returns how many they were. `own` is the
+    /// shard of the calling worker; another shard is skipped while another thread has its lock.
     ///
-    /// Returns after a bounded number of wakers; what is left is still due for [`prepare_park`](Self::prepare_park).
+    /// Returns after a bounded number of wakers. Timers that are left are still due for
+    /// [`prepare_park`](Self::prepare_park).
     pub(crate) fn fire(&self, own: usize) -> usize {
         if !self.any() {
             return 0;
@@ -296,7 +314,8 @@ impl Timers {
         let shard = &self.shards[shard];
         let mut fired = 0;
         let mut batch = Vec::new();
-        for _ in 0..BATCHES {
+        for _ in 0..MAX_BATCHES {
+            // Acquire: pairs with the release stores of `publish_tick` and below.
             if shard.next.load(Ordering::Acquire) > now {
                 break;
             }
@@ -307,69 +326,72 @@ impl Timers {
             } else {
                 break;
             };
-            batch.reserve(BATCH);
-            let progress = state.wheel.advance(now, BATCH, &mut batch);
+            batch.reserve(STEPS_PER_BATCH);
+            let advanced = state.wheel.advance(now, STEPS_PER_BATCH, &mut batch);
             let next = state.wheel.next_tick().unwrap_or(NEVER);
             if weakened("tick under the lock") {
                 drop(state);
                 shard.next.store(next, Ordering::Release);
             } else {
-                // Later than before, so there is nobody to call.
+                // The tick becomes later, so no worker need be woken.
                 shard.next.store(next, Ordering::Release);
                 drop(state);
             }
             fired += batch.len();
             batch.drain(..).for_each(wake);
-            if progress == Progress::Done {
+            if advanced == Advanced::Completely {
                 break;
             }
         }
         fired
     }
 
-    /// Asks how long a worker may sleep: steps 2 to 5.
+    /// T2 to T5: how long the calling worker may sleep.
     pub(crate) fn prepare_park(&self) -> ParkUntil {
-        let mut earliest = self.earliest();
-        let mut watch = Watch(AWAKE);
+        let mut earliest = self.earliest_tick();
+        let mut token = KeeperToken(AWAKE);
         loop {
             if earliest != NEVER && earliest <= self.clock.tick() {
-                self.parked(watch);
+                self.parked(token);
                 return ParkUntil::Due;
             }
-            watch = Watch(if self.take_watch(earliest) { earliest } else { AWAKE });
+            token = KeeperToken(if self.become_time_keeper(earliest) { earliest } else { AWAKE });
             if !weakened("fence of the sleeper") {
-                // Pairs with the fence in `call_watch`.
+                // T4. Pairs with the fence in `wake_time_keeper`.
                 fence(Ordering::SeqCst);
             }
-            if weakened("second look") {
+            if weakened("second read") {
                 break;
             }
-            let again = self.earliest();
+            let again = self.earliest_tick();
             if again >= earliest {
                 break;
             }
             earliest = again;
         }
-        let limit = if watch.0 == AWAKE { None } else { self.clock.instant_of(watch.0) };
-        ParkUntil::Until(limit, watch)
+        let limit = if token.0 == AWAKE { None } else { self.clock.instant_of(token.0) };
+        ParkUntil::Until(limit, token)
     }
 
-    /// Writes `tick` unless somebody sleeps until then or less. Whether it did.
-    fn take_watch(&self, tick: u64) -> bool {
+    /// T3: writes `tick`, unless another time keeper sleeps until `tick` or less. Returns whether
+    /// it wrote.
+    fn become_time_keeper(&self, tick: u64) -> bool {
         let take = |until| (until == AWAKE || tick < until).then_some(tick);
-        // Release: pairs with the acquire load in `call_watch`.
+        // Release: pairs with the acquire load in `wake_time_keeper`.
         self.sleeping_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
     }
 
-    /// Gives the watch back: step 7. To be called also by a worker that did not park after all.
-    pub(crate) fn parked(&self, watch: Watch) {
-        if watch.0 != AWAKE {
-            // If it fails, another has the watch, or this worker was called.
-            let _ = self.sleeping_until.compare_exchange(watch.0, AWAKE, Ordering::AcqRel, Ordering::Relaxed);
+    /// T7: the worker is the time keeper no longer. A worker that did not park after all calls
+    /// this, too.
+    pub(crate) fn parked(&self, token: KeeperToken) {
+        if token.0 != AWAKE {
+            // This fails if another worker is the time keeper, or an inserter has woken this one.
+            // AcqRel: pairs with the operations of T3 and T10.
+            let _ = self.sleeping_until.compare_exchange(token.0, AWAKE, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
-    /// Ends all timers, and accepts no more. Whoever waits is woken, to find that out.
+    /// Removes all timers, wakes their wakers, and accepts no more timers.
     pub(crate) fn close(&self) {
         for shard in &self.shards {
             let mut state = lock(&shard.state);

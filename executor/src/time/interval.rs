@@ -12,9 +12,9 @@ use super::sleep::Sleep;
 use crate::clock::now;
 use crate::clock::{after, next_multiple};
 
-/// How late a tick may be under [`MissedTicks::Delay`] without being taken for missed.
+/// How late a tick may be under [`MissedTicks::Delay`] without counting as missed.
 ///
-/// What rounding and a busy machine make of a tick that nobody has missed; tokio has the same.
+/// Rounding and a busy machine delay a tick by so much; tokio has the same tolerance.
 const TOLERANCE: Duration = Duration::from_millis(5);
 
 /// Ticks once per `period`; the first time at once.
@@ -42,7 +42,7 @@ pub fn interval(period: Duration) -> Interval {
     interval_at(now(), period)
 }
 
-/// The same with the first tick at `start`.
+/// The same as [`interval`], with the first tick at `start`.
 ///
 /// # Panics
 ///
@@ -69,31 +69,31 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
     Interval { sleep: Sleep::new(Some(start)), period, missed: MissedTicks::Burst }
 }
 
-/// What an [`Interval`] does after a tick was late because nobody asked for it in time.
+/// What an [`Interval`] does after a tick was late because the caller asked too late.
 ///
 /// With a period of 10, and a second tick that is taken at 35:
 ///
 /// | policy | ticks are taken at | |
 /// | --- | --- | --- |
-/// | `Burst` | 0, 35, 35, 35, 40, 50 | none is lost: as many as if nobody had been late |
+/// | `Burst` | 0, 35, 35, 35, 40, 50 | none is lost: as many as if no tick had been late |
 /// | `Delay` | 0, 35, 45, 55, 65 | a period between any two |
-/// | `Skip` | 0, 35, 40, 50, 60 | the missed ones are left out, the rhythm stays |
+/// | `Skip` | 0, 35, 40, 50, 60 | missed ticks are left out, the rhythm stays |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissedTicks {
-    /// Catches up: the ticks that were missed follow at once, one by one.
+    /// Catches up: the missed ticks follow at once, one by one.
     #[default]
     Burst,
-    /// Starts again: the next tick comes a period after the late one was taken. Up to five milliseconds are not
-    /// late.
+    /// Starts again: the next tick comes a period after the late tick was taken. A tick that is up
+    /// to 5 ms late does not count as late.
     Delay,
-    /// Leaves out what was missed: the next tick comes at a whole number of periods after the start.
+    /// Leaves out missed ticks: the next tick comes at a whole number of periods after the start.
     Skip,
 }
 
 /// Ticks at a steady pace; made by [`interval`] and [`interval_at`].
 ///
-/// Also a [`Stream`] of its ticks, which never ends: each item is what [`tick`](Interval::tick) would return. The
-/// two may be mixed.
+/// It is also a [`Stream`] of ticks, which never ends: each item is what [`tick`](Interval::tick)
+/// would return. The two may be mixed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -107,14 +107,14 @@ pub enum MissedTicks {
 /// ```
 #[derive(Debug)]
 pub struct Interval {
-    /// Until the next tick; for ever if there is no such instant.
+    /// Until the next tick; for ever if its instant cannot be represented.
     sleep: Sleep,
     period: Duration,
     missed: MissedTicks,
 }
 
 impl Interval {
-    /// Chooses what happens after a late tick; at first [`MissedTicks::Burst`].
+    /// Chooses what happens after a late tick. [`MissedTicks::Burst`] is the default.
     ///
     /// # Examples
     ///
@@ -123,7 +123,8 @@ impl Interval {
     /// use heirloom::time::{MissedTicks, interval};
     ///
     /// heirloom::block_on(async {
-    ///     let mut interval = interval(Duration::from_millis(5)).missed_tick_policy(MissedTicks::Skip);
+    ///     let period = Duration::from_millis(5);
+    ///     let mut interval = interval(period).missed_tick_policy(MissedTicks::Skip);
     ///     interval.tick().await;
     /// });
     /// ```

@@ -1,4 +1,4 @@
-//! Sleeping, ticking, and bounding a wait.
+//! Sleeping, ticking, and limiting a wait.
 //!
 //! | for | see |
 //! | --- | --- |
@@ -10,11 +10,12 @@
 //! # Promises
 //!
 //! * Never early. Deadlines are rounded up to whole milliseconds.
-//! * Any duration and any instant will do: no time, and an instant that has passed, is ready at once; what is beyond an
-//!   [`Instant`](std::time::Instant) is pending for ever. Nothing panics but an interval without a period.
-//! * A timer that is dropped costs nothing afterwards: no entry, no wake-up. One whose instant had passed when it was made
-//!   never had an entry.
-//! * No thread of its own: idle workers sleep until the next timer.
+//! * Every duration and every instant is allowed. A duration of zero, and an instant that has
+//!   passed, is ready at once. What is beyond an [`Instant`](std::time::Instant) is pending for
+//!   ever. Only an interval without a period panics.
+//! * A timer that is dropped costs nothing afterwards: no entry, no wake-up. A timer whose instant
+//!   had passed when it was made never had an entry.
+//! * There is no timer thread: idle workers sleep until the next timer.
 //!
 //! # Under another executor
 //!
@@ -34,7 +35,7 @@ pub use interval::{Interval, MissedTicks, interval, interval_at};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use wait_for::{Elapsed, WaitFor, wait_for, wait_until};
 
-pub(crate) use current::{Entered, enter};
+pub(crate) use current::{TimersGuard, enter};
 pub(crate) use driver::{ParkUntil, Timers};
 
 #[cfg(all(test, not(loom)))]

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -11,50 +10,35 @@ use loom::thread;
 use super::{ParkUntil, TimerKey, TimerState, Timers};
 use crate::clock::{Clock, ManualClock};
 use crate::util::sync::model::{check, check_without};
+use crate::util::waker_set::WakeCount;
 
-/// Counts what happens, outside the model.
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Count {
-    fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-struct Rig {
+struct ModelTimers {
     clock: Arc<ManualClock>,
     timers: Arc<Timers>,
-    unparked: Arc<Count>,
+    unparked: Arc<WakeCount>,
 }
 
-impl Rig {
+impl ModelTimers {
     fn new() -> Self {
-        let (clock, unparked) = (ManualClock::new(), Arc::<Count>::default());
+        let (clock, unparked) = (ManualClock::new(), Arc::<WakeCount>::default());
         let counter = unparked.clone();
         let unpark = Box::new(move || counter.wake_by_ref());
         let timers = Arc::new(Timers::new(1, Clock::manual(&clock), unpark));
-        Rig { clock, timers, unparked }
+        ModelTimers { clock, timers, unparked }
     }
 
     fn at(&self, milliseconds: u64) -> Instant {
         self.clock.now() + Duration::from_millis(milliseconds)
     }
 
-    fn insert(&self, at: Instant) -> (TimerKey, Arc<Count>) {
-        let count = Arc::<Count>::default();
+    fn insert(&self, at: Instant) -> (TimerKey, Arc<WakeCount>) {
+        let count = Arc::<WakeCount>::default();
         (self.timers.insert(0, at, Waker::from(count.clone())).unwrap(), count)
     }
 }
 
-/// Whether a worker that was told so gets up by `at`.
-fn is_up(until: &ParkUntil, at: Instant) -> bool {
+/// Whether a worker that may sleep so long is awake by `at`.
+fn is_awake(until: &ParkUntil, at: Instant) -> bool {
     match until {
         ParkUntil::Due => true,
         ParkUntil::Until(limit, _) => limit.is_some_and(|limit| limit <= at),
@@ -63,71 +47,73 @@ fn is_up(until: &ParkUntil, at: Instant) -> bool {
 
 /// A worker goes to sleep while a timer is inserted.
 fn sleeper_and_inserter() {
-    let rig = Rig::new();
+    let rig = ModelTimers::new();
     let at = rig.at(10);
     let timers = rig.timers.clone();
     let sleeper = thread::spawn(move || timers.prepare_park());
     let _key = rig.insert(at);
     let until = sleeper.join().unwrap();
-    assert!(is_up(&until, at) || rig.unparked.get() == 1);
+    assert!(is_awake(&until, at) || rig.unparked.get() == 1);
 }
 
 /// The same with a timer that is there already, and becomes earlier.
 fn sleeper_and_resetter() {
-    let rig = Rig::new();
+    let rig = ModelTimers::new();
     let (key, _count) = rig.insert(rig.at(1000));
     let at = rig.at(10);
     let timers = rig.timers.clone();
     let sleeper = thread::spawn(move || timers.prepare_park());
     assert_eq!(rig.timers.reset(&key, at), TimerState::Armed);
     let until = sleeper.join().unwrap();
-    assert!(is_up(&until, at) || rig.unparked.get() == 1);
+    assert!(is_awake(&until, at) || rig.unparked.get() == 1);
 }
 
-/// The worker that has the watch gets up for other reasons and sleeps again, while another one sleeps without a limit.
-fn the_watch_gets_up() {
-    let rig = Rig::new();
+/// The time keeper wakes for other reasons and sleeps again, while another worker sleeps without a
+/// limit.
+fn the_time_keeper_wakes() {
+    let rig = ModelTimers::new();
     let at = rig.at(10);
-    let ParkUntil::Until(None, watch) = rig.timers.prepare_park() else { unreachable!() };
+    let ParkUntil::Until(None, token) = rig.timers.prepare_park() else { unreachable!() };
     assert!(matches!(rig.timers.prepare_park(), ParkUntil::Until(None, _)));
     let timers = rig.timers.clone();
     let restless = thread::spawn(move || {
-        timers.parked(watch);
+        timers.parked(token);
         timers.prepare_park()
     });
     let _key = rig.insert(at);
     let until = restless.join().unwrap();
-    assert!(is_up(&until, at) || rig.unparked.get() == 1);
+    assert!(is_awake(&until, at) || rig.unparked.get() == 1);
 }
 
-/// Two workers go to sleep; whoever has no limit may rely on the other.
+/// Two workers go to sleep: one becomes the time keeper, the other has no limit.
 fn two_sleepers() {
-    let rig = Rig::new();
+    let rig = ModelTimers::new();
     let at = rig.at(10);
     let _key = rig.insert(at);
     let timers = rig.timers.clone();
     let other = thread::spawn(move || timers.prepare_park());
     let (one, other) = (rig.timers.prepare_park(), other.join().unwrap());
-    assert!(is_up(&one, at) != is_up(&other, at));
+    assert!(is_awake(&one, at) != is_awake(&other, at));
 }
 
-/// Two inserters call a sleeper: once is enough if the first one's tick is the earlier.
+/// Two inserters and a sleeping time keeper: one wake-up is enough if the first tick is the
+/// earlier.
 fn sleeper_and_two_inserters() {
-    let rig = Rig::new();
+    let rig = ModelTimers::new();
     let (early, late) = (rig.at(10), rig.at(20));
     let first = rig.timers.prepare_park();
     let timers = rig.timers.clone();
     let inserter = thread::spawn(move || timers.insert(0, late, Waker::noop().clone()).unwrap());
     let _early = rig.insert(early);
     let _late = inserter.join().unwrap();
-    assert!(!is_up(&first, early));
+    assert!(!is_awake(&first, early));
     assert_eq!(rig.unparked.get(), 1);
-    assert!(is_up(&rig.timers.prepare_park(), early));
+    assert!(is_awake(&rig.timers.prepare_park(), early));
 }
 
 /// A worker fires while a timer is inserted that is due as well.
 fn fire_and_insert() {
-    let rig = Rig::new();
+    let rig = ModelTimers::new();
     let (_key, old) = rig.insert(rig.at(0));
     let timers = rig.timers.clone();
     let worker = thread::spawn(move || timers.fire(0));
@@ -137,14 +123,14 @@ fn fire_and_insert() {
     assert_eq!((old.get(), new.get(), rig.timers.len()), (1, 1, 0));
 }
 
-/// A timer is dropped while it is being fired, and another one takes its place.
+/// A timer is removed while it is being fired, and another timer gets its index.
 fn fire_and_remove() {
-    let rig = Rig::new();
+    let rig = ModelTimers::new();
     let (key, old) = rig.insert(rig.at(0));
     let timers = rig.timers.clone();
     let worker = thread::spawn(move || {
         timers.fire(0);
-        let new = Arc::<Count>::default();
+        let new = Arc::<WakeCount>::default();
         let at = timers.clock().now();
         (timers.insert(0, at, Waker::from(new.clone())).unwrap(), new)
     });
@@ -157,18 +143,18 @@ fn fire_and_remove() {
     assert_eq!((Arc::strong_count(&old), Arc::strong_count(&new)), (1, 1));
 }
 
-/// A timer gets another waker while it is being fired, and another timer takes its place.
+/// A timer gets another waker while it is being fired, and another timer gets its index.
 fn fire_and_set_waker() {
-    let rig = Rig::new();
+    let rig = ModelTimers::new();
     let (key, old) = rig.insert(rig.at(0));
     let timers = rig.timers.clone();
     let worker = thread::spawn(move || {
         timers.fire(0);
-        let next = Arc::<Count>::default();
+        let next = Arc::<WakeCount>::default();
         let at = timers.clock().now();
         (timers.insert(0, at, Waker::from(next.clone())).unwrap(), next)
     });
-    let new = Arc::<Count>::default();
+    let new = Arc::<WakeCount>::default();
     let armed = rig.timers.set_waker(&key, &Waker::from(new.clone()));
     let (_key, next) = worker.join().unwrap();
     rig.timers.fire(0);
@@ -182,11 +168,11 @@ fn fire_and_set_waker() {
 
 /// The timers end while one is inserted.
 fn close_and_insert() {
-    let rig = Rig::new();
+    let rig = ModelTimers::new();
     let (_key, old) = rig.insert(rig.at(10));
     let timers = rig.timers.clone();
     let closer = thread::spawn(move || timers.close());
-    let new = Arc::<Count>::default();
+    let new = Arc::<WakeCount>::default();
     let inserted = rig.timers.insert(0, rig.at(10), Waker::from(new.clone()));
     closer.join().unwrap();
     assert_eq!((old.get(), new.get()), (1, usize::from(inserted.is_some())));
@@ -212,8 +198,8 @@ fn twin_without_the_sleepers_fence_is_caught() {
 
 #[test]
 #[should_panic]
-fn twin_without_the_second_look_is_caught() {
-    check_without("second look", sleeper_and_inserter);
+fn twin_without_the_second_read_is_caught() {
+    check_without("second read", sleeper_and_inserter);
 }
 
 #[test]
@@ -228,23 +214,23 @@ fn twin_of_the_reset_without_the_inserters_fence_is_caught() {
 }
 
 #[test]
-fn the_watch_may_get_up() {
-    check(the_watch_gets_up);
+fn the_time_keeper_may_wake() {
+    check(the_time_keeper_wakes);
 }
 
 #[test]
 #[should_panic]
-fn twin_of_the_watch_without_the_sleepers_fence_is_caught() {
-    check_without("fence of the sleeper", the_watch_gets_up);
+fn twin_of_the_time_keeper_without_the_sleepers_fence_is_caught() {
+    check_without("fence of the sleeper", the_time_keeper_wakes);
 }
 
 #[test]
-fn one_of_two_sleepers_has_the_watch() {
+fn one_of_two_sleepers_is_the_time_keeper() {
     check(two_sleepers);
 }
 
 #[test]
-fn a_sleeper_is_called_once() {
+fn a_sleeper_is_woken_once() {
     check(sleeper_and_two_inserters);
 }
 
@@ -260,7 +246,7 @@ fn twin_that_writes_the_tick_outside_the_lock_is_caught() {
 }
 
 #[test]
-fn a_timer_dropped_while_it_fires_takes_no_other_along() {
+fn a_timer_removed_while_it_fires_removes_no_other() {
     check(fire_and_remove);
 }
 

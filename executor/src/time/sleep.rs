@@ -1,4 +1,4 @@
-//! The future that every other one here waits with.
+//! [`Sleep`], by which all futures of this module wait.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -19,15 +19,17 @@ use crate::task::budget::Claim;
 
 /// Waits until `duration` has passed, counted from this call.
 ///
-/// Never early; late by up to a millisecond, by which timers are rounded up, and by what the machine is late. With
-/// [`Duration::MAX`], or anything else that leads beyond what an [`Instant`] can tell, it waits for ever and takes no
-/// timer. With [`Duration::ZERO`] it is ready at its first poll: to let others run, use
-/// [`yield_now`](crate::yield_now). A millisecond or more is taken to lie ahead when it is first polled, without another look
-/// at the clock: if that poll comes late, it may be pending once, for a moment.
+/// Never early; late by up to 1 ms, by which timers are rounded up, and by the delay of the
+/// machine. With [`Duration::MAX`], or another duration that leads beyond the last [`Instant`], the
+/// future waits for ever and takes no timer. With [`Duration::ZERO`] it is ready at its first poll:
+/// to let other tasks run, use [`yield_now`](crate::yield_now).
+///
+/// A duration of 1 ms or more is assumed to lie ahead at the first poll, without another look at
+/// the clock: if that poll comes late, the future may be pending once, for a moment.
 ///
 /// # Cancel safety
 ///
-/// Dropping it removes its timer: no entry stays, and no wake-up comes.
+/// Dropping the future removes its timer: no entry stays, and no wake-up comes.
 ///
 /// # Examples
 ///
@@ -42,10 +44,11 @@ use crate::task::budget::Claim;
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
     let deadline = after(now(), duration);
-    if duration < TICK { Sleep::new(deadline) } else { Sleep::ahead(deadline) }
+    if duration < TICK { Sleep::new(deadline) } else { Sleep::assumed_ahead(deadline) }
 }
 
-/// Waits until `at`; what has passed is ready at its first poll. Otherwise like [`sleep`].
+/// Waits until `at`. An instant that has passed is ready at the first poll. Otherwise like
+/// [`sleep`].
 ///
 /// # Examples
 ///
@@ -65,37 +68,39 @@ pub fn sleep_until(at: Instant) -> Sleep {
 
 /// Waits until an instant; made by [`sleep`] and [`sleep_until`].
 ///
-/// It takes a timer of the runtime that polls it first, or of the default runtime if none does, when it is pending for
-/// the first time, and keeps that one. Once ready it stays so until it is [`reset`](Sleep::reset).
+/// When it is pending for the first time, it takes a timer of the runtime that polls it, or of the
+/// default runtime if none does, and keeps that timer. Once ready it stays ready until it is
+/// [`reset`](Sleep::reset).
 #[must_use = "futures do nothing unless they are polled"]
 pub struct Sleep {
     /// `None`: never.
     deadline: Option<Instant>,
-    state: State,
+    state: SleepState,
 }
 
-// Whatever panics is a waker, under no lock; a sleep sees no half-done state.
+// Only a waker may panic, under no lock: no state is left half changed.
 impl std::panic::UnwindSafe for Sleep {}
 impl std::panic::RefUnwindSafe for Sleep {}
 
-enum State {
+enum SleepState {
     /// Without a timer.
-    Idle,
-    /// The same, and its instant was ahead a short while ago. A look at the clock costs as much as a timer.
-    Ahead,
-    Waiting(Registration),
-    /// Its instant has come, and the budget was spent.
-    Refused,
+    NoTimer,
+    /// The same, and the deadline was ahead a short while ago: the first poll does not read the
+    /// clock, which costs as much as a timer.
+    AssumedAhead,
+    Waiting(ActiveTimer),
+    /// The deadline has passed, and the budget was spent.
+    BudgetSpent,
     Elapsed,
 }
 
-/// A timer, which ends with it.
-struct Registration {
+/// A timer, which is removed when this is dropped.
+struct ActiveTimer {
     timers: Arc<Timers>,
     key: TimerKey,
 }
 
-impl Drop for Registration {
+impl Drop for ActiveTimer {
     fn drop(&mut self) {
         self.timers.remove(&self.key);
     }
@@ -103,15 +108,15 @@ impl Drop for Registration {
 
 impl Sleep {
     pub(super) fn new(deadline: Option<Instant>) -> Self {
-        Sleep { deadline, state: State::Idle }
+        Sleep { deadline, state: SleepState::NoTimer }
     }
 
-    /// One whose instant is ahead.
-    pub(super) fn ahead(deadline: Option<Instant>) -> Self {
-        Sleep { deadline, state: State::Ahead }
+    /// A sleep whose deadline was ahead just now.
+    pub(super) fn assumed_ahead(deadline: Option<Instant>) -> Self {
+        Sleep { deadline, state: SleepState::AssumedAhead }
     }
 
-    /// The instant it waits for; `None` if it waits for ever.
+    /// The instant that it waits for; `None` if it waits for ever.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
@@ -119,8 +124,9 @@ impl Sleep {
 
     /// Makes it wait until `at`, whether it is waiting, is ready, or was never polled.
     ///
-    /// The task that waits for it stays registered: it need not poll again to be woken at the new instant, be it earlier
-    /// or later. Only if the old one has passed, and the task was woken for it, the next poll registers anew.
+    /// The task that waits for it stays registered: it is woken at the new instant, earlier or
+    /// later, without another poll. Only if the old instant has passed, and the task was woken for
+    /// it, the next poll registers the task again.
     ///
     /// # Examples
     ///
@@ -137,15 +143,15 @@ impl Sleep {
     pub fn reset(self: Pin<&mut Self>, at: Instant) {
         let this = self.get_mut();
         this.deadline = Some(at);
-        if let State::Waiting(registration) = &this.state
+        if let SleepState::Waiting(registration) = &this.state
             && registration.timers.reset(&registration.key, at) == TimerState::Armed
         {
             return;
         }
-        this.state = State::Idle;
+        this.state = SleepState::NoTimer;
     }
 
-    /// What `poll` does, by the name of what it is part of.
+    /// Polls under the name of the operation that this sleep is part of.
     pub(super) fn poll_leaf(&mut self, leaf: &'static str, cx: &mut Context<'_>) -> Poll<()> {
         self.within_budget(cx, |sleep, cx| match eager::is_eager() {
             true => sleep.poll_eagerly(leaf, cx),
@@ -153,29 +159,31 @@ impl Sleep {
         })
     }
 
-    /// Asks `elapsed`, and consumes a unit of the budget unless the sleep was pending before.
+    /// Polls by `elapsed`. If that is ready, consumes a unit of the budget, unless the sleep was
+    /// pending before.
     #[inline]
     pub(super) fn within_budget(
         &mut self,
         cx: &mut Context<'_>,
         elapsed: impl FnOnce(&mut Self, &mut Context<'_>) -> Poll<()>,
     ) -> Poll<()> {
-        let mut claim = Claim::new(matches!(self.state, State::Waiting(_) | State::Refused));
+        let mut claim = Claim::new(matches!(self.state, SleepState::Waiting(_) | SleepState::BudgetSpent));
         ready!(elapsed(self, cx));
         let polled = claim.complete(cx);
         if polled.is_pending() {
-            self.state = State::Refused;
+            self.state = SleepState::BudgetSpent;
         }
         polled
     }
 
-    /// Blocks the thread.
+    /// Blocks the thread until the deadline.
     #[cold]
     fn poll_eagerly(&mut self, leaf: &'static str, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if matches!(self.state, State::Elapsed) || self.deadline.is_some_and(|deadline| now() >= deadline)
+            if matches!(self.state, SleepState::Elapsed)
+                || self.deadline.is_some_and(|deadline| now() >= deadline)
             {
-                self.state = State::Elapsed;
+                self.state = SleepState::Elapsed;
                 return Poll::Ready(());
             }
             match eager::not_ready(cx, leaf) {
@@ -190,39 +198,39 @@ impl Sleep {
         }
     }
 
-    /// Whatever is left of the budget, and whether or not leaves are to block.
+    /// Polls regardless of the budget and of the eager flag.
     pub(super) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
         let elapsed = match &self.state {
-            State::Elapsed => return Poll::Ready(()),
-            State::Refused => true,
-            State::Idle => now() >= deadline,
-            State::Ahead => false,
-            State::Waiting(Registration { timers, key }) => {
-                // Its timers may be late, and need not be bothered then.
+            SleepState::Elapsed => return Poll::Ready(()),
+            SleepState::BudgetSpent => true,
+            SleepState::NoTimer => now() >= deadline,
+            SleepState::AssumedAhead => false,
+            SleepState::Waiting(ActiveTimer { timers, key }) => {
+                // If the deadline has passed, the timer need not change its waker.
                 timers.clock().now() >= deadline
                     || match timers.set_waker(key, cx.waker()) {
                         TimerState::Armed => return Poll::Pending,
                         TimerState::Fired => true,
-                        // Whoever polls now has other timers.
+                        // The runtime of the timer has ended; the thread that polls has another.
                         TimerState::Closed => false,
                     }
             }
         };
-        self.state = if elapsed { State::Elapsed } else { register(deadline, cx) };
+        self.state = if elapsed { SleepState::Elapsed } else { insert_timer(deadline, cx) };
         if elapsed { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 /// Takes a timer of the current runtime, or of the default one.
-fn register(deadline: Instant, cx: &Context<'_>) -> State {
+fn insert_timer(deadline: Instant, cx: &Context<'_>) -> SleepState {
     let insert = |(timers, shard): (Arc<Timers>, usize)| {
         let key = timers.insert(shard, deadline, cx.waker().clone())?;
-        Some(State::Waiting(Registration { timers, key }))
+        Some(SleepState::Waiting(ActiveTimer { timers, key }))
     };
-    let registered = current().and_then(insert).or_else(|| insert((default_timers(), 0)));
-    // The default runtime ends with the process.
-    registered.unwrap_or(State::Idle)
+    let inserted = current().and_then(insert).or_else(|| insert((default_timers(), 0)));
+    // `None` only while the process ends, and the default runtime with it.
+    inserted.unwrap_or(SleepState::NoTimer)
 }
 
 impl Future for Sleep {

@@ -1,42 +1,26 @@
-//! The futures, on a clock that is moved by hand.
+//! The futures of this module, on a clock that is moved by hand.
 #![forbid(unsafe_code)]
 
 use std::future::{Future, pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use heirloom_context::raw;
 
-use super::current::Entered;
+use super::current::TimersGuard;
 use super::*;
-use crate::clock::Clock;
-use crate::clock::ManualClock;
-
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Count {
-    fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
+use crate::clock::{Clock, ManualClock};
+use crate::util::waker_set::WakeCount;
 
 /// Timers of a manual clock, current on this thread.
-struct Rig {
+struct TestTimers {
     clock: Arc<ManualClock>,
     timers: &'static Arc<Timers>,
-    woken: Arc<Count>,
-    _entered: Entered<'static>,
+    woken: Arc<WakeCount>,
+    _entered: TimersGuard<'static>,
 }
 
 /// Timers that live as long as the process.
@@ -47,12 +31,12 @@ fn kept(timers: Timers) -> &'static Arc<Timers> {
     kept
 }
 
-impl Rig {
+impl TestTimers {
     fn new() -> Self {
         let clock = ManualClock::new();
         let timers = kept(Timers::new(2, Clock::manual(&clock), Box::new(|| ())));
         let _entered = enter(timers, 1);
-        Rig { clock, timers, woken: Arc::default(), _entered }
+        TestTimers { clock, timers, woken: Arc::default(), _entered }
     }
 
     fn now(&self) -> Instant {
@@ -72,12 +56,12 @@ impl Rig {
 const MS: Duration = Duration::from_millis(1);
 
 fn odd_durations() -> [Duration; 10] {
-    let tenth = Duration::from_nanos(1);
+    let nanosecond = Duration::from_nanos(1);
     [
         Duration::ZERO,
-        tenth,
+        nanosecond,
         Duration::MAX,
-        Duration::MAX - tenth,
+        Duration::MAX - nanosecond,
         Duration::from_millis(u64::MAX),
         Duration::from_millis(u64::MAX - 1),
         Duration::from_secs(u64::MAX / 2),
@@ -88,9 +72,9 @@ fn odd_durations() -> [Duration; 10] {
 }
 
 #[test]
-fn any_duration_will_do() {
+fn every_duration_is_allowed() {
     for duration in odd_durations() {
-        let rig = Rig::new();
+        let rig = TestTimers::new();
         let is_ready = duration.is_zero();
         assert_eq!(rig.poll(pin!(sleep(duration))).is_ready(), is_ready);
         assert_eq!(rig.poll(pin!(wait_for(pending::<()>(), duration))).is_ready(), is_ready);
@@ -120,7 +104,7 @@ fn any_duration_will_do() {
 
 #[test]
 fn never_early_and_a_tick_late_at_most() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     for nanoseconds in (1..4_000_000).step_by(if cfg!(miri) { 777_777 } else { 77_777 }) {
         rig.clock.advance(Duration::from_nanos(33_333));
         let duration = Duration::from_nanos(nanoseconds);
@@ -132,13 +116,13 @@ fn never_early_and_a_tick_late_at_most() {
         }
         let waited = rig.now() - before;
         assert!(duration <= waited && waited < duration + MS);
-        rig.woken.0.store(0, Ordering::Relaxed);
+        rig.woken.reset();
     }
 }
 
 #[test]
 fn a_sleep_has_one_timer_from_its_first_pending_poll_to_its_drop() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut waiting = Box::pin(sleep(MS));
     assert_eq!(rig.timers.len(), 0);
     for _ in 0..3 {
@@ -155,8 +139,8 @@ fn a_sleep_has_one_timer_from_its_first_pending_poll_to_its_drop() {
 }
 
 #[test]
-fn a_first_poll_that_comes_late_is_made_up_for_at_once() {
-    let rig = Rig::new();
+fn a_sleep_whose_first_poll_comes_late_fires_at_once() {
+    let rig = TestTimers::new();
     let mut late = pin!(sleep(5 * MS));
     let (mut at, mut short) = (pin!(sleep_until(rig.now() + 5 * MS)), pin!(sleep(MS / 2)));
     rig.pass(10 * MS);
@@ -167,7 +151,7 @@ fn a_first_poll_that_comes_late_is_made_up_for_at_once() {
         rig.poll(at.as_mut()).is_ready() && rig.poll(short.as_mut()).is_ready(),
         "these look at the clock"
     );
-    // So does one that is given an instant.
+    // A sleep that is reset reads the clock, too.
     let mut reset = pin!(sleep(5 * MS));
     reset.as_mut().reset(rig.now());
     assert!(rig.poll(reset).is_ready());
@@ -175,9 +159,9 @@ fn a_first_poll_that_comes_late_is_made_up_for_at_once() {
 
 #[test]
 fn the_latest_waker_is_woken() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut sleep = pin!(sleep(MS));
-    let former = Arc::<Count>::default();
+    let former = Arc::<WakeCount>::default();
     assert!(sleep.as_mut().poll(&mut Context::from_waker(&former.clone().into())).is_pending());
     assert!(rig.poll(sleep.as_mut()).is_pending());
     rig.pass(MS);
@@ -189,7 +173,7 @@ fn the_latest_waker_is_woken() {
 #[test]
 fn a_reset_rearms_without_a_poll() {
     for (to, after) in [(20, 5), (2, 1)] {
-        let rig = Rig::new();
+        let rig = TestTimers::new();
         let mut sleep = pin!(sleep(10 * MS));
         assert!(rig.poll(sleep.as_mut()).is_pending());
         let at = rig.now() + to * MS;
@@ -198,7 +182,7 @@ fn a_reset_rearms_without_a_poll() {
         assert_eq!((rig.pass(after * MS), rig.woken.get()), (1, 1));
         assert!(rig.poll(sleep.as_mut()).is_ready());
 
-        // One that has elapsed starts again.
+        // A sleep that has elapsed starts again.
         let at = rig.now() + MS;
         sleep.as_mut().reset(at);
         assert!(rig.poll(sleep.as_mut()).is_pending());
@@ -209,7 +193,7 @@ fn a_reset_rearms_without_a_poll() {
 
 #[test]
 fn a_reset_of_one_that_has_fired_but_was_not_polled() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut sleep = pin!(sleep(MS));
     assert!(rig.poll(sleep.as_mut()).is_pending());
     rig.pass(MS);
@@ -221,20 +205,20 @@ fn a_reset_of_one_that_has_fired_but_was_not_polled() {
 }
 
 #[test]
-fn after_its_runtime_a_sleep_goes_on_elsewhere() {
+fn a_sleep_outlives_its_runtime_in_another() {
     let mut waiting = pin!(sleep_until(Instant::now() + Duration::from_secs(3600)));
-    let first = Rig::new();
+    let first = TestTimers::new();
     assert!(first.poll(waiting.as_mut()).is_pending());
     first.timers.close();
     assert_eq!(first.woken.get(), 1);
-    let second = Rig::new();
+    let second = TestTimers::new();
     assert!(second.poll(waiting.as_mut()).is_pending());
     assert_eq!((first.timers.len(), second.timers.len()), (0, 1));
 }
 
 #[test]
 fn the_limit_counts_from_the_first_poll() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut waiting = pin!(wait_for(pending::<()>(), 10 * MS));
     rig.clock.advance(50 * MS);
     assert!(rig.poll(waiting.as_mut()).is_pending());
@@ -246,7 +230,7 @@ fn the_limit_counts_from_the_first_poll() {
 
 #[test]
 fn the_operand_wins_if_it_is_ready() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     assert_eq!(rig.poll(pin!(wait_for(ready(7), Duration::ZERO))), Poll::Ready(Ok(7)));
     let mut polls = 0;
     let mut waiting = pin!(wait_for(
@@ -263,7 +247,7 @@ fn the_operand_wins_if_it_is_ready() {
 
 #[test]
 fn a_ready_operand_takes_no_timer() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     for number in 0..if cfg!(miri) { 100 } else { 10_000 } {
         assert_eq!(rig.poll(pin!(wait_for(ready(number), MS))), Poll::Ready(Ok(number)));
         assert_eq!(rig.timers.next_deadline(), None);
@@ -272,7 +256,7 @@ fn a_ready_operand_takes_no_timer() {
 
 #[test]
 fn time_is_up_although_the_operand_spends_the_whole_budget() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let greedy = poll_fn(|cx| {
         while crate::task::budget::consume(cx).is_ready() {}
         Poll::<()>::Pending
@@ -291,7 +275,7 @@ fn time_is_up_although_the_operand_spends_the_whole_budget() {
 
 #[test]
 fn sleeps_that_are_ready_spend_the_budget() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut waiting = pin!(async {
         loop {
             sleep(Duration::ZERO).await;
@@ -305,7 +289,7 @@ fn sleeps_that_are_ready_spend_the_budget() {
 
 #[test]
 fn nested_limits_and_what_the_operand_sees() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let start = rig.now();
     let at = |milliseconds| Some(start + milliseconds * MS);
     let inner = async {
@@ -319,9 +303,9 @@ fn nested_limits_and_what_the_operand_sees() {
     assert_eq!((deadline(), remaining()), (None, None));
 }
 
-/// Two polls, the first of which lasts 3 ms and does `first` in between; the operand is ready with what that was at the
-/// second.
-fn slow_at_first<R>(rig: &Rig, first: impl Fn() -> R) -> impl Future<Output = (R, Option<Instant>)> {
+/// A future of two polls. The first lasts 3 ms and calls `first` in between; the second is ready
+/// with what `first` returned.
+fn slow_at_first<R>(rig: &TestTimers, first: impl Fn() -> R) -> impl Future<Output = (R, Option<Instant>)> {
     let mut seen = None;
     poll_fn(move |_| match seen.take() {
         Some(seen) => Poll::Ready((seen, deadline())),
@@ -335,26 +319,26 @@ fn slow_at_first<R>(rig: &Rig, first: impl Fn() -> R) -> impl Future<Output = (R
 }
 
 #[test]
-fn a_limit_begins_when_it_is_asked_for_and_else_after_the_first_poll() {
-    let rig = Rig::new();
+fn a_limit_starts_when_it_is_asked_for_or_after_the_first_poll() {
+    let rig = TestTimers::new();
     let origin = rig.now();
     let at = |milliseconds| Some(origin + milliseconds * MS);
     let start = |milliseconds| rig.clock.set(milliseconds * MS);
 
-    // Nobody asks.
+    // The operand does not ask for the deadline.
     let mut waiting = pin!(wait_for(slow_at_first(&rig, || ()), 10 * MS));
     assert!(rig.poll(waiting.as_mut()).is_pending());
     assert_eq!(rig.timers.next_deadline(), at(13));
     assert_eq!(rig.poll(waiting), Poll::Ready(Ok(((), at(13)))));
 
-    // The operand asks, and whoever asks later gets the same answer.
+    // The operand asks, and gets the same answer at its next poll.
     start(20);
     let asks = slow_at_first(&rig, || (deadline(), remaining()));
     let mut waiting = pin!(wait_for(asks, 10 * MS));
     assert!(rig.poll(waiting.as_mut()).is_pending());
     assert_eq!(rig.poll(waiting), Poll::Ready(Ok(((at(31), Some(10 * MS)), at(31)))));
 
-    // An inner limit has to be compared with it.
+    // An inner limit has to be compared with the outer one.
     start(40);
     let inner = slow_at_first(&rig, || assert!(rig.poll(pin!(wait_for(ready(()), MS))).is_ready()));
     let mut waiting = pin!(wait_for(inner, 10 * MS));
@@ -366,12 +350,12 @@ fn a_limit_begins_when_it_is_asked_for_and_else_after_the_first_poll() {
     let timers = rig.timers.len();
     let mut waiting = pin!(wait_for(slow_at_first(&rig, deadline), 2 * MS));
     assert!(matches!(rig.poll(waiting.as_mut()), Poll::Ready(Err(_))));
-    assert_eq!((deadline(), rig.timers.len()), (None, timers), "it has left something");
+    assert_eq!((deadline(), rig.timers.len()), (None, timers), "a timer is left");
 }
 
 #[test]
-fn a_deadline_that_is_cleared_in_the_first_poll_does_not_unbind_the_wait() {
-    let rig = Rig::new();
+fn a_limit_holds_although_the_first_poll_clears_the_deadline() {
+    let rig = TestTimers::new();
     let clears = poll_fn(|_| {
         raw::set_execution(raw::execution().with_deadline(None));
         Poll::<()>::Pending
@@ -384,7 +368,7 @@ fn a_deadline_that_is_cleared_in_the_first_poll_does_not_unbind_the_wait() {
 
 #[test]
 fn a_limit_survives_a_panic_in_the_first_poll() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut polls = 0;
     let panics_once = poll_fn(move |_| {
         polls += 1;
@@ -400,7 +384,7 @@ fn a_limit_survives_a_panic_in_the_first_poll() {
 
 #[test]
 fn an_outer_deadline_does_not_end_an_inner_wait() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let before = raw::set_execution(raw::Execution::NONE.with_deadline(Some(rig.now())));
     let mut inner = pin!(wait_for(sleep(10 * MS), 20 * MS));
     assert!(rig.poll(inner.as_mut()).is_pending());
@@ -414,7 +398,7 @@ fn an_outer_deadline_does_not_end_an_inner_wait() {
 
 #[test]
 fn the_deadline_is_put_back_after_a_panic() {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let mut waiting = pin!(wait_for(poll_fn(|_| -> Poll<()> { panic!("on purpose") }), MS));
     assert!(catch_unwind(AssertUnwindSafe(|| rig.poll(waiting.as_mut()))).is_err());
     assert_eq!(deadline(), None);
@@ -422,7 +406,7 @@ fn the_deadline_is_put_back_after_a_panic() {
 
 /// The milliseconds at which ticks are taken, if the second is taken at 35.
 fn ticks(policy: MissedTicks) -> Vec<u128> {
-    let rig = Rig::new();
+    let rig = TestTimers::new();
     let start = rig.now();
     let mut interval = interval(10 * MS).missed_tick_policy(policy);
     let mut taken = Vec::new();
@@ -454,7 +438,7 @@ fn an_interval_needs_a_period() {
 
 #[test]
 fn guards_put_back_what_was_current() {
-    let (outer, inner) = (Rig::new(), Rig::new());
+    let (outer, inner) = (TestTimers::new(), TestTimers::new());
     assert!(inner.poll(pin!(async { sleep(MS).await })).is_pending());
     let mut waiting = pin!(sleep(MS));
     assert!(inner.poll(waiting.as_mut()).is_pending());
@@ -470,7 +454,7 @@ fn a_hundred_thousand_short_sleeps() {
     const SLEEPS: u64 = if cfg!(miri) { 200 } else { 100_000 };
     let timers = Arc::new(Timers::new(1, Clock::real(), Box::new(|| ())));
     let _entered = enter(&timers, 0);
-    let count = Arc::<Count>::default();
+    let count = Arc::<WakeCount>::default();
     let waker = Waker::from(count.clone());
     let mut sleeps = Vec::new();
     for number in 0..SLEEPS {

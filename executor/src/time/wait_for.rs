@@ -1,13 +1,40 @@
-//! The one way to bound a wait.
+//! A wait with a time limit.
 //!
-//! Around each poll of the operand, the earlier of the outer deadline and our own is the current one, in the
-//! [execution state](heirloom_context::raw::Execution). That is all the two have to do with each other: an outer deadline
-//! that passes cuts nothing in here, and need not, because the `wait_for` it comes from is polled by the same task,
-//! is woken by its own timer, and drops what it holds.
+//! # Terms
 //!
-//! A look at the clock costs more than all the rest of a `wait_for` around a future that is ready. So around the first poll,
-//! unless there is an outer deadline to compare with, the execution state has not a deadline but the limit. Whoever asks for
-//! the deadline there, or copies it for a task, begins the limit; if nobody does, the end of the poll begins it.
+//! * The *operand* is the future inside the `wait_for`.
+//! * The *limit* is the duration that the operand may take. It *starts* when it becomes a deadline.
+//! * A *deadline* is the instant at which a limit ends.
+//! * The *execution state* is the part of the thread's context that follows the call: the current
+//!   deadline among others (see [`Execution`]).
+//! * The *outer deadline* is the one that is current where the `wait_for` is polled.
+//!
+//! # States
+//!
+//! * **not started**: the `WaitFor` has a duration; before the first poll.
+//! * **started**: it has a [`Sleep`], whose deadline is the limit's. The sleep takes a timer only
+//!   once the operand is pending.
+//!
+//! # Transitions
+//!
+//! * LIM1, first poll without an outer deadline (`poll`): the operand is polled with the *limit* in
+//!   the execution state, and the clock is not read, because reading it costs more than the rest of
+//!   a `wait_for` around a future that is ready.
+//! * LIM2, in LIM1 the operand asks for the deadline, or spawns a task that inherits it
+//!   (`deadline::execution`): the limit in the execution state starts.
+//! * LIM3, the operand was pending in LIM1 (`start_after_poll`): the limit starts now, or has
+//!   started in LIM2, and a timer is taken.
+//! * LIM4, first poll under an outer deadline (`poll`): the limit starts, because the two have to
+//!   be compared.
+//! * LIM5, further polls (`poll_started`): the operand is polled with the earlier of the two
+//!   deadlines; if it is pending, the sleep is polled.
+//!
+//! # No limit is missed
+//!
+//! A limit that has started has a timer whenever its operand is pending. An outer deadline that
+//! passes ends nothing in here: the `wait_for` that it comes from is polled by the same task, is
+//! woken by its own timer, and drops what it holds. A panic in LIM1 leaves the limit not started;
+//! the next poll repeats LIM1.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -27,18 +54,20 @@ use crate::clock::now;
 use crate::clock::{after, earlier};
 use crate::eager;
 
-/// Waits for `future`, but no longer than `limit`, counted from the first poll: from its end, or from when something in it
-/// first needs the [`deadline`](crate::clock::deadline()), so that what is ready at once costs no look at the clock.
+/// Waits for `future`, but no longer than `limit`, counted from the first poll: from the poll's
+/// end, or from when code inside first asks for the [`deadline`](super::deadline()). So a future
+/// that is ready at once costs no look at the clock.
 ///
-/// The future is polled in the same task: nothing is spawned or allocated, and the context is shared. It is polled at
-/// least once, and if it is ready its output is returned, whatever the time; a timer is taken only once it is
-/// pending. When time is up the result is [`Elapsed`], also if the future is busy all the time; but only between its
-/// polls.
+/// The future is polled in the same task: nothing is spawned or allocated, and the context is
+/// shared. The future is polled at least once, and if it is ready its output is returned, also if
+/// time is up. A timer is taken only once the future is pending. When time is up the result is
+/// [`Elapsed`], also if the future is busy all the time, but only between its polls.
 ///
-/// While the future is polled, the limit is the current [`deadline`](crate::clock::deadline()), unless one further out is
-/// earlier. With [`Duration::MAX`] there is no limit.
+/// While the future is polled, the limit is the current [`deadline`](super::deadline()), unless a
+/// `wait_for` further out has an earlier one. With [`Duration::MAX`] there is no limit.
 ///
-/// Around a [`JoinHandle`](crate::JoinHandle) it cancels the task when time is up, because the handle is dropped then.
+/// Around a [`JoinHandle`](crate::JoinHandle) it cancels the task when time is up, because it drops
+/// the handle then.
 ///
 /// # Errors
 ///
@@ -46,8 +75,9 @@ use crate::eager;
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the future and removes the timer. After `Elapsed` the future is dropped with the `WaitFor`, that is,
-/// at the end of the `.await`; to keep it, wait for a `&mut` of it.
+/// Dropping the `WaitFor` drops the future and removes the timer. After `Elapsed` the future is
+/// dropped with the `WaitFor`, at the end of the `.await`; to keep the future, wait for a `&mut` of
+/// it.
 ///
 /// # Examples
 ///
@@ -64,7 +94,7 @@ use crate::eager;
 /// });
 /// ```
 pub fn wait_for<F: IntoFuture>(future: F, limit: Duration) -> WaitFor<F::IntoFuture> {
-    WaitFor { future: future.into_future(), stage: Stage::Unbegun(limit) }
+    WaitFor { future: future.into_future(), limit: LimitState::NotStarted(limit) }
 }
 
 /// Waits for `future`, but no longer than until `at`. Otherwise like [`wait_for`].
@@ -87,7 +117,7 @@ pub fn wait_for<F: IntoFuture>(future: F, limit: Duration) -> WaitFor<F::IntoFut
 /// });
 /// ```
 pub fn wait_until<F: IntoFuture>(future: F, at: Instant) -> WaitFor<F::IntoFuture> {
-    WaitFor { future: future.into_future(), stage: Stage::Begun(Sleep::new(Some(at))) }
+    WaitFor { future: future.into_future(), limit: LimitState::Started(Sleep::new(Some(at))) }
 }
 
 pin_project! {
@@ -97,22 +127,21 @@ pin_project! {
     pub struct WaitFor<F> {
         #[pin]
         future: F,
-        stage: Stage,
+        limit: LimitState,
     }
 }
 
 #[derive(Debug)]
-enum Stage {
-    /// The limit begins with the first poll.
-    Unbegun(Duration),
-    Begun(Sleep),
+enum LimitState {
+    NotStarted(Duration),
+    Started(Sleep),
 }
 
-impl Stage {
+impl LimitState {
     #[inline]
-    fn begin(&mut self, sleep: Sleep) -> &mut Sleep {
-        *self = Stage::Begun(sleep);
-        let Stage::Begun(sleep) = self else { unreachable!("just made") };
+    fn start(&mut self, sleep: Sleep) -> &mut Sleep {
+        *self = LimitState::Started(sleep);
+        let LimitState::Started(sleep) = self else { unreachable!("just made") };
         sleep
     }
 }
@@ -123,43 +152,48 @@ impl<F: Future> Future for WaitFor<F> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let sleep = match this.stage {
-            Stage::Begun(sleep) => sleep,
-            Stage::Unbegun(limit) => match unbegun(*limit) {
-                Some(unbegun) => {
-                    // If this panics, the limit has not begun.
-                    let (polled, left) = with(unbegun, || this.future.poll(cx));
+        let sleep = match this.limit {
+            LimitState::Started(sleep) => sleep,
+            LimitState::NotStarted(duration) => match with_limit(*duration) {
+                // LIM1.
+                Some(state) => {
+                    let (polled, state) = with_execution(state, || this.future.poll(cx));
                     return match polled {
                         Poll::Ready(output) => Poll::Ready(Ok(output)),
-                        Poll::Pending => begin(*limit, left, this.stage, cx).map(Err),
+                        Poll::Pending => start_after_poll(*duration, state, this.limit, cx).map(Err),
                     };
                 }
+                // LIM4.
                 None => {
-                    let sleep = Sleep::new(after(now(), *limit));
-                    this.stage.begin(sleep)
+                    let sleep = Sleep::new(after(now(), *duration));
+                    this.limit.start(sleep)
                 }
             },
         };
-        poll_begun(this.future, sleep, cx)
+        poll_started(this.future, sleep, cx)
     }
 }
 
-/// Takes a timer after a first poll, around which the limit had not begun. `left` is what that has left.
+/// LIM3. `state` is the execution state as the poll has left it.
 ///
-/// Out of line, like [`poll_begun`], so that the rest is small enough to become part of the caller.
+/// Out of line, like [`poll_started`], so that the rest is small enough to be inlined.
 #[inline(never)]
-fn begin(limit: Duration, left: Execution, stage: &mut Stage, cx: &mut Context<'_>) -> Poll<Elapsed> {
+fn start_after_poll(
+    duration: Duration,
+    state: Execution,
+    limit: &mut LimitState,
+    cx: &mut Context<'_>,
+) -> Poll<Elapsed> {
     let now = now();
-    // Somebody has begun it, or this does.
-    let end = left.deadline().or_else(|| after(now, limit));
+    let end = state.deadline().or_else(|| after(now, duration));
     let is_over = end.is_some_and(|end| end <= now);
-    let sleep = stage.begin(if is_over { Sleep::new(end) } else { Sleep::ahead(end) });
+    let sleep = limit.start(if is_over { Sleep::new(end) } else { Sleep::assumed_ahead(end) });
     sleep.within_budget(cx, Sleep::poll_elapsed).map(|()| Elapsed(()))
 }
 
-/// What `poll` does when the limit has begun.
+/// LIM5.
 #[inline(never)]
-fn poll_begun<F: Future>(
+fn poll_started<F: Future>(
     future: Pin<&mut F>,
     sleep: &mut Sleep,
     cx: &mut Context<'_>,
@@ -167,24 +201,25 @@ fn poll_begun<F: Future>(
     if eager::is_eager() {
         return poll_eagerly(future, sleep, cx);
     }
-    if let Poll::Ready(output) = within(sleep.deadline(), || future.poll(cx)) {
+    if let Poll::Ready(output) = with_deadline(sleep.deadline(), || future.poll(cx)) {
         return Poll::Ready(Ok(output));
     }
-    // A limit that has waited ends whatever the operand has left of the budget.
+    // A limit that has waited ends also if the operand has spent the budget.
     sleep.within_budget(cx, Sleep::poll_elapsed).map(|()| Err(Elapsed(())))
 }
 
-/// What `poll` does where leaves block. Nobody needs a timer if it is the driver of the call who waits.
+/// LIM5 under the eager flag, where leaves block. No timer is needed if the thread that drives the
+/// eager call waits itself.
 #[cold]
 fn poll_eagerly<F: Future>(
     future: Pin<&mut F>,
     sleep: &mut Sleep,
     cx: &mut Context<'_>,
 ) -> Poll<Result<F::Output, Elapsed>> {
-    // An outer limit that stands around the whole call can end it only here.
+    // A deadline from outside of the eager call can end the wait only here.
     let end = earlier(sleep.deadline(), eager::unenforced());
     let limited = eager::limited();
-    let polled = within(end, || future.poll(cx));
+    let polled = with_deadline(end, || future.poll(cx));
     drop(limited);
     if let Poll::Ready(output) = polled {
         return Poll::Ready(Ok(output));
@@ -199,28 +234,28 @@ fn poll_eagerly<F: Future>(
     sleep.poll_elapsed(cx).map(|()| Err(Elapsed(())))
 }
 
-/// The execution state with a limit that has not begun, where nothing has to be compared with it.
+/// The execution state with a limit that has not started; `None` under an outer deadline.
 #[inline]
-fn unbegun(limit: Duration) -> Option<Execution> {
+fn with_limit(limit: Duration) -> Option<Execution> {
     Some(raw::execution()).filter(|outer| *outer == Execution::NONE)?.with_limit(limit)
 }
 
 /// Calls `f` with the earlier of the current deadline and `own` as the current one.
-fn within<R>(own: Option<Instant>, f: impl FnOnce() -> R) -> R {
+fn with_deadline<R>(own: Option<Instant>, f: impl FnOnce() -> R) -> R {
     let outer = execution();
-    with(outer.with_deadline(earlier(outer.deadline(), own)), f).0
+    with_execution(outer.with_deadline(earlier(outer.deadline(), own)), f).0
 }
 
-/// Calls `f` with the execution state, and says what it has become.
+/// Calls `f` with the execution state, and returns what the state has become.
 #[inline]
-fn with<R>(state: Execution, f: impl FnOnce() -> R) -> (R, Execution) {
-    struct Restore(Execution);
-    impl Drop for Restore {
+fn with_execution<R>(state: Execution, f: impl FnOnce() -> R) -> (R, Execution) {
+    struct RestoreExecution(Execution);
+    impl Drop for RestoreExecution {
         fn drop(&mut self) {
             raw::set_execution(self.0);
         }
     }
-    let _restore = Restore(raw::set_execution(state));
+    let _restore = RestoreExecution(raw::set_execution(state));
     (f(), raw::execution())
 }
 

@@ -1,4 +1,4 @@
-//! Queues that give the memory of a burst back.
+//! Freeing the memory that a queue or table needed for a burst.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -6,30 +6,31 @@ use std::mem;
 
 use slab::Slab;
 
-/// What a queue or a table keeps when it has run empty, in bytes.
+/// How many bytes an empty queue or table keeps.
 ///
-/// An idle runtime may well hold on to it. A longer queue was filled by a thousand pushes, beside
-/// which an allocation is nothing: so a steady load pays little for room that it gives back and
-/// takes again.
-const KEPT: usize = 8 * 1024;
+/// An idle runtime may keep so much. A longer queue was filled by a thousand pushes, beside which
+/// an allocation costs little: so a steady load pays little for memory that it frees and allocates
+/// again.
+const KEPT_BYTES: usize = 8 * 1024;
 
-const fn kept<T>() -> usize {
-    // What has no size takes no room.
-    if mem::size_of::<T>() == 0 { usize::MAX } else { KEPT / mem::size_of::<T>() }
+/// The capacity of [`KEPT_BYTES`].
+const fn kept_capacity<T>() -> usize {
+    // Elements without a size need no memory.
+    if mem::size_of::<T>() == 0 { usize::MAX } else { KEPT_BYTES / mem::size_of::<T>() }
 }
 
-/// Call it after a pop.
+/// Frees the memory of an empty queue beyond [`KEPT_BYTES`]. To be called after a pop.
 #[inline]
 pub(crate) fn trim<T>(queue: &mut VecDeque<T>) {
-    if queue.is_empty() && queue.capacity() > kept::<T>() {
-        queue.shrink_to(kept::<T>());
+    if queue.is_empty() && queue.capacity() > kept_capacity::<T>() {
+        queue.shrink_to(kept_capacity::<T>());
     }
 }
 
-/// Call it after a removal.
+/// The same for a slab. To be called after a removal.
 #[inline]
 pub(crate) fn trim_slab<T>(slab: &mut Slab<T>) {
-    if slab.is_empty() && slab.capacity() > kept::<T>() {
+    if slab.is_empty() && slab.capacity() > kept_capacity::<T>() {
         *slab = Slab::new();
     }
 }
@@ -39,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_run_empty_keeps_the_room_of_a_short_queue() {
+    fn an_empty_queue_keeps_the_memory_of_a_short_one() {
         let (mut queue, mut slab) = (VecDeque::new(), Slab::new());
         for number in 0..100_000_u64 {
             queue.push_back(number);
@@ -53,12 +54,12 @@ mod tests {
             slab.remove(key);
             trim_slab(&mut slab);
         }
-        assert!(queue.capacity() <= kept::<u64>() && slab.capacity() <= kept::<u64>());
-        // Below that, none is given back.
+        assert!(queue.capacity() <= kept_capacity::<u64>() && slab.capacity() <= kept_capacity::<u64>());
+        // Below that, no memory is freed.
         queue.push_back(1);
-        let room = queue.capacity();
+        let capacity = queue.capacity();
         queue.pop_front();
         trim(&mut queue);
-        assert_eq!(queue.capacity(), room);
+        assert_eq!(queue.capacity(), capacity);
     }
 }

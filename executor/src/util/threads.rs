@@ -11,7 +11,7 @@ use crate::util::panic::discard;
 /// A function of the user's that is called by threads.
 pub(crate) type ThreadHook = Arc<dyn Fn() + Send + Sync>;
 
-/// What all threads of a runtime have in common.
+/// The options that all threads of a runtime share.
 #[derive(Clone)]
 pub(crate) struct Threads {
     pub(crate) name: String,
@@ -21,13 +21,14 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Starts one, or says why the operating system would not.
+    /// Starts a thread that runs `body` between the two hooks, or returns the error of the
+    /// operating system. `kind` is part of the thread's name.
     pub(crate) fn start(
         &self,
         kind: &str,
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
-        // The standard library would panic.
+        // With a NUL in the name the standard library panics.
         if self.name.contains('\0') {
             let message = "the name of a thread must not contain a NUL";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -37,12 +38,12 @@ impl Threads {
             builder = builder.stack_size(bytes);
         }
         let (on_start, on_stop) = (self.on_start.clone(), self.on_stop.clone());
-        // A stack too large to be rounded up to pages makes the standard library panic instead of answering.
+        // With a stack size too large to be rounded up to pages the standard library panics.
         let started = catch_unwind(AssertUnwindSafe(|| {
             builder.spawn(move || {
-                call(on_start);
+                run_hook(on_start);
                 body();
-                call(on_stop);
+                run_hook(on_stop);
             })
         }));
         started.unwrap_or_else(|panic| {
@@ -52,7 +53,8 @@ impl Threads {
     }
 }
 
-fn call(hook: Option<ThreadHook>) {
+/// Runs a hook, and discards a panic.
+fn run_hook(hook: Option<ThreadHook>) {
     if let Some(hook) = hook
         && let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook()))
     {

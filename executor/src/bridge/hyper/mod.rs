@@ -1,10 +1,9 @@
-//! hyper 1 on this executor: what it spawns with, what it sleeps with, and what it reads from and
-//! writes to.
+//! hyper 1 on this executor: its executor, its timer, and its I/O.
 //!
 //! hyper asks its user for an executor where it spawns ([`ServerExecutor`] for a server's HTTP/2,
 //! [`HyperExecutor`] for clients and their pools), a [timer](HyperTimer) and I/O: our sockets as
-//! they are, anything else with the traits of `futures` in a [`HyperIo`]. hyper brings tokio as a
-//! dependency for its channels; no tokio runtime is needed, and none is started.
+//! they are, and any other type with the I/O traits of `futures` in a [`HyperIo`]. hyper depends on
+//! tokio for its channels; no tokio runtime is needed, and none is started.
 //!
 //! # What runs
 //!
@@ -13,29 +12,29 @@
 //! | | |
 //! | --- | --- |
 //! | hyper's connections, of servers and clients, HTTP/1 and HTTP/2 | run |
-//! | hyper-util: `TowerToHyperService`, `server::conn::auto`, `client::legacy::Client` | run; the client with a connector of one's own. `auto` waits without a limit for a connection's first bytes |
+//! | hyper-util: `TowerToHyperService`, `server::conn::auto`, `client::legacy::Client` | run; the client with a connector of the user's own. `auto` waits without a limit for a connection's first bytes |
 //! | axum's `Router` | runs; `axum::serve` needs tokio's sockets, and the example `service` has the loop in its place |
 //! | tonic's `Routes`, served by hyper | run, but **ignore the `grpc-timeout`** of a request |
-//! | tonic's `transport::Server` | `serve` and its variants panic: there is no reactor of tokio's |
-//! | tonic's client | runs without limits; with limits it panics likewise |
+//! | tonic's `transport::Server` | `serve` and its variants panic, for want of a tokio reactor |
+//! | tonic's client | runs without time limits; with time limits it panics likewise |
 //! | reqwest | panics likewise |
 //!
 //! # Where the context goes
 //!
-//! A server's connection is a task. Over HTTP/1 everything runs inside it. Over HTTP/2 hyper spawns
-//! a task per stream, that is, per request, by the executor it was given:
+//! A server's connection is a task. Over HTTP/1 everything runs inside this task. Over HTTP/2 hyper
+//! spawns a task per stream, that is, per request, by the executor it was given:
 //!
-//! | whose context and deadline are seen | HTTP/1 | HTTP/2, [`ServerExecutor`] | HTTP/2, [`HyperExecutor`] |
+//! | context and deadline | HTTP/1 | HTTP/2, [`ServerExecutor`] | HTTP/2, [`HyperExecutor`] |
 //! | --- | --- | --- | --- |
 //! | in the service's `call` | the connection's | the connection's | the connection's |
 //! | in the handler, the future that `call` returns | the connection's | its own, inherited from the connection | its own, empty; no deadline |
 //! | in the response's body | the connection's | as in its handler | as in its handler |
 //!
-//! So with [`ServerExecutor`] what is bound around `serve_connection` is seen in every request.
-//! What a handler sets stays in its own request over HTTP/2. Over HTTP/1 the next request of the
-//! connection sees it. What `call` sets before it returns is seen by later requests over both. One
-//! wrapper around the service gives each request a context of its own over both, a copy of the
-//! connection's:
+//! So with [`ServerExecutor`] every request sees the variables that are bound around
+//! `serve_connection`. A variable that a handler sets stays in its own request over HTTP/2; over
+//! HTTP/1 the next request of the connection sees it. A variable that `call` sets before it returns
+//! is seen by later requests over both. A wrapper around the service gives each request a context
+//! of its own over both, a copy of the connection's:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -57,25 +56,24 @@
 //! # is_service(&service);
 //! ```
 //!
-//! [`isolated`](crate::ContextFutureExt::isolated) does the same, and the handler goes on to see
-//! what changes in the connection's context.
+//! [`isolated`](crate::ContextFutureExt::isolated) does the same, and the handler still sees later
+//! changes of the connection's context.
 //!
 //! # Bodies
 //!
-//! A body that is made as it is sent is polled after the code that made it has returned, so it sees
-//! nothing that stands around that code: neither the context of a wrapper as above, nor the
-//! deadline of a `wait_for`.
+//! A body that is produced while it is sent is polled after the code that made it has returned. So
+//! it sees neither the context of a wrapper as above around that code, nor the deadline of a
+//! `wait_for`.
 //!
 //! * A *response's* body is polled by the connection's task over HTTP/1, by the stream's task
 //!   over HTTP/2. It sees that task's context, and the deadline around the connection.
 //! * A client's *request* body is polled by a task of the connection, which several callers may
 //!   share. With [`HyperExecutor`] it sees an empty context and no deadline. (With an executor that
-//!   spawned as a user does it would see the context of the caller that happened to open the
-//!   connection.)
+//!   used `spawn`, it would see the context of the caller that happened to open the connection.)
 //!
-//! A stream takes its maker's context along by
-//! [`in_current_context`](crate::ContextStreamExt::in_current_context). The deadline does not come
-//! with it: where it matters, each part is limited by itself.
+//! [`in_current_context`](crate::ContextStreamExt::in_current_context) makes a stream run in its
+//! maker's context. The deadline is no part of the context: where it matters, limit each part by
+//! itself.
 //!
 //! ```
 //! use std::io;
@@ -123,9 +121,9 @@ pub use self::server::{ServerExecutor, ServerScope};
 /// over HTTP/2.
 ///
 /// Each is a [background task](crate::spawn_background): in the runtime's root context, and without
-/// a deadline. No handle ends it, so a connection outlives the request that opens it; and it holds
-/// none of the request's values. The task belongs to the runtime that is current where hyper spawns
-/// it, else to the default one.
+/// a deadline. No handle ends the task, so a connection outlives the request that opens it, and
+/// holds none of the request's values. The task belongs to the runtime that is current where hyper
+/// spawns it, else to the default one.
 ///
 /// For a server's connections there is [`ServerExecutor`]: handlers that this executor ran would
 /// see neither what is bound around their connection nor its deadline.
@@ -157,10 +155,10 @@ where
     }
 }
 
-/// Sleeps for hyper: time limits for headers, keep-alives, idle connections of a pool.
+/// hyper's timer: for time limits of headers, keep-alives, and idle connections of a pool.
 ///
-/// Without a timer hyper has none of these limits, and a client that sends its headers a byte a
-/// minute is served for ever.
+/// Without a timer hyper has none of these limits, and serves a client that sends its headers a
+/// byte a minute for ever.
 ///
 /// ```
 /// use std::time::Duration;
@@ -179,7 +177,7 @@ impl HyperTimer {
     }
 }
 
-/// What [`HyperTimer`] gives out.
+/// The future that [`HyperTimer`] returns.
 struct HyperSleep(crate::time::Sleep);
 
 impl Future for HyperSleep {
@@ -213,23 +211,26 @@ pin_project_lite::pin_project! {
     /// Lets hyper read from and write to anything that implements the traits of `futures`, and the
     /// other way round.
     ///
-    /// [`TcpStream`](crate::net::TcpStream) and [`UnixStream`](crate::net::UnixStream) do without
-    /// it.
+    /// [`TcpStream`](crate::net::TcpStream) and [`UnixStream`](crate::net::UnixStream) implement
+    /// hyper's traits themselves.
     ///
-    /// Bytes go straight into hyper's buffers and come straight from them; parts of a response are
-    /// written together ([vectored](AsyncWrite::poll_write_vectored)). Where the inner writer does
-    /// not do that well, as TLS streams do not, let hyper join the parts instead:
+    /// Bytes are read into hyper's buffers and written from them without a copy. Parts of a
+    /// response are written together ([vectored](AsyncWrite::poll_write_vectored)). For an inner
+    /// writer that does not support that well, such as a TLS stream, let hyper join the parts:
     /// `http1::Builder::writev(false)`.
     ///
-    /// The other way round is for what hyper hands out: `HyperIo<hyper::upgrade::Upgraded>` is an
-    /// [`AsyncRead`] and [`AsyncWrite`], for instance for web sockets.
+    /// The other way round is for hyper's own streams: `HyperIo<hyper::upgrade::Upgraded>`
+    /// implements [`AsyncRead`] and [`AsyncWrite`], for instance for web sockets.
     ///
     /// ```
     /// use heirloom::hyper::{HyperIo, HyperTimer};
     /// # use futures::io::{AsyncRead, AsyncWrite};
     ///
     /// # async fn handle(_: hyper::Request<hyper::body::Incoming>)
-    /// #     -> Result<hyper::Response<http_body_util::Empty<hyper::body::Bytes>>, std::convert::Infallible> {
+    /// #     -> Result<
+    /// #         hyper::Response<http_body_util::Empty<hyper::body::Bytes>>,
+    /// #         std::convert::Infallible,
+    /// #     > {
     /// #     Ok(hyper::Response::new(http_body_util::Empty::new()))
     /// # }
     /// async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin) -> hyper::Result<()> {
@@ -252,17 +253,17 @@ impl<T> HyperIo<T> {
         HyperIo { inner }
     }
 
-    /// What is inside.
+    /// The inner reader and writer.
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// What is inside, to be changed.
+    /// The inner reader and writer, mutably.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// Takes out what is inside.
+    /// Returns the inner reader and writer.
     pub fn into_inner(self) -> T {
         self.inner
     }
@@ -284,13 +285,13 @@ impl<T: AsyncRead> Read for HyperIo<T> {
         let length = room.len();
         let read = ready!(self.project().inner.poll_read(cx, room))?;
         assert!(read <= length, "a reader must not claim to have read more than there was room for");
-        // SAFETY: all `length` bytes were initialised just now, and `read` is not more.
+        // SAFETY: `initialize_unfilled` initialised all `length` bytes, and `read <= length`.
         unsafe { buf.advance(read) };
         Poll::Ready(Ok(()))
     }
 }
 
-/// hyper's trait for writing, for what leads to a writer with the traits of `futures`.
+/// Implements hyper's trait for writing by an expression that leads to a pinned `AsyncWrite`.
 macro_rules! write_through {
     ([$($generics:tt)*] $type:ty, $this:ident => $writer:expr) => {
         impl $($generics)* hyper::rt::Write for $type {

@@ -1,20 +1,33 @@
 //! The tasks of a server's connection, which inherit from the connection and end with it.
 //!
-//! The handles of the tasks are in a set. The executor, its clones inside of the tasks, and the
-//! tasks' seats share the set, so the set outlives a task that it holds. The circle is cut by
-//! [`Closing`], which belongs to the future of the scope alone: it takes the handles out, and a
-//! handle that is dropped cancels its task.
+//! # Terms
 //!
-//! A task may end before its handle is in the set. So a seat is taken before the spawn, and both
-//! the spawner and the task say when they are done with it. All steps are under one lock; nothing
-//! is spawned, cancelled or dropped under it.
+//! * The *scope* is the future that [`ServerExecutor::scope`] returns.
+//! * A *stream task* runs one HTTP/2 stream. The *spawner* is the thread that spawns it.
+//! * The *table* has an entry for each stream task. The executor, its clones and the stream tasks
+//!   share the table, so it outlives a task whose handle it holds. `CloseOnDrop` cuts that cycle:
+//!   it belongs to the scope alone, and takes the handles out. Dropping a handle cancels its task.
 //!
-//! | seat | the spawner has the handle | the task's future is gone | the scope ends |
+//! # States of an entry
+//!
+//! * **reserved**: the task is about to be spawned, or is running; its handle is not in the table.
+//! * **running**: the handle is in the table.
+//! * **ended**: the task's future was dropped before the handle was in the table.
+//! * **free**: no entry.
+//!
+//! A task may end before its handle is in the table. So the spawner reserves the entry before the
+//! spawn, and both the spawner and the task report. Each step is under the table's lock; tasks are
+//! spawned and cancelled, and handles dropped, under no lock.
+//!
+//! | state | `store_handle` (spawner) | `task_ended` (task's future) | `close` (scope) |
 //! | --- | --- | --- | --- |
-//! | `Taken` | `Filled` | `Left` | gone |
-//! | `Filled` | – | free; the handle is dropped | gone; the handle is dropped |
-//! | `Left` | free; the handle is dropped | – | gone |
-//! | gone | the handle is dropped | nothing | – |
+//! | **reserved** | running | ended | free |
+//! | **running** | – | free; drop the handle | free; drop the handle |
+//! | **ended** | free; drop the handle | – | free |
+//! | **free** after `close` | drop the handle | nothing | – |
+//!
+//! **No handle stays in the table.** A handle enters it only in state reserved, and both steps that
+//! can follow take it out.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -32,36 +45,37 @@ use crate::JoinHandle;
 /// Runs the streams of a server's HTTP/2 connection: each is a task that inherits from the
 /// connection, and is cancelled when the connection ends.
 ///
-/// A stream's task starts from what it [inherits](Context::inherited) of the connection's context,
-/// and with the connection's [deadline](crate::deadline). Both are taken when the stream begins,
-/// after the service's `call`. The task polls the future that `call` has returned, and then the
-/// response's body. What it sets is its own: neither the connection nor another stream sees it.
+/// A stream's task starts with the part of the connection's context that is
+/// [inherited](Context::inherited), and with the connection's [deadline](crate::deadline). Both are
+/// taken when the stream begins, after the service's `call`. The task polls the future that `call`
+/// has returned, and then the response's body. Neither the connection nor another stream sees the
+/// variables that the task sets.
 ///
-/// [`scope`](Self::scope) hands the executor out. When the future of `scope` ends or is dropped,
-/// whatever the cause, the tasks that are left are cancelled.
+/// [`scope`](Self::scope) makes the executor. When the future of `scope` ends or is dropped, for
+/// any reason, tasks that still run are cancelled.
 ///
-/// A stream's task also ends when the client resets the stream, and when its handler panics: the
-/// client sees the stream reset, and the connection goes on. A panic in `call` itself ends the
+/// A stream's task also ends when the client resets the stream, and when its handler panics: then
+/// the client sees the stream reset, and the connection goes on. A panic in `call` itself ends the
 /// connection.
 ///
-/// It is for servers. A client's connections are to outlive the request that opens them: see
-/// [`HyperExecutor`](super::HyperExecutor).
+/// The executor is for servers. A client's connections must outlive the request that opens them:
+/// see [`HyperExecutor`](super::HyperExecutor).
 #[derive(Clone)]
 pub struct ServerExecutor {
-    tasks: Arc<Tasks<JoinHandle<()>>>,
+    tasks: Arc<StreamTasks<JoinHandle<()>>>,
 }
 
 impl ServerExecutor {
-    /// Calls `body` with an executor for one connection. The future returned runs the connection's
-    /// future, which `body` has returned, and returns its output.
+    /// Calls `body` with an executor for one connection. `body` returns the connection's future,
+    /// which the returned future runs, and whose output it returns.
     ///
-    /// The connection is awaited here, so it shares the caller's context. When it has ended, tasks
-    /// that are left are cancelled: each is dropped soon after, in its own context. An executor
-    /// that is kept longer drops what it is given.
+    /// The connection's future is awaited, so it shares the caller's context. When it has ended,
+    /// tasks that still run are cancelled: each is dropped soon after, in its own context. A clone
+    /// of the executor that is kept longer drops the futures that it is given.
     ///
     /// # Cancel safety
     /// Dropping the future cancels the tasks, without waiting for them, and drops the connection.
-    /// No handler is polled again after that.
+    /// After that no handler is polled.
     ///
     /// # Examples
     ///
@@ -93,15 +107,15 @@ impl ServerExecutor {
     ///         let mut http2 = http2::Builder::new(executor);
     ///         http2.timer(HyperTimer).serve_connection(HyperIo::new(socket), service_fn(handle))
     ///     });
-    ///     // When time is up, the handlers that are at work end with the connection.
+    ///     // When time is up, the handlers that still run end with the connection.
     ///     wait_for(connection, Duration::from_secs(3_600)).await.unwrap_or(Ok(()))
     /// }
     /// ```
     pub fn scope<F: Future>(body: impl FnOnce(ServerExecutor) -> F) -> ServerScope<F> {
-        let tasks = Arc::new(Tasks::new());
+        let tasks = Arc::new(StreamTasks::new());
         let executor = ServerExecutor { tasks: Arc::clone(&tasks) };
-        let closing = Some(Closing(tasks));
-        ServerScope { closing, body: body(executor) }
+        let close_on_drop = Some(CloseOnDrop(tasks));
+        ServerScope { close_on_drop, body: body(executor) }
     }
 }
 
@@ -109,8 +123,8 @@ pin_project_lite::pin_project! {
     /// A connection, and the tasks that end with it; made by [`ServerExecutor::scope`].
     #[must_use = "futures do nothing unless they are polled"]
     pub struct ServerScope<F> {
-        // Dropped before the body: no handler is polled again when its connection is gone.
-        closing: Option<Closing>,
+        // Dropped before the body: no handler is polled when its connection has been dropped.
+        close_on_drop: Option<CloseOnDrop>,
         #[pin]
         body: F,
     }
@@ -123,7 +137,7 @@ impl<F: Future> Future for ServerScope<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<F::Output> {
         let this = self.project();
         let output = ready!(this.body.poll(cx));
-        drop(this.closing.take());
+        drop(this.close_on_drop.take());
         Poll::Ready(output)
     }
 }
@@ -141,12 +155,12 @@ where
 {
     #[track_caller]
     fn execute(&self, future: F) {
-        // First, for a variable's `Derive` function may panic.
+        // First, because a variable's `Derive` function may panic.
         let context = Context::inherited();
-        let Some(key) = self.tasks.take_seat() else { return };
-        let seat = Seat { tasks: Arc::clone(&self.tasks), key };
-        let handle = crate::spawn_in(context, Seated { future, _seat: seat });
-        drop(self.tasks.fill(key, handle));
+        let Some(key) = self.tasks.reserve() else { return };
+        let entry = EntryGuard { tasks: Arc::clone(&self.tasks), key };
+        let handle = crate::spawn_in(context, StreamTask { future, _entry: entry });
+        drop(self.tasks.store_handle(key, handle));
     }
 }
 
@@ -157,105 +171,105 @@ impl fmt::Debug for ServerExecutor {
     }
 }
 
-/// The handles of a connection's tasks.
-struct Tasks<H> {
+/// The table: the handles of a connection's stream tasks.
+struct StreamTasks<H> {
     /// `None` when the scope has ended.
-    seats: Mutex<Option<Slab<Place<H>>>>,
+    entries: Mutex<Option<Slab<TaskEntry<H>>>>,
 }
 
-/// What the set knows of a task; see the [table](self).
-enum Place<H> {
-    Taken,
-    Filled(H),
-    Left,
+/// See the [states](self).
+enum TaskEntry<H> {
+    Reserved,
+    Running(H),
+    Ended,
 }
 
-impl<H> Tasks<H> {
+impl<H> StreamTasks<H> {
     fn new() -> Self {
-        Tasks { seats: Mutex::new(Some(Slab::new())) }
+        StreamTasks { entries: Mutex::new(Some(Slab::new())) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Slab<Place<H>>>> {
-        // No user code runs under this lock, so nothing is half done when it is poisoned.
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Slab<TaskEntry<H>>>> {
+        // No user code runs under this lock, so a poisoned table is whole.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A seat for a task that is about to be spawned; none if the scope has ended.
-    fn take_seat(&self) -> Option<usize> {
-        self.lock().as_mut().map(|seats| seats.insert(Place::Taken))
+    /// An entry for a task that is about to be spawned; `None` if the scope has ended.
+    fn reserve(&self) -> Option<usize> {
+        self.lock().as_mut().map(|entries| entries.insert(TaskEntry::Reserved))
     }
 
-    /// The spawner has the handle. Returns it if the task has ended, or the scope.
+    /// The spawner has the handle. Returns the handle if the task or the scope has ended.
     #[must_use = "a handle is dropped under no lock"]
-    fn fill(&self, key: usize, handle: H) -> Option<H> {
-        let mut seats = self.lock();
-        let Some(seats) = seats.as_mut() else { return Some(handle) };
-        match &mut seats[key] {
-            place @ Place::Taken => {
-                *place = Place::Filled(handle);
+    fn store_handle(&self, key: usize, handle: H) -> Option<H> {
+        let mut entries = self.lock();
+        let Some(entries) = entries.as_mut() else { return Some(handle) };
+        match &mut entries[key] {
+            entry @ TaskEntry::Reserved => {
+                *entry = TaskEntry::Running(handle);
                 None
             }
             _ => {
-                seats.remove(key);
+                entries.remove(key);
                 Some(handle)
             }
         }
     }
 
-    /// The task's future is gone.
+    /// The task's future was dropped.
     #[must_use = "a handle is dropped under no lock"]
-    fn leave(&self, key: usize) -> Option<H> {
-        let mut seats = self.lock();
-        let seats = seats.as_mut()?;
-        if let place @ Place::Taken = &mut seats[key] {
-            *place = Place::Left;
+    fn task_ended(&self, key: usize) -> Option<H> {
+        let mut entries = self.lock();
+        let entries = entries.as_mut()?;
+        if let entry @ TaskEntry::Reserved = &mut entries[key] {
+            *entry = TaskEntry::Ended;
             return None;
         }
-        match seats.remove(key) {
-            Place::Filled(handle) => Some(handle),
-            Place::Taken | Place::Left => unreachable!("a task leaves once"),
+        match entries.remove(key) {
+            TaskEntry::Running(handle) => Some(handle),
+            TaskEntry::Reserved | TaskEntry::Ended => unreachable!("a task ends once"),
         }
     }
 
     /// The scope ends.
     #[must_use = "handles are dropped under no lock"]
-    fn close(&self) -> Option<Slab<Place<H>>> {
+    fn close(&self) -> Option<Slab<TaskEntry<H>>> {
         self.lock().take()
     }
 }
 
-/// Belongs to the future of a scope, and ends the tasks with it.
-struct Closing(Arc<Tasks<JoinHandle<()>>>);
+/// Belongs to a scope. Dropping it cancels the scope's tasks.
+struct CloseOnDrop(Arc<StreamTasks<JoinHandle<()>>>);
 
-impl Drop for Closing {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         drop(self.0.close());
     }
 }
 
-/// Belongs to a task's future, and gives the seat back with it.
-struct Seat {
-    tasks: Arc<Tasks<JoinHandle<()>>>,
+/// Belongs to a task's future. Dropping it reports that the task has ended.
+struct EntryGuard {
+    tasks: Arc<StreamTasks<JoinHandle<()>>>,
     key: usize,
 }
 
-impl Drop for Seat {
+impl Drop for EntryGuard {
     fn drop(&mut self) {
-        drop(self.tasks.leave(self.key));
+        drop(self.tasks.task_ended(self.key));
     }
 }
 
 pin_project_lite::pin_project! {
-    /// What is spawned.
-    struct Seated<F> {
+    /// The future of a stream task.
+    struct StreamTask<F> {
         #[pin]
         future: F,
         // Dropped after the future.
-        _seat: Seat,
+        _entry: EntryGuard,
     }
 }
 
-impl<F: Future> Future for Seated<F> {
+impl<F: Future> Future for StreamTask<F> {
     type Output = ();
 
     #[inline]
@@ -266,50 +280,54 @@ impl<F: Future> Future for Seated<F> {
 
 #[cfg(test)]
 mod tests {
-    //! All orders in which a spawner, its task and the end of the scope can come: each step is
-    //! under the lock, so there are no others.
+    //! All orders in which the steps of a spawner, its task and its scope can come. Each step is
+    //! under the lock, so there are no other interleavings.
     use std::rc::Rc;
 
-    use super::Tasks;
+    use super::StreamTasks;
 
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Step {
-        Fill,
-        Leave,
+        Store,
+        End,
         Close,
     }
 
     #[test]
-    fn in_every_order_the_handle_goes_and_no_seat_is_left() {
-        use Step::{Close, Fill, Leave};
+    fn in_every_order_the_handle_is_dropped_and_no_entry_is_left() {
+        use Step::{Close, End, Store};
         let orders: [&[Step]; 8] = [
-            &[Fill, Leave],
-            &[Leave, Fill],
-            &[Fill, Leave, Close],
-            &[Fill, Close, Leave],
-            &[Leave, Fill, Close],
-            &[Leave, Close, Fill],
-            &[Close, Fill, Leave],
-            &[Close, Leave, Fill],
+            &[Store, End],
+            &[End, Store],
+            &[Store, End, Close],
+            &[Store, Close, End],
+            &[End, Store, Close],
+            &[End, Close, Store],
+            &[Close, Store, End],
+            &[Close, End, Store],
         ];
         for order in orders {
-            let (tasks, handle) = (Tasks::new(), Rc::new(()));
-            // A neighbour, whose seat is freed and taken again, is left alone.
-            let neighbour = tasks.take_seat().unwrap();
-            let key = tasks.take_seat().unwrap();
-            assert!(tasks.fill(neighbour, handle.clone()).is_none());
+            let (tasks, handle) = (StreamTasks::new(), Rc::new(()));
+            // The entry of another task stays as it is.
+            let neighbour = tasks.reserve().unwrap();
+            let key = tasks.reserve().unwrap();
+            assert!(tasks.store_handle(neighbour, handle.clone()).is_none());
             let mut given = Some(handle.clone());
             for step in order {
                 match step {
-                    Fill => drop(tasks.fill(key, given.take().unwrap())),
-                    Leave => drop(tasks.leave(key)),
+                    Store => drop(tasks.store_handle(key, given.take().unwrap())),
+                    End => drop(tasks.task_ended(key)),
                     Close => drop(tasks.close()),
                 }
             }
             let closed = order.contains(&Close);
             assert_eq!(Rc::strong_count(&handle), if closed { 1 } else { 2 }, "{order:?}");
-            assert_eq!(tasks.lock().as_ref().map(|seats| seats.len()), (!closed).then_some(1), "{order:?}");
-            assert_eq!(tasks.take_seat().is_none(), closed);
+            assert_eq!(
+                tasks.lock().as_ref().map(|entries| entries.len()),
+                (!closed).then_some(1),
+                "{order:?}"
+            );
+            assert_eq!(tasks.reserve().is_none(), closed);
         }
     }
 }

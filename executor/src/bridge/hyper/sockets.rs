@@ -1,7 +1,8 @@
-//! Our own sockets, as hyper's I/O without anything in between.
+//! hyper's I/O traits for the sockets of this crate.
 //!
-//! hyper hands out room that is not initialised. The traits of `futures` have no use for that, so [`HyperIo`](super::HyperIo)
-//! has to fill it before each read: 8 KiB and more, a twentieth of the time that a small request takes.
+//! hyper passes buffers that are not initialised. The traits of `futures` cannot read into them, so
+//! [`HyperIo`](super::HyperIo) has to initialise them before each read: 8 KiB and more, a twentieth
+//! of the time that a small request takes.
 
 use std::io;
 use std::pin::Pin;
@@ -18,20 +19,20 @@ use crate::net::duplex::Duplex;
 fn read(stream: &impl Duplex, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
     #[cfg(unix)]
     let read = {
-        // SAFETY: nothing there is made uninitialised: the system only writes.
+        // SAFETY: `room` goes to the system's `read` alone, which only writes initialised bytes.
         let room = unsafe { buf.as_mut() };
         ready!(stream.poll_read_uninit(cx, room))?
     };
     #[cfg(not(unix))]
     let read = ready!(stream.poll_read(cx, buf.initialize_unfilled()))?;
-    // SAFETY: the system has written so many bytes.
+    // SAFETY: the system has written `read` bytes to the start of the buffer.
     unsafe { buf.advance(read) };
     Poll::Ready(Ok(()))
 }
 
 macro_rules! socket {
     ($type:ident) => {
-        /// As [`HyperIo`](crate::hyper::HyperIo) around it, without the filling of what is going to be read.
+        /// As [`HyperIo`](crate::hyper::HyperIo) around it, without initialising the buffer.
         impl Read for $type {
             fn poll_read(
                 self: Pin<&mut Self>,

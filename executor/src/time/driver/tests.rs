@@ -1,4 +1,4 @@
-//! What wakers may do, and what is left behind.
+//! What wakers may do, and what timers leave behind.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::AtomicUsize;
@@ -9,40 +9,40 @@ use std::time::Duration;
 use super::*;
 use crate::clock::ManualClock;
 
-/// A waker that counts, and then does something.
-struct Act<F>(AtomicUsize, F);
+/// A waker that counts, and then calls a function.
+struct CallingWaker<F>(AtomicUsize, F);
 
-impl<F: Fn() + Send + Sync + 'static> Act<F> {
-    fn new(act: F) -> Arc<Self> {
-        Arc::new(Act(AtomicUsize::new(0), act))
+impl<F: Fn() + Send + Sync + 'static> CallingWaker<F> {
+    fn new(call: F) -> Arc<Self> {
+        Arc::new(CallingWaker(AtomicUsize::new(0), call))
     }
 }
 
-impl<F> Act<F> {
+impl<F> CallingWaker<F> {
     fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-impl<F: Fn() + Send + Sync + 'static> Wake for Act<F> {
+impl<F: Fn() + Send + Sync + 'static> Wake for CallingWaker<F> {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::Relaxed);
         self.1();
     }
 }
 
-struct Rig {
+struct TestTimers {
     clock: Arc<ManualClock>,
     timers: Arc<Timers>,
     unparked: Arc<AtomicUsize>,
 }
 
-impl Rig {
+impl TestTimers {
     fn new(shards: usize) -> Self {
         let (clock, unparked) = (ManualClock::new(), Arc::<AtomicUsize>::default());
         let counter = unparked.clone();
         let unpark = Box::new(move || _ = counter.fetch_add(1, Ordering::Relaxed));
-        Rig { timers: Arc::new(Timers::new(shards, Clock::manual(&clock), unpark)), clock, unparked }
+        TestTimers { timers: Arc::new(Timers::new(shards, Clock::manual(&clock), unpark)), clock, unparked }
     }
 
     fn at(&self, milliseconds: u64) -> Instant {
@@ -61,22 +61,23 @@ impl Rig {
 
 #[test]
 fn a_panicking_waker_loses_no_other() {
-    let rig = Rig::new(1);
-    let ten = Vec::from_iter((0..10).map(|number| Act::new(move || assert!(number != 3, "on purpose"))));
+    let rig = TestTimers::new(1);
+    let ten =
+        Vec::from_iter((0..10).map(|number| CallingWaker::new(move || assert!(number != 3, "on purpose"))));
     let _keys = Vec::from_iter(ten.iter().map(|act| rig.insert(5, act.clone())));
     assert_eq!(rig.pass(5), 10);
     assert!(ten.iter().all(|act| act.count() == 1));
-    let _key = rig.insert(1, Act::new(|| ()));
+    let _key = rig.insert(1, CallingWaker::new(|| ()));
     assert_eq!(rig.pass(1), 1);
 }
 
 #[test]
 fn a_waker_may_insert_and_fire() {
-    let rig = Rig::new(1);
+    let rig = TestTimers::new(1);
     let timers = Arc::downgrade(&rig.timers);
     let _key = rig.insert(
         1,
-        Act::new(move || {
+        CallingWaker::new(move || {
             let timers = timers.upgrade().unwrap();
             let _key = timers.insert(0, timers.clock().now(), Waker::noop().clone());
             assert_eq!(timers.fire(0), 1);
@@ -88,10 +89,10 @@ fn a_waker_may_insert_and_fire() {
 
 #[test]
 fn a_waker_may_remove_its_own_timer_and_others() {
-    let rig = Rig::new(1);
+    let rig = TestTimers::new(1);
     let keys = Arc::<OnceLock<Vec<TimerKey>>>::default();
     let (timers, theirs) = (rig.timers.clone(), keys.clone());
-    let act = Act::new(move || theirs.get().unwrap().iter().for_each(|key| timers.remove(key)));
+    let act = CallingWaker::new(move || theirs.get().unwrap().iter().for_each(|key| timers.remove(key)));
     let inserted = Vec::from_iter([1, 1, 9].map(|at| rig.insert(at, act.clone())));
     keys.set(inserted).unwrap();
     assert_eq!(rig.pass(1), 2);
@@ -109,7 +110,7 @@ fn a_wakers_drop_may_use_the_timers() {
             self.0.len();
         }
     }
-    let rig = Rig::new(1);
+    let rig = TestTimers::new(1);
     let waker = || Waker::from(Arc::new(Asks(rig.timers.clone())));
     let removed = rig.insert(1, waker());
     rig.timers.remove(&removed);
@@ -120,25 +121,25 @@ fn a_wakers_drop_may_use_the_timers() {
 }
 
 #[test]
-fn wakers_that_insert_what_is_due_do_not_keep_a_worker() {
+fn wakers_that_insert_due_timers_do_not_keep_a_worker_busy() {
     fn again(timers: Arc<Timers>) -> Waker {
-        Waker::from(Act::new(move || {
+        Waker::from(CallingWaker::new(move || {
             let _key = timers.insert(0, timers.clock().now(), again(timers.clone()));
         }))
     }
-    let rig = Rig::new(1);
+    let rig = TestTimers::new(1);
     let _key = rig.insert(0, again(rig.timers.clone()));
-    assert!((1..=BATCH * BATCHES).contains(&rig.timers.fire(0)));
+    assert!((1..=STEPS_PER_BATCH * MAX_BATCHES).contains(&rig.timers.fire(0)));
     assert!(matches!(rig.timers.prepare_park(), ParkUntil::Due));
-    // `close` wakes it once more, and that one is refused.
+    // `close` wakes the waker once more, and the timer that it inserts is refused.
     rig.timers.close();
     assert_eq!(rig.timers.len(), 0);
 }
 
 #[test]
-fn many_due_timers_fire_in_several_goes() {
-    let rig = Rig::new(1);
-    let act = Act::new(|| ());
+fn many_due_timers_fire_in_several_calls() {
+    let rig = TestTimers::new(1);
+    let act = CallingWaker::new(|| ());
     let _keys = Vec::from_iter((0..3000).map(|_| rig.insert(1, act.clone())));
     assert!(rig.pass(1) < 3000);
     while matches!(rig.timers.prepare_park(), ParkUntil::Due) {
@@ -148,9 +149,9 @@ fn many_due_timers_fire_in_several_goes() {
 }
 
 #[test]
-fn a_foreign_shard_that_is_held_is_left_to_its_holder() {
-    let rig = Rig::new(2);
-    let act = Act::new(|| ());
+fn a_locked_shard_of_another_worker_is_skipped() {
+    let rig = TestTimers::new(2);
+    let act = CallingWaker::new(|| ());
     for shard in 0..2 {
         let _key = rig.timers.insert(shard, rig.at(1), act.clone().into()).unwrap();
     }
@@ -164,7 +165,7 @@ fn a_foreign_shard_that_is_held_is_left_to_its_holder() {
 #[test]
 fn the_timer_that_is_removed_last_leaves_nothing() {
     const TIMERS: usize = if cfg!(miri) { 300 } else { 100_000 };
-    let rig = Rig::new(3);
+    let rig = TestTimers::new(3);
     let mut keys = Vec::new();
     for number in 0..TIMERS {
         keys.push(rig.timers.insert(number, rig.at(number as u64), Waker::noop().clone()).unwrap());
@@ -176,28 +177,30 @@ fn the_timer_that_is_removed_last_leaves_nothing() {
 }
 
 #[test]
-fn a_sleeper_is_called_only_for_an_earlier_timer() {
-    let rig = Rig::new(2);
+fn a_sleeper_is_woken_only_for_an_earlier_timer() {
+    let rig = TestTimers::new(2);
     let unparked = || rig.unparked.swap(0, Ordering::Relaxed);
-    let _far = rig.insert(100, Act::new(|| ()));
-    assert_eq!(unparked(), 0, "nobody sleeps");
+    let _far = rig.insert(100, CallingWaker::new(|| ()));
+    assert_eq!(unparked(), 0, "no worker sleeps");
 
-    let ParkUntil::Until(Some(limit), watch) = rig.timers.prepare_park() else { panic!("nothing is due") };
+    let ParkUntil::Until(Some(limit), token) = rig.timers.prepare_park() else { panic!("nothing is due") };
     assert_eq!(limit, rig.at(100));
-    let ParkUntil::Until(None, other) = rig.timers.prepare_park() else { panic!("one watch is enough") };
-    let _later = rig.insert(200, Act::new(|| ()));
-    assert_eq!(unparked(), 0, "it is up before");
-    let earlier = rig.insert(50, Act::new(|| ()));
+    let ParkUntil::Until(None, other) = rig.timers.prepare_park() else {
+        panic!("one time keeper is enough")
+    };
+    let _later = rig.insert(200, CallingWaker::new(|| ()));
+    assert_eq!(unparked(), 0, "the time keeper is awake before");
+    let earlier = rig.insert(50, CallingWaker::new(|| ()));
     assert_eq!(unparked(), 1);
-    let _earliest = rig.insert(20, Act::new(|| ()));
-    assert_eq!(unparked(), 0, "somebody gets up already");
+    let _earliest = rig.insert(20, CallingWaker::new(|| ()));
+    assert_eq!(unparked(), 0, "a worker wakes already");
     assert_eq!(rig.timers.sleeping_until.load(Ordering::Relaxed), AWAKE);
 
-    // The other one takes over; the first one's return changes nothing.
+    // The other worker becomes the time keeper; the return of the first changes nothing.
     rig.timers.parked(other);
-    let ParkUntil::Until(Some(limit), _watch) = rig.timers.prepare_park() else { panic!("nothing is due") };
+    let ParkUntil::Until(Some(limit), _token) = rig.timers.prepare_park() else { panic!("nothing is due") };
     assert_eq!(limit, rig.at(20));
-    rig.timers.parked(watch);
+    rig.timers.parked(token);
     assert_ne!(rig.timers.sleeping_until.load(Ordering::Relaxed), AWAKE);
     assert_eq!(rig.timers.reset(&earlier, rig.at(10)), TimerState::Armed);
     assert_eq!(unparked(), 1);
@@ -205,8 +208,8 @@ fn a_sleeper_is_called_only_for_an_earlier_timer() {
 
 #[test]
 fn after_the_end_nothing_is_armed() {
-    let rig = Rig::new(2);
-    let act = Act::new(|| ());
+    let rig = TestTimers::new(2);
+    let act = CallingWaker::new(|| ());
     let key = rig.insert(10, act.clone());
     rig.timers.close();
     assert_eq!((act.count(), rig.timers.len()), (1, 0));
@@ -218,9 +221,9 @@ fn after_the_end_nothing_is_armed() {
 }
 
 #[test]
-fn a_clock_that_repeats_and_goes_back_harms_nobody() {
-    let rig = Rig::new(1);
-    let act = Act::new(|| ());
+fn a_clock_that_repeats_or_goes_back_fires_no_timer_early() {
+    let rig = TestTimers::new(1);
+    let act = CallingWaker::new(|| ());
     let _keys = Vec::from_iter((1..=20).map(|at| rig.insert(at * 5, act.clone())));
     let mut highest = 0;
     for now in [7, 3, 12, 12, 0, 50, 49, 99, 100] {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{BITS, KEEP, Key, Progress, Wheel};
+use super::{Advanced, BITS, KEPT_CAPACITY, Key, Wheel};
 
 /// Advances to the end, in steps of at most `limit`.
 fn advance<T>(wheel: &mut Wheel<T>, to: u64, limit: usize) -> Vec<T> {
     let mut due = Vec::new();
-    while wheel.advance(to, limit, &mut due) == Progress::More {}
+    while wheel.advance(to, limit, &mut due) == Advanced::InPart {}
     due
 }
 
@@ -59,7 +59,7 @@ fn a_far_entry_hides_no_nearer_one() {
 }
 
 #[test]
-fn what_is_late_at_its_insertion_leaves_next() {
+fn a_late_entry_leaves_next() {
     let mut wheel = Wheel::new(100);
     wheel.insert(7, "late");
     wheel.insert(100, "now");
@@ -99,9 +99,9 @@ fn an_advance_takes_bounded_steps() {
         wheel.insert(10, number);
     }
     let mut due = Vec::new();
-    assert_eq!(wheel.advance(20, 30, &mut due), Progress::More);
+    assert_eq!(wheel.advance(20, 30, &mut due), Advanced::InPart);
     assert_eq!((due.len(), wheel.len(), wheel.next_tick()), (30, 70, Some(10)));
-    assert_eq!(wheel.advance(20, 0, &mut due), Progress::More);
+    assert_eq!(wheel.advance(20, 0, &mut due), Advanced::InPart);
     assert_eq!(due.len(), 30);
     assert_eq!(advance(&mut wheel, 20, 30).len(), 70);
 }
@@ -122,12 +122,12 @@ fn a_key_outlives_its_entry_and_names_no_other() {
 }
 
 #[test]
-fn entries_are_removed_while_their_slot_is_being_dealt_with() {
+fn entries_are_removed_while_their_slot_is_in_the_ready_list() {
     for removed in 0..5 {
         let mut wheel = Wheel::new(0);
         let keys = Vec::from_iter((0..5).map(|number| wheel.insert(100 + number, number)));
-        // All are in `ready` now, the first one is filed again.
-        assert_eq!(wheel.advance(90, 1, &mut Vec::new()), Progress::More);
+        // All are in `ready` now; the first one is linked again.
+        assert_eq!(wheel.advance(90, 1, &mut Vec::new()), Advanced::InPart);
         assert_eq!(wheel.remove(&keys[removed as usize]), Some(removed));
         let rest = Vec::from_iter((0..5).filter(|number| *number != removed));
         assert_eq!(advance(&mut wheel, 104, 2), rest);
@@ -135,15 +135,16 @@ fn entries_are_removed_while_their_slot_is_being_dealt_with() {
 }
 
 #[test]
-fn a_bursts_memory_goes_back() {
+fn the_memory_of_a_burst_is_freed() {
     let mut wheel = Wheel::new(0);
     let keys = Vec::from_iter(
-        (0..if cfg!(miri) { KEEP as u64 + 1 } else { 100_000 }).map(|number| wheel.insert(number, ())),
+        (0..if cfg!(miri) { KEPT_CAPACITY as u64 + 1 } else { 100_000 })
+            .map(|number| wheel.insert(number, ())),
     );
     for key in &keys {
         wheel.remove(key);
     }
-    assert!(wheel.entries.capacity() <= KEEP);
+    assert!(wheel.entries.capacity() <= KEPT_CAPACITY);
     assert_eq!((wheel.len(), wheel.next_tick()), (0, None));
 }
 
@@ -153,7 +154,7 @@ enum Step {
     Remove(usize),
     Reset(usize, u64),
     Advance(u64, usize),
-    /// To what the wheel says itself.
+    /// To the wheel's `next_tick`.
     AdvanceToNext,
 }
 
@@ -239,7 +240,7 @@ proptest! {
                 Step::Advance(by, limit) => {
                     now = now.saturating_add(by);
                     let mut due = Vec::new();
-                    while wheel.advance(now, limit, &mut due) == Progress::More {
+                    while wheel.advance(now, limit, &mut due) == Advanced::InPart {
                         prop_assert!(wheel.next_tick().is_some_and(|tick| tick <= now));
                     }
                     due.sort_by_key(|number| (model.keys[*number].1, *number));
@@ -259,14 +260,14 @@ proptest! {
                 prop_assert!(next <= earliest);
             }
         }
-        // Following the wheel's own advice gets there, without many steps in vain.
-        let mut turns = 0;
+        // Advancing to `next_tick` each time returns everything, without many steps in vain.
+        let mut advances = 0;
         while let Some(next) = wheel.next_tick() {
             now = now.max(next);
             let due = advance(&mut wheel, now, 100).len();
             prop_assert_eq!(due, model.take_due(now).len());
-            turns += 1;
-            prop_assert!(turns <= model.keys.len() * 12 + 1);
+            advances += 1;
+            prop_assert!(advances <= model.keys.len() * 12 + 1);
         }
         prop_assert!(model.entries.is_empty());
     }
