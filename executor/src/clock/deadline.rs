@@ -9,7 +9,7 @@ use crate::clock::after;
 use crate::clock::now;
 
 /// The instant at which the time of the running code is up: the earliest limit of all
-/// [`wait_for`](super::wait_for())s around it. `None` without any.
+/// [`wait_for`](crate::wait_for())s around it. `None` without any.
 ///
 /// The deadline is information, for work that cannot be interrupted or is better not started: a
 /// query that takes a timeout, a header that tells the peer how long the caller waits. A deadline
@@ -39,8 +39,8 @@ pub fn deadline() -> Option<Instant> {
     execution().deadline()
 }
 
-/// The execution state. A [limit](super::wait_for) that has not started is started by this call,
-/// and is then a deadline.
+/// The execution state. If it has the limit of a [`wait_for`](crate::wait_for()) that has not
+/// started, this call starts the limit, which is then a deadline.
 #[inline]
 pub(crate) fn execution() -> Execution {
     let execution = raw::execution();

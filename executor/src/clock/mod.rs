@@ -1,8 +1,9 @@
 //! Instants and ticks. All arithmetic on instants is here: it saturates, and it rounds up.
 //!
-//! A tick is a millisecond since the clock's origin. Deadlines are rounded *up* to a tick and the present *down*, so
-//! that what is due by its tick is due by its instant: nothing is early, by construction. What no tick can hold is
-//! [`NEVER`], what no `Instant` can hold is `None`: both are pending for ever.
+//! A tick is a millisecond since the clock's origin. Deadlines are rounded *up* to a tick and the
+//! present is rounded *down*, so that what is due by its tick is due by its instant: no timer is
+//! early. A deadline beyond the last tick has the tick [`NEVER`], one beyond the last `Instant` is
+//! `None`: both are pending for ever.
 mod deadline;
 
 pub(crate) use deadline::execution;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::util::thread_state;
 
-/// The tick that is not reached.
+/// The tick that is never reached.
 pub(crate) const NEVER: u64 = u64::MAX;
 
 const NANOSECONDS_PER_TICK: u32 = 1_000_000;
@@ -24,26 +25,27 @@ const NANOSECONDS_PER_TICK: u32 = 1_000_000;
 /// The length of a tick.
 pub(crate) const TICK: Duration = Duration::from_nanos(NANOSECONDS_PER_TICK as u64);
 
-/// The present, by the clock of the runtime that this thread belongs to, else by the machine's.
+/// The present, by the clock of the runtime that this thread belongs to, else by the machine's
+/// clock.
 pub(crate) fn now() -> Instant {
     let clock = thread_state::with(|state| state.clock.get()).cast::<Clock>();
-    // SAFETY: `Entered` sets it for as long as it borrows the clock, on this thread.
+    // SAFETY: the pointer is that of a clock which a `ClockGuard` of this thread borrows.
     unsafe { clock.as_ref() }.map_or_else(Instant::now, Clock::now)
 }
 
-/// Restores the clock that was current before.
-pub(crate) struct Entered<'a> {
+/// Dropping it makes the former clock of this thread current again.
+pub(crate) struct ClockGuard<'a> {
     clock: *const (),
     _clock: PhantomData<&'a Clock>,
 }
 
-/// Makes a clock that of this thread until the answer is dropped.
-pub(crate) fn enter(clock: &Clock) -> Entered<'_> {
+/// Makes `clock` the clock of this thread until the guard is dropped.
+pub(crate) fn enter(clock: &Clock) -> ClockGuard<'_> {
     let former = thread_state::with(|state| state.clock.replace(ptr::from_ref(clock).cast()));
-    Entered { clock: former, _clock: PhantomData }
+    ClockGuard { clock: former, _clock: PhantomData }
 }
 
-impl Drop for Entered<'_> {
+impl Drop for ClockGuard<'_> {
     fn drop(&mut self) {
         thread_state::with(|state| state.clock.set(self.clock));
     }

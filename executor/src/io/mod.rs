@@ -4,11 +4,9 @@
 //! | --- | --- |
 //! | `readiness` | one source: what it is ready for, and which tasks wait. Knows no descriptor |
 //! | `driver` | the runtime's poll: from events to sources to wakers |
-//! | `registration` | a socket and its source: operations that wait |
-//! | `eager` | the same under the eager flag: the thread itself waits for the descriptor |
-//! | `net` | the sockets; name resolution |
-//! | `signal` | signals, each a pipe |
 //! | `none` | the driver of a build without the feature `net` |
+//!
+//! The sockets are in `net`, signals in `signal`: `net::registration` is a socket and its source.
 //!
 //! # Terms
 //!

@@ -1,6 +1,6 @@
 //! What several kinds of socket have in common, as macros.
 //!
-//! Each macro takes a type with a field `io`, the [registration](super::registration) of the
+//! Each macro takes a type with a field `io`, the [registration](crate::net::registration) of the
 //! socket of the same name in `mio`, which the calling module has imported as `mio`.
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Where a future finds the timers of the runtime that polls it.
+//! The current timers of a thread, which the futures use that the thread polls.
 
 use std::ptr;
 use std::sync::Arc;
@@ -7,15 +7,16 @@ use super::driver::Timers;
 use crate::clock;
 use crate::util::thread_state;
 
-/// Restores what was current before.
-#[must_use = "dropping it ends what `enter` has begun"]
+/// Dropping it makes the former timers current again.
+#[must_use = "dropping it ends the effect of `enter`"]
 pub(crate) struct TimersGuard<'a> {
     timers: *const (),
     shard: usize,
-    _clock: clock::Entered<'a>,
+    _clock: clock::ClockGuard<'a>,
 }
 
-/// Makes `timers` those of the futures that this thread polls, and `shard` the one that they use.
+/// Makes `timers` and their clock current on this thread, and `shard` the shard that new timers go
+/// to.
 pub(crate) fn enter(timers: &Arc<Timers>, shard: usize) -> TimersGuard<'_> {
     thread_state::with(|state| TimersGuard {
         timers: state.timers.replace(ptr::from_ref(timers).cast()),
@@ -36,7 +37,7 @@ impl Drop for TimersGuard<'_> {
 /// The current timers and shard, if there are any.
 pub(super) fn current() -> Option<(Arc<Timers>, usize)> {
     let (timers, shard) = thread_state::with(|state| (state.timers.get(), state.shard.get()));
-    // SAFETY: `Entered` sets it for as long as it borrows the timers, on this thread.
+    // SAFETY: the pointer is that of timers which a `TimersGuard` of this thread borrows.
     let timers = unsafe { timers.cast::<Arc<Timers>>().as_ref() }?;
     Some((Arc::clone(timers), shard))
 }

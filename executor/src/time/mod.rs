@@ -19,10 +19,11 @@
 //!
 //! # Under another executor
 //!
-//! These futures may be polled anywhere. On a thread without a runtime of this crate they use the timers of the default
-//! one.
-// Clock and wheel know nothing of each other, the driver joins them; futures know the driver through `current`. Nothing
-// here knows the scheduler: it calls `enter`, `fire`, `prepare_park` and `parked`, and is called through `unpark`.
+//! These futures may be polled anywhere. On a thread without a runtime of this crate they use the
+//! timers of the default one.
+// `clock` and `wheel` do not know each other; `driver` joins them, and futures find the driver
+// through `current`. Nothing here knows the scheduler: the scheduler calls `enter`, `fire`,
+// `prepare_park` and `parked`, and gives the driver a function `unpark`.
 mod current;
 mod driver;
 mod interval;

@@ -24,17 +24,18 @@ struct TestTimers {
 }
 
 /// Timers that live as long as the process.
-fn kept(timers: Timers) -> &'static Arc<Timers> {
-    static KEPT: Mutex<Vec<&'static Arc<Timers>>> = Mutex::new(Vec::new());
-    let kept: &Arc<Timers> = Box::leak(Box::new(Arc::new(timers)));
-    KEPT.lock().unwrap().push(kept);
-    kept
+fn leaked(timers: Timers) -> &'static Arc<Timers> {
+    static LEAKED: Mutex<Vec<&'static Arc<Timers>>> = Mutex::new(Vec::new());
+    let leaked: &Arc<Timers> = Box::leak(Box::new(Arc::new(timers)));
+    // Reachable, so that no leak checker reports them.
+    LEAKED.lock().unwrap().push(leaked);
+    leaked
 }
 
 impl TestTimers {
     fn new() -> Self {
         let clock = ManualClock::new();
-        let timers = kept(Timers::new(2, Clock::manual(&clock), Box::new(|| ())));
+        let timers = leaked(Timers::new(2, Clock::manual(&clock), Box::new(|| ())));
         let _entered = enter(timers, 1);
         TestTimers { clock, timers, woken: Arc::default(), _entered }
     }
