@@ -194,7 +194,7 @@ impl LocalSet {
     /// An empty set.
     pub fn new() -> LocalSet {
         let shared = Arc::new(Shared { queue: Mutex::default(), heap: Heap::new() });
-        let owner = Some(shared.heap.own());
+        let owner = Some(shared.heap.acquire());
         LocalSet {
             owner,
             ending: Cell::new(false),
@@ -209,7 +209,7 @@ impl LocalSet {
     fn owner(&self) -> &Owner {
         let owner = self.owner.as_ref().expect("taken by the drop only");
         if self.rests.replace(false) {
-            self.shared.heap.back(owner);
+            self.shared.heap.resume(owner);
         }
         owner
     }
@@ -394,7 +394,7 @@ impl Drop for LocalSet {
             drop(rest);
         }
         // SAFETY: the owner is this heap's, which the shared part keeps. Whatever tasks are left are over.
-        unsafe { self.shared.heap.orphan(self.owner.take()) }
+        unsafe { self.shared.heap.end(self.owner.take()) }
     }
 }
 

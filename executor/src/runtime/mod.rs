@@ -278,7 +278,7 @@ fn end(shared: &Arc<Shared>) {
     drop(entered);
     for heap in &shared.heaps[shared.remotes.len()..] {
         // SAFETY: nobody owns it but whoever has its lock, and `shared` keeps it.
-        unsafe { heap.orphan(None) }
+        unsafe { heap.end(None) }
     }
     // What is the user's goes, though handles, wakers and tasks that are over keep the rest. Its
     // destructors run in nobody's turn.

@@ -396,7 +396,7 @@ fn spawn_during_shutdown() {
     fence(Ordering::SeqCst);
     runtime.drain();
     // SAFETY: nobody owns the heap but under its lock, and the runtime keeps it.
-    unsafe { runtime.heap.orphan(None) };
+    unsafe { runtime.heap.end(None) };
     let join = spawner.join().unwrap();
     assert!(join.is_finished(), "a task was left behind");
     assert_eq!(drops.load(Any), 1);

@@ -23,7 +23,7 @@ use crate::instrument::hooks::{Company, Given, accompany};
 #[cfg(feature = "net")]
 use crate::io::driver::{Driver, Slot};
 use crate::scheduler::blocking::Pool;
-use crate::slab::{self, Class, Heap, SPARE, Slot as TaskSlot, Tidied};
+use crate::slab::{self, Class, Heap, SPARE, SlotHead, Tidied};
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::JoinHandle;
@@ -475,7 +475,7 @@ where
 /// # Safety
 /// As [`Heap::take_locked`].
 #[inline(never)]
-unsafe fn take_outside(shared: &Arc<Shared>, class: &Class) -> NonNull<TaskSlot> {
+unsafe fn take_outside(shared: &Arc<Shared>, class: &Class) -> NonNull<SlotHead> {
     shared.outside.spawned.fetch_add(1, Release);
     // SAFETY: the heap is part of what is shared, and has no owner; the caller promises the rest.
     let (slot, untidy) = unsafe { shared.outside_heap().take_locked(class, shared) };

@@ -61,7 +61,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, queue: Queue<Runnable>, parker: Parker) -> Worker {
-        let owner = shared.heaps[index].own();
+        let owner = shared.heaps[index].acquire();
         let given = shared.given.get();
         Worker {
             index,
@@ -191,7 +191,7 @@ impl Worker {
     pub(crate) fn run(self) {
         self.work();
         // SAFETY: the owner is this heap's, which the shared part keeps.
-        unsafe { self.shared.heaps[self.index].orphan(Some(self.owner)) }
+        unsafe { self.shared.heaps[self.index].end(Some(self.owner)) }
     }
 
     fn work(&self) {
@@ -468,7 +468,7 @@ impl Worker {
         self.sleep_until(deadline.into_iter().chain(tidy).min(), keeper);
         if at_rest {
             // Before a slot of the heap is taken or freed here.
-            self.heap().0.back(&self.owner);
+            self.heap().0.resume(&self.owner);
         }
     }
 

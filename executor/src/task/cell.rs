@@ -17,7 +17,7 @@ use super::info::About;
 use super::join_waker::Joiner;
 use super::state::{State, Wake};
 use super::{Attendant, Schedule};
-use crate::slab::{Class, Heap, Slot};
+use crate::slab::{Class, Heap, SlotHead};
 use crate::task::join_handle::{CancelReason, JoinHandle};
 
 /// What is known of every task.
@@ -120,7 +120,7 @@ pub(crate) const fn class<F: Future>() -> &'static Class {
 /// output are `Send`; or the scheduler sees to it that the task is run, cancelled and shut down on this thread alone, and
 /// the join handle stays here.
 #[inline]
-pub(crate) unsafe fn spawn<F, S>(slot: NonNull<Slot>, future: F, parts: Parts) -> Spawned<F::Output>
+pub(crate) unsafe fn spawn<F, S>(slot: NonNull<SlotHead>, future: F, parts: Parts) -> Spawned<F::Output>
 where
     F: Future + 'static,
     S: Schedule,

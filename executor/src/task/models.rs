@@ -44,7 +44,7 @@ impl Queue {
         let queue = Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() };
         // Whatever is freed is freed at once.
         // SAFETY: nobody owns the heap but under its lock.
-        unsafe { queue.heap.orphan(None) };
+        unsafe { queue.heap.end(None) };
         Arc::new(queue)
     }
 
@@ -281,7 +281,7 @@ fn a_handle_that_goes_takes_its_waker_along() {
 /// Two tasks are freed on two threads while the heap's owner ends: no slot, and no page, is forgotten.
 fn free_during_orphan() {
     let queue = Arc::new(Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() });
-    let owner = queue.heap.own();
+    let owner = queue.heap.acquire();
     let spawn = || {
         let parts = Parts {
             live: Live::empty(),
@@ -300,7 +300,7 @@ fn free_during_orphan() {
     let other = spawn();
     let other = thread::spawn(move || drop(other));
     // SAFETY: the owner is this heap's.
-    unsafe { queue.heap.orphan(Some(owner)) };
+    unsafe { queue.heap.end(Some(owner)) };
     other.join().unwrap();
     assert_eq!(queue.heap.page_count(), 0, "a page was forgotten");
     assert_eq!(Arc::strong_count(&queue), 1);
@@ -310,7 +310,7 @@ fn free_during_orphan() {
 /// the owner has is touched by one of the two at a time, and while the owner rests, nothing stays.
 fn free_during_rest() {
     let queue = Arc::new(Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() });
-    let owner = queue.heap.own();
+    let owner = queue.heap.acquire();
     let class = cell::class::<std::future::Ready<()>>();
     // SAFETY: the owner is this heap's.
     let take = || unsafe { queue.heap.take(&owner, class, &queue) };
@@ -320,7 +320,7 @@ fn free_during_rest() {
     let other = thread::spawn(move || free(NonNull::new(other as *mut Header).unwrap(), None));
     // SAFETY: the owner is this heap's.
     unsafe { queue.heap.rest(&owner, 0) };
-    queue.heap.back(&owner);
+    queue.heap.resume(&owner);
     free(take(), Some((&queue.heap, &owner)));
     // SAFETY: the owner is this heap's.
     unsafe { queue.heap.rest(&owner, 0) };
@@ -337,13 +337,13 @@ fn a_heap_that_rests_forgets_no_page_and_has_one_owner() {
 #[test]
 #[should_panic(expected = "a page was forgotten")]
 fn twin_that_does_not_look_after_a_heap_at_rest_is_caught() {
-    check_without("orphan look", free_during_rest);
+    check_without("mark look", free_during_rest);
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn twin_that_does_not_see_that_the_owner_is_back_is_caught() {
-    check_without("back look", free_during_rest);
+    check_without("ownership look", free_during_rest);
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn a_heap_that_ends_forgets_no_page() {
 #[test]
 #[should_panic(expected = "a page was forgotten")]
 fn twin_that_does_not_look_for_the_end_of_the_heap_is_caught() {
-    check_without("orphan look", free_during_orphan);
+    check_without("mark look", free_during_orphan);
 }
 
 #[test]

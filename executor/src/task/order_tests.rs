@@ -43,7 +43,7 @@ impl Keeper {
     fn new() -> Arc<Keeper> {
         let keeper = Keeper { tasks: Mutex::default(), heap: Heap::new() };
         // SAFETY: the heap is owned under its lock only.
-        unsafe { keeper.heap.orphan(None) };
+        unsafe { keeper.heap.end(None) };
         Arc::new(keeper)
     }
 

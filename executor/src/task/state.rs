@@ -1,7 +1,7 @@
 //! The state word: flags below, references above. One method per transition; see the [protocol](super).
 #![forbid(unsafe_code)]
 
-use crate::slab::Slot;
+use crate::slab::SlotHead;
 use crate::util::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::util::sync::weakened;
 
@@ -28,7 +28,7 @@ const REFERENCE: usize = 1 << 8;
 const FIRST: usize = 3;
 
 #[repr(transparent)]
-pub(crate) struct State(Slot);
+pub(crate) struct State(SlotHead);
 
 /// What the caller of a transition that wakes must do.
 #[must_use]
@@ -106,7 +106,7 @@ impl State {
     /// Of memory that is no task yet.
     #[cfg(test)]
     pub(crate) fn vacant() -> State {
-        State(Slot::vacant())
+        State(SlotHead::vacant())
     }
 
     /// Step 1. Scheduled, with a join handle. Pairs with the acquire in `try_retain`, by which a walker gets to see the rest.
