@@ -16,7 +16,7 @@ use super::parker::{Call, State};
 use super::sleepers::Sleepers;
 use crate::slab::{self, Heap};
 use crate::task::Schedule;
-use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
+use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::{CancelReason, JoinHandle};
 use crate::util::sync::model::{check, check_without};
 use crate::util::sync::weakened;

@@ -1,7 +1,7 @@
-//! Dropping outputs that nobody took.
+//! Dropping outputs that no joiner took.
 //!
-//! An output may be the handle of a task whose output is a handle, and so on. A chain of any length is dropped with the
-//! stack of a short one.
+//! An output may be the handle of a task whose output is a handle, and so on. A chain of any length
+//! is dropped with the stack of a short one.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -10,16 +10,16 @@ use std::ptr::NonNull;
 use super::cell::{self, Header, Outcome, TaskRef};
 use crate::util::panic::discard;
 
-/// How many outputs are dropped inside one another's destructors. What is further in waits until the innermost of these
-/// is through.
-const NESTED: usize = 16;
+/// How many outputs are dropped inside each other's destructors. Outputs further in wait until the
+/// innermost of these is dropped.
+const MAX_NESTING: usize = 16;
 
-/// A task whose output is to be dropped, and how.
-struct Later(TaskRef, unsafe fn(NonNull<Header>));
+/// A task whose output is to be dropped, and the function for that.
+struct DeferredDrop(TaskRef, unsafe fn(NonNull<Header>));
 
-impl Later {
+impl DeferredDrop {
     fn drop_now(&self) {
-        // SAFETY: made by `drop_output`, of a task that it is right for.
+        // SAFETY: `drop_output` made the pair, with the output type of this task.
         unsafe { (self.1)(self.0.as_raw()) }
     }
 }
@@ -27,16 +27,18 @@ impl Later {
 thread_local! {
     // Without drop glue, so that it answers during thread teardown.
     static NESTING: Cell<usize> = const { Cell::new(0) };
-    static LATER: RefCell<Vec<Later>> = const { RefCell::new(Vec::new()) };
+    static DEFERRED: RefCell<Vec<DeferredDrop>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Drops an output where it is. A destructor's panic goes on, but that of a panic's payload: whoever lets go of a task
-/// has not asked for it, and could not tell it from the task's own.
+/// Drops an output in place. A destructor's panic propagates, except that of a panic payload: code
+/// that drops a handle has not asked for the payload, and could not tell its panic from the task's
+/// own.
 ///
 /// # Safety
 /// The output is there, is a `T`, and is the caller's.
 unsafe fn drop_in_place<T>(task: NonNull<Header>) {
-    // SAFETY: says the caller; the payload is read once, and not dropped besides.
+    // SAFETY: the output is this thread's and of this type; the payload is read once, and not
+    // dropped besides.
     unsafe {
         let output = cell::output_of::<T>(task);
         match &*output {
@@ -46,38 +48,39 @@ unsafe fn drop_in_place<T>(task: NonNull<Header>) {
     }
 }
 
-/// Drops the output of a finished task, whose handle goes, and gives the reference up.
+/// Drops the output of a finished task whose handle is released, and gives the reference up.
 ///
 /// # Safety
 /// The output is there, is a `T`, and is the caller's.
 pub(crate) unsafe fn drop_output<T>(task: TaskRef) {
-    struct Leaving;
-    impl Drop for Leaving {
+    struct NestingGuard;
+    impl Drop for NestingGuard {
         fn drop(&mut self) {
             NESTING.set(NESTING.get() - 1);
         }
     }
-    // SAFETY: says the caller.
-    let mut this = Later(task, |task| unsafe { drop_in_place::<T>(task) });
+    // SAFETY: the output is a `T` and this thread's, and is dropped once.
+    let mut this = DeferredDrop(task, |task| unsafe { drop_in_place::<T>(task) });
     let nesting = NESTING.get();
-    if nesting > NESTED {
-        // During thread teardown there may be no list: then they are nested all the same.
+    if nesting > MAX_NESTING {
+        // During thread teardown there may be no list: then the destructors are nested all the
+        // same.
         let mut waiting = Some(this);
-        if LATER.try_with(|later| later.borrow_mut().extend(waiting.take())).is_ok() {
+        if DEFERRED.try_with(|deferred| deferred.borrow_mut().extend(waiting.take())).is_ok() {
             return;
         }
         let Some(back) = waiting else { return };
         this = back;
     }
     NESTING.set(nesting + 1);
-    let _leaving = Leaving;
-    if nesting < NESTED {
+    let _guard = NestingGuard;
+    if nesting < MAX_NESTING {
         return this.drop_now();
     }
-    let drop_one = |one: Later| catch_unwind(AssertUnwindSafe(|| one.drop_now()));
+    let drop_one = |one: DeferredDrop| catch_unwind(AssertUnwindSafe(|| one.drop_now()));
     let mut outcome = drop_one(this);
-    while let Some(next) = LATER.try_with(|later| later.borrow_mut().pop()).ok().flatten() {
-        // The first panic is passed on, when all are gone.
+    while let Some(next) = DEFERRED.try_with(|deferred| deferred.borrow_mut().pop()).ok().flatten() {
+        // The first panic propagates, when all outputs are dropped.
         match drop_one(next) {
             Err(panic) if outcome.is_err() => discard(panic),
             Err(panic) => outcome = Err(panic),
