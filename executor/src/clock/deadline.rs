@@ -8,15 +8,17 @@ use heirloom_context::raw::{self, Execution};
 use crate::clock::after;
 use crate::clock::now;
 
-/// When the time of the running code ends: the earliest limit of all [`wait_for`](super::wait_for())s around it. `None`
-/// without any.
+/// The deadline of the running code: the earliest limit of all [`wait_for`](crate::wait_for)s
+/// around it. `None` without any.
 ///
-/// It is information, for what cannot be cut or is better not begun: a query that takes a timeout, a header that tells
-/// the other side how long we wait. Nothing ends because it has passed, except the `wait_for` it comes from.
+/// The deadline is information for code that cannot be cut short or that had better not start: a
+/// query that takes a timeout, a header that tells the other side how long this side waits. When
+/// the deadline passes, only its `wait_for` ends.
 ///
-/// A deadline follows ownership: what is awaited sees it, and so does a spawned task or a blocking closure, which takes
-/// the one that is current at the spawn call, until it is detached. In `wait_for(spawn(f), d)` the spawn call
-/// stands outside, so `f` sees the deadline around it and not `d`; its task is cancelled when time is up, because its
+/// A deadline follows ownership: an awaited future sees it, and so does a spawned task or a
+/// blocking closure, which takes the deadline that is current at the spawn call, until it is
+/// detached. In `wait_for(spawn(f), d)` the spawn call stands outside, so `f` sees the deadline
+/// around the `wait_for` and not `d`; the task of `f` is cancelled when `d` is over, because its
 /// handle is dropped.
 ///
 /// # Examples
@@ -38,24 +40,24 @@ pub fn deadline() -> Option<Instant> {
     execution().deadline()
 }
 
-/// The execution state, with a deadline if there is a limit: who asks first begins it.
+/// The execution state, with a deadline if there is a limit: the first read starts the limit.
 #[inline]
 pub(crate) fn execution() -> Execution {
     let execution = raw::execution();
     match execution.limit() {
         None => execution,
-        Some(limit) => begin(execution, limit),
+        Some(limit) => start_limit(execution, limit),
     }
 }
 
 #[cold]
-fn begin(execution: Execution, limit: Duration) -> Execution {
+fn start_limit(execution: Execution, limit: Duration) -> Execution {
     let begun = execution.with_deadline(after(now(), limit));
     raw::set_execution(begun);
     begun
 }
 
-/// How much is left until the [`deadline`], zero if it has passed; `None` without one.
+/// The time that is left until the [`deadline`]: zero if it has passed, `None` without one.
 ///
 /// # Examples
 ///
@@ -65,7 +67,8 @@ fn begin(execution: Execution, limit: Duration) -> Execution {
 ///
 /// heirloom::block_on(async {
 ///     let outer = Duration::from_secs(5);
-///     let left = wait_for(wait_for(async { remaining() }, Duration::MAX), outer).await.unwrap().unwrap();
+///     let inner = wait_for(async { remaining() }, Duration::MAX);
+///     let left = wait_for(inner, outer).await.unwrap().unwrap();
 ///     assert!(left.unwrap() <= outer);
 /// });
 /// ```

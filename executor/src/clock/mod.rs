@@ -1,8 +1,9 @@
-//! Instants and ticks. The one place with arithmetic on instants: it saturates, and it rounds up.
+//! Instants and ticks. All arithmetic on instants stands here: it saturates, and it rounds up.
 //!
-//! A tick is a millisecond since the clock's origin. Deadlines are rounded *up* to a tick and the present *down*, so
-//! that what is due by its tick is due by its instant: nothing is early, by construction. What no tick can hold is
-//! [`NEVER`], what no `Instant` can hold is `None`: both are pending for ever.
+//! A *tick* is a millisecond since the clock's origin. Deadlines are rounded *up* to a tick and the
+//! present *down*, so that a deadline whose tick is reached is reached itself: no timer is early. A
+//! deadline beyond the last tick is [`NEVER`], and one beyond the last `Instant` is `None`: both
+//! are never reached.
 mod deadline;
 
 pub(crate) use deadline::execution;
@@ -24,36 +25,37 @@ const NANOSECONDS_PER_TICK: u32 = 1_000_000;
 /// The length of a tick.
 pub(crate) const TICK: Duration = Duration::from_nanos(NANOSECONDS_PER_TICK as u64);
 
-/// The present, by the clock of the runtime that this thread belongs to, else by the machine's.
+/// The present, by the clock of the runtime that this thread belongs to; without one, by the
+/// machine's clock.
 pub(crate) fn now() -> Instant {
     let clock = thread_state::with(|state| state.clock.get()).cast::<Clock>();
-    // SAFETY: `Entered` sets it for as long as it borrows the clock, on this thread.
+    // SAFETY: the field is set while a `ClockGuard` borrows the clock, on this thread.
     unsafe { clock.as_ref() }.map_or_else(Instant::now, Clock::now)
 }
 
-/// Restores the clock that was current before.
-pub(crate) struct Entered<'a> {
+/// Restores the thread's former clock when it is dropped.
+pub(crate) struct ClockGuard<'a> {
     clock: *const (),
     _clock: PhantomData<&'a Clock>,
 }
 
-/// Makes a clock that of this thread until the answer is dropped.
-pub(crate) fn enter(clock: &Clock) -> Entered<'_> {
+/// Makes `clock` the clock of this thread until the guard is dropped.
+pub(crate) fn enter(clock: &Clock) -> ClockGuard<'_> {
     let former = thread_state::with(|state| state.clock.replace(ptr::from_ref(clock).cast()));
-    Entered { clock: former, _clock: PhantomData }
+    ClockGuard { clock: former, _clock: PhantomData }
 }
 
-impl Drop for Entered<'_> {
+impl Drop for ClockGuard<'_> {
     fn drop(&mut self) {
         thread_state::with(|state| state.clock.set(self.clock));
     }
 }
 
-/// Where a runtime gets its time from.
+/// The clock of a runtime.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     origin: Instant,
-    /// Else the machine's.
+    /// `None` for the machine's clock.
     manual: Option<Arc<ManualClock>>,
 }
 
@@ -61,7 +63,8 @@ pub(crate) struct Clock {
 #[derive(Debug)]
 pub(crate) struct ManualClock {
     origin: Instant,
-    /// Nanoseconds since the origin. A number that orders nothing else, hence relaxed everywhere.
+    /// Nanoseconds since the origin. The number orders no other memory, hence relaxed operations
+    /// everywhere.
     elapsed: AtomicU64,
 }
 
@@ -71,7 +74,7 @@ impl Clock {
         Clock { origin: Instant::now(), manual: None }
     }
 
-    /// One that is moved by hand.
+    /// A clock that is moved by hand.
     #[allow(dead_code, reason = "for simulations and tests")]
     pub(crate) fn manual(clock: &Arc<ManualClock>) -> Self {
         Clock { origin: clock.origin, manual: Some(clock.clone()) }
@@ -99,7 +102,7 @@ impl Clock {
         u64::try_from(elapsed.as_millis() + begun).unwrap_or(NEVER)
     }
 
-    /// The instant at which `tick` begins; `None` if it never comes.
+    /// The instant at which `tick` begins; `None` if it is never reached.
     pub(crate) fn instant_of(&self, tick: u64) -> Option<Instant> {
         if tick == NEVER {
             return None;
@@ -110,45 +113,46 @@ impl Clock {
 
 #[allow(dead_code, reason = "for simulations and tests")]
 impl ManualClock {
-    /// A clock that stands at an origin of its own.
+    /// A clock that stands at its own origin.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(ManualClock { origin: Instant::now(), elapsed: AtomicU64::new(0) })
     }
 
-    /// Where it stands.
+    /// The instant at which the clock stands.
     pub(crate) fn now(&self) -> Instant {
         let elapsed = Duration::from_nanos(self.elapsed.load(Ordering::Relaxed));
-        // Nearly six hundred years at most, which a platform may be unable to tell.
+        // At most 584 years, which a platform may be unable to represent.
         self.origin.checked_add(elapsed).unwrap_or(self.origin)
     }
 
-    /// Moves it on, at most to 584 years from its origin.
+    /// Advances the clock, to 584 years after its origin at most.
     pub(crate) fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         let add = |elapsed: u64| Some(elapsed.saturating_add(by));
         let _ = self.elapsed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// Moves it to `instant`, unless it stands there or beyond.
+    /// Advances the clock to `instant`, unless it stands there or later.
     pub(crate) fn advance_to(&self, instant: Instant) {
         let elapsed = instant.saturating_duration_since(self.origin).as_nanos();
         self.elapsed.fetch_max(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Puts it anywhere, also back.
+    /// Sets the clock, forwards or backwards.
     #[cfg(test)]
     pub(crate) fn set(&self, elapsed: Duration) {
         self.elapsed.store(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
-/// `duration` after `now`; `None` for an instant that cannot be told, which is never reached.
+/// `duration` after `now`; `None` for an instant that cannot be represented, which is never
+/// reached.
 #[inline]
 pub(crate) fn after(now: Instant, duration: Duration) -> Option<Instant> {
     now.checked_add(duration)
 }
 
-/// The earlier of two instants, of which `None` is the one that is never reached.
+/// The earlier of two instants; `None` is never reached.
 #[inline]
 pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
@@ -161,7 +165,7 @@ pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<In
 pub(crate) fn next_multiple(start: Instant, period: Duration, now: Instant) -> Option<Instant> {
     const NANOSECONDS_PER_SECOND: u128 = 1_000_000_000;
     let late = now.saturating_duration_since(start);
-    // Less than the period and no more than `late`, so the parts fit.
+    // The remainder is less than the period and at most `late`, so the parts fit.
     let part = late.as_nanos() % period.as_nanos();
     let part = Duration::new((part / NANOSECONDS_PER_SECOND) as u64, (part % NANOSECONDS_PER_SECOND) as u32);
     after(start.max(now), period - part)
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_by_its_tick_is_due_by_its_instant() {
+    fn a_deadline_whose_tick_is_reached_is_reached() {
         let (manual, clock) = clock();
         let origin = manual.now();
         for deadline in (0..5_000_000).step_by(333_333) {

@@ -8,8 +8,8 @@ use std::task::{Poll, Wake, Waker};
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 
-use super::net::failure::Failure;
 use super::readiness::{Change, Direction, Place, Readiness};
+use crate::net::failure::Failure;
 use crate::util::sync::model::{check, check_without};
 
 #[derive(Default)]

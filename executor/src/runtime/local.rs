@@ -25,7 +25,7 @@ use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::{CancelReason, JoinHandle};
 use crate::util::panic::swallow;
 use crate::util::room;
-use crate::util::waker_set::Waiters;
+use crate::util::waker_set::WakerSet;
 
 /// Polls in a row before the others on the thread get a turn.
 ///
@@ -89,7 +89,7 @@ struct Shared {
 struct Queue {
     tasks: VecDeque<Runnable>,
     /// Whoever runs the set; all of them, if several do.
-    runners: Waiters,
+    runners: WakerSet,
     /// The set is gone, and all its tasks are over.
     dead: bool,
 }

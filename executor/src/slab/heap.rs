@@ -115,7 +115,8 @@ impl Heap {
     pub(crate) unsafe fn end(&self, _owner: Option<Owner>) {
         let mut owned = lock(&self.ownership);
         *owned = false;
-        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive meanwhile.
+        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
+        // meanwhile.
         unsafe { self.deactivate(HeapState::Ended, 0) }
     }
 
@@ -127,7 +128,8 @@ impl Heap {
     pub(crate) unsafe fn rest(&self, _owner: &Owner, keep: usize) {
         let mut owned = lock(&self.ownership);
         *owned = false;
-        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive meanwhile.
+        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
+        // meanwhile.
         unsafe { self.deactivate(HeapState::Resting, keep) }
     }
 
@@ -154,7 +156,8 @@ impl Heap {
         self.data.keep.set(keep);
         self.data.untidy_unreported.set(state == HeapState::Resting);
         self.stack.mark(true);
-        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive meanwhile.
+        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
+        // meanwhile.
         unsafe { self.reclaim_all() }
     }
 
@@ -163,7 +166,8 @@ impl Heap {
     /// # Safety
     /// As [`leave`](Self::leave).
     unsafe fn reclaim_all(&self) {
-        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive meanwhile.
+        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
+        // meanwhile.
         unsafe {
             self.reclaim_pending();
             self.free_empty_pages(self.data.keep.get());
@@ -246,7 +250,8 @@ impl Heap {
         if self.data.state.get() != HeapState::Active {
             return Tidied::Done;
         }
-        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive meanwhile.
+        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
+        // meanwhile.
         unsafe {
             let tidied = self.tidy_pages();
             if tidied == Tidied::Done {
@@ -264,7 +269,8 @@ impl Heap {
         let owned = lock(&self.ownership);
         debug_assert!(!*owned);
         if self.data.state.get() == HeapState::Active {
-            // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive meanwhile.
+            // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
+            // meanwhile.
             unsafe { self.deactivate(HeapState::Resting, keep) }
         }
     }
@@ -279,7 +285,8 @@ impl Heap {
     pub(crate) unsafe fn take_locked<T>(&self, class: &Class, shared: &Arc<T>) -> (NonNull<SlotHead>, bool) {
         let owned = lock(&self.ownership);
         debug_assert!(!*owned);
-        // SAFETY: the ownership is free, and this thread has its lock, which is as good as an owner.
+        // SAFETY: the ownership is free, and this thread has its lock, which is as good as an
+        // owner.
         let slot = unsafe { self.take(&Owner(()), class, shared) };
         if !self.data.untidy_unreported.get() {
             return (slot, false);
@@ -298,7 +305,8 @@ impl Heap {
     /// `owner` is this heap's; the heap is part of `shared`, or lives as long.
     #[inline]
     pub(crate) unsafe fn take<T>(&self, _owner: &Owner, class: &Class, shared: &Arc<T>) -> NonNull<SlotHead> {
-        // SAFETY: pages in the lists are alive, and their plain cells the owner's, as are the lists.
+        // SAFETY: pages in the lists are alive, and their plain cells the owner's, as are the
+        // lists.
         unsafe {
             if class.index != HUGE {
                 let page = self.data.lists[class.index].get();
@@ -396,7 +404,8 @@ impl Heap {
     /// The page is this heap's, empty, and in no list of the owner's; and something else keeps the
     /// heap alive.
     unsafe fn free_page(&self, page: *mut Page) {
-        // SAFETY: the page is empty and in no list of the owner's; walkers look at pages under the lock.
+        // SAFETY: the page is empty and in no list of the owner's; walkers look at pages under the
+        // lock.
         unsafe {
             let mut pages = lock(&self.pages);
             let index = (*page).index.get();

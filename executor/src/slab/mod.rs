@@ -1,23 +1,24 @@
 //! The memory of tasks: pages of slots of equal size, each page owned by the thread that fills it.
 //!
-//! A spawn takes a slot and a completion frees it with a few loads and stores each. Only whole pages
-//! come from the general allocator. And since tasks stand in pages, a thread can find all tasks of a
-//! runtime ([`Heap::each`]) without a list that each spawn and each completion would have to lock.
+//! A spawn takes a slot and a completion frees it with a few loads and stores each. Only whole
+//! pages come from the general allocator. And since tasks stand in pages, a thread can find all
+//! tasks of a runtime ([`Heap::each`]) without a list that each spawn and each completion would
+//! have to lock.
 //!
-//! The scheme is mimalloc's (Leijen, Zorn, de Moura: *Mimalloc: Free List Sharding in Action*, 2019),
-//! reduced to one kind of object.
+//! The scheme is mimalloc's (Leijen, Zorn, de Moura: *Mimalloc: Free List Sharding in Action*,
+//! 2019), reduced to one kind of object.
 //!
 //! # Terms
 //!
 //! A *slot* is memory for one task. Its first word, the [task's state word](crate::task), stays a
-//! state word from the first use of the slot until the page is freed. A *class* is a size of slots. A
-//! *page* is a block of slots of one class; the page of a slot is found by rounding the address of
-//! the slot down. A *heap* is the set of pages that one owner fills. The *owner* of a heap is the
-//! worker or the thread that may take slots from the heap. A *walker* is a thread that looks at all
-//! slots of a heap. A *local free* is done by the owner, a *remote free* by another thread. *Pending
-//! frees* are slots that were freed remotely and are not yet back in their pages; the owner *reclaims*
-//! them. The *stack* of a heap holds the pending frees that the owner has not seen yet. The *mark* is
-//! a bit in the head of the stack: it is set while the heap has no active owner.
+//! state word from the first use of the slot until the page is freed. A *class* is a size of slots.
+//! A *page* is a block of slots of one class; the page of a slot is found by rounding the address
+//! of the slot down. A *heap* is the set of pages that one owner fills. The *owner* of a heap is
+//! the worker or the thread that may take slots from the heap. A *walker* is a thread that looks at
+//! all slots of a heap. A *local free* is done by the owner, a *remote free* by another thread.
+//! *Pending frees* are slots that were freed remotely and are not yet back in their pages; the
+//! owner *reclaims* them. The *stack* of a heap holds the pending frees that the owner has not seen
+//! yet. The *mark* is a bit in the head of the stack: it is set while the heap has no active owner.
 //!
 //! # States
 //!
@@ -57,20 +58,20 @@
 //! # Why nothing is lost
 //!
 //! **No slot is forgotten.** The mark and the stack are one word, so X1 and O2 have an order. If X1
-//! comes first, O3 reclaims the slot. If O2 comes first, X1 sees the mark. A thread that has seen the
-//! mark and reaches X2 after O4 leaves the slot on the stack, where the owner finds it.
+//! comes first, O3 reclaims the slot. If O2 comes first, X1 sees the mark. A thread that has seen
+//! the mark and reaches X2 after O4 leaves the slot on the stack, where the owner finds it.
 //!
-//! **A page outlives its tasks, and what they need.** Each page holds a reference of the scheduler's
-//! shared part, so a task that is not freed keeps that part. A thread that pushes on a marked stack
-//! holds a reference of its own until X2 is over.
+//! **A page outlives its tasks, and what they need.** Each page holds a reference of the
+//! scheduler's shared part, so a task that is not freed keeps that part. A thread that pushes on a
+//! marked stack holds a reference of its own until X2 is over.
 //!
 //! # How the memory of a burst goes back
 //!
-//! L2 keeps [`KEPT`] empty pages, and pending frees keep their pages. The rest is the work of an owner
-//! that has time. The owner *tidies* a heap of more than [`STOCK`] pages: it reclaims all pending
-//! frees, and frees the pages that were empty since it last tidied. A load that comes in bursts
-//! finds its pages again. When no page is empty, the owner *rests* (O1 to O3). From then on each
-//! remote free also frees the pages: a join handle that is dropped hours later, while all
+//! L2 keeps [`KEPT`] empty pages, and pending frees keep their pages. The rest is the work of an
+//! owner that has time. The owner *tidies* a heap of more than [`STOCK`] pages: it reclaims all
+//! pending frees, and frees the pages that were empty since it last tidied. A load that comes in
+//! bursts finds its pages again. When no page is empty, the owner *rests* (O1 to O3). From then on
+//! each remote free also frees the pages: a join handle that is dropped hours later, while all
 //! workers sleep, leaves nothing behind.
 //!
 //! | heap | its owner tidies | and rests |
@@ -80,8 +81,8 @@
 //! | a `LocalSet`'s | at the end of each poll of the set | until it polls or spawns again |
 //! | for eager calls outside of runtimes | at the end of a thread's outermost call | until the next spawn |
 //!
-//! A worker that never parks does not tidy: it takes the stack as it spawns. A page is freed when all
-//! its slots are free; one task that lives on keeps its page, see
+//! A worker that never parks does not tidy: it takes the stack as it spawns. A page is freed when
+//! all its slots are free; one task that lives on keeps its page, see
 //! [`Runtime`](crate::Runtime#memory).
 //!
 //! [`TIDY_AFTER`]: crate::scheduler::limits::TIDY_AFTER

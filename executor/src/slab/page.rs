@@ -49,8 +49,8 @@ pub(super) struct Page {
     pub(super) free: Cell<*mut SlotHead>,
     /// Slots in use.
     pub(super) in_use: Cell<usize>,
-    /// Slots that were ever in_use: their state words may be read. Stored with release by the owner,
-    /// loaded with acquire by walkers (`Heap::each`).
+    /// Slots that were ever in_use: their state words may be read. Stored with release by the
+    /// owner, loaded with acquire by walkers (`Heap::each`).
     pub(super) initialized: AtomicUsize,
     /// Whether the page is in the list of its class, and the neighbours there.
     pub(super) listed: Cell<bool>,
@@ -81,7 +81,7 @@ pub(super) unsafe fn page_of(task: NonNull<SlotHead>) -> NonNull<Page> {
 /// `task` is in use, and was spawned with a shared part of this type; the result is not used after
 /// the task is freed.
 pub(crate) unsafe fn shared_of<'a, T>(task: NonNull<SlotHead>) -> &'a T {
-    // SAFETY: says the caller.
+    // SAFETY: the page of a slot in use is alive, and holds a reference of its shared part.
     unsafe { &*page_of(task).as_ref().shared.cast() }
 }
 

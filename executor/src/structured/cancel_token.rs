@@ -21,7 +21,7 @@ use slab::Slab;
 use crate::CancelReason;
 use crate::eager;
 use crate::task::budget::Claim;
-use crate::util::waker_set::{KEPT_ROOM, Waiters, wake_all};
+use crate::util::waker_set::{KEPT_ROOM, WakerSet, wake_all};
 
 /// A request to stop that can be handed around, waited for, and given to parts of the work; a handle, to be cloned.
 ///
@@ -89,7 +89,7 @@ struct Link {
 #[derive(Default)]
 struct State {
     children: Slab<Weak<Node>>,
-    waiters: Waiters,
+    waiters: WakerSet,
 }
 
 impl CancelToken {

@@ -56,8 +56,8 @@
 //! | | event | method |
 //! | --- | --- | --- |
 //! | 1 | a task is spawned | `publish` |
-//! | 2 | a worker takes the runnable from a queue | `start` |
-//! | 3 | a poll is pending: the task becomes idle (3a), or it was woken or has yielded, and is queued again (3b) | `pend` |
+//! | 2 | a worker takes the runnable from a queue: it polls the task, drops the future if CANCELLED is set (then 4), or drops a stale runnable | `start` |
+//! | 3 | a poll is pending: the task becomes idle (3a), or it was woken or has yielded, and is queued again (3b); if CANCELLED is set, the word stays and the future is dropped (then 4) | `pend` |
 //! | 4 | the future is gone | `seal` |
 //! | 5 | the context is gone | `complete` |
 //! | 6 | a waker is called | `wake`, `wake_owned` |

@@ -9,22 +9,22 @@ use crate::util::thread_state;
 
 /// Restores what was current before.
 #[must_use = "dropping it ends what `enter` has begun"]
-pub(crate) struct Entered<'a> {
+pub(crate) struct TimersGuard<'a> {
     timers: *const (),
     shard: usize,
-    _clock: clock::Entered<'a>,
+    _clock: clock::ClockGuard<'a>,
 }
 
 /// Makes `timers` those of the futures that this thread polls, and `shard` the one that they use.
-pub(crate) fn enter(timers: &Arc<Timers>, shard: usize) -> Entered<'_> {
-    thread_state::with(|state| Entered {
+pub(crate) fn enter(timers: &Arc<Timers>, shard: usize) -> TimersGuard<'_> {
+    thread_state::with(|state| TimersGuard {
         timers: state.timers.replace(ptr::from_ref(timers).cast()),
         shard: state.shard.replace(shard),
         _clock: clock::enter(timers.clock()),
     })
 }
 
-impl Drop for Entered<'_> {
+impl Drop for TimersGuard<'_> {
     fn drop(&mut self) {
         thread_state::with(|state| {
             state.timers.set(self.timers);
@@ -36,7 +36,7 @@ impl Drop for Entered<'_> {
 /// The current timers and shard, if there are any.
 pub(super) fn current() -> Option<(Arc<Timers>, usize)> {
     let (timers, shard) = thread_state::with(|state| (state.timers.get(), state.shard.get()));
-    // SAFETY: `Entered` sets it for as long as it borrows the timers, on this thread.
+    // SAFETY: `TimersGuard` sets it for as long as it borrows the timers, on this thread.
     let timers = unsafe { timers.cast::<Arc<Timers>>().as_ref() }?;
     Some((Arc::clone(timers), shard))
 }

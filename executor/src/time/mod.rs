@@ -34,7 +34,7 @@ pub use interval::{Interval, MissedTicks, interval, interval_at};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use wait_for::{Elapsed, WaitFor, wait_for, wait_until};
 
-pub(crate) use current::{Entered, enter};
+pub(crate) use current::{TimersGuard, enter};
 pub(crate) use driver::{ParkUntil, Timers};
 
 #[cfg(all(test, not(loom)))]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use heirloom_context::raw;
 
-use super::current::Entered;
+use super::current::TimersGuard;
 use super::*;
 use crate::clock::Clock;
 use crate::clock::ManualClock;
@@ -36,7 +36,7 @@ struct Rig {
     clock: Arc<ManualClock>,
     timers: &'static Arc<Timers>,
     woken: Arc<Count>,
-    _entered: Entered<'static>,
+    _entered: TimersGuard<'static>,
 }
 
 /// Timers that live as long as the process.

@@ -1,4 +1,4 @@
-//! Queues that give the memory of a burst back.
+//! Queues that free the memory of a burst.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -6,19 +6,19 @@ use std::mem;
 
 use slab::Slab;
 
-/// What a queue or a table keeps when it has run empty, in bytes.
+/// How many bytes a queue or a table keeps when it is empty.
 ///
-/// An idle runtime may well hold on to it. A longer queue was filled by a thousand pushes, beside
-/// which an allocation is nothing: so a steady load pays little for room that it gives back and
-/// takes again.
+/// An idle runtime may keep this much. A longer queue was filled by a thousand pushes, beside which
+/// an allocation is cheap: so a steady load pays little for memory that is freed and allocated
+/// again.
 const KEPT: usize = 8 * 1024;
 
 const fn kept<T>() -> usize {
-    // What has no size takes no room.
+    // Values without a size take no memory.
     if mem::size_of::<T>() == 0 { usize::MAX } else { KEPT / mem::size_of::<T>() }
 }
 
-/// Call it after a pop.
+/// Frees memory after a pop, if the queue is empty.
 #[inline]
 pub(crate) fn trim<T>(queue: &mut VecDeque<T>) {
     if queue.is_empty() && queue.capacity() > kept::<T>() {
@@ -26,7 +26,7 @@ pub(crate) fn trim<T>(queue: &mut VecDeque<T>) {
     }
 }
 
-/// Call it after a removal.
+/// Frees memory after a removal, if the table is empty.
 #[inline]
 pub(crate) fn trim_slab<T>(slab: &mut Slab<T>) {
     if slab.is_empty() && slab.capacity() > kept::<T>() {
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_run_empty_keeps_the_room_of_a_short_queue() {
+    fn an_empty_queue_keeps_the_memory_of_a_short_one() {
         let (mut queue, mut slab) = (VecDeque::new(), Slab::new());
         for number in 0..100_000_u64 {
             queue.push_back(number);
@@ -54,7 +54,7 @@ mod tests {
             trim_slab(&mut slab);
         }
         assert!(queue.capacity() <= kept::<u64>() && slab.capacity() <= kept::<u64>());
-        // Below that, none is given back.
+        // A short queue keeps its memory.
         queue.push_back(1);
         let room = queue.capacity();
         queue.pop_front();

@@ -8,10 +8,10 @@ use std::thread::{self, JoinHandle};
 
 use crate::util::panic::discard;
 
-/// A function of the user's that is called by threads.
+/// A user's function that threads call.
 pub(crate) type ThreadHook = Arc<dyn Fn() + Send + Sync>;
 
-/// What all threads of a runtime have in common.
+/// Settings of all threads of a runtime.
 #[derive(Clone)]
 pub(crate) struct Threads {
     pub(crate) name: String,
@@ -21,13 +21,13 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Starts one, or says why the operating system would not.
+    /// Starts a thread, or returns the error of the operating system.
     pub(crate) fn start(
         &self,
         kind: &str,
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
-        // The standard library would panic.
+        // The standard library would panic on such a name.
         if self.name.contains('\0') {
             let message = "the name of a thread must not contain a NUL";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -37,7 +37,8 @@ impl Threads {
             builder = builder.stack_size(bytes);
         }
         let (on_start, on_stop) = (self.on_start.clone(), self.on_stop.clone());
-        // A stack too large to be rounded up to pages makes the standard library panic instead of answering.
+        // A stack size that cannot be rounded up to pages makes the standard library panic instead
+        // of returning an error.
         let started = catch_unwind(AssertUnwindSafe(|| {
             builder.spawn(move || {
                 call(on_start);

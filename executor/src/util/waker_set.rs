@@ -1,6 +1,6 @@
-//! Wakers of whoever waits for one thing.
+//! The wakers of all tasks that wait for one event.
 //!
-//! The set lives under its owner's lock and never calls a waker itself: what is to be dropped or woken is handed out,
+//! The set lives under its owner's lock and calls no waker: the methods return the wakers that are
 //! to be dropped or woken when the lock is released.
 #![forbid(unsafe_code)]
 
@@ -10,22 +10,23 @@ use std::task::Waker;
 
 use slab::Slab;
 
-/// A set emptied by its last member keeps room for this many; a crowd of waiters is a burst, one or two are the rule.
+/// An emptied set keeps memory for this many wakers: one or two are the rule, more are a burst.
 pub(crate) const KEPT_ROOM: usize = 64;
 
-/// Wakers under keys. A waiter keeps its key from its first registration until it is removed, woken or not.
+/// Wakers by key. A waiter keeps its key from its first registration until it is removed, woken or
+/// not.
 #[derive(Default)]
-pub(crate) struct Waiters {
+pub(crate) struct WakerSet {
     slots: Slab<Option<Waker>>,
 }
 
-impl Waiters {
+impl WakerSet {
     /// Whether a registration of `waker` would change nothing.
     pub(crate) fn has(&self, key: Option<usize>, waker: &Waker) -> bool {
         key.is_some_and(|key| self.slots[key].as_ref().is_some_and(|known| known.will_wake(waker)))
     }
 
-    /// Puts `waker` in the place of the former one, which is handed out.
+    /// Registers `waker` under the key, and returns the former waker.
     #[must_use = "a waker is dropped under no lock"]
     pub(crate) fn register(&mut self, key: &mut Option<usize>, waker: Waker) -> Option<Waker> {
         match *key {
@@ -46,13 +47,13 @@ impl Waiters {
         waker
     }
 
-    /// Takes the wakers of those who have not been woken since they registered.
+    /// Takes the wakers that have not been woken since they were registered.
     #[must_use = "they are owed a wake-up"]
     pub(crate) fn take(&mut self) -> Vec<Waker> {
         self.slots.iter_mut().filter_map(|(_, waker)| waker.take()).collect()
     }
 
-    /// The same, but for the one under `key`.
+    /// Like [`take`](Self::take), except the waker under `key`.
     #[must_use = "they are owed a wake-up"]
     pub(crate) fn take_others(&mut self, key: Option<usize>) -> Vec<Waker> {
         let others = self.slots.iter_mut().filter(|(other, _)| Some(*other) != key);
@@ -65,14 +66,15 @@ impl Waiters {
     }
 }
 
-/// Wakes all, even if one of them panics; the first panic goes on to the caller, unless it is unwinding already.
+/// Wakes all, even if one of them panics. The first panic goes on to the caller, unless the thread
+/// is unwinding already.
 pub(crate) fn wake_all(wakers: Vec<Waker>) {
     let mut first = None;
     for waker in wakers {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
             match first {
                 None => first = Some(panic),
-                // Its destructor could panic in its turn.
+                // The payload's destructor could panic, too.
                 Some(_) => mem::forget(panic),
             }
         }
@@ -84,10 +86,11 @@ pub(crate) fn wake_all(wakers: Vec<Waker>) {
     }
 }
 
-/// Wakes, whatever the waker does.
+/// Calls a waker, and ignores its panic.
 pub(crate) fn wake(waker: Waker) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        // The panic hook has reported it. The payload's drop may panic in turn, and so on: not with other wakers waiting.
+        // The panic hook has reported the panic. The payload's destructor may panic in turn, while
+        // other wakers wait: so it is forgotten.
         std::mem::forget(payload);
     }
 }

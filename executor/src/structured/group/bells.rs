@@ -10,7 +10,7 @@ use crate::util::room;
 use crate::util::sync::atomic::AtomicBool;
 use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::util::sync::{Mutex, MutexGuard, lock, weakened};
-use crate::util::waker_set::{Waiters, wake_all};
+use crate::util::waker_set::{WakerSet, wake_all};
 
 /// The list of rung bells, and who is to be woken by the next ring.
 pub(super) struct Bells {
@@ -20,7 +20,7 @@ pub(super) struct Bells {
 #[derive(Default)]
 struct Rung {
     keys: VecDeque<usize>,
-    waiters: Waiters,
+    waiters: WakerSet,
 }
 
 impl Bells {
