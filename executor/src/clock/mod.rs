@@ -101,7 +101,7 @@ impl Clock {
         u64::try_from(elapsed.as_millis() + partial).unwrap_or(NEVER)
     }
 
-    /// The instant at which `tick` begins; `None` if it never comes.
+    /// The instant at which `tick` begins; `None` if it is never reached.
     pub(crate) fn instant_of(&self, tick: u64) -> Option<Instant> {
         if tick == NEVER {
             return None;
@@ -112,7 +112,7 @@ impl Clock {
 
 #[allow(dead_code, reason = "for simulations and tests")]
 impl ManualClock {
-    /// A clock that stands at an origin of its own.
+    /// A clock that stands at its own origin.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(ManualClock { origin: Instant::now(), elapsed: AtomicU64::new(0) })
     }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_by_its_tick_is_due_by_its_instant() {
+    fn a_deadline_whose_tick_is_reached_is_reached() {
         let (manual, clock) = clock();
         let origin = manual.now();
         for deadline in (0..5_000_000).step_by(333_333) {

@@ -15,7 +15,7 @@ use crate::CancelReason;
 use crate::clock::{deadline, earlier, now};
 use crate::task::budget;
 use crate::task::cell::TaskRef;
-use crate::util::thread_state::{self, Owner};
+use crate::util::thread_state::{self, ThreadKind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EagerDriver {
@@ -160,7 +160,7 @@ pub(crate) fn refuse_to_join() {
     let waits = FRAME.get().driver != EagerDriver::Refusing;
     let in_time = deadline().is_none_or(|deadline| deadline > now());
     assert!(
-        !(waits && in_time && thread_state::with(|state| matches!(state.owner.get(), Owner::Worker(_)))),
+        !(waits && in_time && thread_state::with(|state| matches!(state.kind.get(), ThreadKind::Worker(_)))),
         "a task that is queued or running elsewhere must not be joined inside `run_eagerly` on a worker: the worker \
          that waits may be the only one that could run it. Spawn it inside `run_eagerly`, or `.await` it outside"
     );

@@ -30,7 +30,7 @@ use crate::task::join_handle::{CancelReason, JoinHandle};
 use crate::util::panic::swallow;
 use crate::util::room;
 use crate::util::sync::{Mutex, MutexGuard, lock};
-use crate::util::waker_set::Waiters;
+use crate::util::waker_set::WakerSet;
 
 /// Polls of tasks in one poll of a runner. After that, other futures on the thread run.
 ///
@@ -96,7 +96,7 @@ struct LocalShared {
 struct LocalQueue {
     tasks: VecDeque<Runnable>,
     /// The wakers of all runners.
-    runners: Waiters,
+    runners: WakerSet,
     /// The set is gone, and all its tasks have ended.
     dead: bool,
 }
@@ -212,7 +212,7 @@ impl LocalSet {
     /// An empty set.
     pub fn new() -> LocalSet {
         let shared = Arc::new(LocalShared { queue: Mutex::default(), heap: Heap::new() });
-        let owner = Some(shared.heap.own());
+        let owner = Some(shared.heap.acquire());
         LocalSet {
             owner,
             ending: Cell::new(false),
@@ -227,7 +227,7 @@ impl LocalSet {
     fn owner(&self) -> &Owner {
         let owner = self.owner.as_ref().expect("taken by the drop only");
         if self.rests.replace(false) {
-            self.shared.heap.back(owner);
+            self.shared.heap.resume(owner);
         }
         owner
     }
@@ -416,7 +416,7 @@ impl Drop for LocalSet {
         // SAFETY: the owner came from `own` of this heap, in `new`; the heap lives in `shared`,
         // which `self` keeps. All tasks that still have a slot have ended: they were shut down
         // above, and later ones when they were spawned.
-        unsafe { self.shared.heap.orphan(self.owner.take()) }
+        unsafe { self.shared.heap.end(self.owner.take()) }
     }
 }
 

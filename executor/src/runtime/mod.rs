@@ -32,7 +32,7 @@ use crate::runtime::handle::Handle;
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::current;
 use crate::scheduler::parker::Parker;
-use crate::scheduler::shared::{OUTSIDE, Remote, Shared, Turns, Workers, launch};
+use crate::scheduler::shared::{Remote, SHARED_HEAPS, Shared, ShutdownLock, Workers, launch};
 use crate::scheduler::sleepers::Sleepers;
 use crate::scheduler::throttle::Throttle;
 use crate::scheduler::worker::Worker;
@@ -241,7 +241,7 @@ fn end(shared: &Arc<Shared>) {
     let own = current::is_worker();
     // Who comes second finds tasks that the first is just dropping. A worker waits for nobody; nor does a destructor that ends
     // the runtime by which it is dropped.
-    let turn = (!own).then(|| shared.enders.begin());
+    let guard = (!own).then(|| shared.shutdown_lock.lock());
     // What destructors spawn is refused, like everything that is spawned from now on.
     let entered = current::enter(shared);
     // S2. Pairs with the fence in `launch`, by threads outside.
@@ -278,11 +278,11 @@ fn end(shared: &Arc<Shared>) {
     drop(entered);
     for heap in &shared.heaps[shared.remotes.len()..] {
         // SAFETY: nobody owns it but whoever has its lock, and `shared` keeps it.
-        unsafe { heap.orphan(None) }
+        unsafe { heap.end(None) }
     }
     // What is the user's goes, though handles, wakers and tasks that are over keep the rest. Its
     // destructors run in nobody's turn.
-    drop(turn);
+    drop(guard);
     drop(shared.given.take());
 }
 
@@ -308,8 +308,8 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             remotes: remotes.collect(),
             sleepers: CachePadded::new(Sleepers::new(parts.len())),
             throttle: Throttle::new(parts.len()),
-            heaps: (0..parts.len() + OUTSIDE).map(|_| CachePadded::new(Heap::new())).collect(),
-            outside: CachePadded::default(),
+            heaps: (0..parts.len() + SHARED_HEAPS).map(|_| CachePadded::new(Heap::new())).collect(),
+            non_workers: CachePadded::default(),
             timers: Arc::new(Timers::new(parts.len() + 1, Clock::real(), unpark)),
             #[cfg(feature = "net")]
             io: Slot::new(),
@@ -326,7 +326,7 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             threads: Mutex::default(),
-            enders: Turns::default(),
+            shutdown_lock: ShutdownLock::default(),
             idle_condvar: IdleCondvar::default(),
         }
     })
@@ -473,7 +473,7 @@ fn adopt(task: Runnable) {
 pub(crate) fn end_of_eager_call() {
     // If it is not there, nothing was ever spawned in it.
     if let Some(runtime) = THREADLESS.get() {
-        runtime.handle.shared().end_of_call();
+        runtime.handle.shared().rest_shared_heap();
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! # Terms
 //!
-//! A *runnable* is the permission to poll one task once. A *worker* is a thread that polls runnables. Its *queue* holds
-//! runnables in order, of which *thieves*, that is other workers, may steal half. Its *next slot* holds the runnable that was
-//! woken or spawned last. The *injector* is one queue for runnables from all other threads. A *pusher* is a thread that
-//! makes a runnable visible to workers. The *keeper* is the sleeping worker that gets up for timers and, where there are
-//! sockets, sleeps in the poll.
+//! A *runnable* is the permission to poll one task once. A *worker* is a thread that polls
+//! runnables. Its *queue* holds runnables in order, of which *thieves*, that is other workers, may
+//! steal half. Its *next slot* holds the runnable that was woken or spawned last. The *injector* is
+//! one queue for runnables from all other threads. A *pusher* is a thread that makes a runnable
+//! visible to workers. A *sibling* of a worker is another worker of its runtime. The *time keeper*,
+//! or *keeper*, is the sleeping worker that gets up for timers and, where there are sockets, sleeps
+//! in the poll.
 //!
 //! # Where runnables are
 //!
@@ -19,8 +21,10 @@
 //! # States of a worker
 //!
 //! * **Polling**: it has runnables.
-//! * **Searching**: it has none, and looks in the queues of the others. At most half of the workers search.
-//! * **Sleeping**: it is in the list of sleepers, parked or about to be. One sleeper may be the keeper.
+//! * **Searching**: it has none, and looks in the queues of its siblings. A worker starts that by
+//!   itself if fewer than half of the workers search; a woken worker always does.
+//! * **Sleeping**: it is in the list of sleepers, parked or about to be. One sleeper may be the
+//!   keeper.
 //! * **Throttled**: for a quarter of a second it naps and is in no list; see [`throttle`].
 //!
 //! # Parking and waking
@@ -46,77 +50,86 @@
 //! | W1 to W4 | a worker finds nothing | `Worker::park`; `Sleepers::announce`, `retract` |
 //! | F1, F2 | a searcher finds work | `Worker::poll`; `Sleepers::end_search` |
 //!
-//! **No wake-up is lost.** Of P2 and the fence of a worker's W3 or F2, one comes first. If P2 comes first, the worker's look
-//! (W4, F2) sees the push. If the worker's fence comes first, P3 sees the worker in the list, or that it no longer searches.
-//! So P3 relies only on a searcher whose own fence and look are still to come.
+//! **No wake-up is lost.** Of P2 and the fence of a worker's W3 or F2, one comes first. If P2 comes
+//! first, the worker's look (W4, F2) sees the push. If the worker's fence comes first, P3 sees the
+//! worker in the list, or that it no longer searches. So P3 relies only on a searcher whose own
+//! fence and look are still to come.
 //!
-//! **One push wakes one worker at most**, and none while a worker searches. The woken worker wakes the next only if there is
-//! more work (F2). A burst of n tasks wakes as many workers as find work.
+//! **One push wakes one worker at most**, and none while a worker searches. The woken worker wakes
+//! the next only if there is more work (F2). A burst of n tasks wakes as many workers as find work.
 //!
-//! **The pusher keeps the list** (P4). So no worker is in it twice, or while it is up. A worker that gets up by itself, for
-//! a timer, takes itself out.
+//! **The pusher keeps the list** (P4). So no worker is in it twice, or while it is up. A worker
+//! that gets up by itself, for a timer, takes itself out.
 //!
 //! # What a worker pushes for itself
 //!
-//! P2 costs as much as a push, and is needed only if a worker sleeps. So a worker that pushes to its own queue first looks
-//! without a fence (P0) whether there is a sleeper and no searcher, and only then does P2 to P5. That look may be too early. The worker
-//! looks again before each poll. Then a fence, or a locked operation, lies between the look and what was pushed before:
-//! either the look sees the sleeper, or the sleeper's W4 sees the push. **So a long poll keeps no runnable from a sleeper**
-//! that slept, or was about to, when the poll began. What the poll itself pushes is looked after at once; if that look was
-//! too early, the next worker that searches finds it.
+//! P2 costs as much as a push, and is needed only if a worker sleeps. So a worker that pushes to
+//! its own queue first looks without a fence (P0) whether there is a sleeper and no searcher, and
+//! only then does P2 to P5. That look may be too early. The worker looks again before each poll.
+//! Then a fence, or a locked operation, lies between the look and what was pushed before: either
+//! the look sees the sleeper, or the sleeper's W4 sees the push. **So a long poll keeps no runnable
+//! from a sleeper** that slept, or was about to, when the poll began. What the poll itself pushes
+//! is looked after at once; if that look was too early, the next worker that searches finds it.
 //!
-//! No sibling is woken for a runnable that its worker takes next. Runnables that are woken together, by one look at the poll or the
-//! timers, are offered when all of them are queued.
+//! No sibling is woken for a runnable that its worker takes next. Runnables that are woken
+//! together, by one look at the poll or the timers, wake siblings when all of them are queued.
 //!
 //! # Who keeps the time
 //!
-//! Workers that are up look at the timers and at the poll when they [look around](pace), and when they have nothing to do.
-//! Of the sleepers, the keeper alone sleeps until the next deadline, in the poll if there is one. It stands at the bottom of
-//! the list, so that it is woken for work after all others. An earlier deadline unparks it; that handshake is `time::driver`'s.
+//! Workers that are up look at the timers and at the poll when they [look around](pace), and when
+//! they have nothing to do. Of the sleepers, the keeper alone sleeps until the next deadline, in
+//! the poll if there is one. It stands at the bottom of the list, so that it is woken for work
+//! after all others. An earlier deadline unparks it; that handshake is `time::driver`'s.
 //!
 //! ```text
-//!   worker that goes to sleep                     keeper that is up
-//!   ─────────────────────────                     ─────────────────
-//!   K1  become the keeper, if there is none       K3  be the keeper no longer
-//!   W1..W3  into the list                         K4  before its first poll, if there is no keeper:
-//!   K2  not the keeper, and there is none:              take one sleeper from the list and unpark it
+//!   worker that goes to sleep                  keeper that is up
+//!   ─────────────────────────                  ─────────────────
+//!   K1  become the keeper, if there is none    K3  be the keeper no longer
+//!   W1..W3  into the list                      K4  before its first poll, if there is no keeper:
+//!   K2  not the keeper, and there is none:           take a sleeper from the list, unpark it
 //!         do not park
 //! ```
 //!
 //! | step | event | function |
 //! | --- | --- | --- |
-//! | K1, K2 | a worker goes to sleep | `Worker::park`; `Sleepers::become_keeper`, `is_unkept` |
+//! | K1, K2 | a worker goes to sleep | `Worker::park`; `Sleepers::become_keeper`, `has_no_keeper` |
 //! | K3 | the keeper gets up | `Worker::park`; `Sleepers::stop_keeping` |
 //! | K4 | the former keeper polls | `Worker::poll`; `Sleepers::hand_over_time` |
 //!
-//! **While a worker sleeps, a long poll delays no timer and no event.** The list's lock puts W1 and K4 in an order. If W1 comes
-//! first, K4 finds the sleeper, which becomes the keeper. If K4 comes first, K2 sees what K3 has stored. (Where all
-//! sleepers are throttled, the end of the next nap takes the place of K4.)
+//! **While a worker sleeps, a long poll delays no timer and no event.** The list's lock puts W1 and
+//! K4 in an order. If W1 comes first, K4 finds the sleeper, which becomes the keeper. If K4 comes
+//! first, K2 sees what K3 has stored. (Where all sleepers are throttled, the end of the next nap
+//! takes the place of K4.)
 //!
 //! # Memory at rest
 //!
-//! A worker that parks although [its heap is untidy](crate::slab), or as the keeper one for threads outside, gets up after
-//! [`limits::TIDY_AFTER`] at the latest, and tidies while there is nothing else to do. It gets up for that once or twice after
-//! tasks were spawned, and not again: the heap is left at rest then. A spawn from outside that finds a heap at rest, or makes
-//! it larger than what is tidied, unparks the keeper, which may sleep without a limit. For that, and for a poll that
-//! begins, the fence of W3 has a second partner: the other thread changes what the keeper looks at, then fence(SeqCst), then looks for a
-//! keeper (`Sleepers::keeper_after_change`).
+//! A worker that parks while [its heap is untidy](crate::slab), or as the keeper while a heap for
+//! other threads is, gets up after [`limits::TIDY_AFTER`] at the latest, and tidies while there is
+//! nothing else to do. It gets up for that once or twice after tasks were spawned, and not again:
+//! the heap is left at rest then. A spawn by another thread that finds a heap at rest, or makes it
+//! larger than what is tidied, unparks the keeper, which may sleep without a limit. For that, and
+//! for an I/O driver that starts, the fence of W3 has a second partner: the other thread changes
+//! what the keeper looks at, then fence(SeqCst), then looks for a keeper
+//! (`Sleepers::keeper_after_change`).
 //!
 //! # Fairness
 //!
-//! With finitely many tasks, each of which is polled for a bounded time, every runnable is polled within a bounded time:
+//! With finitely many tasks, each of which is polled for a bounded time, every runnable is polled
+//! within a bounded time:
 //!
 //! * Queues are served in order.
-//! * The next slot goes first [`limits::NEXT_SLOT_STREAK`] times in a row at most. What is passed over goes to the end of
-//!   the queue, where thieves see it.
-//! * A worker *looks around*, at the injector and the timers, after a tenth of a millisecond ([`limits::LOOK_WITHIN`]) or
-//!   [`limits::LOOK_AROUND`] polls, whichever comes first; [`pace`] says how without reading the clock for each poll. If polls
-//!   become longer all at once, one look comes late, by as many polls as fitted before.
-//! * From the injector a worker takes its share, up to [`limits::SHARE`] runnables ([`limits::BATCH`] if it has queued
-//!   nothing itself), which go behind what is queued: tasks from outside and tasks that yield are served as in one queue.
+//! * The next slot goes first [`limits::NEXT_SLOT_STREAK`] times in a row at most. What is passed
+//!   over goes to the end of the queue, where thieves see it.
+//! * A worker *looks around*, at the injector and the timers, after a tenth of a millisecond
+//!   ([`limits::LOOK_WITHIN`]) or [`limits::LOOK_AROUND`] polls, whichever comes first; [`pace`]
+//!   says how without reading the clock for each poll. If polls become longer all at once, one look
+//!   comes late, by as many polls as fitted before.
+//! * From the injector a worker takes its share, up to [`limits::SHARE`] runnables
+//!   ([`limits::BATCH`] if it has queued nothing itself), which go behind what is queued: tasks
+//!   from outside and tasks that yield are served as in one queue.
 //!
-//! A task that a poll wakes last waits in the next slot for the poll's end: no thief takes it, unless the poll is about to
-//! block and says so (`Worker::show_all`).
+//! A task that a poll wakes last waits in the next slot for the poll's end: no thief takes it,
+//! unless the poll is about to block and says so (`Worker::flush_and_notify`).
 //!
 //! # Shutdown
 //!
@@ -127,12 +140,12 @@
 //! | S3 | `closed` is set, the injector is emptied | a pusher sees that after its push, and empties the injector itself |
 //! | S4 | workers are unparked and joined | each cancels what is in its queue and its heap |
 //!
-//! Threads that end one runtime do so one after another, so that the second returns when all is over. A worker waits for no
-//! other thread.
+//! Threads that end one runtime do so one after another (`ShutdownLock`), so that the second
+//! returns when all is over. A worker waits for no other thread.
 //!
-//! **Nothing is lost.** A thread outside publishes its task and then looks for S1, with a fence in between, as S2 has one
-//! after S1: one of the two sees the other. A worker does without that fence: what it spawns while it does not yet see S1 it
-//! finds itself in S4.
+//! **Nothing is lost.** A thread outside publishes its task and then looks for S1, with a fence in
+//! between, as S2 has one after S1: one of the two sees the other. A worker does without that
+//! fence: what it spawns while it does not yet see S1 it finds itself in S4.
 
 pub(crate) mod blocking;
 pub(crate) mod current;

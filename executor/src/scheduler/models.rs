@@ -1,4 +1,5 @@
-//! Every interleaving of searching and parking, and of spawning and shutting down; and twins that must fail.
+//! Every interleaving of searching and parking, and of spawning and shutting down; and twins that
+//! must fail.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,11 +13,11 @@ use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::thread;
 
-use super::parker::{Call, State};
+use super::parker::{ParkState, UnparkAction};
 use super::sleepers::Sleepers;
 use crate::slab::{self, Heap};
 use crate::task::Schedule;
-use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned};
+use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::{CancelReason, JoinHandle};
 use crate::util::sync::model::{check, check_without};
 use crate::util::sync::weakened;
@@ -53,7 +54,7 @@ impl Pool {
         self.queue.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |queue| queue.checked_sub(1)).is_ok()
     }
 
-    /// A worker that has found nothing: true if it goes on, false if it would park now and for ever.
+    /// A worker that has found nothing: true if it goes on, false if it would park for ever.
     fn park(&self, worker: usize, searching: bool) -> bool {
         self.sleepers.announce(worker, searching, false);
         // W4.
@@ -61,7 +62,7 @@ impl Pool {
     }
 }
 
-/// One worker parks while somebody pushes.
+/// One worker parks while another thread pushes.
 fn push_during_park() {
     let shared = Pool::new();
     let pusher = {
@@ -91,7 +92,7 @@ fn poll_during_park() {
     assert!(stays || shared.tokens[0].load(Ordering::Relaxed), "a worker sleeps although there is work");
 }
 
-/// The only searcher gives up while somebody relies on it.
+/// The only searcher gives up while a pusher relies on it.
 fn push_during_search() {
     let shared = Pool::new();
     assert!(shared.sleepers.start_search());
@@ -104,8 +105,8 @@ fn push_during_search() {
     assert!(stays || shared.tokens[0].load(Ordering::Relaxed), "a worker sleeps although there is work");
 }
 
-/// One sleeps, one searches and finds work, while somebody pushes more: the sleeper is woken, or the searcher has seen
-/// that there is more.
+/// One worker sleeps, one searches and finds work, while a thread pushes more: the sleeper is
+/// woken, or the searcher has seen that there is more.
 fn push_while_the_searcher_succeeds() {
     let shared = Pool::new();
     shared.queue.store(1, Ordering::Relaxed);
@@ -124,9 +125,9 @@ fn push_while_the_searcher_succeeds() {
     assert!(shared.tokens[1].load(Ordering::Relaxed), "a worker sleeps although there is work");
 }
 
-/// The keeper is called away to a long poll while another worker goes to sleep: that one keeps the time, or is called,
-/// or does not sleep.
-fn sleep_while_the_keeper_goes() {
+/// The keeper is unparked for a long poll while another worker goes to sleep: that worker becomes
+/// the keeper, or is unparked, or does not sleep.
+fn sleep_while_the_keeper_polls() {
     let shared = Pool::new();
     assert!(shared.sleepers.become_keeper(0));
     let keeper = {
@@ -143,77 +144,74 @@ fn sleep_while_the_keeper_goes() {
     let keeps = shared.sleepers.become_keeper(1);
     shared.sleepers.announce(1, false, keeps);
     // K2.
-    let stays = !keeps && shared.sleepers.is_unkept();
+    let stays = !keeps && shared.sleepers.has_no_keeper();
     keeper.join().unwrap();
     assert!(
         keeps || stays || shared.tokens[1].load(Ordering::Relaxed),
-        "a worker sleeps, and nobody keeps the time"
+        "a worker sleeps, and there is no keeper"
     );
 }
 
-/// A worker lies down in the poll while another polls without waiting, and somebody calls: it does not sleep, or the call is
-/// there for it.
-fn call_while_another_polls() {
+/// A worker parks in the poll while a sibling looks at the poll without waiting, and a third thread
+/// unparks the worker: the worker does not sleep, or the wake-up is there for it.
+fn unpark_while_another_polls() {
     struct Poll {
-        turn: Mutex<()>,
-        /// The event that wakes whoever polls.
+        lock: Mutex<()>,
+        /// The event that wakes the worker in the poll.
         woken: AtomicBool,
     }
-    let poll = Arc::new(Poll { turn: Mutex::new(()), woken: AtomicBool::new(false) });
-    let sleeper = Arc::new(State::new());
+    let poll = Arc::new(Poll { lock: Mutex::new(()), woken: AtomicBool::new(false) });
+    let sleeper = Arc::new(ParkState::new());
     let busy = {
         let poll = Arc::clone(&poll);
         thread::spawn(move || {
-            if let Ok(_turn) = poll.turn.try_lock() {
+            if let Ok(_guard) = poll.lock.try_lock() {
                 poll.woken.swap(false, Ordering::AcqRel);
             }
         })
     };
-    let caller = {
+    let unparker = {
         let (poll, sleeper) = (Arc::clone(&poll), Arc::clone(&sleeper));
         thread::spawn(move || {
-            if sleeper.call() == Call::WakePoll {
+            if sleeper.notify() == UnparkAction::WakePoll {
                 poll.woken.store(true, Ordering::Release);
             }
         })
     };
-    let too_early = weakened("lie down with the poll in hand").then(|| sleeper.lie_down_in_poll());
-    let turn = poll.turn.lock().unwrap();
-    let waits = too_early.unwrap_or_else(|| sleeper.lie_down_in_poll());
-    caller.join().unwrap();
-    assert!(
-        !waits || poll.woken.swap(false, Ordering::AcqRel),
-        "a worker that was called sleeps in the poll"
-    );
-    drop(turn);
-    sleeper.get_up();
+    let too_early = weakened("poll lock before park").then(|| sleeper.start_poll());
+    let guard = poll.lock.lock().unwrap();
+    let waits = too_early.unwrap_or_else(|| sleeper.start_poll());
+    unparker.join().unwrap();
+    assert!(!waits || poll.woken.swap(false, Ordering::AcqRel), "an unparked worker sleeps in the poll");
+    drop(guard);
+    sleeper.end_sleep();
     busy.join().unwrap();
 }
 
 #[test]
-fn nobody_takes_the_call_of_a_worker_in_the_poll() {
-    check(call_while_another_polls);
+fn a_worker_in_the_poll_gets_its_wake_up() {
+    check(unpark_while_another_polls);
 }
 
 #[test]
-#[should_panic(expected = "a worker that was called sleeps")]
-fn twin_that_lies_down_before_it_has_the_poll_is_caught() {
-    check_without("lie down with the poll in hand", call_while_another_polls);
+#[should_panic(expected = "an unparked worker sleeps in the poll")]
+fn twin_that_parks_before_it_locks_the_poll_is_caught() {
+    check_without("poll lock before park", unpark_while_another_polls);
 }
 
 #[test]
-fn while_anybody_sleeps_somebody_keeps_the_time() {
-    check(sleep_while_the_keeper_goes);
+fn while_a_worker_sleeps_there_is_a_keeper() {
+    check(sleep_while_the_keeper_polls);
 }
 
 #[test]
-#[should_panic(expected = "nobody keeps the time")]
+#[should_panic(expected = "there is no keeper")]
 fn twin_that_does_not_look_for_a_keeper_is_caught() {
-    check_without("keeper look", sleep_while_the_keeper_goes);
+    check_without("keeper look", sleep_while_the_keeper_polls);
 }
 
-/// The keeper parks while a thread outside changes what it looks at: begins the poll, or makes a
-/// heap untidy.
+/// The keeper parks while another thread changes what the keeper looks at: starts the I/O driver,
+/// or makes a heap untidy.
 fn change_while_the_keeper_parks() {
     let shared = Pool::new();
     let changed = Arc::new(AtomicBool::new(false));
@@ -231,22 +229,22 @@ fn change_while_the_keeper_parks() {
     shared.sleepers.announce(0, false, true);
     let seen = changed.load(Ordering::Relaxed);
     outside.join().unwrap();
-    assert!(seen || shared.tokens[0].load(Ordering::Relaxed), "the keeper was not told");
+    assert!(seen || shared.tokens[0].load(Ordering::Relaxed), "the keeper was not unparked");
 }
 
 #[test]
-fn the_keeper_sees_what_has_changed_or_is_told() {
+fn the_keeper_sees_a_change_or_is_unparked() {
     check(change_while_the_keeper_parks);
 }
 
 #[test]
-#[should_panic(expected = "the keeper was not told")]
-fn twin_that_tells_the_keeper_without_a_fence_is_caught() {
-    check_without("tell fence", change_while_the_keeper_parks);
+#[should_panic(expected = "the keeper was not unparked")]
+fn twin_that_looks_for_the_keeper_without_a_fence_is_caught() {
+    check_without("keeper fence", change_while_the_keeper_parks);
 }
 
 #[test]
-#[should_panic(expected = "the keeper was not told")]
+#[should_panic(expected = "the keeper was not unparked")]
 fn twin_whose_keeper_parks_without_a_fence_is_caught() {
     check_without("announce fence", change_while_the_keeper_parks);
 }
@@ -257,14 +255,14 @@ fn a_push_is_seen_by_the_worker_that_parks() {
 }
 
 #[test]
-fn a_long_poll_keeps_nothing_from_a_worker_that_parks() {
+fn a_long_poll_keeps_no_task_from_a_worker_that_parks() {
     check(poll_during_park);
 }
 
 #[test]
 #[should_panic(expected = "a worker sleeps")]
 fn twin_without_the_fence_before_a_poll_is_caught() {
-    check_without("glance fence", poll_during_park);
+    check_without("poll fence", poll_during_park);
 }
 
 #[test]
@@ -295,7 +293,7 @@ fn twin_without_the_searchers_fence_is_caught() {
     check_without("search fence", push_while_the_searcher_succeeds);
 }
 
-/// A runtime without workers: what is scheduled stays in the injector.
+/// A runtime without workers: runnables stay in the injector.
 struct Runtime {
     heap: Heap,
     injector: Mutex<Vec<Runnable>>,
@@ -315,13 +313,13 @@ impl Schedule for Runtime {
     }
 
     unsafe fn free(task: NonNull<Header>) {
-        // SAFETY: says the caller.
+        // SAFETY: the task is gone, and its page keeps a `Runtime`.
         unsafe { slab::free::<Runtime>(task.cast(), None) }
     }
 }
 
 impl Runtime {
-    /// As `shared::begin`, outside of workers.
+    /// As `shared::spawn_task`, on a thread that is not a worker.
     fn spawn<F: Future<Output: Send> + Send + 'static>(self: &Arc<Self>, future: F) -> JoinHandle<F::Output> {
         let parts = Parts {
             live: Live::empty(),
@@ -366,7 +364,7 @@ impl Drop for Pending {
     }
 }
 
-/// A task is spawned while the runtime is shut down: it is cancelled, by whichever side comes second.
+/// A task is spawned while the runtime is shut down: the thread that comes second cancels it.
 fn spawn_during_shutdown() {
     let drops = Arc::new(Plain::new(0));
     let runtime = Arc::new(Runtime {
@@ -395,8 +393,8 @@ fn spawn_during_shutdown() {
     runtime.closed.store(true, Ordering::SeqCst);
     fence(Ordering::SeqCst);
     runtime.drain();
-    // SAFETY: nobody owns the heap but under its lock, and the runtime keeps it.
-    unsafe { runtime.heap.orphan(None) };
+    // SAFETY: the heap has no owner, and the runtime keeps it.
+    unsafe { runtime.heap.end(None) };
     let join = spawner.join().unwrap();
     assert!(join.is_finished(), "a task was left behind");
     assert_eq!(drops.load(Any), 1);

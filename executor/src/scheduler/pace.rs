@@ -1,10 +1,10 @@
 //! How many polls a worker makes before it looks around: at the injector, the timers and the poll.
 //!
-//! The bound that counts is one of *time*. But a look at the clock costs as much as a short poll. So
-//! the worker counts polls, and reads the clock when it looks around: from how long the last polls
-//! took follows how many of them fit between two looks. Polls that become longer shorten the
-//! interval at once; polls that become shorter lengthen it by doubling. The idea is tokio's, which
-//! tunes the interval of its injector by the mean time of a poll.
+//! The bound is one of *time*. But reading the clock costs as much as a short poll. So the worker
+//! counts polls, and reads the clock when it looks around: the duration of the last polls tells how
+//! many fit between two looks. Polls that become longer shorten the interval at once; polls that
+//! become shorter lengthen it by doubling. The idea is tokio's, which tunes the interval of its
+//! injector by the mean time of a poll.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
@@ -18,17 +18,17 @@ pub(crate) struct Pace {
     left: Cell<u32>,
     /// Polls between the last look and the next one.
     interval: Cell<u32>,
-    /// When the worker has looked around, if it has had tasks to poll ever since.
+    /// When the worker last looked around, if it has had tasks to poll ever since.
     looked: Cell<Option<Instant>>,
 }
 
 impl Pace {
-    /// The first polls may be long ones: the first looks are near.
+    /// The first polls may be long, so the first looks come soon.
     pub(crate) const fn new() -> Pace {
         Pace { left: Cell::new(1), interval: Cell::new(1), looked: Cell::new(None) }
     }
 
-    /// One poll more. Whether it is time to look around.
+    /// Counts a poll. Returns whether it is time to look around.
     #[inline]
     pub(crate) fn count(&self) -> bool {
         let left = self.left.get();
@@ -40,7 +40,7 @@ impl Pace {
         left == 0
     }
 
-    /// The worker is about to wait: the time until the next look is not that of polls alone.
+    /// The worker is about to wait: the time until the next look is more than that of its polls.
     pub(crate) fn pause(&self) {
         self.looked.set(None);
     }
@@ -57,7 +57,7 @@ impl Pace {
     }
 }
 
-/// How many polls fit between two looks, if so many took so long.
+/// How many polls fit between two looks, if `polls` of them took `took`.
 fn fitting(polls: u32, took: Duration) -> u32 {
     let nanos = took.as_nanos().max(1);
     let fitting = LOOK_WITHIN.as_nanos() * u128::from(polls) / nanos;
@@ -75,7 +75,7 @@ mod tests {
         // Polls of ten microseconds, and of a second.
         assert_eq!(fitting(61, Duration::from_micros(610)), (LOOK_WITHIN.as_micros() / 10) as u32);
         assert_eq!(fitting(61, Duration::from_secs(61)), 1);
-        // Longer only by doubling.
+        // The interval grows by doubling only.
         assert_eq!(fitting(1, Duration::from_nanos(50)), 2);
         assert_eq!(fitting(2, Duration::from_nanos(100)), 4);
     }
@@ -89,7 +89,7 @@ mod tests {
             pace.count()
         });
         let looks: Vec<_> = looks.by_ref().collect();
-        // The first after one poll, and then every fifth.
+        // The first look comes after one poll, then one after each five.
         assert_eq!(looks.iter().filter(|look| **look).count(), 4);
         assert!(looks[1] && looks[6] && looks[11] && looks[16]);
     }

@@ -1,18 +1,20 @@
-//! Where a worker sleeps: on a parker of its own, or in the poll.
+//! Where a worker sleeps: on its own parker, or in the I/O poll.
 //!
 //! | state | meaning |
 //! | --- | --- |
-//! | `AWAKE` | it is up |
-//! | `PARKED` | it is on its parker, or about to be |
-//! | `POLLING` | it is in the poll, which nobody else can be in |
-//! | `CALLED` | somebody has called it since it was last up |
+//! | `AWAKE` | the worker is up |
+//! | `PARKED` | the worker sleeps on its parker, or is about to |
+//! | `POLLING` | the worker sleeps in the poll, or is about to; it has locked the poll |
+//! | `NOTIFIED` | a thread has unparked the worker since it was last up |
 //!
-//! Who calls writes `CALLED` and sees in the former state what is to be done: nothing, if the worker is up, for it looks at
-//! the state before it sleeps. A call that comes while the worker gets up by itself may be left over, in the parker or the
-//! poll: its next sleep ends at once, for nothing.
+//! A thread that unparks a worker writes `NOTIFIED`, and learns from the former state what else to
+//! do. While the worker is up, that is nothing: the worker looks at the state before it sleeps. If
+//! the worker wakes by itself at the same time, the notification may be left over in the parker or
+//! the poll: then the worker's next sleep ends at once, without a cause.
 //!
-//! The poll is one for all, and so is what wakes it: whoever polls takes it away. So a worker must lie down in the poll with
-//! the poll in its hands. If it did so before, another that polls in between, without waiting, would take its call.
+//! All workers share one poll and its waker, and each look at the poll consumes a wake-up. So a
+//! worker locks the poll before it writes `POLLING`. In the other order, a sibling that looks at
+//! the poll in between, without waiting, would consume this worker's wake-up.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -27,103 +29,105 @@ use crate::util::sync::atomic::Ordering::{AcqRel, Acquire};
 const AWAKE: u8 = 0;
 const PARKED: u8 = 1;
 const POLLING: u8 = 2;
-const CALLED: u8 = 3;
+const NOTIFIED: u8 = 3;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct State(AtomicU8);
+pub(crate) struct ParkState(AtomicU8);
 
-/// What is to be done to get a worker up.
+/// What a thread that unparks a worker must do.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum Call {
+pub(crate) enum UnparkAction {
     Done,
-    /// It is on its parker.
+    /// Unpark the worker's parker.
     Unpark,
-    /// It is in the poll.
+    /// Wake the poll.
     WakePoll,
 }
 
-impl State {
-    pub(crate) fn new() -> State {
-        State(AtomicU8::new(AWAKE))
+impl ParkState {
+    pub(crate) fn new() -> ParkState {
+        ParkState(AtomicU8::new(AWAKE))
     }
 
-    fn lie_down(&self, state: u8) -> bool {
+    fn start_sleep(&self, state: u8) -> bool {
         self.0.compare_exchange(AWAKE, state, AcqRel, Acquire).is_ok()
     }
 
-    /// Whether a worker that has the poll in its hands may wait in it.
+    /// Whether a worker that has locked the poll may wait in it.
     #[cfg(feature = "net")]
-    pub(crate) fn lie_down_in_poll(&self) -> bool {
-        self.lie_down(POLLING)
+    pub(crate) fn start_poll(&self) -> bool {
+        self.start_sleep(POLLING)
     }
 
-    pub(crate) fn get_up(&self) {
-        // Acquire: what was done before the call is seen. A swap, for a call that comes now must not be overwritten unseen.
+    pub(crate) fn end_sleep(&self) {
+        // Acquire: pairs with the release in `notify`, so the worker sees what the other thread did
+        // before. A swap, so that a notification that comes now is not overwritten unread.
         self.0.swap(AWAKE, AcqRel);
     }
 
-    pub(crate) fn call(&self) -> Call {
-        match self.0.swap(CALLED, AcqRel) {
-            PARKED => Call::Unpark,
-            POLLING => Call::WakePoll,
-            _ => Call::Done,
+    pub(crate) fn notify(&self) -> UnparkAction {
+        match self.0.swap(NOTIFIED, AcqRel) {
+            PARKED => UnparkAction::Unpark,
+            POLLING => UnparkAction::WakePoll,
+            _ => UnparkAction::Done,
         }
     }
 }
 
-/// A worker's own end.
+/// The worker's half.
 #[derive(Debug)]
 pub(crate) struct Parker {
-    state: Arc<CachePadded<State>>,
+    state: Arc<CachePadded<ParkState>>,
     parker: sync::Parker,
 }
 
-/// Everybody's end.
+/// The half of all other threads.
 #[derive(Debug)]
 pub(crate) struct Unparker {
-    state: Arc<CachePadded<State>>,
+    state: Arc<CachePadded<ParkState>>,
     unparker: sync::Unparker,
 }
 
 impl Parker {
     pub(crate) fn new() -> Parker {
-        Parker { state: Arc::new(CachePadded::new(State::new())), parker: sync::Parker::new() }
+        Parker { state: Arc::new(CachePadded::new(ParkState::new())), parker: sync::Parker::new() }
     }
 
     pub(crate) fn unparker(&self) -> Unparker {
         Unparker { state: Arc::clone(&self.state), unparker: self.parker.unparker().clone() }
     }
 
-    /// Sleeps until somebody calls, or until the deadline.
+    /// Sleeps until the worker is unparked, or until the deadline.
     pub(crate) fn park(&self, deadline: Option<Instant>) {
-        if self.state.lie_down(PARKED) {
+        if self.state.start_sleep(PARKED) {
             match deadline {
                 Some(deadline) => self.parker.park_deadline(deadline),
                 None => self.parker.park(),
             }
         }
-        self.state.get_up();
+        self.state.end_sleep();
     }
 
     /// Sleeps in the poll.
     #[cfg(feature = "net")]
-    pub(crate) fn poll(&self, poll: impl FnOnce(&State)) {
+    pub(crate) fn poll(&self, poll: impl FnOnce(&ParkState)) {
         poll(&self.state);
-        self.state.get_up();
+        self.state.end_sleep();
     }
 }
 
 impl Unparker {
-    /// The worker is up, or will be when the poll is woken if that is the answer, and sees what was done before this call.
-    pub(crate) fn unpark(&self) -> Call {
-        match self.state.call() {
-            Call::Unpark => {
+    /// Unparks the worker, which sees what was done before this call. The result may be to wake the
+    /// poll.
+    pub(crate) fn unpark(&self) -> UnparkAction {
+        match self.state.notify() {
+            UnparkAction::Unpark => {
                 self.unparker.unpark();
-                Call::Done
+                UnparkAction::Done
             }
-            call => call,
+            action => action,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the workers of a runtime, its handles and its tasks share.
+//! State that the workers, handles and tasks of a runtime share.
 
 use std::fmt;
 use std::future::Future;
@@ -14,16 +14,16 @@ use crossbeam_utils::CachePadded;
 use heirloom_context::Context;
 
 use super::current;
-use super::parker::{Call, Unparker};
+use super::parker::{UnparkAction, Unparker};
 use super::sleepers::Sleepers;
 use super::throttle::Throttle;
 use super::worker::Worker;
-use crate::eager::inline as start_inline;
+use crate::eager::inline;
 use crate::instrument::hooks::{HooksAndAmbients, HooksSlot, wrap_in_hooks};
 #[cfg(feature = "net")]
 use crate::io::driver::{Driver, Slot};
 use crate::scheduler::blocking::Pool;
-use crate::slab::{self, Class, Heap, SPARE, Slot as TaskSlot, Tidied};
+use crate::slab::{self, Class, Heap, SPARE, SlotHead, Tidied};
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::JoinHandle;
@@ -41,14 +41,14 @@ pub enum PanicPolicy {
     Abort,
 }
 
-/// Of a worker, what others see.
+/// The part of a worker that other threads use.
 pub(crate) struct Remote {
     pub(crate) stealer: Stealer<Runnable>,
     pub(crate) unparker: Unparker,
     pub(crate) counters: CachePadded<Counters>,
 }
 
-/// What a worker has done. Written by it alone.
+/// What a worker has done. Written by the worker alone.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) polls: AtomicU64,
@@ -58,20 +58,21 @@ pub(crate) struct Counters {
     pub(crate) ended: AtomicU64,
 }
 
-/// Of all threads that are none of the workers.
+/// Counts for all threads that are not workers of the runtime.
 #[derive(Default)]
-pub(crate) struct Outside {
+pub(crate) struct NonWorkerCounters {
     spawned: AtomicU64,
     ended: AtomicU64,
 }
 
-/// Heaps for all threads that are none of the workers. More than one, so that two such threads seldom meet.
-pub(crate) const OUTSIDE: usize = 4;
+/// Number of heaps for all other threads. Several, so that two such threads seldom use the same.
+pub(crate) const SHARED_HEAPS: usize = 4;
 
 impl Counters {
     #[inline]
     pub(crate) fn add(counter: &AtomicU64) {
-        // One writer: no read-modify-write needed.
+        // There is one writer, so no read-modify-write operation is needed. Release: pairs with the
+        // acquire in `task_count`.
         counter.store(counter.load(Relaxed) + 1, Release);
     }
 }
@@ -82,59 +83,61 @@ pub(crate) struct Shared {
     pub(crate) sleepers: CachePadded<Sleepers>,
     /// How many workers are throttled.
     pub(crate) throttle: Throttle,
-    /// One per worker, then [`OUTSIDE`] for all other threads.
+    /// One per worker, then [`SHARED_HEAPS`] for all other threads.
     pub(crate) heaps: Box<[CachePadded<Heap>]>,
     /// What other threads than the workers have done.
-    pub(crate) outside: CachePadded<Outside>,
+    pub(crate) non_workers: CachePadded<NonWorkerCounters>,
     pub(crate) timers: Arc<Timers>,
     #[cfg(feature = "net")]
     pub(crate) io: Slot,
     pub(crate) blocking: Arc<Pool>,
     pub(crate) given: HooksSlot,
-    /// Of the runtime without threads: hands a task that has not ended where it was spawned to another runtime.
+    /// For the runtime without threads: hands a task that is still pending after its first poll to
+    /// another runtime.
     pub(crate) adopt: Option<fn(Runnable)>,
     pub(crate) on_panic: PanicPolicy,
-    /// How long an idle worker searches on.
+    /// How long an idle worker searches before it parks.
     pub(crate) search: Duration,
-    /// S1: no further tasks.
+    /// S1: no further task is accepted.
     pub(crate) closing: AtomicBool,
-    /// S3, S4: no further work.
+    /// S3, S4: no further poll begins.
     pub(crate) closed: AtomicBool,
-    /// The workers, for whoever ends the runtime.
+    /// The worker threads, for the thread that ends the runtime.
     pub(crate) threads: StdMutex<Vec<std::thread::JoinHandle<()>>>,
-    pub(crate) enders: Turns,
+    pub(crate) shutdown_lock: ShutdownLock,
     /// Where `wait_until_idle` and `shutdown` wait.
     pub(crate) idle_condvar: IdleCondvar,
 }
 
-/// Of several threads that want to do the same, one at a time; none waits for itself.
+/// Admits one thread at a time to end the runtime. A thread that holds the lock may lock it again.
 #[derive(Default)]
-pub(crate) struct Turns {
-    turn: StdMutex<()>,
-    /// The [number](current::thread_number) of the thread whose turn it is.
-    whose: AtomicUsize,
+pub(crate) struct ShutdownLock {
+    mutex: StdMutex<()>,
+    /// The [number](current::thread_number) of the thread that holds the lock.
+    holder: AtomicUsize,
 }
 
-/// A thread's turn, until this is dropped.
-pub(crate) struct Turn<'a>(Option<(&'a Turns, MutexGuard<'a, ()>)>);
+/// The lock, until this is dropped.
+pub(crate) struct ShutdownGuard<'a>(Option<(&'a ShutdownLock, MutexGuard<'a, ()>)>);
 
-impl Turns {
-    pub(crate) fn begin(&self) -> Turn<'_> {
-        // Only a thread itself writes its own number, so if it finds that there, it is up to date.
+impl ShutdownLock {
+    pub(crate) fn lock(&self) -> ShutdownGuard<'_> {
+        // Only a thread itself stores its own number, so a thread that reads its own number holds
+        // the lock.
         let me = current::thread_number();
-        if self.whose.load(Relaxed) == me {
-            return Turn(None);
+        if self.holder.load(Relaxed) == me {
+            return ShutdownGuard(None);
         }
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.whose.store(me, Relaxed);
-        Turn(Some((self, turn)))
+        let guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        self.holder.store(me, Relaxed);
+        ShutdownGuard(Some((self, guard)))
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for ShutdownGuard<'_> {
     fn drop(&mut self) {
-        if let Some((turns, _)) = &self.0 {
-            turns.whose.store(0, Relaxed);
+        if let Some((lock, _)) = &self.0 {
+            lock.holder.store(0, Relaxed);
         }
     }
 }
@@ -150,39 +153,39 @@ fn drop_all(steal: impl Fn() -> Steal<Runnable>) {
 }
 
 impl Shared {
-    /// P3 to P5: there may be work for one more.
+    /// P2 to P5: there may be work for one more worker.
     pub(crate) fn notify(&self) {
         if let Some(worker) = self.sleepers.notify() {
             self.unpark(worker);
         }
     }
 
-    /// K4: makes a sleeper the keeper of the time, if there is no keeper.
+    /// K4: has a sleeper become the keeper, if there is none.
     pub(crate) fn hand_over_time(&self) {
         if let Some(worker) = self.sleepers.hand_over_time() {
             self.unpark(worker);
         }
     }
 
-    /// Wakes the worker that keeps the time, because there is an earlier deadline.
+    /// Unparks the keeper, because there is an earlier deadline.
     pub(crate) fn wake_keeper(&self) {
         if let Some(worker) = self.sleepers.keeper() {
             self.unpark(worker);
         }
     }
 
-    /// Gets a worker up, wherever it sleeps.
+    /// P5: unparks a worker, on its parker or in the poll.
     pub(crate) fn unpark(&self, worker: usize) {
         match self.remotes[worker].unparker.unpark() {
-            Call::Done | Call::Unpark => {}
-            Call::WakePoll => {
+            UnparkAction::Done | UnparkAction::Unpark => {}
+            UnparkAction::WakePoll => {
                 #[cfg(feature = "net")]
                 self.io.wake();
             }
         }
     }
 
-    /// The poll, if there is one and it has not ended.
+    /// The I/O driver, if it has started and has not ended.
     #[cfg(feature = "net")]
     #[inline]
     pub(crate) fn running_driver(&self) -> Option<&Arc<Driver>> {
@@ -197,11 +200,12 @@ impl Shared {
         false
     }
 
-    /// The poll; it begins when it is asked for first.
+    /// The I/O driver; the first call starts it.
     #[cfg(feature = "net")]
     pub(crate) fn driver(&self) -> std::io::Result<Arc<Driver>> {
-        let driver = self.io.get_or_start(|| self.tell_keeper())?;
-        // Pairs with the fence in `Runtime::end`: either it ends what has begun, or the end is seen here.
+        let driver = self.io.get_or_start(|| self.notify_keeper())?;
+        // Pairs with the fence in `Runtime::end`: either that thread sees the driver and ends it,
+        // or this thread sees `closed`.
         fence(SeqCst);
         if self.closed.load(Relaxed) {
             driver.end();
@@ -214,8 +218,8 @@ impl Shared {
         self.with_given(|given| given.map_or(Context::empty(), |given| given.root.clone()))
     }
 
-    /// Calls `f` with what the builder was given, until the runtime has ended. A worker has it without
-    /// a count.
+    /// Calls `f` with the settings of the builder, or none when the runtime has ended. A worker
+    /// reads them without a count.
     pub(crate) fn with_given<R>(&self, f: impl FnOnce(Option<&HooksAndAmbients>) -> R) -> R {
         if self.given.is_empty() {
             return f(None);
@@ -226,7 +230,8 @@ impl Shared {
         })
     }
 
-    /// Whether it is that of tasks that are run eagerly outside of any runtime: nobody polls here.
+    /// Whether this is the runtime without threads, for tasks that are run eagerly outside of all
+    /// runtimes.
     pub(crate) fn is_threadless(&self) -> bool {
         self.remotes.is_empty() && !self.closed.load(Relaxed)
     }
@@ -238,7 +243,7 @@ impl Shared {
 
     pub(crate) fn inject(&self, task: Runnable) {
         if let Some(adopt) = self.adopt.filter(|_| self.is_threadless()) {
-            // A task that is to be cancelled needs no runtime: it is, when it is dropped.
+            // A cancelled task needs no runtime: the drop of the runnable ends it.
             if !task.header().state.is_cancelled() {
                 adopt(task);
             }
@@ -247,84 +252,85 @@ impl Shared {
         // P1.
         self.injector.push(task);
         self.notify();
-        // S3. The other half is in `drain`'s caller: it closes, then drains. One of the two sees the task: the fence of P2 comes
-        // before this look, and after the push.
+        // S3. Pairs with `Runtime::end`, which sets `closed`, then fences and drains: the fence of
+        // P2 lies between the push and this load, so either that thread finds the task, or this
+        // thread sees `closed`.
         if self.closed.load(Relaxed) {
             self.drain();
         }
     }
 
-    /// Drops what is in the injector: the tasks are cancelled.
+    /// Drops the runnables in the injector, which cancels the tasks.
     pub(crate) fn drain(&self) {
         drop_all(|| self.injector.steal());
     }
 
-    /// The heap for this thread, which is none of the workers.
-    pub(crate) fn outside_heap(&self) -> &Heap {
-        &self.heaps[self.remotes.len() + current::thread_number() % OUTSIDE]
+    /// The heap for this thread, which is not a worker.
+    pub(crate) fn shared_heap(&self) -> &Heap {
+        &self.heaps[self.remotes.len() + current::thread_number() % SHARED_HEAPS]
     }
 
-    /// The heaps for all threads that are none of the workers.
-    fn outside_heaps(&self) -> &[CachePadded<Heap>] {
+    /// The heaps for all threads that are not workers.
+    fn shared_heaps(&self) -> &[CachePadded<Heap>] {
         &self.heaps[self.remotes.len()..]
     }
 
-    /// Whether a heap for other threads than the workers is to be tidied.
-    pub(crate) fn is_outside_untidy(&self) -> bool {
-        self.outside_heaps().iter().any(|heap| heap.is_untidy())
+    /// Whether a shared heap is to be tidied.
+    pub(crate) fn is_shared_heap_untidy(&self) -> bool {
+        self.shared_heaps().iter().any(|heap| heap.is_untidy())
     }
 
-    /// Tidies the heaps for other threads than the workers. Whether there is more to be done at
-    /// once.
-    pub(crate) fn tidy_outside(&self) -> bool {
+    /// Tidies the shared heaps. Returns whether there is more to be done at once.
+    pub(crate) fn tidy_shared_heaps(&self) -> bool {
         let mut more = false;
-        for heap in self.outside_heaps().iter().filter(|heap| heap.is_untidy()) {
-            // SAFETY: the caller keeps what is shared.
+        for heap in self.shared_heaps().iter().filter(|heap| heap.is_untidy()) {
+            // SAFETY: `self` keeps the heap, which has no owner.
             more |= unsafe { heap.tidy_unowned() } == Tidied::Partly;
         }
         more
     }
 
-    /// Something has changed that the worker that keeps the time looks at before it sleeps: there
-    /// is a poll, or a heap for other threads has become untidy.
+    /// Unparks the keeper after a change that the keeper looks at before it sleeps: the I/O driver
+    /// has started, or a shared heap has become untidy.
     #[cold]
-    fn tell_keeper(&self) {
+    fn notify_keeper(&self) {
         if let Some(worker) = self.sleepers.keeper_after_change() {
             self.unpark(worker);
         }
     }
 
-    /// An eager call outside of all runtimes is over, and with it what it has spawned, as a rule.
-    /// This is where such tasks live.
-    pub(crate) fn end_of_call(&self) {
-        let heap = self.outside_heap();
+    /// Leaves the heap of this thread at rest, after an eager call outside of all runtimes: the
+    /// tasks that the call has spawned are mostly done.
+    pub(crate) fn rest_shared_heap(&self) {
+        let heap = self.shared_heap();
         if heap.exceeds(SPARE) && heap.is_untidy() {
-            // SAFETY: the caller keeps what is shared.
+            // SAFETY: `self` keeps the heap, which has no owner.
             unsafe { heap.rest_unowned(SPARE) }
         }
     }
 
-    /// How many tasks there are; at least so many as were not over when it was called.
+    /// How many tasks there are: at least the tasks that were not done when the call began.
     pub(crate) fn task_count(&self) -> usize {
-        let sum = |count: fn(&Counters) -> &AtomicU64, outside: &AtomicU64| {
+        let sum = |count: fn(&Counters) -> &AtomicU64, non_workers: &AtomicU64| {
             let workers: u64 = self.remotes.iter().map(|remote| count(&remote.counters).load(Acquire)).sum();
-            workers + outside.load(Acquire)
+            workers + non_workers.load(Acquire)
         };
-        // The ended ones first: what ends in between is counted still.
-        let ended = sum(|counters| &counters.ended, &self.outside.ended);
-        let spawned = sum(|counters| &counters.spawned, &self.outside.spawned);
+        // The ended tasks first: a task that ends in between is still counted.
+        let ended = sum(|counters| &counters.ended, &self.non_workers.ended);
+        let spawned = sum(|counters| &counters.spawned, &self.non_workers.spawned);
         spawned.saturating_sub(ended) as usize
     }
 
-    /// References to all tasks that are not over.
+    /// References of all tasks that are not done.
     pub(crate) fn tasks(&self) -> Vec<TaskRef> {
         self.heaps.iter().flat_map(|heap| TaskRef::all(&heap)).collect()
     }
 
-    /// Whether all workers sleep and nothing is queued or being run.
+    /// Whether all workers sleep, and no task is queued or being polled.
     pub(crate) fn is_idle(&self) -> bool {
-        let idle = || self.blocking.is_idle() && self.sleepers.is_everyone_asleep() && !self.has_work();
-        // Twice: what moved from one place to another in between is seen in one of the two.
+        let idle = || self.blocking.is_idle() && self.sleepers.are_all_asleep() && !self.has_work();
+        // Twice: a task that moved from one place to another in between is seen in one of the two
+        // looks.
         self.closed.load(SeqCst) || (idle() && idle())
     }
 }
@@ -343,8 +349,10 @@ impl Schedule for Workers {
     }
 
     unsafe fn wake(task: NonNull<Header>) {
-        // SAFETY: says the caller. A worker keeps what is shared. Else whoever takes the task from the injector may end it, and
-        // the runtime, while we are in here; so the task is kept, and given up when nobody borrows what it keeps.
+        // SAFETY: the reference was counted for a runnable, and the task's page keeps the shared
+        // part. A worker keeps it, too. On any other thread, the worker that takes the task from
+        // the injector may end the task and the runtime during the call; so `keep` holds the task
+        // until `inject` has returned.
         unsafe {
             let shared: *const Shared = slab::shared_of(task.cast());
             let task = Runnable::from_raw(task);
@@ -362,21 +370,23 @@ impl Schedule for Workers {
     #[inline]
     fn launch(shared: &Shared, task: Runnable) {
         current::with_worker(shared, |worker| match worker {
-            // If it does not see yet that the runtime is being closed, it looks through its heap when it ends.
+            // If this worker does not see S1 yet, it cancels the task in S4.
             Some(worker) if !shared.closing.load(Relaxed) => worker.push_next(task),
-            // Dropped, it is cancelled.
+            // The drop of the runnable cancels the task.
             Some(_) => drop(task),
             None => {
-                // Pairs with the fence in `Runtime::end`: either this task is seen there, or that it is closed here.
+                // S1. Pairs with the fence in `Runtime::end`: either S2 finds the task, or S1 is
+                // seen here.
                 fence(SeqCst);
-                // Whoever spawns keeps what is shared.
+                // The spawner keeps the shared part.
                 if shared.closing.load(Relaxed) { drop(task) } else { shared.inject(task) }
             }
         });
     }
 
     unsafe fn free(task: NonNull<Header>) {
-        // SAFETY: says the caller. A worker keeps what is shared.
+        // SAFETY: the slot keeps its page, and the page the shared part, until the slot is freed; a
+        // worker keeps the shared part, too.
         unsafe {
             let shared: *const Shared = slab::shared_of(task.cast());
             current::with_worker(shared, |worker| {
@@ -389,7 +399,7 @@ impl Schedule for Workers {
         current::with_worker(shared, |worker| match worker {
             Some(worker) => Counters::add(&worker.remote().counters.ended),
             None => {
-                shared.outside.ended.fetch_add(1, Release);
+                shared.non_workers.ended.fetch_add(1, Release);
             }
         });
         if shared.closing.load(Relaxed) {
@@ -404,7 +414,7 @@ impl Schedule for Workers {
     }
 }
 
-/// Spawns a task on a runtime; if that is being shut down, the task is cancelled.
+/// Spawns a task on a runtime. If the runtime is being shut down, the task is cancelled.
 #[inline]
 pub(crate) fn launch<F, S>(
     shared: &Arc<Shared>,
@@ -416,25 +426,25 @@ where
     S: Schedule<Shared = Shared>,
 {
     if !shared.given.wraps_tasks() {
-        return begin::<F, S>(shared, future, parts, |_| {});
+        return spawn_task::<F, S>(shared, future, parts, |_| {});
     }
-    launch_accompanied::<F, S>(shared, future, parts())
+    launch_with_hooks::<F, S>(shared, future, parts())
 }
 
 #[inline(never)]
-fn launch_accompanied<F, S>(shared: &Arc<Shared>, future: F, parts: Parts) -> JoinHandle<F::Output>
+fn launch_with_hooks<F, S>(shared: &Arc<Shared>, future: F, parts: Parts) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
 {
     shared.with_given(|company| {
         let (accompanied, spawned) = wrap_in_hooks(company, future, &parts);
-        begin::<_, S>(shared, accompanied, || parts, spawned)
+        spawn_task::<_, S>(shared, accompanied, || parts, spawned)
     })
 }
 
 #[inline]
-fn begin<F, S>(
+fn spawn_task<F, S>(
     shared: &Arc<Shared>,
     future: F,
     parts: impl FnOnce() -> Parts,
@@ -444,8 +454,9 @@ where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
 {
-    // Made first, for it may run users' code; and not before it is needed. Neither it nor the future is moved through a
-    // closure: what was written in pieces and is then copied as a whole makes the processor wait.
+    // `parts` is called first, since it may run user code, and not before it is needed. Neither the
+    // parts nor the future are moved through a closure: a value that is written in pieces and then
+    // copied as a whole makes the processor wait.
     let parts = parts();
     let begin = parts.begin;
     // SAFETY: slots of this class from heaps of this runtime; the future and its output are `Send`.
@@ -456,7 +467,7 @@ where
                 Counters::add(&worker.remote().counters.spawned);
                 heap.take(owner, cell::class::<F>(), shared)
             }
-            None => take_outside(shared, cell::class::<F>()),
+            None => take_shared(shared, cell::class::<F>()),
         });
         cell::spawn::<F, S>(slot, future, parts)
     };
@@ -464,39 +475,41 @@ where
     if begin == Begin::Queued {
         S::launch(shared, runnable);
     } else {
-        begin_here(shared, runnable, begin, S::launch);
+        start_inline(shared, runnable, begin, S::launch);
     }
     join
 }
 
-/// A slot for a thread that is no worker. One function for all futures, so that the way of a worker
-/// stays short.
+/// A slot for a thread that is not a worker. The function is not generic, so that the path of a
+/// worker stays short.
 ///
 /// # Safety
 /// As [`Heap::take_locked`].
 #[inline(never)]
-unsafe fn take_outside(shared: &Arc<Shared>, class: &Class) -> NonNull<TaskSlot> {
-    shared.outside.spawned.fetch_add(1, Release);
-    // SAFETY: the heap is part of what is shared, and has no owner; the caller promises the rest.
-    let (slot, untidy) = unsafe { shared.outside_heap().take_locked(class, shared) };
+unsafe fn take_shared(shared: &Arc<Shared>, class: &Class) -> NonNull<SlotHead> {
+    shared.non_workers.spawned.fetch_add(1, Release);
+    // SAFETY: the heap is part of `shared`, and has no owner; the result is used as
+    // `Heap::take_locked` demands.
+    let (slot, untidy) = unsafe { shared.shared_heap().take_locked(class, shared) };
     if untidy {
-        shared.tell_keeper();
+        shared.notify_keeper();
     }
     slot
 }
 
-/// Begins a task on this thread.
+/// Polls a new task on this thread.
 #[cold]
-fn begin_here(shared: &Arc<Shared>, task: Runnable, begin: Begin, launch: fn(&Shared, Runnable)) {
-    // Pairs with the fence in `Runtime::end`: either this task is seen there, or that it is closed here.
+fn start_inline(shared: &Arc<Shared>, task: Runnable, begin: Begin, launch: fn(&Shared, Runnable)) {
+    // S1. Pairs with the fence in `Runtime::end`: either S2 finds the task, or S1 is seen here.
     fence(SeqCst);
     if shared.closing.load(Relaxed) {
         return drop(task);
     }
-    // Its leaves find its runtime's timers, and its own children its workers. The one without threads is nobody's.
+    // The task's leaves use the timers of its runtime, and its children the workers. The runtime
+    // without threads is never entered.
     let elsewhere = !shared.remotes.is_empty() && !current::is_current(shared);
     let _entered = elsewhere.then(|| current::enter(shared));
-    start_inline::start_task(task, begin, |task| launch(shared, task));
+    inline::start_task(task, begin, |task| launch(shared, task));
 }
 
 impl fmt::Debug for Shared {

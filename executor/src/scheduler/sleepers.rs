@@ -1,4 +1,5 @@
-//! Which workers sleep, which search, which one to wake. The step numbers are those of the [protocol](super).
+//! Which workers sleep, which search, and which to wake. The step numbers are those of the
+//! [protocol](super).
 #![forbid(unsafe_code)]
 
 use crate::util::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -8,14 +9,16 @@ use crate::util::sync::{Mutex, fence_after_locked, lock, weakened};
 #[derive(Debug)]
 pub(crate) struct Sleepers {
     workers: usize,
-    /// The sleepers that can be woken for work. The last one is woken first; the keeper of the time stands at the bottom.
+    /// The sleepers that can be woken for work. The last one is woken first; the keeper stands at
+    /// the bottom.
     list: Mutex<Vec<usize>>,
-    /// Length of the list, and number of searching workers, to be read without the lock.
+    /// Length of the list, and number of searching workers, for reads without the lock. The fences
+    /// of P2, W3 and F2 order them.
     listed: AtomicUsize,
     searching: AtomicUsize,
     /// Throttled workers that nap. They are not in the list.
     napping: AtomicUsize,
-    /// The sleeper that keeps the time, plus one; zero if there is none.
+    /// Index of the keeper, plus one; zero if there is none.
     keeper: AtomicUsize,
 }
 
@@ -31,7 +34,7 @@ impl Sleepers {
         }
     }
 
-    /// P2 to P4. Work was pushed where any worker may take it. Returns the worker to unpark.
+    /// P2 to P4. Work was pushed where any worker can take it. Returns the worker to unpark.
     #[must_use]
     pub(crate) fn notify(&self) -> Option<usize> {
         // P2: pairs with W3 and F2.
@@ -45,26 +48,27 @@ impl Sleepers {
         self.wake_one()
     }
 
-    /// P0. Whether it is worth the fence of [`notify`](Self::notify) to tell of work that a worker has queued for itself.
+    /// P0. Whether work that a worker has queued for itself is worth the fence of
+    /// [`notify`](Self::notify).
     #[inline]
     pub(crate) fn is_wake_up_due(&self) -> bool {
         self.listed.load(Relaxed) > 0 && self.searching.load(Relaxed) == 0
     }
 
-    /// P0 before a poll. A sleeper that has missed what was queued before this call is seen. `locked`: a locked operation
-    /// lies between the push and this call.
+    /// P0 before a poll. Sees a sleeper that has missed what was queued before this call. `locked`:
+    /// a locked operation lies between the push and this call.
     #[inline]
     pub(crate) fn is_wake_up_due_fenced(&self, locked: bool) -> bool {
         // Pairs with W3.
         if locked {
             fence_after_locked();
-        } else if !weakened("glance fence") {
+        } else if !weakened("poll fence") {
             fence(SeqCst);
         }
         self.is_wake_up_due()
     }
 
-    /// P4. Takes one sleeper from the list, which counts as searching from now on.
+    /// P4. Takes one sleeper from the list. It counts as searching from now on.
     #[must_use]
     pub(crate) fn wake_one(&self) -> Option<usize> {
         let mut list = lock(&self.list);
@@ -76,7 +80,8 @@ impl Sleepers {
 
     /// Whether one more worker may search.
     pub(crate) fn start_search(&self) -> bool {
-        // A guess is enough: a searcher too many costs a little time, and is counted like any other.
+        // An estimate is enough: a surplus searcher costs a little time, and is counted like the
+        // others.
         if self.searching.load(Relaxed) * 2 >= self.workers {
             return false;
         }
@@ -84,7 +89,8 @@ impl Sleepers {
         true
     }
 
-    /// F1 and F2. A searcher has found work. True if it was the last searcher: then it must look whether there is more.
+    /// F1 and F2. A searcher has found work. True for the last searcher, which must then look
+    /// whether there is more.
     #[must_use]
     pub(crate) fn end_search(&self) -> bool {
         let last = self.searching.fetch_sub(1, Relaxed) == 1;
@@ -115,7 +121,8 @@ impl Sleepers {
         }
     }
 
-    /// The worker is up. True if another thread has taken it from the list: then it counts as searching.
+    /// The worker is up. True if another thread has taken it from the list: then it counts as
+    /// searching.
     #[must_use]
     pub(crate) fn retract(&self, worker: usize) -> bool {
         let mut list = lock(&self.list);
@@ -138,14 +145,16 @@ impl Sleepers {
         self.napping.fetch_sub(1, Relaxed);
     }
 
-    /// K1. Makes a worker the keeper of the time, if there is none.
+    /// K1. Makes a worker the keeper, if there is none. `SeqCst`, as all operations on `keeper`:
+    /// they are rare.
     pub(crate) fn become_keeper(&self, worker: usize) -> bool {
         self.keeper.compare_exchange(0, worker + 1, SeqCst, SeqCst).is_ok()
     }
 
-    /// K2. Whether there is no keeper. A worker that asks after [`announce`](Self::announce) must not park then.
-    pub(crate) fn is_unkept(&self) -> bool {
-        // Pairs, through the lock on the list, with the store in `stop_keeping`.
+    /// K2. Whether there is no keeper. A worker that asks after [`announce`](Self::announce) must
+    /// not park then.
+    pub(crate) fn has_no_keeper(&self) -> bool {
+        // Pairs, through the lock of the list, with the store in `stop_keeping`.
         self.keeper.load(SeqCst) == 0 && !weakened("keeper look")
     }
 
@@ -154,28 +163,29 @@ impl Sleepers {
         self.keeper.store(0, SeqCst);
     }
 
-    /// K4. A worker that was the keeper is about to poll. Returns a worker to unpark, so that there is another keeper.
+    /// K4. A former keeper is about to poll. Returns a worker to unpark, which becomes the keeper.
     #[must_use]
     pub(crate) fn hand_over_time(&self) -> Option<usize> {
         if self.keeper.load(SeqCst) == 0 { self.wake_one() } else { None }
     }
 
-    /// The keeper, for a thread that has changed what the keeper looks at after it has [announced](Self::announce) itself.
+    /// The keeper, for a thread that has changed what the keeper looks at after it has
+    /// [announced](Self::announce) its sleep.
     pub(crate) fn keeper_after_change(&self) -> Option<usize> {
-        // Pairs with W3: either the keeper is seen here, or the keeper sees the change.
-        if !weakened("tell fence") {
+        // Pairs with W3: either this thread sees the keeper, or the keeper sees the change.
+        if !weakened("keeper fence") {
             fence(SeqCst);
         }
         self.keeper()
     }
 
-    /// The worker that keeps the time.
+    /// The keeper, if there is one.
     pub(crate) fn keeper(&self) -> Option<usize> {
         self.keeper.load(SeqCst).checked_sub(1)
     }
 
     /// Whether all workers sleep.
-    pub(crate) fn is_everyone_asleep(&self) -> bool {
+    pub(crate) fn are_all_asleep(&self) -> bool {
         lock(&self.list).len() + self.napping.load(Relaxed) == self.workers
     }
 

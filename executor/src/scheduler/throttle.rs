@@ -1,17 +1,21 @@
-//! What a worker does where the process has less processor time than workers.
+//! How a worker yields where the process has less processor time than workers.
 //!
-//! A worker more is of use only if there is a processor for it. Where other threads keep the processors busy (the clients
-//! beside a service, its neighbours), a further worker takes its time from its siblings, and adds switches of threads.
+//! A further worker is of use only if there is a processor for it. Where other threads keep the
+//! processors busy (the clients next to a service, its neighbours), a further worker takes
+//! processor time from its siblings, and adds thread switches.
 //!
-//! **Contended**: of the time in which the worker could run, it has waited for a processor in more than
-//! [`CONTENDED`] percent. A worker looks at that when it runs dry, every [`WINDOW`] at most.
+//! **Contended**: of the time in which the worker could run, it has waited for a processor in more
+//! than [`CONTENDED`] percent. A worker measures that when it has found no work, every [`WINDOW`]
+//! at most.
 //!
-//! **Throttled**: a contended worker, for [`TERM`]. It parks in naps of [`NAP`], and is in no list of sleepers: no push
-//! wakes it. At the end of a nap it takes work if siblings have left some, and keeps the time if no sibling does. So what
-//! is queued or due behind a sibling's long poll waits for one nap at most. One worker at least is never throttled,
-//! and all promises about wake-ups hold by those that are not.
+//! **Throttled**: a contended worker, for [`TERM`]. It parks in naps of [`NAP`], and is in no list
+//! of sleepers, so no push wakes it. At the end of a nap it takes work if siblings have left some,
+//! and looks at the timers if no sibling is the keeper. So a task or a timer behind a sibling's
+//! long poll waits for one nap at most. At least one worker is not throttled, and the promises
+//! about wake-ups rest on the workers that are not.
 //!
-//! Linux alone tells how long a thread has waited, in `/proc/thread-self/schedstat`. Elsewhere no worker is throttled.
+//! Only Linux reports how long a thread has waited, in `/proc/thread-self/schedstat`. Elsewhere no
+//! worker is throttled.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
@@ -20,35 +24,38 @@ use std::time::{Duration, Instant};
 use crate::util::switches::THROTTLE;
 use crate::util::sync::{Mutex, lock};
 
-/// Time between two looks. In less, the share of waiting goes up and down by half.
+/// Time between two samples. In less, the share of waiting goes up and down by half.
 const WINDOW: Duration = Duration::from_millis(12);
-/// What a thread must have run or waited between two looks for the second to mean anything.
+/// How long a thread must have run or waited between two samples for the second to mean anything.
 const ENOUGH: Duration = Duration::from_millis(1);
-/// Two workers and a busy client on two processors wait for 35 to 50 percent of the time; two workers and a pool of threads
-/// that block, which leave processors idle a quarter of the time, for 20.
+/// Two workers and a busy client on two processors wait for 35 to 50 percent of the time; two
+/// workers and a pool of threads that block, which leave processors idle a quarter of the time, for
+/// 20.
 const CONTENDED: u32 = 28;
-/// Long beside [`WINDOW`], so that little time goes into finding out again; short beside a change of load.
+/// Long compared with [`WINDOW`], so that measuring again takes a small part of the time; short
+/// compared with a change of load.
 const TERM: Duration = Duration::from_millis(256);
 /// The longest wait of work behind a sibling's long poll. A nap costs 20 to 40 µs of a processor.
 pub(crate) const NAP: Duration = Duration::from_millis(8);
 
-/// How many workers are throttled, as all workers see it.
+/// How many workers of a runtime are throttled.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     most: usize,
-    state: Mutex<State>,
+    state: Mutex<ThrottleState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ThrottleState {
     throttled: usize,
-    /// When a worker was last throttled. The others look again before the next one is.
+    /// When a worker was last throttled. The other workers measure again before the next one is
+    /// throttled.
     since: Option<Instant>,
 }
 
 impl Throttle {
     pub(crate) fn new(workers: usize) -> Throttle {
-        let state = State { throttled: 0, since: None };
+        let state = ThrottleState { throttled: 0, since: None };
         Throttle { most: workers.saturating_sub(1), state: Mutex::new(state) }
     }
 
@@ -57,7 +64,7 @@ impl Throttle {
         let settled = state.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW);
         let start = settled && state.throttled < self.most;
         if start {
-            *state = State { throttled: state.throttled + 1, since: Some(now) };
+            *state = ThrottleState { throttled: state.throttled + 1, since: Some(now) };
         }
         start
     }
@@ -67,10 +74,10 @@ impl Throttle {
     }
 }
 
-/// A worker's own part.
+/// One worker's measurements.
 #[derive(Debug, Default)]
 pub(crate) struct Contention {
-    looked: Cell<Option<(Instant, ProcessorTime)>>,
+    sampled: Cell<Option<(Instant, ProcessorTime)>>,
     throttled_until: Cell<Option<Instant>>,
 }
 
@@ -80,42 +87,43 @@ impl Contention {
         self.throttled_until.get().is_some()
     }
 
-    /// The worker has run out of work: looks how long it has waited for a processor, if it is time to.
-    pub(crate) fn ran_dry(&self, now: Instant, throttle: &Throttle) {
+    /// The worker has found no work: measures how long it has waited for a processor, if the last
+    /// sample is old enough.
+    pub(crate) fn check(&self, now: Instant, throttle: &Throttle) {
         let recent = |(at, _): (Instant, _)| now.saturating_duration_since(at) < WINDOW;
-        // A worker alone is never throttled.
-        if !THROTTLE || throttle.most == 0 || self.is_throttled() || self.looked.get().is_some_and(recent) {
+        // A single worker is never throttled.
+        if !THROTTLE || throttle.most == 0 || self.is_throttled() || self.sampled.get().is_some_and(recent) {
             return;
         }
         if let Some(used) = ProcessorTime::of_this_thread() {
-            self.look(now, used, throttle);
+            self.sample(now, used, throttle);
         }
     }
 
-    fn look(&self, now: Instant, used: ProcessorTime, throttle: &Throttle) {
-        let Some((_, before)) = self.looked.get() else { return self.looked.set(Some((now, used))) };
+    fn sample(&self, now: Instant, used: ProcessorTime, throttle: &Throttle) {
+        let Some((_, before)) = self.sampled.get() else { return self.sampled.set(Some((now, used))) };
         let waited = used.waited.saturating_sub(before.waited);
         let runnable = waited + used.ran.saturating_sub(before.ran);
         if runnable < ENOUGH {
             return;
         }
-        self.looked.set(Some((now, used)));
+        self.sampled.set(Some((now, used)));
         if waited * 100 > runnable * CONTENDED && throttle.start(now) {
             self.throttled_until.set(Some(now + TERM));
         }
     }
 
-    /// The throttled worker is up. Ends its term if that is over.
-    pub(crate) fn nap_over(&self, now: Instant, throttle: &Throttle) {
+    /// A nap of the throttled worker is over. Ends the term if its time is over.
+    pub(crate) fn end_nap(&self, now: Instant, throttle: &Throttle) {
         if self.throttled_until.get().is_some_and(|until| until <= now) {
             self.throttled_until.set(None);
-            self.looked.set(None);
+            self.sampled.set(None);
             throttle.end();
         }
     }
 }
 
-/// What a thread has had of the processors.
+/// Processor time of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ProcessorTime {
     ran: Duration,
@@ -124,7 +132,8 @@ struct ProcessorTime {
 }
 
 impl ProcessorTime {
-    /// What the calling thread has had so far, if the system says. Takes some 3 µs, and a descriptor for that time.
+    /// The time of the calling thread so far, if the system reports it. Costs about 3 µs, and a
+    /// file descriptor meanwhile.
     fn of_this_thread() -> Option<ProcessorTime> {
         #[cfg(all(target_os = "linux", not(any(miri, loom))))]
         {
@@ -150,13 +159,13 @@ impl ProcessorTime {
 mod tests {
     use super::*;
 
-    /// A worker that looks every window, after it has waited for so many percent of it.
+    /// A worker that samples every window and waits for a processor for `waiting` percent of it.
     fn after(windows: u32, waiting: u32, throttle: &Throttle) -> Contention {
         let (contention, start) = (Contention::default(), Instant::now());
         for window in 0..=windows {
             let waited = WINDOW * window * waiting / 100;
             let used = ProcessorTime { ran: WINDOW * window - waited, waited };
-            contention.look(start + WINDOW * window, used, throttle);
+            contention.sample(start + WINDOW * window, used, throttle);
         }
         contention
     }
@@ -166,7 +175,7 @@ mod tests {
         let throttle = Throttle::new(3);
         let workers: Vec<_> = (0..3).map(|_| after(20, 40, &throttle)).collect();
         let throttled = workers.iter().filter(|worker| worker.is_throttled()).count();
-        // All three look at the same instants, of which each throttles one worker.
+        // All three sample at the same instants, each of which throttles one worker.
         assert!(throttled <= 2, "{throttled}");
         assert!(workers[0].is_throttled());
         assert!(!after(20, 40, &Throttle::new(1)).is_throttled());
@@ -181,8 +190,8 @@ mod tests {
     fn too_little_time_says_nothing() {
         let (contention, throttle, now) = (Contention::default(), Throttle::new(2), Instant::now());
         let used = |waited| ProcessorTime { ran: Duration::ZERO, waited };
-        contention.look(now, used(Duration::ZERO), &throttle);
-        contention.look(now + WINDOW, used(ENOUGH / 2), &throttle);
+        contention.sample(now, used(Duration::ZERO), &throttle);
+        contention.sample(now + WINDOW, used(ENOUGH / 2), &throttle);
         assert!(!contention.is_throttled());
     }
 
@@ -191,15 +200,15 @@ mod tests {
         let throttle = Throttle::new(2);
         let worker = after(1, 40, &throttle);
         assert!(worker.is_throttled() && !after(1, 40, &throttle).is_throttled());
-        worker.nap_over(Instant::now(), &throttle);
+        worker.end_nap(Instant::now(), &throttle);
         assert!(worker.is_throttled(), "its term is not over");
-        worker.nap_over(Instant::now() + TERM * 2, &throttle);
+        worker.end_nap(Instant::now() + TERM * 2, &throttle);
         assert!(!worker.is_throttled());
         assert_eq!(lock(&throttle.state).throttled, 0);
     }
 
     #[test]
-    fn accounts_are_understood_or_left_alone() {
+    fn the_text_of_the_system_is_parsed_or_ignored() {
         let time = |ran, waited| ProcessorTime {
             ran: Duration::from_nanos(ran),
             waited: Duration::from_nanos(waited),

@@ -1,4 +1,4 @@
-//! One worker: what it runs, and what it does when there is nothing to run.
+//! One worker: how it finds runnables, polls them, and parks.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -29,39 +29,39 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
     queue: Queue<Runnable>,
-    /// What was woken last, while it is warm.
+    /// The next slot: the runnable that was woken or spawned last, while its memory is warm.
     next: Cell<Option<Runnable>>,
     /// How often in a row the next slot went first.
     streak: Cell<u32>,
     pace: Pace,
-    /// It has queued tasks of its own since it looked around last.
+    /// The worker has queued tasks of its own since it last looked around.
     has_queued: Cell<bool>,
     parker: Parker,
     searching: Cell<bool>,
-    /// It is waking many at once: what it queues is offered when all of it is there.
-    waking_many: Cell<bool>,
-    /// It kept the time when it was parked last, and has not polled since.
+    /// The worker is waking a batch: siblings are notified when all of it is queued.
+    in_batch: Cell<bool>,
+    /// The worker was the keeper when it last parked, and has not polled since.
     was_keeper: Cell<bool>,
-    /// It is throttled, and has seen at the end of a nap that siblings have left work.
-    helps: Cell<bool>,
-    /// State of a small random number generator: where to begin to steal.
+    /// The worker is throttled, and has seen at the end of a nap that siblings have left work.
+    may_take: Cell<bool>,
+    /// State of a small random number generator, for the first victim of a search.
     random: Cell<u64>,
-    /// Since when there is nothing to do.
-    dry: Cell<Option<Instant>>,
+    /// Since when the worker has found nothing to do.
+    idle_since: Cell<Option<Instant>>,
     patience: Patience,
     contention: Contention,
     owner: Owner,
     given: Option<HooksRef>,
-    /// When to tidy, if there is something to be tidied.
+    /// When to tidy, if a heap is untidy.
     tidy_at: Cell<Option<Instant>>,
-    /// Whom the poll has found to be woken; kept for its room.
+    /// Wakers of the events that the I/O poll has returned; kept for the memory of the list.
     #[cfg(feature = "net")]
     wakers: Cell<Vec<Waker>>,
 }
 
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, queue: Queue<Runnable>, parker: Parker) -> Worker {
-        let owner = shared.heaps[index].own();
+        let owner = shared.heaps[index].acquire();
         let given = shared.given.get();
         Worker {
             index,
@@ -73,11 +73,11 @@ impl Worker {
             has_queued: Cell::new(false),
             parker,
             searching: Cell::new(false),
-            waking_many: Cell::new(false),
+            in_batch: Cell::new(false),
             was_keeper: Cell::new(false),
-            helps: Cell::new(false),
+            may_take: Cell::new(false),
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ (index as u64 + 1)),
-            dry: Cell::new(None),
+            idle_since: Cell::new(None),
             patience: Patience::new(),
             contention: Contention::default(),
             owner,
@@ -93,19 +93,20 @@ impl Worker {
         &self.shared.remotes[self.index]
     }
 
-    /// Where its tasks live.
+    /// The heap for tasks that this worker spawns.
     #[inline]
     pub(crate) fn heap(&self) -> (&Heap, &Owner) {
         (&self.shared.heaps[self.index], &self.owner)
     }
 
-    /// What the runtime's builder was given; this worker keeps it while it runs.
+    /// The settings of the runtime's builder; the worker holds them while it runs.
     #[inline]
     pub(crate) fn given(&self) -> Option<&HooksAndAmbients> {
         self.given.as_deref()
     }
 
-    /// Takes a task that was spawned or woken here. What was in the next slot goes to the queue, where others see it.
+    /// Takes a task that this worker has spawned or woken. The former task of the next slot goes to
+    /// the queue, where thieves see it.
     pub(crate) fn push_next(&self, task: Runnable) {
         if !NEXT_SLOT {
             return self.push_back(task);
@@ -119,53 +120,53 @@ impl Worker {
     /// Takes a task that has yielded, or has lost the next slot.
     pub(crate) fn push_back(&self, task: Runnable) {
         self.has_queued.set(true);
-        // P1. A lone task is not worth waking anybody: this worker takes it next.
+        // P1. No sibling is woken for a lone task: this worker takes it next.
         let alone = LONE_TASK && self.queue.is_empty();
         self.queue.push(task);
         // P0.
-        if !self.waking_many.get()
-            && self.shared.sleepers.is_wake_up_due()
-            && (!alone || !self.is_next_empty())
+        if !self.in_batch.get() && self.shared.sleepers.is_wake_up_due() && (!alone || !self.is_next_empty())
         {
             self.shared.notify();
         }
     }
 
-    /// P0 before a poll, that may be a long one: somebody may sleep who has missed what is queued here.
+    /// P0 before a poll, which may be long: a sleeper may have missed what is queued here.
     #[inline]
-    fn offer(&self, popped: bool) {
+    fn notify_if_idle(&self, popped: bool) {
         if !self.queue.is_empty() && self.shared.sleepers.is_wake_up_due_fenced(popped) {
             self.shared.notify();
         }
     }
 
-    /// Wakes many, and offers them when they are all there. Otherwise a sibling that is called for the first may be done with
-    /// it, and asleep again, before the third is queued, and so on: with 64 connections and a processor short, that was one
-    /// call in eight requests, and is one in a thousand.
-    fn wake_many(&self, wake: impl FnOnce() -> usize) -> usize {
-        // Both ways of waking pass no panic on.
-        self.waking_many.set(BATCH_NOTIFY);
+    /// Wakes a batch, and notifies when all of it is queued. Otherwise a sibling that is woken for
+    /// the first task may have polled it and sleep again before the third is queued, and so on:
+    /// with 64 connections on too few processors, that was one wake-up in eight requests, and is
+    /// one in a thousand.
+    fn wake_batch(&self, wake: impl FnOnce() -> usize) -> usize {
+        // Neither of the two callers lets a panic out.
+        self.in_batch.set(BATCH_NOTIFY);
         let woken = wake();
-        self.waking_many.set(false);
-        // As in `push_back`, a lone task is this worker's next.
+        self.in_batch.set(false);
+        // As in `push_back`: this worker takes a lone task next.
         if woken != 0 && (self.queue.len() > 1 || !self.is_next_empty()) {
-            self.offer(false);
+            self.notify_if_idle(false);
         }
         woken
     }
 
-    /// Wakes what is due.
+    /// Wakes the tasks whose timers are due.
     #[inline]
-    fn fire(&self) -> usize {
+    fn fire_timers(&self) -> usize {
         if !self.shared.timers.any() {
             return 0;
         }
-        self.wake_many(|| self.shared.timers.fire(self.index))
+        self.wake_batch(|| self.shared.timers.fire(self.index))
     }
 
-    /// Another task is polled before the one in the next slot: from the queue others can take that. Whether there was one.
+    /// Moves the task of the next slot to the queue, where thieves see it, since another task is
+    /// polled first. Returns whether there was one.
     #[inline]
-    fn show_next(&self) -> bool {
+    fn flush_next_slot(&self) -> bool {
         let passed_over = self.next.take();
         let shown = passed_over.is_some();
         if let Some(task) = passed_over {
@@ -174,10 +175,10 @@ impl Worker {
         shown
     }
 
-    /// In the middle of a poll that is about to block: whatever waits here can be taken by others.
-    pub(super) fn show_all(&self) {
-        self.show_next();
-        self.offer(false);
+    /// Called during a poll that is about to block: siblings can take all that waits here.
+    pub(super) fn flush_and_notify(&self) {
+        self.flush_next_slot();
+        self.notify_if_idle(false);
     }
 
     fn is_next_empty(&self) -> bool {
@@ -191,12 +192,13 @@ impl Worker {
     pub(crate) fn run(self) {
         self.work();
         // SAFETY: the owner is this heap's, which the shared part keeps.
-        unsafe { self.shared.heaps[self.index].orphan(Some(self.owner)) }
+        unsafe { self.shared.heaps[self.index].end(Some(self.owner)) }
     }
 
     fn work(&self) {
         let _entered = current::enter_worker(self);
-        // Pairs with the store in `end`: what was closed before is seen to be closed.
+        // Pairs with the store in `Runtime::end`: the worker sees what was done before `closed` was
+        // set.
         while !self.shared.closed.load(Acquire) {
             match self.find() {
                 Some((task, popped)) => self.poll(task, popped),
@@ -207,31 +209,32 @@ impl Worker {
         if self.searching.replace(false) {
             let _ = self.shared.sleepers.end_search();
         }
-        // Whatever is left is cancelled by being dropped.
+        // The runnables that are left are cancelled by being dropped.
         drop(self.next.take());
         while let Some(task) = self.queue.pop() {
             drop(task);
         }
-        // What was spawned here while the runtime was being closed.
+        // S4: tasks that this worker has spawned while the runtime was being closed.
         for task in TaskRef::all(&self.shared.heaps[self.index]) {
             task.shut_down(CancelReason::Shutdown);
         }
-        // And whom destructors have woken meanwhile: what is in the queue keeps the runtime, and with it the queue.
+        // Tasks that destructors have woken meanwhile: a runnable in the queue would keep the
+        // runtime, and with it the queue.
         while let Some(task) = self.next.take().or_else(|| self.queue.pop()) {
             drop(task);
         }
     }
 
     fn poll(&self, task: Runnable, popped: bool) {
-        if let Some(since) = self.dry.take() {
+        if let Some(since) = self.idle_since.take() {
             self.patience.waited(since.elapsed());
         }
-        self.offer(popped);
+        self.notify_if_idle(popped);
         if self.searching.replace(false) && self.shared.sleepers.end_search() && self.shared.has_work() {
             self.shared.notify();
         }
         if self.was_keeper.replace(false) {
-            // K4: this poll may be a long one.
+            // K4: this poll may be long.
             self.shared.hand_over_time();
         }
         Counters::add(&self.remote().counters.polls);
@@ -245,14 +248,15 @@ impl Worker {
         self.streak.get() < NEXT_SLOT_STREAK || self.queue.is_empty()
     }
 
-    /// The next task to be polled, from where this worker is or from elsewhere; and whether it was popped from a queue, that
-    /// is by a locked operation, and nothing was pushed since: then that stands for the fence of P0.
+    /// The next task to be polled, from this worker or from elsewhere. The flag is true if the task
+    /// was popped from a queue, which is a locked operation, and nothing was pushed since: then the
+    /// pop stands for the fence of P0.
     fn find(&self) -> Option<(Runnable, bool)> {
         if self.pace.count() && self.is_anything_around() {
-            self.fire();
+            self.fire_timers();
             self.poll_io();
             if let Some(task) = self.take_injected() {
-                return Some((task, !self.show_next()));
+                return Some((task, !self.flush_next_slot()));
             }
         }
         if self.is_next_first()
@@ -263,23 +267,24 @@ impl Worker {
         }
         self.streak.set(0);
         if let Some(task) = self.queue.pop() {
-            return Some((task, !self.show_next()));
+            return Some((task, !self.flush_next_slot()));
         }
-        if self.contention.is_throttled() && !self.helps.replace(false) {
+        if self.contention.is_throttled() && !self.may_take.replace(false) {
             return None;
         }
         self.take_injected().or_else(|| self.search()).map(|task| (task, true))
     }
 
-    /// Whether there is anything to look around for.
+    /// Whether there are timers, an I/O driver or injected tasks to look for.
     fn is_anything_around(&self) -> bool {
         self.shared.timers.any() || self.shared.has_driver() || !self.shared.injector.is_empty()
     }
 
-    /// Takes this worker's share of the injector. It goes behind what is queued here, as in one
-    /// queue that is served in order.
+    /// Takes this worker's share of the injector. The share goes behind what is queued here, as in
+    /// one queue that is served in order.
     ///
-    /// Out of line: a worker asks seldom, and the way to its own queue is to stay short.
+    /// Out of line: a worker looks at the injector seldom, and the path to its own queue stays
+    /// short.
     #[inline(never)]
     fn take_injected(&self) -> Option<Runnable> {
         let injector = &self.shared.injector;
@@ -296,25 +301,25 @@ impl Worker {
                 Steal::Retry => {}
             }
         };
-        // One call takes no more than a block of the injector has.
+        // One call takes at most a block of the injector.
         while let left @ 1.. = goal.saturating_sub(self.queue.len())
             && injector.steal_batch_with_limit(&self.queue, left).is_success()
         {}
-        // While the batch was moved, it was in no queue that others could have looked at.
+        // While the batch was moved, no sibling could see it in a queue.
         if !self.searching.get() {
-            self.offer(false);
+            self.notify_if_idle(false);
         }
         Some(task)
     }
 
-    /// Looks in all the others' queues, if not too many do so already.
+    /// Looks in the queues of all siblings, unless enough workers search already.
     #[cold]
     fn search(&self) -> Option<Runnable> {
         self.pace.pause();
-        if self.dry.get().is_none() {
+        if self.idle_since.get().is_none() {
             let now = Instant::now();
-            self.dry.set(Some(now));
-            self.contention.ran_dry(now, &self.shared.throttle);
+            self.idle_since.set(Some(now));
+            self.contention.check(now, &self.shared.throttle);
         }
         if !self.searching.get() {
             if !self.shared.sleepers.start_search() {
@@ -328,8 +333,8 @@ impl Worker {
             }
         }
         let limit = self.shared.search.max(self.patience.limit());
-        // A worker that can be told of events does not look elsewhere.
-        if limit.is_zero() || (self.shared.has_driver() && self.shared.sleepers.is_unkept()) {
+        // A worker that can become the keeper hears of events in the poll, and does not search on.
+        if limit.is_zero() || (self.shared.has_driver() && self.shared.sleepers.has_no_keeper()) {
             return None;
         }
         let begun = Instant::now();
@@ -342,7 +347,7 @@ impl Worker {
             {
                 return Some(task);
             }
-            if self.fire() != 0
+            if self.fire_timers() != 0
                 && let Some(task) = self.next.take()
             {
                 return Some(task);
@@ -367,7 +372,7 @@ impl Worker {
             if victim == self.index {
                 continue;
             }
-            // A few tries: a queue that stays contended is another thief's success.
+            // A few tries: if the queue stays contended, other thieves succeed.
             for _ in 0..4 {
                 match remotes[victim].stealer.steal_batch_and_pop(&self.queue) {
                     Steal::Success(task) => return Some(task),
@@ -389,10 +394,10 @@ impl Worker {
         (x >> 32) as usize % below
     }
 
-    /// Parks until there is something to do: announces that it sleeps, looks once more, sleeps.
+    /// Parks until there is something to do: announces the sleep, looks once more, sleeps.
     fn park(&self) {
         let shared = &*self.shared;
-        if self.fire() != 0 {
+        if self.fire_timers() != 0 {
             return;
         }
         let tidied = self.tidy();
@@ -407,7 +412,7 @@ impl Worker {
         // W4 and K2.
         let stay = matches!(until, Some(ParkUntil::Due))
             || shared.has_work()
-            || (!keeper && shared.sleepers.is_unkept())
+            || (!keeper && shared.sleepers.has_no_keeper())
             || shared.closed.load(Relaxed);
         if !stay {
             let deadline = match &until {
@@ -425,15 +430,16 @@ impl Worker {
             self.was_keeper.set(true);
         }
         self.searching.set(shared.sleepers.retract(self.index));
-        self.wake_those_found();
+        self.wake_io_waiters();
         if stay && !self.searching.get() && shared.has_work() {
-            // What was seen must be found: search, even if others do.
+            // The work that was seen must be found: search, even if enough siblings do.
             self.searching.set(shared.sleepers.start_search());
         }
     }
 
-    /// Naps, as a throttled worker does in place of parking. The siblings that are not throttled hear of all work; this worker
-    /// looks after its nap whether they have left some, and whether one of them keeps the time.
+    /// Naps instead of parking, while the worker is throttled. The siblings that are not throttled
+    /// are notified of all work. After its nap, this worker looks whether they have left some, and
+    /// whether one of them is the keeper.
     #[cold]
     fn nap(&self) {
         let shared = &*self.shared;
@@ -447,15 +453,16 @@ impl Worker {
         shared.sleepers.start_nap();
         self.sleep(Some(Instant::now() + NAP), false, tidied);
         shared.sleepers.end_nap();
-        self.contention.nap_over(Instant::now(), &shared.throttle);
-        if shared.sleepers.is_unkept() {
-            self.fire();
+        self.contention.end_nap(Instant::now(), &shared.throttle);
+        if shared.sleepers.has_no_keeper() {
+            self.fire_timers();
             self.poll_io();
         }
-        self.helps.set(shared.has_work());
+        self.may_take.set(shared.has_work());
     }
 
-    /// Sleeps until it is unparked, or until the deadline. A heap that is tidy is left at rest meanwhile.
+    /// Sleeps until the worker is unparked, or until the deadline. Meanwhile a tidy heap is left at
+    /// rest.
     fn sleep(&self, deadline: Option<Instant>, keeper: bool, tidied: Tidied) {
         Counters::add(&self.remote().counters.parks);
         self.shared.idle_condvar.notify();
@@ -467,13 +474,13 @@ impl Worker {
         let tidy = self.next_tidy(keeper);
         self.sleep_until(deadline.into_iter().chain(tidy).min(), keeper);
         if at_rest {
-            // Before a slot of the heap is taken or freed here.
-            self.heap().0.back(&self.owner);
+            // The owner resumes before this thread takes or frees a slot.
+            self.heap().0.resume(&self.owner);
         }
     }
 
-    /// If it is time to, brings home what was freed elsewhere, and gives back the memory that is
-    /// not needed. In part, so that no work waits for that; done, if the heap can be left at rest.
+    /// If it is time to: reclaims remote frees, and frees memory that is not needed. It does a part
+    /// at a time, so that no work waits for it. Done if the heap can be left at rest.
     fn tidy(&self) -> Tidied {
         match self.tidy_at.get() {
             Some(at) if Instant::now() >= at => {}
@@ -482,29 +489,29 @@ impl Worker {
         let (heap, owner) = self.heap();
         // SAFETY: the owner is this heap's, which the shared part keeps.
         let own = if heap.is_untidy() { unsafe { heap.tidy(owner) } } else { Tidied::NotYet };
-        if own == Tidied::Partly || self.shared.tidy_outside() {
+        if own == Tidied::Partly || self.shared.tidy_shared_heaps() {
             return Tidied::Partly;
         }
         self.tidy_at.set(None);
         own
     }
 
-    /// When to get up to tidy: not at all, if nothing was spawned here or, as far as the keeper of
-    /// the time is asked, outside. To be asked after W3.
+    /// When to get up to tidy: not at all, if this worker's heap is tidy and, for the keeper, the
+    /// shared heaps are. To be called after W3.
     fn next_tidy(&self, keeper: bool) -> Option<Instant> {
-        let untidy = self.heap().0.is_untidy() || keeper && self.shared.is_outside_untidy();
+        let untidy = self.heap().0.is_untidy() || keeper && self.shared.is_shared_heap_untidy();
         let at = untidy.then(|| self.tidy_at.get().unwrap_or_else(|| Instant::now() + TIDY_AFTER));
         self.tidy_at.set(at);
         at
     }
 
-    /// Sleeps; the keeper of the time does so in the poll, if there is one.
+    /// Sleeps: the keeper in the I/O poll, if there is one.
     fn sleep_until(&self, deadline: Option<Instant>, keeper: bool) {
         #[cfg(feature = "net")]
         if keeper && let Some(driver) = self.shared.running_driver() {
             let mut wakers = self.wakers.take();
             self.parker.poll(|state| {
-                let limit = || match state.lie_down_in_poll() {
+                let limit = || match state.start_poll() {
                     true => deadline.map(|at| at.saturating_duration_since(Instant::now())),
                     false => Some(Duration::ZERO),
                 };
@@ -517,7 +524,7 @@ impl Worker {
         self.parker.park(deadline);
     }
 
-    /// Hears of what has happened outside, unless somebody sleeps in the poll.
+    /// Looks at the I/O poll without waiting, unless another worker is in it.
     #[inline]
     fn poll_io(&self) {
         #[cfg(feature = "net")]
@@ -525,18 +532,19 @@ impl Worker {
             let mut wakers = self.wakers.take();
             driver.try_poll(&mut wakers);
             self.wakers.set(wakers);
-            self.wake_those_found();
+            self.wake_io_waiters();
         }
     }
 
-    /// Wakes whom the poll has found. Not before this worker is up: one of those whom that gets up might be itself.
+    /// Wakes the tasks whose events the I/O poll has returned. The worker must be up: the
+    /// notification of siblings may pick this worker itself.
     #[inline]
-    fn wake_those_found(&self) {
+    fn wake_io_waiters(&self) {
         #[cfg(feature = "net")]
         {
             let mut wakers = self.wakers.take();
             if !wakers.is_empty() {
-                self.wake_many(|| driver::wake_all(&mut wakers));
+                self.wake_batch(|| driver::wake_all(&mut wakers));
             }
             self.wakers.set(wakers);
         }

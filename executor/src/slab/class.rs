@@ -5,42 +5,46 @@ use std::alloc::Layout;
 
 use super::page::HEAD;
 
-/// Size and alignment of a page: a task's page is found by its address.
+/// Size and alignment of a page: the page of a slot is found by the slot's address.
 ///
-/// 32 KiB hold 250 small tasks, so that what a page costs is not felt, and are little enough for one of each size. And twice
-/// that, with which glibc looks for something so aligned, is less than what it asks the kernel for each time: of 64 KiB, every
-/// page was a mapping of its own, with two calls and 8 KiB besides.
+/// 32 KiB hold 250 small tasks, so that the cost of a page is not felt, and are few enough for one
+/// page of each class. Twice this size is still below what glibc asks the kernel for at a time,
+/// when it looks for a block of this alignment. Pages of 64 KiB were a mapping of their own each,
+/// with two system calls and 8 KiB besides.
 pub(super) const PAGE: usize = 32 * 1024;
-/// What of it is used. The rest is for the words in which an allocator keeps its books, or every second page would be left out.
+/// The part of a page that is used. The rest is for the allocator's own words: without it, every
+/// second aligned block would be left out.
 pub(super) const ROOM: usize = PAGE - 64;
-/// Sizes up to here differ by [`STEP`], those above are powers of two.
+/// Classes up to this size differ by [`STEP`]; the sizes of larger classes are powers of two.
 pub(super) const FINE: usize = 1024;
 pub(super) const STEP: usize = 16;
-/// Larger cells have a page each.
+/// Larger cells have a page of their own.
 pub(super) const COARSE: usize = 8 * 1024;
-/// How many sizes there are: fine ones, and powers of two from the smallest that is aligned to more than [`STEP`].
+/// The number of classes: those up to [`FINE`], and powers of two from the smallest that is aligned
+/// to more than [`STEP`].
 pub(super) const CLASSES: usize = FINE / STEP + (COARSE / STEP).ilog2() as usize;
-/// Stands for no class: a page of one slot.
+/// In place of a class: a page of one slot.
 pub(super) const HUGE: usize = usize::MAX;
-/// Empty pages that are kept where a heap is used from time to time only, by a local set or by eager
-/// calls: a burst of ten thousand small tasks finds its pages again.
+/// Empty pages that are kept in a heap that is used from time to time only, by a local set or by
+/// eager calls: a burst of ten thousand small tasks finds its pages again.
 pub(crate) const SPARE: usize = 64;
-/// The same of a worker, until it tidies: a burst of ten thousand tasks of a kibibyte finds its
-/// pages again. To give a page to the system and to take it back costs some five microseconds.
+/// Empty pages that an active heap keeps until its owner tidies: a burst of ten thousand tasks of a
+/// kibibyte finds its pages again. Giving a page to the system and taking it back costs about five
+/// microseconds.
 pub(super) const KEPT: usize = if cfg!(miri) { SPARE } else { 512 };
-/// A heap of no more pages is not tidied: what a small load needs is not asked for each time, and
-/// no worker gets up for it.
+/// A heap of at most this many pages is not tidied: the needs of a small load are not asked for
+/// again each time, and no worker gets up for them.
 pub(crate) const STOCK: usize = 4;
-/// Slots that come home in one go while an owner tidies. Each may be a wait for memory; together
-/// they are some 50 µs, for which work that has arrived meanwhile waits.
+/// Pending frees that an owner reclaims at a time while it tidies. Each may be a wait for memory;
+/// together they take about 50 µs, for which work that has arrived meanwhile waits.
 pub(super) const TIDY: usize = 1_000;
 
-/// Where a cell of some layout goes; a constant of its types.
+/// The class of a cell of some layout; a constant of the cell's types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Class {
     pub(super) index: usize,
     pub(super) size: usize,
-    /// Where the first slot begins.
+    /// Offset of the first slot in the page.
     pub(super) first: usize,
     pub(super) page: Layout,
 }
@@ -76,6 +80,6 @@ impl Class {
     }
 }
 
-/// Every task in a page of its own, so that memory checkers see what is used after it was freed. Miri is told to do without
-/// when it is to look at the pages themselves.
+/// Every task has a page of its own, so that memory checkers see a use after a free. Miri is told
+/// otherwise when it is to look at the pages themselves.
 pub(super) const ALONE: bool = cfg!(any(all(miri, not(heirloom_paged_tasks)), loom, heirloom_lone_tasks));

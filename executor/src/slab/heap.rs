@@ -1,4 +1,4 @@
-//! A heap: the pages that one spawner fills.
+//! A heap: the pages that one owner fills.
 
 use std::alloc;
 use std::cell::Cell;
@@ -6,73 +6,74 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::class::{CLASSES, Class, HUGE, KEPT, PAGE, SPARE, STOCK, TIDY};
-use super::page::{Page, PagePtr, Slot, give_to_the_system, link, linked, page_of, slot_at};
+use super::page::{Page, PagePtr, SlotHead, give_to_the_system, link, linked, page_of, slot_at};
 use super::stack::Stack;
 use crate::util::panic;
 use crate::util::sync::atomic::AtomicUsize;
 use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::util::sync::{Mutex, UnsafeCell, lock, try_lock, weakened};
 
-/// The pages that one spawner fills: what everybody may see of them.
+/// A heap, in the parts that all threads may touch, and the owner's [part](OwnerData).
 pub(crate) struct Heap {
-    /// Freed by others; linked like the free slots of a page. The lowest bit is [`MARK`].
+    /// Slots that were freed remotely, linked as the free slots of a page. The lowest bit of the
+    /// head is the mark.
     stack: Stack,
-    /// Whether there is an owner. Under this lock is also what a thread does to a heap that has
-    /// none.
-    owned: Mutex<bool>,
+    /// Whether the heap has an active owner. A thread that changes a heap without one holds this
+    /// lock.
+    ownership: Mutex<bool>,
     pages: Mutex<Vec<PagePtr>>,
-    /// Of all pages together. Changed by the owner; to other threads a guess.
+    /// Size of all pages together. Changed by the owner; to other threads an estimate.
     bytes: AtomicUsize,
-    own: Own,
+    data: OwnerData,
 }
 
-/// The right to take slots of a heap, and to give them back directly.
+/// The right to take slots of a heap, and to free them locally.
 #[derive(Debug)]
 pub(crate) struct Owner(());
 
-/// What only the owner of a heap touches.
-struct Own {
-    /// Per class, the pages with room.
+/// The part of a heap that its owner alone touches.
+struct OwnerData {
+    /// For each class, the pages with room.
     lists: [Cell<*mut Page>; CLASSES],
-    /// Empty pages among them.
-    empty: Cell<usize>,
-    /// The fewest of them since the owner has tidied.
-    unused: Cell<usize>,
-    /// How many of them are kept.
+    /// Empty pages in the lists.
+    empty_pages: Cell<usize>,
+    /// The fewest empty pages since the owner last tidied.
+    fewest_empty: Cell<usize>,
+    /// How many empty pages are kept.
     keep: Cell<usize>,
-    /// What of the stack was taken, and is not home yet; linked as there.
-    coming: UnsafeCell<*mut Slot>,
-    stage: Cell<Stage>,
-    /// Of a heap without an owner: it is at rest, or has become untidy, which the next thread that
-    /// takes a slot is to see to.
-    news: Cell<bool>,
+    /// Pending frees that were taken from the stack; linked as there.
+    pending_frees: UnsafeCell<*mut SlotHead>,
+    state: Cell<HeapState>,
+    /// For a heap without an owner: it rests or has become untidy, and the next thread that takes a
+    /// slot reports that.
+    untidy_unreported: Cell<bool>,
 }
 
-/// Whether there is an owner to come.
+/// See the [protocol](super).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum HeapState {
     Active,
-    /// O1 to O3.
+    /// After O1 to O3, until the owner resumes or the next spawn.
     Resting,
-    /// The same, for good.
+    /// After O1 to O3, for good.
     Ended,
 }
 
-// SAFETY: `own` is touched by the owner, or under the lock on the ownership while that is free. So
-// are the pages' plain cells.
+// SAFETY: the owner touches `data` and the plain cells of the pages; while the ownership is free, a
+// thread that holds the lock on it does.
 unsafe impl Send for Heap {}
 // SAFETY: as above.
 unsafe impl Sync for Heap {}
 
-/// What tidying has come to.
+/// How far [tidying](Heap::tidy) has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Tidied {
-    /// There are more slots to be brought home: go on, when there is nothing else to do.
+    /// Pending frees are left: the owner continues when it has nothing else to do.
     Partly,
-    /// There are empty pages that were in use a short time ago: see again after a while.
+    /// Some empty pages were in use a short time ago: the owner looks again after a while.
     NotYet,
-    /// There is nothing left to do.
+    /// Nothing is left to do.
     Done,
 }
 
@@ -86,61 +87,63 @@ impl Heap {
     pub(crate) fn new() -> Heap {
         Heap {
             stack: Stack::new(),
-            owned: Mutex::new(false),
+            ownership: Mutex::new(false),
             pages: Mutex::new(Vec::new()),
             bytes: AtomicUsize::new(0),
-            own: Own {
+            data: OwnerData {
                 lists: [const { Cell::new(ptr::null_mut()) }; CLASSES],
-                empty: Cell::new(0),
-                unused: Cell::new(0),
+                empty_pages: Cell::new(0),
+                fewest_empty: Cell::new(0),
                 keep: Cell::new(KEPT),
-                coming: UnsafeCell::new(ptr::null_mut()),
-                stage: Cell::new(Stage::Active),
-                news: Cell::new(false),
+                pending_frees: UnsafeCell::new(ptr::null_mut()),
+                state: Cell::new(HeapState::Active),
+                untidy_unreported: Cell::new(false),
             },
         }
     }
 
-    /// Makes the caller the owner. There is one who has not [given it back](Self::orphan) at most.
-    pub(crate) fn own(&self) -> Owner {
-        *lock(&self.owned) = true;
+    /// Makes the caller the owner. At most one owner has not [ended](Self::end) the heap.
+    pub(crate) fn acquire(&self) -> Owner {
+        *lock(&self.ownership) = true;
         Owner(())
     }
 
-    /// O1 to O3, for good. There may have been no owner all the time.
+    /// O1 to O3, for good. A heap that never had an owner ends likewise.
     ///
     /// # Safety
     /// `owner` is this heap's, and something else keeps the heap alive.
-    pub(crate) unsafe fn orphan(&self, _owner: Option<Owner>) {
-        let mut owned = lock(&self.owned);
+    pub(crate) unsafe fn end(&self, _owner: Option<Owner>) {
+        let mut owned = lock(&self.ownership);
         *owned = false;
-        // SAFETY: says the caller; the ownership is free, and under its lock.
-        unsafe { self.leave(Stage::Ended, 0) }
+        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
+        // meanwhile.
+        unsafe { self.deactivate(HeapState::Ended, 0) }
     }
 
-    /// O1 to O3. The owner has nothing to do with the heap until it [is back](Self::back). So many
-    /// empty pages are kept.
+    /// O1 to O3. The owner leaves the heap alone until it [resumes](Self::resume). `keep` empty
+    /// pages are kept.
     ///
     /// # Safety
     /// `owner` is this heap's, and something else keeps the heap alive.
     pub(crate) unsafe fn rest(&self, _owner: &Owner, keep: usize) {
-        let mut owned = lock(&self.owned);
+        let mut owned = lock(&self.ownership);
         *owned = false;
-        // SAFETY: says the caller; the ownership is free, and under its lock.
-        unsafe { self.leave(Stage::Resting, keep) }
+        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
+        // meanwhile.
+        unsafe { self.deactivate(HeapState::Resting, keep) }
     }
 
-    /// B1 and B2, by the owner.
-    pub(crate) fn back(&self, _owner: &Owner) {
-        let mut owned = lock(&self.owned);
-        self.wake();
+    /// O4 and O5, by the owner.
+    pub(crate) fn resume(&self, _owner: &Owner) {
+        let mut owned = lock(&self.ownership);
+        self.activate();
         *owned = true;
     }
 
-    /// B2. The ownership is free, and under its lock.
-    fn wake(&self) {
-        self.own.stage.set(Stage::Active);
-        self.own.keep.set(KEPT);
+    /// O5. The ownership is free, and the caller has its lock.
+    fn activate(&self) {
+        self.data.state.set(HeapState::Active);
+        self.data.keep.set(KEPT);
         self.stack.mark(false);
     }
 
@@ -148,24 +151,26 @@ impl Heap {
     ///
     /// # Safety
     /// The ownership is free, and the caller has its lock; something else keeps the heap alive.
-    unsafe fn leave(&self, stage: Stage, keep: usize) {
-        self.own.stage.set(stage);
-        self.own.keep.set(keep);
-        self.own.news.set(stage == Stage::Resting);
+    unsafe fn deactivate(&self, state: HeapState, keep: usize) {
+        self.data.state.set(state);
+        self.data.keep.set(keep);
+        self.data.untidy_unreported.set(state == HeapState::Resting);
         self.stack.mark(true);
-        // SAFETY: says the caller.
-        unsafe { self.settle() }
+        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
+        // meanwhile.
+        unsafe { self.reclaim_all() }
     }
 
-    /// O3 and R2: takes everything home and frees the empty pages that are not kept.
+    /// O3 and X2: reclaims all pending frees, and frees the empty pages that are not kept.
     ///
     /// # Safety
     /// As [`leave`](Self::leave).
-    unsafe fn settle(&self) {
-        // SAFETY: says the caller.
+    unsafe fn reclaim_all(&self) {
+        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
+        // meanwhile.
         unsafe {
-            self.take_all_home();
-            self.free_empty(self.own.keep.get());
+            self.reclaim_pending();
+            self.free_empty_pages(self.data.keep.get());
         }
     }
 
@@ -174,82 +179,83 @@ impl Heap {
     /// # Safety
     /// The caller is the owner, or has the lock on the ownership, which is free; something else
     /// keeps the heap alive.
-    unsafe fn free_empty(&self, keep: usize) {
-        if self.own.empty.get() <= keep {
+    unsafe fn free_empty_pages(&self, keep: usize) {
+        if self.data.empty_pages.get() <= keep {
             return;
         }
-        for list in &self.own.lists {
+        for list in &self.data.lists {
             let mut page = list.get();
-            // SAFETY: says the caller; pages in the lists are alive.
+            // SAFETY: pages in the lists are alive, and the lists are touched by this thread alone.
             unsafe {
-                while self.own.empty.get() > keep && !page.is_null() {
+                while self.data.empty_pages.get() > keep && !page.is_null() {
                     let next = (*page).next.get();
-                    if (*page).used.get() == 0 {
-                        self.own.unlist(page);
-                        self.own.empty.set(self.own.empty.get() - 1);
-                        self.release(page);
+                    if (*page).in_use.get() == 0 {
+                        self.data.unlist(page);
+                        self.data.empty_pages.set(self.data.empty_pages.get() - 1);
+                        self.free_page(page);
                     }
                     page = next;
                 }
             }
         }
-        self.own.unused.set(self.own.unused.get().min(self.own.empty.get()));
+        self.data.fewest_empty.set(self.data.fewest_empty.get().min(self.data.empty_pages.get()));
     }
 
-    /// Whether the heap is worth to be tidied, and then to be left at rest, by an owner that has
-    /// time.
+    /// Whether it pays to tidy the heap, and then to leave it at rest, for an owner that has time.
     pub(crate) fn is_untidy(&self) -> bool {
         self.exceeds(STOCK) && !self.stack.is_marked()
     }
 
-    /// Whether there are more bytes than so many pages have.
+    /// Whether the heap is larger than `pages` pages.
     pub(crate) fn exceeds(&self, pages: usize) -> bool {
         self.bytes.load(Relaxed) > pages * PAGE
     }
 
-    /// Takes slots home, a few at a time; then frees the pages that were empty since the last time.
+    /// Reclaims some pending frees; after the last, frees the pages that were empty since the owner
+    /// last tidied.
     ///
     /// # Safety
     /// `owner` is this heap's, and something else keeps the heap alive.
     pub(crate) unsafe fn tidy(&self, _owner: &Owner) -> Tidied {
-        // SAFETY: says the caller.
-        unsafe { self.tidy_own() }
+        // SAFETY: the caller is the owner.
+        unsafe { self.tidy_pages() }
     }
 
     /// # Safety
-    /// As [`free_empty`](Self::free_empty).
-    unsafe fn tidy_own(&self) -> Tidied {
-        // SAFETY: says the caller.
+    /// As [`free_empty_pages`](Self::free_empty_pages).
+    unsafe fn tidy_pages(&self) -> Tidied {
+        // SAFETY: no other thread touches `data` meanwhile, and the heap is kept alive.
         unsafe {
             for _ in 0..TIDY {
-                if !self.take_stack() {
-                    let own = &self.own;
-                    self.free_empty(own.empty.get() - own.unused.get());
-                    own.unused.set(own.empty.get());
-                    return if own.empty.get() > 0 { Tidied::NotYet } else { Tidied::Done };
+                if !self.fetch_pending() {
+                    let data = &self.data;
+                    self.free_empty_pages(data.empty_pages.get() - data.fewest_empty.get());
+                    data.fewest_empty.set(data.empty_pages.get());
+                    return if data.empty_pages.get() > 0 { Tidied::NotYet } else { Tidied::Done };
                 }
-                self.bring_one_home();
+                self.reclaim_one();
             }
         }
         Tidied::Partly
     }
 
-    /// Tidies a heap that has no owner, unless a thread just spawns; and leaves it at rest when
-    /// that is done.
+    /// Tidies a heap that has no owner, unless another thread has its lock; after that, leaves the
+    /// heap at rest.
     ///
     /// # Safety
     /// Something else keeps the heap alive.
     pub(crate) unsafe fn tidy_unowned(&self) -> Tidied {
-        let Some(owned) = try_lock(&self.owned) else { return Tidied::NotYet };
+        let Some(owned) = try_lock(&self.ownership) else { return Tidied::NotYet };
         debug_assert!(!*owned);
-        if self.own.stage.get() != Stage::Active {
+        if self.data.state.get() != HeapState::Active {
             return Tidied::Done;
         }
-        // SAFETY: says the caller; the ownership is free, and under its lock.
+        // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
+        // meanwhile.
         unsafe {
-            let tidied = self.tidy_own();
+            let tidied = self.tidy_pages();
             if tidied == Tidied::Done {
-                self.leave(Stage::Resting, 0);
+                self.deactivate(HeapState::Resting, 0);
             }
             tidied
         }
@@ -260,94 +266,99 @@ impl Heap {
     /// # Safety
     /// Something else keeps the heap alive.
     pub(crate) unsafe fn rest_unowned(&self, keep: usize) {
-        let owned = lock(&self.owned);
+        let owned = lock(&self.ownership);
         debug_assert!(!*owned);
-        if self.own.stage.get() == Stage::Active {
-            // SAFETY: says the caller; the ownership is free, and under its lock.
-            unsafe { self.leave(Stage::Resting, keep) }
+        if self.data.state.get() == HeapState::Active {
+            // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
+            // meanwhile.
+            unsafe { self.deactivate(HeapState::Resting, keep) }
         }
     }
 
-    /// A1 to A3. A slot for a cell of this class, from a heap without an owner. And whether the
-    /// heap has become [untidy](Self::is_untidy), so that a thread that has time should know.
+    /// A1 to A3. A slot for a cell of this class, from a heap without an owner. The flag is true if
+    /// the heap has become [untidy](Self::is_untidy), so that a thread that has time should be
+    /// told.
     ///
     /// # Safety
-    /// As [`take`](Self::take), and the heap was not [taken](Self::own).
+    /// As [`take`](Self::take), and the heap was not [acquired](Self::acquire).
     #[inline]
-    pub(crate) unsafe fn take_locked<T>(&self, class: &Class, shared: &Arc<T>) -> (NonNull<Slot>, bool) {
-        let owned = lock(&self.owned);
+    pub(crate) unsafe fn take_locked<T>(&self, class: &Class, shared: &Arc<T>) -> (NonNull<SlotHead>, bool) {
+        let owned = lock(&self.ownership);
         debug_assert!(!*owned);
-        // SAFETY: says the caller.
+        // SAFETY: the ownership is free, and this thread has its lock, which is as good as an
+        // owner.
         let slot = unsafe { self.take(&Owner(()), class, shared) };
-        if !self.own.news.get() {
+        if !self.data.untidy_unreported.get() {
             return (slot, false);
         }
-        self.own.news.set(false);
-        if self.own.stage.get() == Stage::Resting {
-            self.wake();
+        self.data.untidy_unreported.set(false);
+        if self.data.state.get() == HeapState::Resting {
+            self.activate();
         }
         (slot, self.is_untidy())
     }
 
-    /// A1 to A3. A slot for a cell of this class. Its state word is vacant, or a finished task's; nothing else of it is
-    /// initialised.
+    /// A1 to A3. A slot for a cell of this class. The slot's state word is zero, or a finished
+    /// task's; nothing else of the slot is initialised.
     ///
     /// # Safety
-    /// `owner` is this heap's, which is part of `shared`, or lives as long.
+    /// `owner` is this heap's; the heap is part of `shared`, or lives as long.
     #[inline]
-    pub(crate) unsafe fn take<T>(&self, _owner: &Owner, class: &Class, shared: &Arc<T>) -> NonNull<Slot> {
-        // SAFETY: says the caller; pages in the lists are alive, and their plain cells the owner's.
+    pub(crate) unsafe fn take<T>(&self, _owner: &Owner, class: &Class, shared: &Arc<T>) -> NonNull<SlotHead> {
+        // SAFETY: pages in the lists are alive, and their plain cells the owner's, as are the
+        // lists.
         unsafe {
             if class.index != HUGE {
-                let page = self.own.lists[class.index].get();
+                let page = self.data.lists[class.index].get();
                 if !page.is_null()
-                    && let Some(slot) = self.own.pop(page)
+                    && let Some(slot) = self.data.pop(page)
                 {
                     return slot;
                 }
             }
-            self.take_slowly(class, shared)
+            self.take_slow(class, shared)
         }
     }
 
     /// # Safety
     /// As [`take`](Self::take).
     #[cold]
-    unsafe fn take_slowly<T>(&self, class: &Class, shared: &Arc<T>) -> NonNull<Slot> {
-        let own = &self.own;
+    unsafe fn take_slow<T>(&self, class: &Class, shared: &Arc<T>) -> NonNull<SlotHead> {
+        let data = &self.data;
         // SAFETY: as in `take`.
         unsafe {
             if class.index == HUGE {
-                // A2. Such a page goes as soon as it is home, and this is the last occasion before a further one comes.
-                self.take_all_home();
+                // A2. A page of one slot is freed as soon as its slot is reclaimed, and this is the
+                // last occasion before the next such page is allocated.
+                self.reclaim_pending();
                 let page = self.add_page(class, shared);
-                own.empty.set(own.empty.get() + 1);
-                return own.touch(page);
+                data.empty_pages.set(data.empty_pages.get() + 1);
+                return data.init_next(page);
             }
             loop {
-                let page = own.lists[class.index].get();
+                let page = data.lists[class.index].get();
                 if page.is_null() {
                     // A2, A3.
-                    self.take_all_home();
-                    if own.lists[class.index].get().is_null() {
+                    self.reclaim_pending();
+                    if data.lists[class.index].get().is_null() {
                         let page = self.add_page(class, shared);
-                        own.empty.set(own.empty.get() + 1);
-                        own.list(page);
+                        data.empty_pages.set(data.empty_pages.get() + 1);
+                        data.list(page);
                     }
                     continue;
                 }
-                if let Some(slot) = own.pop(page) {
+                if let Some(slot) = data.pop(page) {
                     return slot;
                 }
-                if (*page).touched.load(Relaxed) < class.capacity() {
-                    return own.touch(page);
+                if (*page).initialized.load(Relaxed) < class.capacity() {
+                    return data.init_next(page);
                 }
-                own.unlist(page);
+                data.unlist(page);
             }
         }
     }
 
-    /// A3. A page of this class, with nothing in it, and in no list of the owner's.
+    /// A3. An empty page of this class, in no list of the owner's.
     fn add_page<T>(&self, class: &Class, shared: &Arc<T>) -> *mut Page {
         // SAFETY: the layout is not empty.
         let page: *mut Page = unsafe { alloc::alloc(class.page) }.cast();
@@ -358,29 +369,30 @@ impl Heap {
         let head = Page {
             heap: self,
             shared: Arc::into_raw(Arc::clone(shared)).cast(),
-            // SAFETY: made of an `Arc` of this type two lines above.
+            // SAFETY: made from an `Arc` of this type two lines above.
             drop_shared: |shared| drop(unsafe { Arc::<T>::from_raw(shared.cast()) }),
             class: *class,
             free: Cell::new(ptr::null_mut()),
-            used: Cell::new(0),
-            touched: AtomicUsize::new(0),
+            in_use: Cell::new(0),
+            initialized: AtomicUsize::new(0),
             listed: Cell::new(false),
             previous: Cell::new(ptr::null_mut()),
             next: Cell::new(ptr::null_mut()),
-            place: Cell::new(pages.len()),
+            index: Cell::new(pages.len()),
         };
         // SAFETY: fresh memory, large enough and aligned.
         unsafe { page.write(head) };
         pages.push(PagePtr(page));
-        if self.grow(class.page.size() as isize) {
-            self.own.news.set(true);
+        if self.add_bytes(class.page.size() as isize) {
+            self.data.untidy_unreported.set(true);
         }
         page
     }
 
-    /// There are so many bytes more. Whether the heap has become larger than what is tidied.
-    fn grow(&self, by: isize) -> bool {
-        // One writer at a time: a load and a store do.
+    /// Changes the size by `by` bytes. Returns whether the heap has become larger than what is
+    /// tidied.
+    fn add_bytes(&self, by: isize) -> bool {
+        // There is one writer at a time, so a load and a store are enough.
         let before = self.exceeds(STOCK);
         self.bytes.store(self.bytes.load(Relaxed).wrapping_add_signed(by), Relaxed);
         !before && self.exceeds(STOCK)
@@ -389,15 +401,17 @@ impl Heap {
     /// Frees a page.
     ///
     /// # Safety
-    /// It is this heap's, empty, and in no list of the owner's; and something else keeps the heap alive.
-    unsafe fn release(&self, page: *mut Page) {
-        // SAFETY: says the caller. Walkers look at pages under the lock.
+    /// The page is this heap's, empty, and in no list of the owner's; and something else keeps the
+    /// heap alive.
+    unsafe fn free_page(&self, page: *mut Page) {
+        // SAFETY: the page is empty and in no list of the owner's; walkers look at pages under the
+        // lock.
         unsafe {
             let mut pages = lock(&self.pages);
-            let place = (*page).place.get();
-            pages.swap_remove(place);
-            if let Some(moved) = pages.get(place) {
-                (*moved.0).place.set(place);
+            let index = (*page).index.get();
+            pages.swap_remove(index);
+            if let Some(moved) = pages.get(index) {
+                (*moved.0).index.set(index);
             }
             if pages.capacity() > SPARE && pages.len() < pages.capacity() / 4 {
                 let room = pages.capacity() / 2;
@@ -405,70 +419,73 @@ impl Heap {
             }
             drop(pages);
             let Page { class, shared, drop_shared, .. } = page.read();
-            self.grow(-(class.page.size() as isize));
+            self.add_bytes(-(class.page.size() as isize));
             give_to_the_system(page.cast(), class.page.size());
             alloc::dealloc(page.cast(), class.page);
-            // The last page of a runtime that is gone takes the runtime's root context along.
+            // The last page of a runtime that is gone drops the runtime's root context.
             panic::swallow(|| drop_shared(shared));
         }
     }
 
-    /// A2, for all slots.
+    /// A2: reclaims all pending frees.
     ///
     /// # Safety
-    /// As [`free_empty`](Self::free_empty).
-    unsafe fn take_all_home(&self) {
-        // SAFETY: says the caller.
+    /// As [`free_empty_pages`](Self::free_empty_pages).
+    unsafe fn reclaim_pending(&self) {
+        // SAFETY: no other thread touches `data` meanwhile, and the heap is kept alive.
         unsafe {
-            while self.take_stack() {
-                self.bring_one_home();
+            while self.fetch_pending() {
+                self.reclaim_one();
             }
         }
     }
 
-    /// Takes the stack, unless slots are on their way. False if there are none.
+    /// Takes the stack, unless pending frees are left from the last take. Returns false if there
+    /// are none.
     ///
     /// # Safety
-    /// As [`free_empty`](Self::free_empty).
-    unsafe fn take_stack(&self) -> bool {
-        if self.own.is_some_coming() {
+    /// As [`free_empty_pages`](Self::free_empty_pages).
+    unsafe fn fetch_pending(&self) -> bool {
+        if self.data.has_pending_frees() {
             return true;
         }
         let slots = self.stack.take();
-        // SAFETY: `own` is the caller's.
-        self.own.coming.with_mut(|coming| unsafe { *coming = slots });
+        // SAFETY: `data` is touched by this thread alone: the owner's, or the lock holder's.
+        self.data.pending_frees.with_mut(|pending_frees| unsafe { *pending_frees = slots });
         !slots.is_null()
     }
 
-    /// Brings the next slot home.
+    /// Puts the next pending free back into its page.
     ///
     /// # Safety
-    /// There is one; otherwise as [`free_empty`](Self::free_empty).
+    /// There is a pending free; otherwise as [`free_empty_pages`](Self::free_empty_pages).
     #[inline]
-    unsafe fn bring_one_home(&self) {
-        // SAFETY: a freed slot, linked to the next; its page lives as long as it counts the slot as used.
+    unsafe fn reclaim_one(&self) {
+        // SAFETY: a freed slot, linked to the next. The page lives, since it counts the slot as in
+        // use.
         unsafe {
-            let slot = NonNull::new_unchecked(self.own.coming.with(|coming| *coming));
-            self.own.coming.with_mut(|coming| *coming = linked(slot));
-            self.put(slot);
+            let slot = NonNull::new_unchecked(self.data.pending_frees.with(|pending_frees| *pending_frees));
+            self.data.pending_frees.with_mut(|pending_frees| *pending_frees = linked(slot));
+            self.free_local(slot);
         }
     }
 
-    /// F1 and F2.
+    /// L1 and L2.
     ///
     /// # Safety
-    /// The task is gone, its slot in this heap; otherwise as [`free_empty`](Self::free_empty).
+    /// The task is gone, and its slot is in this heap; otherwise as
+    /// [`free_empty_pages`](Self::free_empty_pages).
     #[inline]
-    unsafe fn put(&self, task: NonNull<Slot>) {
-        // SAFETY: says the caller.
+    unsafe fn free_local(&self, task: NonNull<SlotHead>) {
+        // SAFETY: the slot is free and in a page of this heap, whose plain cells are the owner's.
         unsafe {
             let page = page_of(task).as_ptr();
             link(task, (*page).free.get());
             (*page).free.set(task.as_ptr());
-            let used = (*page).used.get() - 1;
-            (*page).used.set(used);
+            let used = (*page).in_use.get() - 1;
+            (*page).in_use.set(used);
             if used == 0 || !(*page).listed.get() {
-                self.put_slowly(page);
+                self.free_local_slow(page);
             }
         }
     }
@@ -476,32 +493,35 @@ impl Heap {
     /// # Safety
     /// As [`put`](Self::put).
     #[cold]
-    unsafe fn put_slowly(&self, page: *mut Page) {
-        let own = &self.own;
+    unsafe fn free_local_slow(&self, page: *mut Page) {
+        let data = &self.data;
         // SAFETY: as in `put`.
         unsafe {
             let huge = (*page).class.index == HUGE;
             if !huge && !(*page).listed.get() {
-                own.list(page);
+                data.list(page);
             }
-            if (*page).used.get() == 0 {
-                if !huge && own.empty.get() < own.keep.get() {
-                    return own.empty.set(own.empty.get() + 1);
+            if (*page).in_use.get() == 0 {
+                if !huge && data.empty_pages.get() < data.keep.get() {
+                    return data.empty_pages.set(data.empty_pages.get() + 1);
                 }
                 if !huge {
-                    own.unlist(page);
+                    data.unlist(page);
                 }
-                self.release(page);
+                self.free_page(page);
             }
         }
     }
 
-    /// R1 and R2. The heap is no reference, for it may end with the slot: no argument may outlive what it points to.
+    /// X1 and X2. The heap is passed as a raw pointer, since it may end with the slot, and a
+    /// reference must not outlive its target.
     ///
     /// # Safety
-    /// The task is gone, its slot in this heap, whose pages hold a `T`.
-    unsafe fn free_from_afar<T>(heap: *const Heap, task: NonNull<Slot>) {
-        // SAFETY: the slot is ours until it is pushed; it keeps its page, and the page what is shared, the heap included.
+    /// The task is gone; its slot is in this heap, whose pages hold a `T`.
+    unsafe fn free_remote<T>(heap: *const Heap, task: NonNull<SlotHead>) {
+        // SAFETY: the slot is this thread's until it is pushed. Until then the slot keeps its page,
+        // and the page keeps the shared part, which contains the heap. After that `keep` does, if
+        // the stack was marked.
         unsafe {
             let mut keep: Option<Arc<T>> = None;
             let marked = Stack::push(&raw const (*heap).stack, task, || {
@@ -511,34 +531,34 @@ impl Heap {
                     keep = Some(Arc::from_raw(shared));
                 }
             });
-            // If there was no mark, nothing of the heap is touched from here on: the slot may have
-            // been the last.
-            if marked && !weakened("orphan look") {
-                let owned = lock(&(*heap).owned);
-                // The owner may be back: then the slot is on its stack.
-                if !*owned || weakened("back look") {
-                    (*heap).settle();
+            // Without the mark, the heap is not touched from here on: the slot may have been the
+            // last.
+            if marked && !weakened("mark look") {
+                let owned = lock(&(*heap).ownership);
+                // If the owner has resumed (O4), it finds the slot on its stack.
+                if !*owned || weakened("ownership look") {
+                    (*heap).reclaim_all();
                 }
             }
-            // The last of a runtime that is gone takes its hooks and its root context along,
-            // wherever this is.
+            // This may be the last reference of a runtime that is gone: then its hooks and its root
+            // context are dropped here.
             if let Some(keep) = keep {
                 panic::swallow(|| drop(keep));
             }
         }
     }
 
-    /// What `retain` makes of the slots that were ever used: the word of each may be read. A slot that is used for the first
-    /// time meanwhile may be missing.
-    pub(crate) fn each<R>(&self, retain: impl Fn(NonNull<Slot>) -> Option<R>) -> Vec<R> {
+    /// Calls `retain` with each slot that was ever used, and returns the results. `retain` may read
+    /// the word of the slot. A slot that is first used meanwhile may be missing.
+    pub(crate) fn each<R>(&self, retain: impl Fn(NonNull<SlotHead>) -> Option<R>) -> Vec<R> {
         let pages = lock(&self.pages);
         let mut all = Vec::new();
         for PagePtr(page) in &*pages {
-            // SAFETY: pages are freed under the lock.
+            // SAFETY: pages are freed under the lock, which this thread holds.
             unsafe {
-                // Pairs with the release in `touch`.
-                let touched = (**page).touched.load(Acquire);
-                all.extend((0..touched).filter_map(|index| retain(slot_at(*page, index))));
+                // Pairs with the release in `init_next`.
+                let initialized = (**page).initialized.load(Acquire);
+                all.extend((0..initialized).filter_map(|index| retain(slot_at(*page, index))));
             }
         }
         all
@@ -551,26 +571,26 @@ impl Heap {
     }
 }
 
-impl Own {
+impl OwnerData {
     #[inline]
-    fn is_some_coming(&self) -> bool {
-        // SAFETY: `own` is the caller's.
-        !self.coming.with(|coming| unsafe { *coming }).is_null()
+    fn has_pending_frees(&self) -> bool {
+        // SAFETY: `data` is touched by this thread alone: the owner's, or the lock holder's.
+        !self.pending_frees.with(|pending_frees| unsafe { *pending_frees }).is_null()
     }
 
-    /// One slot more is in use.
+    /// Counts one more slot in use.
     ///
     /// # Safety
     /// The page is alive, and the owner's.
     #[inline]
-    unsafe fn count(&self, page: *mut Page) {
-        // SAFETY: says the caller.
-        let used = unsafe { &(*page).used };
+    unsafe fn count_taken(&self, page: *mut Page) {
+        // SAFETY: the page is alive, and its plain cells are the owner's.
+        let used = unsafe { &(*page).in_use };
         if used.get() == 0 {
-            let empty = self.empty.get() - 1;
-            self.empty.set(empty);
-            if empty < self.unused.get() {
-                self.unused.set(empty);
+            let empty = self.empty_pages.get() - 1;
+            self.empty_pages.set(empty);
+            if empty < self.fewest_empty.get() {
+                self.fewest_empty.set(empty);
             }
         }
         used.set(used.get() + 1);
@@ -581,29 +601,31 @@ impl Own {
     /// # Safety
     /// The page is alive, and the owner's.
     #[inline]
-    unsafe fn pop(&self, page: *mut Page) -> Option<NonNull<Slot>> {
-        // SAFETY: says the caller; free slots are the owner's.
+    unsafe fn pop(&self, page: *mut Page) -> Option<NonNull<SlotHead>> {
+        // SAFETY: the page is alive; its plain cells and free slots are the owner's.
         unsafe {
             let slot = NonNull::new((*page).free.get())?;
             (*page).free.set(linked(slot));
-            self.count(page);
+            self.count_taken(page);
             Some(slot)
         }
     }
 
-    /// Takes a slot that was never used.
+    /// Takes the next slot that was never used.
     ///
     /// # Safety
     /// There is one, and the page is the owner's.
-    unsafe fn touch(&self, page: *mut Page) -> NonNull<Slot> {
-        // SAFETY: memory of the page that nobody has seen yet.
+    unsafe fn init_next(&self, page: *mut Page) -> NonNull<SlotHead> {
+        // SAFETY: the slot is inside the page, and no thread looks at it before `touched` is
+        // stored.
         unsafe {
-            let index = (*page).touched.load(Relaxed);
+            let index = (*page).initialized.load(Relaxed);
             let slot = slot_at(page, index);
-            slot.write(Slot::vacant());
-            // Pairs with the acquire in `each`.
-            (*page).touched.store(index + 1, Release);
-            self.count(page);
+            slot.write(SlotHead::vacant());
+            // Pairs with the acquire in `Heap::each`: a walker that sees the new number sees the
+            // slot's word.
+            (*page).initialized.store(index + 1, Release);
+            self.count_taken(page);
             slot
         }
     }
@@ -611,9 +633,9 @@ impl Own {
     /// Puts a page at the head of its list.
     ///
     /// # Safety
-    /// The page and its list are the owner's; it is in none.
+    /// The page and its list are the owner's; the page is in no list.
     unsafe fn list(&self, page: *mut Page) {
-        // SAFETY: says the caller; what is listed is alive.
+        // SAFETY: the page, the list and its neighbours are the owner's; a page in a list is alive.
         unsafe {
             let list = &self.lists[(*page).class.index];
             (*page).previous.set(ptr::null_mut());
@@ -629,9 +651,9 @@ impl Own {
     /// Takes a page out of its list.
     ///
     /// # Safety
-    /// It is in the owner's list of its class.
+    /// The page is in the owner's list of its class.
     unsafe fn unlist(&self, page: *mut Page) {
-        // SAFETY: says the caller; what is listed is alive.
+        // SAFETY: the page, the list and its neighbours are the owner's; a page in a list is alive.
         unsafe {
             let (previous, next) = ((*page).previous.get(), (*page).next.get());
             match previous.as_ref() {
@@ -646,19 +668,19 @@ impl Own {
     }
 }
 
-/// Gives a slot back: directly if it is in the caller's heap.
+/// Frees a slot: locally if it is in the caller's heap, else remotely.
 ///
 /// # Safety
-/// The task is gone; it was spawned with a shared part of type `T`; what `mine` holds belongs together, and is kept alive
-/// by the caller.
+/// The task is gone; it was spawned with a shared part of type `T`. The owner in `mine` is that of
+/// the heap in `mine`, which the caller keeps alive.
 #[inline]
-pub(crate) unsafe fn free<T>(slot: NonNull<Slot>, mine: Option<(&Heap, &Owner)>) {
-    // SAFETY: says the caller.
+pub(crate) unsafe fn free<T>(slot: NonNull<SlotHead>, mine: Option<(&Heap, &Owner)>) {
+    // SAFETY: the slot keeps its page alive until it is freed, and the page knows its heap.
     unsafe {
         let heap = page_of(slot).as_ref().heap;
         match mine {
-            Some((own, _)) if ptr::eq(own, heap) => own.put(slot),
-            _ => Heap::free_from_afar::<T>(heap, slot),
+            Some((local, _)) if ptr::eq(local, heap) => local.free_local(slot),
+            _ => Heap::free_remote::<T>(heap, slot),
         }
     }
 }

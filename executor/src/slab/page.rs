@@ -11,20 +11,20 @@ use super::heap::Heap;
 use crate::util::sync::UnsafeCell;
 use crate::util::sync::atomic::AtomicUsize;
 
-/// What the slab needs of what stands in a slot: a word in front, which stays a word while the page lives; and memory behind it
-/// for a link, while the slot is free.
+/// What the slab needs of a slot: a first word, which stays a word while the page lives, and memory
+/// behind the word for a link while the slot is free.
 #[repr(C)]
-pub(crate) struct Slot {
+pub(crate) struct SlotHead {
     pub(crate) word: AtomicUsize,
-    /// In a model, where each access is checked, the link is a field of its own.
+    /// In a model, which checks each access, the link is a field of its own.
     #[cfg(loom)]
-    next: UnsafeCell<*mut Slot>,
+    next: UnsafeCell<*mut SlotHead>,
 }
 
-impl Slot {
-    /// A slot that was never used. Its word is zero.
-    pub(crate) fn vacant() -> Slot {
-        Slot {
+impl SlotHead {
+    /// The head of a slot that was never used. Its word is zero.
+    pub(crate) fn vacant() -> SlotHead {
+        SlotHead {
             word: AtomicUsize::new(0),
             #[cfg(loom)]
             next: UnsafeCell::new(ptr::null_mut()),
@@ -32,59 +32,64 @@ impl Slot {
     }
 }
 
-/// What stands at the beginning of a page, rounded up.
+/// Size of the head of a page, rounded up.
 pub(super) const HEAD: usize = size_of::<Page>().next_multiple_of(64);
 
-/// The head of a page. First what never changes, which others look at; a cache line further what the owner changes.
+/// The head of a page: first the fields that never change, which all threads read; from the next
+/// cache line on, the fields that the owner changes.
 #[repr(C)]
 pub(super) struct Page {
     pub(super) heap: *const Heap,
-    /// A counted reference of the scheduler's shared part, and how to give it back.
+    /// A counted reference of the scheduler's shared part, and the function that gives the
+    /// reference up.
     pub(super) shared: *const (),
     pub(super) drop_shared: unsafe fn(*const ()),
     pub(super) class: Class,
-    /// The first of the slots that were used and are free; the rest is linked through them.
-    pub(super) free: Cell<*mut Slot>,
+    /// The first of the slots that were used and are free; the others are linked through them.
+    pub(super) free: Cell<*mut SlotHead>,
     /// Slots in use.
-    pub(super) used: Cell<usize>,
-    /// Slots that were ever used: their state words may be read.
-    pub(super) touched: AtomicUsize,
-    /// Whether it is in its class's list, and its neighbours there.
+    pub(super) in_use: Cell<usize>,
+    /// Slots that were ever in_use: their state words may be read. Stored with release by the
+    /// owner, loaded with acquire by walkers (`Heap::each`).
+    pub(super) initialized: AtomicUsize,
+    /// Whether the page is in the list of its class, and the neighbours there.
     pub(super) listed: Cell<bool>,
     pub(super) previous: Cell<*mut Page>,
     pub(super) next: Cell<*mut Page>,
-    /// Where it stands among all pages; under their lock.
-    pub(super) place: Cell<usize>,
+    /// Index in the list of all pages; written under the lock of that list.
+    pub(super) index: Cell<usize>,
 }
 
 pub(super) struct PagePtr(pub(super) *mut Page);
 
-// SAFETY: what of a page may be touched by whom is said above.
+// SAFETY: which thread may touch which part of a page is said in the table of the protocol page.
 unsafe impl Send for PagePtr {}
 
-/// The page a task is in.
+/// The page of a slot.
 ///
 /// # Safety
-/// `task` points to a slot in use.
-pub(super) unsafe fn page_of(task: NonNull<Slot>) -> NonNull<Page> {
+/// `task` points to a slot of a page that is alive.
+pub(super) unsafe fn page_of(task: NonNull<SlotHead>) -> NonNull<Page> {
     let page = task.as_ptr().map_addr(|address| address & !(PAGE - 1)).cast();
-    // SAFETY: slots begin within the first PAGE bytes of a page, which is aligned so.
+    // SAFETY: slots begin within the first `PAGE` bytes of a page, and pages are aligned to `PAGE`.
     unsafe { NonNull::new_unchecked(page) }
 }
 
-/// The scheduler's shared part that a task's page keeps alive.
+/// The scheduler's shared part, which the page of a task keeps alive.
 ///
 /// # Safety
-/// `task` is in use, and was spawned with a shared part of this type; the answer lives as long as the task.
-pub(crate) unsafe fn shared_of<'a, T>(task: NonNull<Slot>) -> &'a T {
-    // SAFETY: says the caller.
+/// `task` is in use, and was spawned with a shared part of this type; the result is not used after
+/// the task is freed.
+pub(crate) unsafe fn shared_of<'a, T>(task: NonNull<SlotHead>) -> &'a T {
+    // SAFETY: the page of a slot in use is alive, and holds a reference of its shared part.
     unsafe { &*page_of(task).as_ref().shared.cast() }
 }
 
 /// # Safety
 /// `index` is below the page's capacity.
-pub(super) unsafe fn slot_at(page: *mut Page, index: usize) -> NonNull<Slot> {
-    // SAFETY: says the caller; the page is one allocation.
+pub(super) unsafe fn slot_at(page: *mut Page, index: usize) -> NonNull<SlotHead> {
+    // SAFETY: the index is below the capacity, so the slot is inside the page, which is one
+    // allocation.
     unsafe {
         let class = &(*page).class;
         let slot = page.cast::<u8>().add(class.first + index * class.size).cast();
@@ -92,25 +97,25 @@ pub(super) unsafe fn slot_at(page: *mut Page, index: usize) -> NonNull<Slot> {
     }
 }
 
-/// Where a free slot keeps its successor: behind the word.
+/// Address of a free slot's link: behind the word.
 ///
 /// # Safety
 /// The slot is free, and the caller's.
 #[cfg(not(loom))]
 #[inline]
-unsafe fn next_free(slot: NonNull<Slot>) -> *mut *mut Slot {
-    const { assert!(size_of::<Slot>() == size_of::<*mut Slot>()) };
+unsafe fn next_free(slot: NonNull<SlotHead>) -> *mut *mut SlotHead {
+    const { assert!(size_of::<SlotHead>() == size_of::<*mut SlotHead>()) };
     // SAFETY: a slot has room for a word and a link at least.
-    unsafe { slot.as_ptr().cast::<*mut Slot>().add(1) }
+    unsafe { slot.as_ptr().cast::<*mut SlotHead>().add(1) }
 }
 
-/// The slot that follows a free one.
+/// The slot that a free slot links to.
 ///
 /// # Safety
-/// As [`next_free`]; it was linked.
+/// As [`next_free`]; the slot was linked.
 #[inline]
-pub(super) unsafe fn linked(slot: NonNull<Slot>) -> *mut Slot {
-    // SAFETY: says the caller.
+pub(super) unsafe fn linked(slot: NonNull<SlotHead>) -> *mut SlotHead {
+    // SAFETY: the slot is free and the caller's, so no other thread touches the link.
     unsafe {
         #[cfg(loom)]
         return (*slot.as_ptr()).next.with(|next| *next);
@@ -122,8 +127,8 @@ pub(super) unsafe fn linked(slot: NonNull<Slot>) -> *mut Slot {
 /// # Safety
 /// As [`next_free`].
 #[inline]
-pub(super) unsafe fn link(slot: NonNull<Slot>, next: *mut Slot) {
-    // SAFETY: says the caller.
+pub(super) unsafe fn link(slot: NonNull<SlotHead>, next: *mut SlotHead) {
+    // SAFETY: the slot is free and the caller's, so no other thread touches the link.
     unsafe {
         #[cfg(loom)]
         (*slot.as_ptr()).next.with_mut(|link| *link = next);
@@ -132,9 +137,8 @@ pub(super) unsafe fn link(slot: NonNull<Slot>, next: *mut Slot) {
     }
 }
 
-/// Lets the system take the memory of a page that is about to be freed. An allocator gives memory
-/// back from the top of what it has, if at all: glibc keeps a burst of pages for the sake of one
-/// small block above them.
+/// Gives the memory of a page that is about to be freed to the system. An allocator gives memory
+/// back from its top only, if at all: glibc keeps a burst of pages for one small block above them.
 ///
 /// # Safety
 /// The block is the caller's, is aligned to a page of the system's, and its content is not needed.
@@ -144,12 +148,13 @@ pub(super) unsafe fn give_to_the_system(block: *mut u8, size: usize) {
         use rustix::mm::{Advice, madvise};
         // The pages of some systems are larger than half of ours. An error changes nothing.
         let whole = size / SYSTEM_PAGE * SYSTEM_PAGE;
-        // SAFETY: the content is not needed, says the caller; the range is within the block.
+        // SAFETY: the range is inside the caller's block, whose content is not needed.
         let _ = unsafe { madvise(block.cast(), whole, Advice::LinuxDontNeed) };
     }
     let _ = (block, size);
 }
 
-/// 4 KiB nearly everywhere; where they are larger, ours may be part of one, and the call fails.
+/// 4 KiB on nearly every system. Where the system's pages are larger, a page of ours may be a part
+/// of one, and the call fails.
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]
 const SYSTEM_PAGE: usize = 4096;

@@ -1,21 +1,22 @@
-//! The stack of slots that other threads have freed.
+//! The stack of slots that were freed remotely.
 
 use std::ptr::{self, NonNull};
 
-use super::page::{Slot, link};
+use super::page::{SlotHead, link};
 use crate::util::sync::atomic::AtomicPtr;
 use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::util::sync::weakened;
 
-/// The mark of a heap whose ownership is free, in the head of its stack.
+/// The mark, in the head of the stack: the heap has no active owner.
 const MARK: usize = 1;
 
 /// The head of a stack of freed slots.
 ///
-/// In lines of its own (two are fetched at once): beside the owner's lock, that would go over to whoever frees, and back, for
-/// each spawn from outside.
+/// It has cache lines of its own (the processor fetches two at once). Next to the lock on the
+/// ownership, that lock's line would move to the freeing thread and back for each spawn from
+/// outside.
 #[repr(align(128))]
-pub(super) struct Stack(AtomicPtr<Slot>);
+pub(super) struct Stack(AtomicPtr<SlotHead>);
 
 impl Stack {
     pub(super) fn new() -> Stack {
@@ -26,23 +27,24 @@ impl Stack {
         self.0.load(Relaxed).addr() & MARK != 0
     }
 
-    /// O2 and B2. Of what is on the stack, nothing is looked at; a slot pushed before is seen by
-    /// the take that follows.
+    /// O2 and O5. Looks at no slot of the stack; the take that follows sees each slot that was
+    /// pushed before.
     pub(super) fn mark(&self, mark: bool) {
         let mark = if mark { MARK } else { 0 };
-        let change = |head: *mut Slot| head.map_addr(|address| (address & !MARK) | mark);
+        let change = |head: *mut SlotHead| head.map_addr(|address| (address & !MARK) | mark);
         let mut head = self.0.load(Relaxed);
         while let Err(changed) = self.0.compare_exchange_weak(head, change(head), Relaxed, Relaxed) {
             head = changed;
         }
     }
 
-    /// R1. `marked` is called before the slot is pushed on a marked stack. Whether it was.
+    /// X1. Calls `marked` before the slot is pushed on a marked stack. Returns whether the stack
+    /// was marked.
     ///
     /// # Safety
-    /// The slot is free, and the caller's; `this` is alive as long as that.
-    pub(super) unsafe fn push(this: *const Stack, slot: NonNull<Slot>, mut marked: impl FnMut()) -> bool {
-        // SAFETY: says the caller.
+    /// The slot is free, and the caller's; `this` is alive until the slot is pushed.
+    pub(super) unsafe fn push(this: *const Stack, slot: NonNull<SlotHead>, mut marked: impl FnMut()) -> bool {
+        // SAFETY: the stack is alive and the slot the caller's until the exchange succeeds.
         unsafe {
             let stack = &raw const (*this).0;
             let mut head = (*stack).load(Relaxed);
@@ -53,9 +55,9 @@ impl Stack {
                 }
                 link(slot, head.map_addr(|address| address & !MARK));
                 let new = slot.as_ptr().map_addr(|address| address | mark);
-                // Pairs with the acquire in `take`: what the slot was last used for, and the link,
-                // are seen there. Pushes and changes of the mark in between are read-modify-write
-                // operations, which pass it on.
+                // Pairs with the acquire in `take`: the taker sees the last use of the slot, and
+                // the link. Pushes and changes of the mark in between are read-modify-write
+                // operations, which continue the release sequence.
                 let order = if weakened("push") { Relaxed } else { Release };
                 match (*stack).compare_exchange_weak(head, new, order, Relaxed) {
                     Ok(_) => return mark != 0,
@@ -67,7 +69,7 @@ impl Stack {
 
     /// Takes all slots. The mark does not change meanwhile: the caller is the owner, or has the
     /// lock on the ownership.
-    pub(super) fn take(&self) -> *mut Slot {
+    pub(super) fn take(&self) -> *mut SlotHead {
         let head = self.0.load(Relaxed);
         if head.addr() & !MARK == 0 {
             return ptr::null_mut();

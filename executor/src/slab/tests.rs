@@ -6,7 +6,7 @@ use super::class::{ALONE, HUGE, KEPT, PAGE};
 use super::page::HEAD;
 use super::*;
 
-/// Slots of the class for cells of this layout, taken by an owner; and the heap they are from.
+/// A heap, and its owner, who takes slots of one class.
 struct Rig {
     shared: Arc<Heap>,
     owner: Option<Owner>,
@@ -17,15 +17,15 @@ impl Rig {
     fn new(size: usize) -> Rig {
         let shared = Arc::new(Heap::new());
         let class = Class::of(Layout::from_size_align(size, 8).unwrap());
-        Rig { owner: Some(shared.own()), shared, class }
+        Rig { owner: Some(shared.acquire()), shared, class }
     }
 
-    fn take(&self) -> NonNull<Slot> {
+    fn take(&self) -> NonNull<SlotHead> {
         // SAFETY: the owner is this heap's.
         unsafe { self.shared.take(self.owner.as_ref().unwrap(), &self.class, &self.shared) }
     }
 
-    fn free(&self, slot: NonNull<Slot>) {
+    fn free(&self, slot: NonNull<SlotHead>) {
         // SAFETY: no task was ever in the slot; the pages hold a `Heap`.
         unsafe { free::<Heap>(slot, self.owner.as_ref().map(|owner| (&*self.shared, owner))) }
     }
@@ -33,24 +33,24 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        // Each page keeps the heap, and the heap each page, until somebody ends that.
+        // Each page keeps the heap, and the heap each page, until the owner ends the heap.
         if let Some(owner) = self.owner.take() {
             // SAFETY: the owner is this heap's, which the rig keeps.
-            unsafe { self.shared.orphan(Some(owner)) }
+            unsafe { self.shared.end(Some(owner)) }
             assert!(std::thread::panicking() || self.shared.page_count() == 0);
         }
     }
 }
 
 /// A slot on its way to another thread.
-struct Sent(NonNull<Slot>);
+struct Sent(NonNull<SlotHead>);
 
 // SAFETY: an empty slot is memory.
 unsafe impl Send for Sent {}
 
 impl Sent {
     fn free(self) {
-        // SAFETY: as in `Rig::free`, by a thread that owns nothing.
+        // SAFETY: as in `Rig::free`, by a thread that owns no heap.
         unsafe { free::<Heap>(self.0, None) }
     }
 }
@@ -85,8 +85,8 @@ fn a_slot_that_was_freed_is_taken_again() {
 }
 
 #[test]
-fn a_bursts_pages_go_back_but_for_a_few() {
-    // Large ones, for a few hundred fill more pages than are kept.
+fn all_but_a_few_pages_of_a_burst_are_freed() {
+    // Large slots: a few hundred fill more pages than are kept.
     let rig = Rig::new(16_000);
     let slots: Vec<_> = (0..3 * KEPT).map(|_| rig.take()).collect();
     assert!(rig.shared.page_count() > KEPT);
@@ -95,7 +95,7 @@ fn a_bursts_pages_go_back_but_for_a_few() {
 }
 
 #[test]
-fn what_others_have_freed_comes_home_before_a_further_page() {
+fn remote_frees_are_reclaimed_before_a_page_is_allocated() {
     for size in [96, 5_000, 100_000] {
         let rig = Rig::new(size);
         let capacity = rig.class.capacity();
@@ -110,15 +110,15 @@ fn what_others_have_freed_comes_home_before_a_further_page() {
 }
 
 #[test]
-fn the_memory_of_a_burst_that_others_have_freed_goes_back() {
+fn the_pages_of_a_burst_that_was_freed_remotely_are_freed() {
     let rig = Rig::new(1_000);
-    // Pages that are full, or the next one would be from there.
+    // The pages are full, so that no take finds a slot in them.
     let count = if cfg!(miri) { 10 } else { KEPT + 100 } * rig.class.capacity();
     let slots: Vec<_> = (0..count).map(|_| Sent(rig.take())).collect();
     let pages = rig.shared.page_count();
     std::thread::spawn(move || slots.into_iter().for_each(Sent::free)).join().unwrap();
-    assert_eq!(rig.shared.page_count(), pages, "nobody has looked yet");
-    // One comes with each that is taken; after some, all others.
+    assert_eq!(rig.shared.page_count(), pages, "the owner has not looked yet");
+    // A take reclaims all, when the page at the head has no more room.
     for _ in 0..SPARE * PAGE / rig.class.size + 2 {
         rig.free(rig.take());
     }
@@ -156,7 +156,7 @@ fn an_owner_that_tidies_and_rests_leaves_a_stock_and_no_more() {
     std::thread::spawn(move || late.into_iter().for_each(Sent::free)).join().unwrap();
     let after = rig.shared.page_count();
     assert!(after <= STOCK, "{after} of {pages}");
-    rig.shared.back(owner);
+    rig.shared.resume(owner);
     rig.free(rig.take());
     assert!(!rig.shared.is_untidy());
 }
@@ -168,38 +168,38 @@ fn a_heap_without_an_owner_rests_until_a_slot_is_taken() {
     // SAFETY: the heap has no owner.
     let take = || unsafe { shared.take_locked(&class, &shared) };
     let mut slots = Vec::new();
-    // Told once, when the heap has become larger than what is tidied.
+    // The untidy heap is reported once.
     while !shared.is_untidy() {
-        let (slot, told) = take();
+        let (slot, reported) = take();
         slots.push(Sent(slot));
-        assert_eq!(told, shared.is_untidy());
+        assert_eq!(reported, shared.is_untidy());
     }
     slots.extend((0..40).map(|_| {
-        let (slot, told) = take();
-        assert!(!told);
+        let (slot, reported) = take();
+        assert!(!reported);
         Sent(slot)
     }));
     // SAFETY: here is what keeps the heap.
     assert_eq!(unsafe { shared.tidy_unowned() }, Tidied::Done);
     assert!(!shared.is_untidy());
-    let (slot, told) = take();
-    assert!(told && shared.is_untidy(), "it is in use again");
+    let (slot, reported) = take();
+    assert!(reported && shared.is_untidy(), "the heap is in use again");
     slots.push(Sent(slot));
     // SAFETY: as above.
     unsafe { shared.rest_unowned(1) }
     slots.into_iter().for_each(Sent::free);
     assert!(shared.page_count() <= 1);
     // SAFETY: as above.
-    unsafe { shared.orphan(None) }
+    unsafe { shared.end(None) }
     assert_eq!(shared.page_count(), 0);
-    let (slot, told) = take();
-    assert!(!told, "what has ended is not told of");
+    let (slot, reported) = take();
+    assert!(!reported, "an ended heap is not reported");
     Sent(slot).free();
     assert_eq!(shared.page_count(), 0);
 }
 
 #[test]
-fn owners_that_rest_and_others_free_at_the_same_time() {
+fn remote_frees_while_the_owner_rests_and_resumes() {
     const ROUNDS: usize = if cfg!(miri) { 3 } else { 100 };
     const SLOTS: usize = if cfg!(miri) { 30 } else { 500 };
     let rig = Rig::new(128);
@@ -211,23 +211,23 @@ fn owners_that_rest_and_others_free_at_the_same_time() {
         // SAFETY: the owner is this heap's, which the rig keeps.
         unsafe { rig.shared.rest(owner, 1) }
         std::thread::yield_now();
-        rig.shared.back(owner);
+        rig.shared.resume(owner);
     }
     drop(send);
     // SAFETY: the owner is this heap's, which the rig keeps.
     unsafe { rig.shared.rest(owner, 0) }
     other.join().unwrap();
     assert_eq!(rig.shared.page_count(), 0);
-    rig.shared.back(owner);
+    rig.shared.resume(owner);
 }
 
 #[test]
-fn pages_end_with_their_last_slot_once_the_owner_is_gone() {
+fn pages_of_an_ended_heap_are_freed_with_their_last_slot() {
     for size in [96, 5_000, 100_000] {
         let mut rig = Rig::new(size);
         let slots: Vec<_> = (0..10).map(|_| Sent(rig.take())).collect();
         // SAFETY: the owner is this heap's, which the rig keeps.
-        unsafe { rig.shared.orphan(rig.owner.take()) }
+        unsafe { rig.shared.end(rig.owner.take()) }
         assert!(rig.shared.page_count() >= 1);
         slots.into_iter().for_each(Sent::free);
         assert_eq!(rig.shared.page_count(), 0);
@@ -236,7 +236,7 @@ fn pages_end_with_their_last_slot_once_the_owner_is_gone() {
 }
 
 #[test]
-fn owners_and_others_free_at_the_same_time() {
+fn local_and_remote_frees_at_the_same_time() {
     const ROUNDS: usize = if cfg!(miri) { 3 } else { 200 };
     const SLOTS: usize = if cfg!(miri) { 60 } else { 1_000 };
     let mut rig = Rig::new(128);
@@ -250,7 +250,7 @@ fn owners_and_others_free_at_the_same_time() {
     }
     drop(send);
     // SAFETY: the owner is this heap's, which the rig keeps.
-    unsafe { rig.shared.orphan(rig.owner.take()) }
+    unsafe { rig.shared.end(rig.owner.take()) }
     other.join().unwrap();
     assert_eq!(rig.shared.page_count(), 0);
 }

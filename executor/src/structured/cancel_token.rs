@@ -49,7 +49,7 @@ use crate::CancelReason;
 use crate::eager;
 use crate::task::budget::Claim;
 use crate::util::sync::{Mutex, MutexGuard, lock};
-use crate::util::waker_set::{KEPT_ROOM, Waiters, wake_all};
+use crate::util::waker_set::{KEPT_ROOM, WakerSet, wake_all};
 
 /// A request to stop that can be passed on, waited for, and given to parts of the work. A token is
 /// a handle: clones are the same token.
@@ -121,7 +121,7 @@ struct ParentLink {
 #[derive(Default)]
 struct NodeState {
     children: Slab<Weak<Node>>,
-    waiters: Waiters,
+    waiters: WakerSet,
 }
 
 impl CancelToken {

@@ -1,4 +1,4 @@
-//! A task's memory, and the references to it.
+//! The memory of a task, and references to the task.
 
 use std::alloc::Layout;
 use std::any::Any;
@@ -14,38 +14,38 @@ use heirloom_context::raw::Live;
 use super::current::TaskMeta;
 use super::harness;
 use super::info::TaskInfo;
-use super::join_waker::Joiner;
-use super::state::{State, Wake};
+use super::join_waker::JoinWaker;
+use super::state::{StateWord, Wake};
 use super::{Attendant, Schedule};
-use crate::slab::{Class, Heap, Slot};
+use crate::slab::{Class, Heap, SlotHead};
 use crate::task::join_handle::{CancelReason, JoinHandle};
 
-/// What is known of every task.
+/// The part of a cell that does not depend on the types of the future and its output.
 #[repr(C)]
 pub(crate) struct Header {
-    /// First, for it stays one while the slot is free; see `page.rs`.
-    pub(crate) state: State,
+    /// The first field: it stays a state word while the slot is free; see [`slab`](crate::slab).
+    pub(crate) state: StateWord,
     pub(crate) vtable: &'static VTable,
-    /// Whoever runs the task has it; empty once the task is done.
+    /// The task's context: belongs to the thread that has set RUNNING; empty once the task is done.
     pub(crate) live: UnsafeCell<Live>,
-    pub(crate) joiner: Joiner,
+    pub(crate) joiner: JoinWaker,
     pub(crate) about: TaskInfo,
 }
 
-// A word more is a word more for every task there is.
+// A further word would be paid by each task.
 const _: () = assert!(cfg!(loom) || size_of::<Header>() <= 6 * size_of::<u64>());
 
 /// What depends on the types of the future, the output and the scheduler.
 ///
-/// Every function takes the header that begins a `Cell` of the types the table was made for.
+/// Each function takes the header of a `Cell` of the types that the table was made for.
 pub(crate) struct VTable {
     /// Takes a runnable, and polls the task. True if the runnable is the caller's again.
     pub(crate) run: unsafe fn(NonNull<Header>, Option<&dyn Attendant>) -> bool,
-    /// Drops the future, by the thread that has claimed the task.
+    /// Drops the future and closes the task. Called by the thread that has claimed the task.
     pub(crate) cancel: unsafe fn(NonNull<Header>),
     pub(crate) schedule: unsafe fn(NonNull<Header>),
     pub(crate) free: unsafe fn(NonNull<Header>),
-    /// Where the stage is.
+    /// Offset of the stage in the cell.
     pub(crate) stage: usize,
 }
 
@@ -62,53 +62,54 @@ pub(crate) struct Cell<F: Future> {
     pub(crate) stage: UnsafeCell<Stage<F>>,
 }
 
-/// The future, then the output, then nothing: which, says the [protocol](super).
+/// The future, then the output, then nothing, as the [protocol](super) says.
 ///
-/// A union rather than an enum: a future may be larger than a worker's stack, and is never moved; neither is whatever
-/// would have its size.
+/// A union rather than an enum: a future may be larger than a worker's stack, so no value of the
+/// future's size is ever moved.
 pub(crate) union Stage<F: Future> {
     pub(crate) future: ManuallyDrop<F>,
     pub(crate) output: ManuallyDrop<Outcome<F::Output>>,
 }
 
-/// What a task is made of, besides its future.
+/// The parts of a task besides its future.
 pub(crate) struct Parts {
     pub(crate) live: Live,
     pub(crate) place: &'static Location<'static>,
     pub(crate) name: Option<Cow<'static, str>>,
-    /// It has nothing of its spawner, foreign ambient states included.
+    /// The task inherits nothing from its spawner, foreign ambient states included.
     pub(crate) background: bool,
     pub(crate) begin: Begin,
 }
 
-/// Where a task is polled first.
+/// Where a task is first polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// Wherever its scheduler does it.
+    /// By its scheduler.
     Queued,
-    /// Where it is spawned, before the spawn returns.
+    /// By the spawner, before the spawn returns.
     Polled,
-    /// There as well, and again and again until it is done: the spawner runs async code synchronously.
+    /// By the spawner, again and again until the task is done: the spawner runs async code
+    /// synchronously.
     Driven,
 }
 
-/// The references with which a task begins, besides its own.
+/// The references of a new task, besides the task's own.
 pub(crate) struct Spawned<T> {
     pub(crate) runnable: Runnable,
     pub(crate) join: JoinHandle<T>,
 }
 
-/// Where a task's output is, once it is there.
+/// Address of a task's output, once it is there.
 ///
 /// # Safety
 /// The task is in use, and has this output.
 #[inline]
 pub(crate) unsafe fn output_of<T>(task: NonNull<Header>) -> *mut Outcome<T> {
-    // SAFETY: the table is that of this cell, in which the stage begins there.
+    // SAFETY: the table was made for this cell, in which the stage begins at that offset.
     unsafe { task.as_ptr().byte_add(task.as_ref().vtable.stage).cast() }
 }
 
-/// Where a future's cell goes.
+/// The slab class of a future's cell.
 pub(crate) const fn class<F: Future>() -> &'static Class {
     const { &Class::of(Layout::new::<Cell<F>>()) }
 }
@@ -116,24 +117,25 @@ pub(crate) const fn class<F: Future>() -> &'static Class {
 /// Makes a task in a slot.
 ///
 /// # Safety
-/// The slot was taken for the [`class`] of this future, from a heap whose pages hold an `S::Shared`. The future and its
-/// output are `Send`; or the scheduler sees to it that the task is run, cancelled and shut down on this thread alone, and
-/// the join handle stays here.
+/// The slot was taken for the [`class`] of this future, from a heap whose pages hold an
+/// `S::Shared`. The future and its output are `Send`; or the scheduler runs, cancels and shuts down
+/// the task on this thread alone, and the join handle stays on this thread.
 #[inline]
-pub(crate) unsafe fn spawn<F, S>(slot: NonNull<Slot>, future: F, parts: Parts) -> Spawned<F::Output>
+pub(crate) unsafe fn spawn<F, S>(slot: NonNull<SlotHead>, future: F, parts: Parts) -> Spawned<F::Output>
 where
     F: Future + 'static,
     S: Schedule,
 {
     let slot = slot.cast::<Header>();
     let cell: *mut Cell<F> = slot.as_ptr().cast();
-    // SAFETY: the slot is large enough, and ours until it is published. Its state word is one already.
+    // SAFETY: the slot is large enough, and this thread's until the word is published. The word is
+    // a state word already.
     unsafe {
         (&raw mut (*cell).stage).cast::<F>().write(future);
         let header = slot.as_ptr();
         (&raw mut (*header).vtable).write(harness::vtable::<F, S>());
         (&raw mut (*header).live).write(UnsafeCell::new(parts.live));
-        (&raw mut (*header).joiner).write(Joiner::new());
+        (&raw mut (*header).joiner).write(JoinWaker::new());
         (&raw mut (*header).about).write(TaskInfo::new(parts.place, parts.name));
         (*header).state.publish();
         Spawned { runnable: Runnable::from_raw(slot), join: JoinHandle::new(TaskRef::from_raw(slot)) }
@@ -141,12 +143,13 @@ where
 }
 
 impl Header {
-    /// Drops what is left of a task that is over, but for its slot.
+    /// Drops what is left of a task that is done. The slot stays.
     ///
     /// # Safety
-    /// Nobody else has a reference.
+    /// The caller has given up the last reference.
     pub(crate) unsafe fn clear(task: NonNull<Header>) {
-        // SAFETY: says the caller. The state stays a state, the waker was taken, the rest needs no drop.
+        // SAFETY: no reference is left, so the header is this thread's. The word stays a state
+        // word, the joiner's waker was taken, the other fields need no drop.
         unsafe {
             (&raw mut (*task.as_ptr()).live).drop_in_place();
             (&raw mut (*task.as_ptr()).about).drop_in_place();
@@ -157,14 +160,14 @@ impl Header {
 /// A counted reference.
 pub(crate) struct TaskRef(NonNull<Header>);
 
-// SAFETY: through a reference one can wake, cancel and count, all of which any thread may do; the stage is touched only
-// by whoever the protocol gives it to. Whether the future and its output may change threads is checked where tasks are
-// made.
+// SAFETY: through a reference a thread can wake, cancel and count, which any thread may do. The
+// stage is touched only by the thread to which the protocol gives it. Whether the future and its
+// output may change threads is checked where tasks are made.
 unsafe impl Send for TaskRef {}
 // SAFETY: as above.
 unsafe impl Sync for TaskRef {}
 
-// Panics of tasks are caught by whoever runs them; a reference sees no half-done state.
+// Panics of tasks are caught where tasks are polled; a reference sees no half-done state.
 impl std::panic::UnwindSafe for TaskRef {}
 impl std::panic::RefUnwindSafe for TaskRef {}
 
@@ -175,11 +178,13 @@ impl TaskRef {
         TaskRef(header)
     }
 
-    /// References of all tasks of a heap that are not done. One that is spawned meanwhile may be missing.
+    /// References of all tasks of a heap that are not done. A task that is spawned meanwhile may be
+    /// missing.
     pub(crate) fn all(heap: &Heap) -> Vec<TaskRef> {
         heap.each(|slot| {
             let task = slot.cast::<Header>();
-            // SAFETY: the word of a slot that was used stays a state word while the page lives.
+            // SAFETY: the word of a slot that was ever used stays a state word while the page
+            // lives.
             unsafe { (*task.as_ptr()).state.try_retain().then(|| TaskRef(task)) }
         })
     }
@@ -189,7 +194,7 @@ impl TaskRef {
     }
 
     pub(crate) fn header(&self) -> &Header {
-        // SAFETY: the reference keeps it alive.
+        // SAFETY: the reference keeps the cell alive.
         unsafe { self.0.as_ref() }
     }
 
@@ -206,7 +211,7 @@ impl TaskRef {
         unsafe { (self.header().vtable.schedule)(self.0) }
     }
 
-    /// Asks for the task's end.
+    /// Asks for the end of the task.
     pub(crate) fn cancel(&self, reason: Option<CancelReason>) {
         if self.header().state.is_done() {
             return;
@@ -220,7 +225,8 @@ impl TaskRef {
         }
     }
 
-    /// Cancels the task here and now, unless it is being polled: then after its poll.
+    /// Cancels the task on this thread, unless it is being polled: then the task is cancelled after
+    /// its poll.
     pub(crate) fn shut_down(&self, reason: CancelReason) {
         self.header().about.set_reason(reason);
         if self.header().state.claim() {
@@ -233,7 +239,8 @@ impl TaskRef {
     #[inline]
     pub(crate) fn wake_owned(self) {
         let task = self.into_raw();
-        // SAFETY: the reference is the runnable's now, or was given up as the last; the table is this cell's.
+        // SAFETY: `Wake` says whether the reference is the runnable's now, or was the last; the
+        // table is this cell's.
         unsafe {
             match task.as_ref().state.wake_owned() {
                 Wake::Nothing => {}
@@ -259,17 +266,17 @@ impl Clone for TaskRef {
 
 impl Drop for TaskRef {
     fn drop(&mut self) {
-        // SAFETY: given up here.
+        // SAFETY: the reference is counted, and not used after this.
         unsafe { release(self.0, 1) }
     }
 }
 
-/// Gives references up, and frees the cell with the last.
+/// Gives references up; with the last one, frees the cell.
 ///
 /// # Safety
-/// They are the caller's.
+/// The references are counted, and the caller uses them no more.
 pub(crate) unsafe fn release(header: NonNull<Header>, references: usize) {
-    // SAFETY: alive until released.
+    // SAFETY: the references keep the cell alive until they are released.
     unsafe {
         if header.as_ref().state.release(references) {
             (header.as_ref().vtable.free)(header);
@@ -279,7 +286,7 @@ pub(crate) unsafe fn release(header: NonNull<Header>, references: usize) {
 
 /// The permission to poll a task once.
 ///
-/// Dropped without being run, it cancels the task: the queue it was in is gone.
+/// A runnable that is dropped cancels the task: the queue that held the runnable is gone.
 pub(crate) struct Runnable(TaskRef);
 
 impl Runnable {
@@ -294,27 +301,28 @@ impl Runnable {
         self.0.header()
     }
 
-    /// A further reference of the task.
+    /// Counts a further reference of the task.
     pub(crate) fn reference(&self) -> TaskRef {
         self.0.clone()
     }
 
-    /// Lends what is known of the task.
+    /// Calls `f` with the task's metadata.
     #[inline]
     pub(crate) fn with_meta<R>(&self, f: impl FnOnce(&TaskMeta) -> R) -> R {
         // SAFETY: the runnable has a reference.
         unsafe { TaskMeta::lend(self.0.as_raw(), f) }
     }
 
-    /// Polls the task once, or cancels it. Returns the runnable if the task was woken during the poll or has yielded: it
-    /// belongs behind the other tasks.
+    /// Polls the task once, or cancels it. Returns the runnable if the task was woken during the
+    /// poll or has yielded: the caller queues it behind other tasks.
     #[must_use]
     #[inline]
     pub(crate) fn run(self) -> Option<Runnable> {
         self.run_with(None)
     }
 
-    /// The same, but polls the task until it is done or the attendant says no.
+    /// Like [`run`](Self::run), but polls the task again until it is done or the attendant
+    /// declines.
     #[must_use]
     pub(crate) fn run_attended(self, attendant: &dyn Attendant) -> Option<Runnable> {
         self.run_with(Some(attendant))
@@ -323,7 +331,8 @@ impl Runnable {
     #[inline]
     fn run_with(self, attendant: Option<&dyn Attendant>) -> Option<Runnable> {
         let task = ManuallyDrop::new(self).0.as_raw();
-        // SAFETY: the table is this cell's. The reference goes along with the call, and comes back if the answer says so.
+        // SAFETY: the table is this cell's. The call takes the runnable's reference, and gives it
+        // back if it returns true.
         unsafe { (task.as_ref().vtable.run)(task, attendant).then(|| Runnable::from_raw(task)) }
     }
 }

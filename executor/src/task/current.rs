@@ -11,18 +11,18 @@ use super::id::Id;
 use super::{budget, waker};
 use crate::util::thread_state;
 
-/// What was current before.
+/// The fields of the thread state that [`enter`] has replaced.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) struct Outer {
+pub(super) struct Saved {
     task: *const (),
     yielded: bool,
     budget: u32,
 }
 
-/// Makes a task current, with a full budget, until [`leave`] is called with the answer.
+/// Makes a task current, with a full budget, until [`leave`] is called with the result.
 #[inline]
-pub(super) fn enter(task: NonNull<Header>) -> Outer {
-    thread_state::with(|here| Outer {
+pub(super) fn enter(task: NonNull<Header>) -> Saved {
+    thread_state::with(|here| Saved {
         task: here.task.replace(task.as_ptr().cast_const().cast()),
         yielded: here.yielded.replace(false),
         budget: budget::refill(),
@@ -30,22 +30,22 @@ pub(super) fn enter(task: NonNull<Header>) -> Outer {
 }
 
 #[inline]
-pub(super) fn leave(outer: Outer) {
+pub(super) fn leave(saved: Saved) {
     thread_state::with(|here| {
-        here.task.set(outer.task);
-        here.yielded.set(outer.yielded);
-        budget::restore(outer.budget);
+        here.task.set(saved.task);
+        here.yielded.set(saved.yielded);
+        budget::restore(saved.budget);
     });
 }
 
-/// Whether [`wake_later`] was told so, in this poll.
+/// Whether the task has yielded in this poll, see [`wake_later`].
 #[inline]
 pub(super) fn has_yielded() -> bool {
     thread_state::with(|here| here.yielded.get())
 }
 
-/// Wakes the task that is being polled, by this waker, for the time after the poll. If it is one of ours, its state is
-/// not even looked at.
+/// Wakes the owner of `waker` when the poll in progress is over. For the task that is being polled
+/// this sets a note in the thread state, and leaves the task's state word alone.
 #[inline]
 pub(super) fn wake_later(waker: &Waker) {
     thread_state::with(|here| {
@@ -57,15 +57,16 @@ pub(super) fn wake_later(waker: &Waker) {
     });
 }
 
-/// What is known of a task: for the task itself, and for [hooks](crate::Hooks).
+/// The metadata of a task: for the task itself, and for [hooks](crate::Hooks).
 ///
 /// A reference of the task, as an [`AbortHandle`](crate::AbortHandle) is: nothing is looked up
-/// before it is asked for, and a copy is one count. A copy that is kept keeps the task's memory,
-/// not its future nor its output.
+/// before it is asked for, and a copy costs one count. A copy that is kept keeps the task's memory,
+/// but neither its future nor its output.
 #[derive(Clone)]
 pub struct TaskMeta(TaskRef);
 
-/// The task that is running on this thread; `None` outside of tasks, also in [`block_on`](crate::block_on).
+/// The task that is running on this thread; `None` outside of tasks, also in
+/// [`block_on`](crate::block_on).
 ///
 /// ```
 /// # heirloom::block_on(async {
@@ -79,25 +80,26 @@ pub fn current() -> Option<TaskMeta> {
     with_current(|task| task.cloned())
 }
 
-/// The same without a count.
+/// Like [`current`], without a count.
 #[inline]
 pub(crate) fn with_current<R>(f: impl FnOnce(Option<&TaskMeta>) -> R) -> R {
     match NonNull::new(thread_state::with(|here| here.task.get()).cast_mut().cast()) {
-        // SAFETY: current for as long as the task is being run on this thread, by a caller that has a
-        // reference. The call of `f` is within that time.
+        // SAFETY: the task is current while it is run on this thread, by a caller that has a
+        // reference. The call of `f` lies within that time.
         Some(task) => unsafe { TaskMeta::lend(task, |task| f(Some(task))) },
         None => f(None),
     }
 }
 
 impl TaskMeta {
-    /// Lends what is known of a task.
+    /// Calls `f` with the metadata of a task.
     ///
     /// # Safety
     /// A reference of the task outlives the call.
     #[inline]
     pub(super) unsafe fn lend<R>(task: NonNull<Header>, f: impl FnOnce(&TaskMeta) -> R) -> R {
-        // SAFETY: not dropped, so that the reference need not be this one's own.
+        // SAFETY: the wrapper is not dropped, so it gives up no reference; the task's reference
+        // outlives the call.
         let meta = ManuallyDrop::new(TaskMeta(unsafe { TaskRef::from_raw(task) }));
         f(&meta)
     }

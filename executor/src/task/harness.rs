@@ -1,6 +1,6 @@
-//! What the table of a cell points to: polling, closing, dropping.
+//! The functions of a cell's table: polling, closing, dropping.
 //!
-//! Everything of the user's runs here with the task's context current, and under `catch_unwind`.
+//! All user code runs here with the task's context current, and under `catch_unwind`.
 
 use std::cell::Cell as Plain;
 use std::future::Future;
@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use heirloom_context::raw;
 
 use super::cell::{Cell, Header, Outcome, Stage, VTable, release};
-use super::state::{AfterPending, Close, Seal, Start};
+use super::state::{AfterPending, AfterStart, Close, Seal};
 use super::{Attendant, Schedule, budget, current, waker};
 use crate::slab;
 use crate::util::panic;
@@ -28,15 +28,16 @@ impl<F: Future, S: Schedule> Table<F, S> {
     const TABLE: VTable = VTable {
         run: run::<F, S>,
         cancel: |header| {
-            // SAFETY: the caller has claimed the task, which has this cell's types, and keeps its own reference.
-            unsafe { finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 0) }
+            // SAFETY: the task was claimed, so this thread has the stage; the cell has these types;
+            // the task's own reference keeps it.
+            unsafe { finish::<F, S>(header, TaskGuard::enter(header), Outcome::Cancelled, 0) }
         },
         schedule: |header| {
-            // SAFETY: a live cell of these types; the reference for the runnable was counted.
+            // SAFETY: a live cell of these types; the runnable's reference was counted.
             unsafe { S::wake(header) }
         },
         free: |header| {
-            // SAFETY: the last reference.
+            // SAFETY: the last reference was given up.
             unsafe {
                 Header::clear(header);
                 S::free(header);
@@ -46,21 +47,23 @@ impl<F: Future, S: Schedule> Table<F, S> {
     };
 }
 
-/// Polls a task once, or as often as an attendant wants. True if the runnable is to be queued again: then it is the
-/// caller's.
+/// Polls a task once, or as often as an attendant says. True if the runnable is to be queued again:
+/// then it is the caller's.
 ///
 /// # Safety
 /// The caller gives up a runnable of a cell of these types.
 unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>, attendant: Option<&dyn Attendant>) -> bool {
-    // SAFETY: the runnable's reference keeps the cell alive; the state gives us the stage.
+    // SAFETY: the runnable's reference keeps the cell alive; `start` gives this thread the stage.
     unsafe {
         match header.as_ref().state.start() {
-            Start::Poll { detached } => poll::<F, S>(header, Inside::enter(header), detached, attendant),
-            Start::Cancel => {
-                finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1);
+            AfterStart::Poll { detached } => {
+                poll::<F, S>(header, TaskGuard::enter(header), detached, attendant)
+            }
+            AfterStart::Cancel => {
+                finish::<F, S>(header, TaskGuard::enter(header), Outcome::Cancelled, 1);
                 false
             }
-            Start::Stale => {
+            AfterStart::Stale => {
                 release(header, 1);
                 false
             }
@@ -68,19 +71,19 @@ unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>, attendant: Option
     }
 }
 
-/// How far a poll has come: what a panic leaves behind depends on it.
+/// How far a poll has come: a panic leaves a future or nothing on the stage.
 #[derive(Clone, Copy, PartialEq)]
-enum Progress {
+enum PollPhase {
     Polling,
     Dropping,
 }
 
-/// An output whose future is being dropped. If that panics, so may the output's destructor.
+/// An output whose future is being dropped. If that panics, the output's destructor may panic too.
 struct Unclaimed<T>(ManuallyDrop<T>);
 
 impl<T> Drop for Unclaimed<T> {
     fn drop(&mut self) {
-        // SAFETY: dropped once; `into_inner` forgets the rest.
+        // SAFETY: dropped once; `into_inner` forgets the wrapper.
         panic::swallow(|| unsafe { ManuallyDrop::drop(&mut self.0) });
     }
 }
@@ -89,18 +92,19 @@ impl<T> Unclaimed<T> {
     #[inline]
     fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
-        // SAFETY: not dropped any more.
+        // SAFETY: the wrapper is forgotten, so the value is taken once.
         unsafe { ManuallyDrop::take(&mut this.0) }
     }
 }
 
-/// Polls the future in its context; closes the task if that was the last time. Returns what [`run`] does.
+/// Polls the future in its context; closes the task if the future is ready or panics. Returns what
+/// [`run`] does.
 ///
 /// # Safety
 /// As `run`, and the caller has the stage, which is a future.
 unsafe fn poll<F: Future, S: Schedule>(
     header: NonNull<Header>,
-    inside: Inside,
+    guard: TaskGuard,
     detached: bool,
     attendant: Option<&dyn Attendant>,
 ) -> bool {
@@ -110,7 +114,7 @@ unsafe fn poll<F: Future, S: Schedule>(
             raw::set_execution(raw::execution().with_deadline(None));
         }
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
-        let progress = Plain::new(Progress::Polling);
+        let phase = Plain::new(PollPhase::Polling);
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let waker = waker::borrowed(header);
             let waker = attendant.map_or(&*waker, |attendant| {
@@ -119,7 +123,8 @@ unsafe fn poll<F: Future, S: Schedule>(
             });
             let mut cx = Context::from_waker(waker);
             let mut polled = Pin::new_unchecked(&mut *(*stage).future).poll(&mut cx);
-            // Nobody wakes an attendant for it, but what was cancelled while he waited is not polled again.
+            // An abort does not wake an attendant, but a task that was cancelled meanwhile is not
+            // polled again.
             while polled.is_pending()
                 && attendant.is_some_and(Attendant::again)
                 && !header.as_ref().state.is_cancelled()
@@ -128,64 +133,69 @@ unsafe fn poll<F: Future, S: Schedule>(
                 polled = Pin::new_unchecked(&mut *(*stage).future).poll(&mut cx);
             }
             let Poll::Ready(output) = polled else { return false };
-            // The output is written where it stays, piece by piece: what was written in pieces and is then copied as
-            // a whole makes the processor wait for the pieces, which cost a tenth of a spawn.
+            // The output is written to the stage at once, piece by piece. An output that is written
+            // in pieces and then copied as a whole makes the processor wait for the pieces, which
+            // cost a tenth of a spawn.
             if std::mem::needs_drop::<F>() {
                 let output = Unclaimed(ManuallyDrop::new(output));
-                progress.set(Progress::Dropping);
+                phase.set(PollPhase::Dropping);
                 ManuallyDrop::drop(&mut (*stage).future);
-                put::<F>(stage, Outcome::Returned(output.into_inner()));
+                put_output::<F>(stage, Outcome::Returned(output.into_inner()));
             } else {
-                put::<F>(stage, Outcome::Returned(output));
+                put_output::<F>(stage, Outcome::Returned(output));
             }
             true
         }));
         match polled {
             Ok(false) => {
                 let yielded = current::has_yielded();
-                drop(inside);
+                drop(guard);
                 match header.as_ref().state.pend(yielded) {
                     AfterPending::Idle => {}
-                    // The caller queues the runnable: the worker that takes it from the queue may free the task.
+                    // The caller queues the runnable. From then on another worker may free the
+                    // task.
                     AfterPending::Requeue => return true,
                     AfterPending::Cancel => {
-                        finish::<F, S>(header, Inside::enter(header), Outcome::Cancelled, 1)
+                        finish::<F, S>(header, TaskGuard::enter(header), Outcome::Cancelled, 1)
                     }
                 }
             }
-            // A task that has ended is closed without leaving its context in between: one swap in and one out per poll.
-            Ok(true) => close::<F, S>(header, inside, 1),
-            Err(panic) if progress.get() == Progress::Polling => {
-                finish::<F, S>(header, inside, Outcome::Panicked(panic), 1);
+            // A task that has ended is closed without leaving its context in between: each poll has
+            // one swap in and one out.
+            Ok(true) => close::<F, S>(header, guard, 1),
+            Err(panic) if phase.get() == PollPhase::Polling => {
+                finish::<F, S>(header, guard, Outcome::Panicked(panic), 1);
             }
             Err(panic) => {
                 S::panicked(slab::shared_of(header.cast()));
-                put::<F>(stage, Outcome::Panicked(panic));
-                close::<F, S>(header, inside, 1);
+                put_output::<F>(stage, Outcome::Panicked(panic));
+                close::<F, S>(header, guard, 1);
             }
         }
         false
     }
 }
 
-/// Puts the output where the future was.
+/// Writes the output to the stage.
 ///
 /// # Safety
 /// The stage is the caller's, and holds nothing.
 #[inline(always)]
-unsafe fn put<F: Future>(stage: *mut Stage<F>, outcome: Outcome<F::Output>) {
-    // SAFETY: says the caller.
+unsafe fn put_output<F: Future>(stage: *mut Stage<F>, outcome: Outcome<F::Output>) {
+    // SAFETY: this thread has the stage, and nothing on it would need a drop.
     unsafe { (&raw mut (*stage).output).write(ManuallyDrop::new(outcome)) }
 }
 
-/// Ends a task that did not return: drops the future inside its context, then [closes](close).
+/// Ends a task that did not return: drops the future inside its context, then [closes](close) the
+/// task.
 ///
 /// # Safety
-/// The caller has the stage, which is a future; and, besides the task's own reference, `references` to give up.
+/// The caller has the stage, which is a future; and, besides the task's own reference, as many as
+/// `references`, to be given up.
 #[cold]
 unsafe fn finish<F: Future, S: Schedule>(
     header: NonNull<Header>,
-    inside: Inside,
+    guard: TaskGuard,
     mut outcome: Outcome<F::Output>,
     references: usize,
 ) {
@@ -193,7 +203,7 @@ unsafe fn finish<F: Future, S: Schedule>(
     unsafe {
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
         let dropped = catch_unwind(AssertUnwindSafe(|| ManuallyDrop::drop(&mut (*stage).future)));
-        // A destructor's panic is the task's.
+        // A panic of the future's destructor becomes the task's outcome.
         if let Err(panic) = dropped
             && let Outcome::Panicked(former) = std::mem::replace(&mut outcome, Outcome::Panicked(panic))
         {
@@ -202,18 +212,19 @@ unsafe fn finish<F: Future, S: Schedule>(
         if matches!(outcome, Outcome::Panicked(_)) {
             S::panicked(slab::shared_of(header.cast()));
         }
-        put::<F>(stage, outcome);
-        close::<F, S>(header, inside, references);
+        put_output::<F>(stage, outcome);
+        close::<F, S>(header, guard, references);
     }
 }
 
-/// Drops the context, publishes the end, tells the joiner. Steps 4 and 5 of the protocol.
+/// Drops the context, publishes the end, wakes the joiner: steps 4 and 5 of the protocol.
 ///
 /// # Safety
-/// The caller has the stage, which is an output; and, besides the task's own reference, `references` to give up.
-unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside, references: usize) {
-    // SAFETY: the caller has the stage until `seal`; afterwards it is touched only if there is no join handle. The
-    // references keep the cell until `State::complete`.
+/// The caller has the stage, which is an output; and, besides the task's own reference, as many as
+/// `references`, to be given up.
+unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, guard: TaskGuard, references: usize) {
+    // SAFETY: this thread has the stage until `seal`; afterwards it touches the output only if
+    // there is no join handle. The references keep the cell until `complete`.
     unsafe {
         let task = header.as_ref();
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
@@ -227,8 +238,8 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside,
             Seal::Claimed => {}
             Seal::Awaited => joiner = Some(task.joiner.take()),
         }
-        inside.leave_for_good();
-        // From here on the shared part may be gone, unless it is the caller's.
+        guard.leave_and_drop_context();
+        // From here on the shared part may be gone, unless the caller holds a reference of it.
         S::ending(slab::shared_of(header.cast()));
         loop {
             match task.state.complete(references, joiner.is_some()) {
@@ -238,46 +249,46 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, inside: Inside,
             }
         }
         let Some(joiner) = joiner else { return };
-        // A waker of ours passes no panic on.
+        // The waker of a task of this crate never panics.
         if waker::is_ours(&joiner) { joiner.wake() } else { panic::swallow(|| joiner.wake()) }
     }
 }
 
-/// The task and its context are current on this thread until this is dropped.
-pub(super) struct Inside {
+/// The task and its context are current on this thread until the guard is dropped.
+pub(super) struct TaskGuard {
     header: NonNull<Header>,
-    outer: current::Outer,
+    saved: current::Saved,
 }
 
-impl Inside {
+impl TaskGuard {
     /// # Safety
-    /// The caller has the task's live context, and a reference, until the guard is gone.
+    /// The caller has the task's live context and a reference until the guard is gone.
     #[inline]
-    pub(super) unsafe fn enter(header: NonNull<Header>) -> Inside {
-        // SAFETY: the caller has the live context.
+    pub(super) unsafe fn enter(header: NonNull<Header>) -> TaskGuard {
+        // SAFETY: the thread with the stage has the live context.
         raw::swap(unsafe { &mut *header.as_ref().live.get() });
-        Inside { header, outer: current::enter(header) }
+        TaskGuard { header, saved: current::enter(header) }
     }
 
-    /// Leaves the task's context, and gives it up.
+    /// Leaves the task's context, and gives its handle up.
     #[inline]
-    fn leave_for_good(self) {
+    fn leave_and_drop_context(self) {
         let header = self.header;
         drop(self);
-        // SAFETY: promised to `enter`.
+        // SAFETY: this thread has the live context, see `enter`.
         let live = unsafe { &mut *header.as_ref().live.get() };
-        // Mostly another task has the context, too: then no destructor runs.
+        // Mostly another task has a handle of the same context: then no destructor runs.
         if let Some(last) = live.take_unique() {
             panic::swallow(|| drop(last));
         }
     }
 }
 
-impl Drop for Inside {
+impl Drop for TaskGuard {
     #[inline]
     fn drop(&mut self) {
-        current::leave(self.outer);
-        // SAFETY: as promised to `enter`.
+        current::leave(self.saved);
+        // SAFETY: this thread has the live context and a reference, see `enter`.
         raw::swap(unsafe { &mut *self.header.as_ref().live.get() });
     }
 }

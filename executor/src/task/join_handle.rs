@@ -18,7 +18,7 @@ use crate::task::Id;
 use crate::task::budget::Claim;
 use crate::task::cell::{self, Header, Outcome, TaskRef};
 use crate::task::output;
-use crate::task::state::{Leave, Wake};
+use crate::task::state::{AfterRelease, Wake};
 
 /// Waits for a spawned task, and owns it: **dropping the handle cancels the task.**
 ///
@@ -174,12 +174,12 @@ impl<T> JoinHandle<T> {
         loop {
             // SAFETY: the handle's reference, until a transition has given it up; the table is this cell's.
             unsafe {
-                match task.as_ref().state.leave(detach) {
+                match task.as_ref().state.release_handle(detach) {
                     // None if the task has ended meanwhile: then the closer has it.
-                    Leave::TakeWaker => _waker = task.as_ref().joiner.withdraw(&task.as_ref().state),
-                    Leave::Gone(Wake::Schedule) => return (task.as_ref().vtable.schedule)(task),
-                    Leave::Gone(Wake::Nothing | Wake::Free) => return,
-                    Leave::DropOutput => {
+                    AfterRelease::TakeWaker => _waker = task.as_ref().joiner.withdraw(&task.as_ref().state),
+                    AfterRelease::Released(Wake::Schedule) => return (task.as_ref().vtable.schedule)(task),
+                    AfterRelease::Released(Wake::Nothing | Wake::Free) => return,
+                    AfterRelease::DropOutput => {
                         // Given up also if the output's destructor panics.
                         let owned = TaskRef::from_raw(task);
                         if !self.is_taken() {

@@ -1,49 +1,54 @@
-//! Where the joiner leaves its waker. See the [protocol](super): write, then offer; seal, then take.
+//! Where the joiner leaves its waker for the closer. See rules 4 and 5 of the [protocol](super):
+//! the handle writes and then offers; the closer seals and then takes.
 
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::state::State;
+use super::state::StateWord;
 use super::waker;
 use crate::util::sync::UnsafeCell;
 
-/// The waker of whoever awaits the join handle, if the state word says so.
+/// The joiner's waker, if the state word has WAKER.
 ///
-/// Until it is offered it is the handle's; from there on it is lent to the closer, who takes it when it sets SEALED, or at
-/// the latest before it sets DONE. Before SEALED the handle can withdraw it. No lock: the word decides whose it is.
-pub(crate) struct Joiner(UnsafeCell<MaybeUninit<OneWord>>);
+/// Until the waker is offered, it belongs to the handle. An offered waker belongs to the closer
+/// from the time the task is sealed: the closer takes the waker when it sets SEALED, or before it
+/// sets DONE. Before SEALED the handle can withdraw the waker. No lock is needed: the state word
+/// says whose the waker is.
+pub(crate) struct JoinWaker(UnsafeCell<MaybeUninit<OneWord>>);
 
-// SAFETY: wakers are; whose this one is says the state word.
-unsafe impl Send for Joiner {}
+// SAFETY: wakers are `Send` and `Sync`; the state word says which thread may touch this one.
+unsafe impl Send for JoinWaker {}
 // SAFETY: as above.
-unsafe impl Sync for Joiner {}
+unsafe impl Sync for JoinWaker {}
 
-impl Joiner {
-    pub(crate) fn new() -> Joiner {
-        Joiner(UnsafeCell::new(MaybeUninit::uninit()))
+impl JoinWaker {
+    pub(crate) fn new() -> JoinWaker {
+        JoinWaker(UnsafeCell::new(MaybeUninit::uninit()))
     }
 
     /// Leaves a waker. False if the task is done: then there is nothing to wait for.
     ///
     /// # Safety
-    /// The caller has the join handle; `state` is of the same task.
-    pub(crate) unsafe fn register(&self, state: &State, waker: &Waker) -> bool {
+    /// The caller has the join handle; `state` is that of the same task.
+    pub(crate) unsafe fn register(&self, state: &StateWord, waker: &Waker) -> bool {
         let known = state.has_waker();
-        // SAFETY: it was written, and is the handle's to look at even if the closer takes it meanwhile.
+        // SAFETY: WAKER says that the word was written. The handle's share keeps what the word
+        // points to, even if the closer takes the waker meanwhile.
         if known && unsafe { self.word().will_wake(waker) } {
             return !state.is_done();
         }
-        // A stranger's code, as is the destructor of the former one, which goes last.
+        // `clone` and the drop of the former waker are foreign code; the drop goes last.
         let new = waker.clone();
         let mut _former = None;
         if known {
-            // SAFETY: says the caller.
+            // SAFETY: a waker was offered, and the caller has the handle.
             _former = unsafe { self.withdraw(state) };
             if _former.is_none() {
-                // The closer has another one, or is about to take it. It cannot be exchanged, so the joiner looks again
-                // until the task is done: it has come with two wakers while a context's values were dropped, or before the
-                // end was published.
+                // The closer has the former waker, or is about to take it. The waker cannot be
+                // exchanged, so the joiner is woken at once and looks again until the task is done.
+                // That happens if the joiner polls with a second waker while the closer is between
+                // steps 4 and 5.
                 if state.is_done() {
                     return false;
                 }
@@ -51,103 +56,109 @@ impl Joiner {
                 return true;
             }
         }
-        // SAFETY: none is offered, so the place is the handle's.
-        self.0.with_mut(|place| unsafe { (*place).write(OneWord::new(new)) });
+        // SAFETY: no waker is offered, so the word is the handle's.
+        self.0.with_mut(|word| unsafe { (*word).write(OneWord::new(new)) });
         if state.offer_waker() {
             return true;
         }
-        // SAFETY: written above, and still the handle's.
-        _former = Some(unsafe { self.word().into_both() });
+        // SAFETY: the word was written above, and the offer failed, so the waker is still the
+        // handle's.
+        _former = Some(unsafe { self.word().take_back() });
         false
     }
 
-    /// Takes an offered waker back; none if the task is sealed: then it is the closer's.
+    /// Takes an offered waker back. `None` if the task is sealed: then the waker is the closer's.
     ///
     /// # Safety
     /// The caller has the join handle; a waker was offered.
-    pub(crate) unsafe fn withdraw(&self, state: &State) -> Option<Waker> {
-        // SAFETY: it was written, and if the task is not sealed it is the handle's again.
-        state.withdraw_waker().then(|| unsafe { self.word().into_both() })
+    pub(crate) unsafe fn withdraw(&self, state: &StateWord) -> Option<Waker> {
+        // SAFETY: the word was written; after a successful withdrawal the waker is the handle's.
+        state.withdraw_waker().then(|| unsafe { self.word().take_back() })
     }
 
     /// The closer takes the waker.
     ///
     /// # Safety
-    /// There is one, and it is the caller's.
+    /// The caller is the closer; a waker was offered, and was not taken yet.
     pub(crate) unsafe fn take(&self) -> Waker {
-        // SAFETY: says the caller.
-        unsafe { self.word().into_closers() }
+        // SAFETY: the word was written before the offer, and the closer takes the waker once.
+        unsafe { self.word().take_waker() }
     }
 
-    /// The handle looks at the waker no more, if it has left one which is the closer's.
+    /// Gives up the handle's share of a waker that is the closer's.
     ///
     /// # Safety
     /// The caller has the join handle, and calls this once at most; the task is sealed.
     #[inline]
-    pub(crate) unsafe fn forget(&self, state: &State) {
+    pub(crate) unsafe fn forget(&self, state: &StateWord) {
         if state.has_waker() {
-            // SAFETY: it was written.
-            drop(unsafe { self.word().into_handles() });
+            // SAFETY: WAKER says that the word was written; the share is given up once.
+            drop(unsafe { self.word().into_handle_share() });
         }
     }
 
     /// # Safety
-    /// It was written, and nobody writes it meanwhile.
+    /// The word was written, and is not written meanwhile.
     #[inline]
     unsafe fn word(&self) -> OneWord {
-        // SAFETY: says the caller.
-        self.0.with(|place| unsafe { *(*place).assume_init_ref() })
+        // SAFETY: the word was written, and the handle alone writes it.
+        self.0.with(|word| unsafe { *(*word).assume_init_ref() })
     }
 }
 
-/// A waker in one word: the header of a task of ours; or, marked by its lowest bit, a place with somebody else's.
+/// A waker in one word: the header of a task of this crate; or, marked by the lowest bit, an
+/// allocation with a foreign waker.
 ///
-/// The waker moves as the protocol says. The place is shared by the handle and the closer, so that the one can compare what the
-/// other is taking. Nearly every joiner is a task; the others pay for a place, rather than every task for a second word.
+/// The waker moves as the protocol says. Handle and closer share the allocation, so that the handle
+/// can compare the waker while the closer takes it. Nearly every joiner is a task; the others pay
+/// for an allocation, so that a header needs no second word.
 #[derive(Clone, Copy)]
 struct OneWord(*const ());
 
-type Place = ManuallyDrop<Waker>;
+type Boxed = ManuallyDrop<Waker>;
 
-const PLACE: usize = 1;
-const _: () = assert!(align_of::<super::cell::Header>() > PLACE && align_of::<Place>() > PLACE);
+const BOXED: usize = 1;
+const _: () = assert!(align_of::<super::cell::Header>() > BOXED && align_of::<Boxed>() > BOXED);
 
 impl OneWord {
-    /// One that is to be offered.
+    /// The word of a waker that is about to be offered.
     fn new(waker: Waker) -> OneWord {
         if waker::is_ours(&waker) {
             return OneWord(ManuallyDrop::new(waker).data());
         }
-        let place = Arc::new(ManuallyDrop::new(waker));
-        // One share is the handle's, the other the closer's.
-        std::mem::forget(Arc::clone(&place));
-        OneWord(Arc::into_raw(place).map_addr(|address| address | PLACE).cast())
+        let boxed = Arc::new(ManuallyDrop::new(waker));
+        // One share is the handle's, one the closer's.
+        std::mem::forget(Arc::clone(&boxed));
+        OneWord(Arc::into_raw(boxed).map_addr(|address| address | BOXED).cast())
     }
 
-    fn place(self) -> Option<*const Place> {
-        let is_place = self.0.addr() & PLACE != 0;
-        is_place.then(|| self.0.map_addr(|address| address & !PLACE).cast())
+    fn boxed(self) -> Option<*const Boxed> {
+        let is_boxed = self.0.addr() & BOXED != 0;
+        is_boxed.then(|| self.0.map_addr(|address| address & !BOXED).cast())
     }
 
     /// # Safety
-    /// The caller has a share.
+    /// The caller has a share of the allocation, if there is one.
     unsafe fn will_wake(self, waker: &Waker) -> bool {
-        match self.place() {
-            // SAFETY: says the caller. Two words are compared, which stay what they are when the waker is taken. Should they by
-            // then be another waker's, this one is gone, which it is after DONE only: and that the caller looks for next.
-            Some(place) => unsafe { &*place }.will_wake(waker),
+        match self.boxed() {
+            // SAFETY: the share keeps the allocation. The comparison reads two words, which stay
+            // what they are when the waker is taken. If the compared task was freed and its memory
+            // reused by then, the answer may be wrong; but that is after DONE, which the caller
+            // looks for next.
+            Some(boxed) => unsafe { &*boxed }.will_wake(waker),
             None => waker::is_of(waker, self.0.cast()),
         }
     }
 
     /// # Safety
     /// The caller is the closer, has the waker, and gives its share up.
-    unsafe fn into_closers(self) -> Waker {
-        // SAFETY: says the caller: the waker is read once.
+    unsafe fn take_waker(self) -> Waker {
+        // SAFETY: the waker is read once, by the closer, whose share keeps the allocation until
+        // then.
         unsafe {
-            match self.place() {
-                Some(place) => {
-                    let share = Arc::from_raw(place);
+            match self.boxed() {
+                Some(boxed) => {
+                    let share = Arc::from_raw(boxed);
                     ManuallyDrop::into_inner((&raw const *share).read())
                 }
                 None => waker::from_data(self.0),
@@ -156,19 +167,19 @@ impl OneWord {
     }
 
     /// # Safety
-    /// The caller has the handle, and gives its share up.
-    unsafe fn into_handles(self) -> Option<Arc<Place>> {
-        // SAFETY: says the caller.
-        self.place().map(|place| unsafe { Arc::from_raw(place) })
+    /// The caller has the join handle, and gives its share up.
+    unsafe fn into_handle_share(self) -> Option<Arc<Boxed>> {
+        // SAFETY: the handle's share was counted in `new`, and is given up once.
+        self.boxed().map(|boxed| unsafe { Arc::from_raw(boxed) })
     }
 
     /// # Safety
-    /// Both shares, and the waker, are the caller's, and given up.
-    unsafe fn into_both(self) -> Waker {
-        // SAFETY: says the caller.
+    /// Both shares and the waker are the caller's, and are given up.
+    unsafe fn take_back(self) -> Waker {
+        // SAFETY: the waker is not offered, so both shares are the handle's.
         unsafe {
-            drop(self.into_handles());
-            self.into_closers()
+            drop(self.into_handle_share());
+            self.take_waker()
         }
     }
 }

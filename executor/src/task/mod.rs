@@ -1,15 +1,18 @@
-//! Tasks: options for spawning one, which one is running, and how much it may do at a time.
+//! Tasks: options for spawning a task, which task is running, and how much a task may do at a time.
 //!
-//! The rest of this page is for those who read the source. A task is a future, its context, and a word that says what may be
-//! done with them. This module knows no queue, clock or thread: a task reaches its scheduler through `Schedule`.
+//! The rest of this page is for those who read the source. A task is a future, its context, and a
+//! word that says what may be done with them. This module knows no queue, clock or thread: a task
+//! reaches its scheduler through `Schedule`.
 //!
 //! # Terms
 //!
-//! The *cell* of a task is its memory: a header and a *stage*, which holds the future, then its output, then nothing. The
-//! *state word* is the first word of the header: flags below, a count of references above. A *runnable* is the permission
-//! to poll the task once. The *join handle* waits for the output. The *joiner* is the code that awaits the join handle; its waker
-//! lies in the header. A *waker*, as an agent, is code that wakes the task. The *closer* is the thread that ends the
-//! task: it has polled the future to its end, or cancels it. A *walker* is a thread that looks at all tasks of a heap.
+//! The *cell* of a task is its memory: a header and a *stage*, which holds the future, then its
+//! output, then nothing. The *state word* is the first word of the header: flags below, a count of
+//! references above. A *runnable* is the permission to poll the task once. The *join handle* waits
+//! for the output. The *joiner* is the code that awaits the join handle; its waker lies in the
+//! header. A *waker*, as an agent, is code that wakes the task. The *closer* is the thread that
+//! ends the task: it has polled the future to its end, or cancels it. A *walker* is a thread that
+//! looks at all tasks of a heap.
 //!
 //! # Flags
 //!
@@ -17,10 +20,10 @@
 //! | --- | --- | --- | --- |
 //! | **SCHEDULED** | by a spawn and by each wake-up: a runnable exists, or the poll in progress will be followed by another | when a poll begins | |
 //! | **RUNNING** | when a poll begins, or a shutdown claims the task: one thread has the stage | when the poll ends pending; when the task is done | a second thread at the stage |
-//! | **SEALED** | by the closer, when the future is gone and a join handle exists | never | DETACHED |
-//! | **DONE** | by the closer: the context is gone, the output is there for the join handle | never | all but SEALED, JOIN, WAKER, CANCELLED, DETACHED |
+//! | **SEALED** | by the closer, when the future is gone and a join handle exists | never | wake-ups; changes of JOIN and DETACHED |
+//! | **DONE** | by the closer: the context is gone, the output is there for the join handle | never | RUNNING; wake-ups; changes of all other flags |
 //! | **CANCELLED** | by an abort, a dropped join handle, a shutdown | never | |
-//! | **JOIN** | by the spawn: the join handle exists | when the handle goes before the end | DETACHED |
+//! | **JOIN** | by the spawn: the join handle exists | when the handle is released before 4 | DETACHED |
 //! | **DETACHED** | when the handle lets the task run on alone | never | JOIN |
 //! | **WAKER** | when the joiner's waker lies in the header for the closer | when the handle takes it back | |
 //!
@@ -46,25 +49,27 @@
 //!                        └── 6 wake ── idle ◄── 3a pending
 //! ```
 //!
-//! Each transition is one method of `State`, which changes the word once and says what its caller owes. Where a transition
-//! gives a reference up, or turns it into a runnable's, it does so in the same change.
+//! Each transition is one method of `StateWord`, which changes the word once and says what its
+//! caller owes. Where a transition gives a reference up, or turns it into a runnable's, it does so
+//! in the same change.
 //!
 //! | | event | method |
 //! | --- | --- | --- |
 //! | 1 | a task is spawned | `publish` |
-//! | 2 | a worker takes the runnable from a queue | `start` |
-//! | 3 | a poll is pending: the task becomes idle (3a), or it was woken or has yielded, and is queued again (3b) | `pend` |
+//! | 2 | a worker takes the runnable from a queue: it polls the task, drops the future if CANCELLED is set (then 4), or drops a stale runnable | `start` |
+//! | 3 | a poll is pending: the task becomes idle (3a), or it was woken or has yielded, and is queued again (3b); if CANCELLED is set, the word stays and the future is dropped (then 4) | `pend` |
 //! | 4 | the future is gone | `seal` |
 //! | 5 | the context is gone | `complete` |
 //! | 6 | a waker is called | `wake`, `wake_owned` |
 //! | 7 | an abort: CANCELLED is set; an idle task is woken (6), and the thread that runs it next drops the future | `cancel` |
 //! | 8 | a shutdown takes an idle or scheduled task away from its queue, and closes it; the runnable in the queue is stale | `claim` |
-//! | 9 | the join handle is dropped (as 7) or detaches the task | `leave` |
+//! | 9 | the join handle is dropped (as 7) or detaches the task | `release_handle` |
 //! | 10 | the joiner leaves its waker in the header | `offer_waker` |
 //! | 11 | the join handle takes that waker back | `withdraw_waker` |
 //!
-//! Steps 2 to 5 are mostly a worker's. Those of a task that begins where it is spawned are its spawner's (`eager::inline`). An
-//! *attendant* may poll such a task again and again between 2 and 4: the future then wakes the attendant, not the task.
+//! Steps 2 to 5 are mostly a worker's. Those of a task that begins where it is spawned are its
+//! spawner's (`eager::inline`). An *attendant* may wait with such a task between 2 and 4 and have
+//! it polled again: the future then wakes the attendant, not the task.
 //!
 //! # References
 //!
@@ -76,28 +81,36 @@
 //! | [`AbortHandle`](crate::AbortHandle), wakers | any | cancel, wake |
 //! | a walker's | any, made from the slot while the task is not done | cancel at shutdown, look |
 //!
-//! The thread that polls a task has the runnable's reference. The slot is free again when the last reference is given up.
+//! The thread that polls a task has the runnable's reference. The slot is free again when the last
+//! reference is given up.
 //!
 //! # Who may touch what
 //!
-//! 1. The **stage** and the **live context** belong to the thread that has set RUNNING (2 or 8), until it sets SEALED (4).
-//! 2. After 4 the output belongs to the join handle, if JOIN was set at 4. Otherwise the closer drops the output.
+//! 1. The **stage** and the **live context** belong to the thread that has set RUNNING (2 or 8),
+//!    until it sets SEALED (4).
+//! 2. After 4 the output belongs to the join handle, if JOIN was set at 4. Otherwise the closer
+//!    drops the output.
 //! 3. The context goes between 4 and 5. A thread that sees DONE sees the context gone.
-//! 4. The **joiner's waker** belongs to the join handle while WAKER is clear, and to the closer while WAKER is set and the
-//!    task is sealed. While WAKER is set and the task is not sealed, the handle may take the waker back (11).
-//! 5. The handle offers a waker (10) and learns by the same change of the word whether DONE came first: then the waker stays
-//!    the handle's. The closer sets SEALED, then DONE, and learns by the same changes whether a waker is there. So one of the
-//!    two sees the other, and rule 4 is never ambiguous.
-//! 6. The **reason** of a cancellation is written once, before CANCELLED is set, and read after CANCELLED was seen.
-//! 7. **Everything** belongs to the thread that gives the last reference up. References of a task that is done come from
-//!    other references alone.
+//! 4. The **joiner's waker** belongs to the join handle while WAKER is clear, and to the closer
+//!    while WAKER is set and the task is sealed. While WAKER is set and the task is not sealed, the
+//!    handle may take the waker back (11).
+//! 5. The handle offers a waker (10) and learns by the same change of the word whether DONE came
+//!    first: then the waker stays the handle's. The closer sets SEALED, then DONE, and learns by
+//!    the same changes whether a waker is there. So one of the two sees the other, and rule 4 is
+//!    never ambiguous.
+//! 6. The **reason** of a cancellation is written once, before CANCELLED is set, and read after
+//!    CANCELLED was seen.
+//! 7. **Everything** belongs to the thread that gives the last reference up. References of a task
+//!    that is done come from other references alone.
 //!
 //! # Why every wake-up leads to a poll
 //!
-//! A wake-up (6) finds the task idle, and makes a runnable; or scheduled, where a runnable exists; or running, and leaves
-//! SCHEDULED for 3 to find. 2 clears SCHEDULED before the poll, so that a wake-up during the poll is not taken for one before it.
-//! Waker and worker change one word by read-modify-write operations with acquire and release: what the waker wrote is seen by the
-//! poll. A task that wakes itself to be polled again ([`yield_now`]) leaves a note on its thread instead, which 3 is told of.
+//! A wake-up (6) finds the task idle, and makes a runnable; or scheduled, where a runnable exists;
+//! or running, and leaves SCHEDULED for 3 to find. 2 clears SCHEDULED before the poll, so that a
+//! wake-up during the poll is not taken for one before it. Waker and worker change one word by
+//! read-modify-write operations with acquire and release: what the waker wrote is seen by the poll.
+//! A task that wakes itself to be polled again ([`yield_now`]) leaves a note on its thread instead,
+//! which 3 is told of.
 
 pub mod budget;
 pub(crate) mod cell;
@@ -132,25 +145,28 @@ pub(crate) trait Schedule: 'static {
     /// What the tasks of this scheduler share. Their pages keep it.
     type Shared: Send + Sync + 'static;
 
-    /// Takes a task that was woken, or spawned.
+    /// Takes a task that was woken or spawned.
     fn schedule(shared: &Self::Shared, task: Runnable);
 
-    /// Takes a task that was woken by a thread that keeps nothing: what is shared may go with the task during the call.
+    /// Takes a task that was woken by a thread that holds no reference of the shared part: the
+    /// shared part may be dropped with the task during the call.
     ///
     /// # Safety
-    /// The caller gives up a reference that a transition has counted for a runnable; the task is this scheduler's.
+    /// The caller gives up a reference that a transition has counted for a runnable; the task is
+    /// this scheduler's.
     unsafe fn wake(task: NonNull<Header>) {
-        // SAFETY: the reference is a runnable's, and the page of the task keeps what is shared.
+        // SAFETY: the reference was counted for a runnable, and the page of the task keeps the
+        // shared part.
         unsafe { Self::schedule(slab::shared_of(task.cast()), Runnable::from_raw(task)) }
     }
 
-    /// Takes a task that was spawned, by a thread that keeps what is shared. If the scheduler accepts no more tasks, the
-    /// task is cancelled.
+    /// Takes a task that was spawned by a thread that holds a reference of the shared part. If the
+    /// scheduler accepts no more tasks, the task is cancelled.
     fn launch(shared: &Self::Shared, task: Runnable) {
         Self::schedule(shared, task);
     }
 
-    /// Gives the slot of a task back; see [`slab::free`].
+    /// Frees the slot of a task; see [`slab::free`].
     ///
     /// # Safety
     /// The task is gone; its heap's pages hold a `Self::Shared`.
@@ -163,11 +179,12 @@ pub(crate) trait Schedule: 'static {
     fn panicked(_shared: &Self::Shared) {}
 }
 
-/// Stays with a task while it is polled.
+/// Stays with a task that is polled where it was spawned, and waits there between polls.
 pub(crate) trait Attendant {
-    /// What the future wakes instead of the task.
+    /// The waker that the future wakes instead of the task.
     fn waker(&self) -> &Waker;
 
-    /// Called inside the task when its future is pending: waits until it is to be polled again. False: it is not.
+    /// Called inside the task when its future is pending: waits until the future is to be polled
+    /// again. False: the task goes on without the attendant.
     fn again(&self) -> bool;
 }

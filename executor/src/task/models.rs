@@ -14,12 +14,13 @@ use loom::thread;
 
 use super::Schedule;
 use super::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
-use super::state::{Close, State};
-use crate::slab::{self, Heap};
+use super::state::{AfterStart, Close, StateWord};
+use crate::slab::{self, Heap, SlotHead};
 use crate::task::join_handle::{CancelReason, JoinHandle};
+use crate::util::sync::UnsafeCell;
 use crate::util::sync::model::{check, check_without};
 
-/// A queue, and nobody who would run it by himself.
+/// A queue that is run by hand.
 struct Queue {
     tasks: Mutex<Vec<Runnable>>,
     heap: Heap,
@@ -42,9 +43,8 @@ impl Schedule for Queue {
 impl Queue {
     fn new() -> Arc<Queue> {
         let queue = Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() };
-        // Whatever is freed is freed at once.
-        // SAFETY: nobody owns the heap but under its lock.
-        unsafe { queue.heap.orphan(None) };
+        // Without an owner, each freed page goes at once.
+        unsafe { queue.heap.end(None) };
         Arc::new(queue)
     }
 
@@ -64,9 +64,9 @@ impl Queue {
             let (slot, _) = self.heap.take_locked(cell::class::<F>(), self);
             cell::spawn::<F, Queue>(slot, future, parts)
         };
-        let watcher = runnable.reference();
+        let reference = runnable.reference();
         Queue::launch(self, runnable);
-        (watcher, join)
+        (reference, join)
     }
 
     fn run_one(&self) -> bool {
@@ -82,14 +82,14 @@ impl Queue {
     }
 }
 
-/// Ready when told; counts its drops.
-struct Told {
+/// Ready when the flag is set; counts its drops.
+struct Flagged {
     ready: Arc<AtomicBool>,
     waker: Arc<Mutex<Option<Waker>>>,
     drops: Arc<Plain>,
 }
 
-impl Future for Told {
+impl Future for Flagged {
     type Output = u32;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<u32> {
@@ -98,7 +98,7 @@ impl Future for Told {
     }
 }
 
-impl Drop for Told {
+impl Drop for Flagged {
     fn drop(&mut self) {
         self.drops.fetch_add(1, Any);
     }
@@ -126,8 +126,8 @@ fn setup() -> Setup {
     let (ready, waker, drops) =
         (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)), Arc::default());
     let queue = Queue::new();
-    let told = Told { ready: Arc::clone(&ready), waker: Arc::clone(&waker), drops: Arc::clone(&drops) };
-    let (registered, join) = queue.spawn(told);
+    let future = Flagged { ready: Arc::clone(&ready), waker: Arc::clone(&waker), drops: Arc::clone(&drops) };
+    let (registered, join) = queue.spawn(future);
     Setup { queue, registered, join, ready, waker, drops }
 }
 
@@ -135,7 +135,8 @@ fn poll(join: &mut JoinHandle<u32>, waker: &Waker) -> Poll<Result<u32, crate::Jo
     Pin::new(join).poll(&mut Context::from_waker(waker))
 }
 
-/// A wake-up from another thread while the task is being polled: what was written before it is seen by a later poll.
+/// A wake-up from another thread while the task is being polled: a later poll sees what was written
+/// before the wake-up.
 fn wake_during_poll() {
     let Setup { queue, registered, mut join, ready, waker, drops } = setup();
     let other = thread::spawn(move || {
@@ -144,7 +145,8 @@ fn wake_during_poll() {
         if let Some(waker) = waker {
             waker.wake();
         }
-        // Not polled yet: the first poll comes after the lock, and sees what was stored.
+        // Without a waker, the first poll is still to come: it takes the lock later, and sees the
+        // store.
     });
     queue.run_one();
     other.join().unwrap();
@@ -154,7 +156,7 @@ fn wake_during_poll() {
     drop(registered);
 }
 
-/// The joiner comes while the task ends: it sees the output, or is woken.
+/// The joiner polls while the task ends: it sees the output, or is woken.
 fn join_during_end() {
     let Setup { queue, registered, mut join, ready, .. } = setup();
     ready.store(true, Ordering::Relaxed);
@@ -163,15 +165,16 @@ fn join_during_end() {
     let first = poll(&mut join, &Waker::from(Arc::clone(&count)));
     runner.join().unwrap();
     if first.is_pending() {
-        assert_eq!(count.0.load(Any), 1, "the joiner was not told");
+        assert_eq!(count.0.load(Any), 1, "the joiner was not woken");
         let Poll::Ready(Ok(7)) = poll(&mut join, Waker::noop()) else { panic!("no output") };
     }
     drop((registered, join));
     assert_eq!(Arc::strong_count(&count), 1, "a waker was not dropped");
 }
 
-/// A shutdown claims the task while another thread runs it and the handle goes: the future is dropped once.
-fn claim_during_run() {
+/// A shutdown claims the task while another thread polls it and the handle is dropped: the future
+/// is dropped once.
+fn claim_during_poll() {
     let Setup { queue, registered, join, drops, .. } = setup();
     let runner = {
         let queue = Arc::clone(&queue);
@@ -185,8 +188,8 @@ fn claim_during_run() {
     drop((join, registered));
 }
 
-/// The handle goes while the task runs and is woken: it is cancelled, once.
-fn leave_during_run() {
+/// The handle is dropped while the task runs and is woken: the task is cancelled, once.
+fn drop_handle_during_poll() {
     let Setup { queue, registered, join, drops, .. } = setup();
     let runner = {
         let queue = Arc::clone(&queue);
@@ -206,7 +209,7 @@ fn a_wake_up_during_a_poll_leads_to_another() {
 
 #[test]
 #[should_panic(expected = "the wake-up was lost")]
-fn twin_that_rests_although_woken_is_caught() {
+fn twin_that_goes_idle_although_woken_is_caught() {
     check_without("pend", wake_during_poll);
 }
 
@@ -216,24 +219,24 @@ fn a_joiner_sees_the_output_or_is_woken() {
 }
 
 #[test]
-#[should_panic(expected = "the joiner was not told")]
-fn twin_whose_offer_does_not_look_for_the_end_is_caught() {
+#[should_panic(expected = "the joiner was not woken")]
+fn twin_that_offers_a_waker_without_a_look_for_done_is_caught() {
     check_without("offer look", join_during_end);
 }
 
 #[test]
-#[should_panic(expected = "the joiner was not told")]
-fn twin_that_closes_without_a_look_for_an_offer_is_caught() {
+#[should_panic(expected = "the joiner was not woken")]
+fn twin_that_completes_without_a_look_for_a_waker_is_caught() {
     check_without("late offer", join_during_end);
 }
 
 #[test]
 #[should_panic]
-fn twin_whose_offer_publishes_nothing_is_caught() {
+fn twin_with_a_relaxed_offer_of_a_waker_is_caught() {
     check_without("offer order", join_during_end);
 }
 
-/// The joiner changes its waker while the task ends: the last one is told, and both are dropped.
+/// The joiner changes its waker while the task ends: the last waker is woken, and both are dropped.
 fn change_during_end() {
     let Setup { queue, registered, mut join, ready, .. } = setup();
     ready.store(true, Ordering::Relaxed);
@@ -243,14 +246,14 @@ fn change_during_end() {
     let second = poll(&mut join, &Waker::from(Arc::clone(&two)));
     runner.join().unwrap();
     if second.is_pending() {
-        assert_eq!(two.0.load(Any), 1, "the joiner was not told");
+        assert_eq!(two.0.load(Any), 1, "the joiner was not woken");
     }
     drop((join, registered));
     assert_eq!((Arc::strong_count(&one), Arc::strong_count(&two)), (1, 1), "a waker was not dropped");
 }
 
-/// The handle goes, having been awaited, while the task ends.
-fn leave_during_end() {
+/// The handle, which was awaited, is dropped while the task ends.
+fn drop_handle_during_end() {
     let Setup { queue, registered, mut join, ready, drops, .. } = setup();
     ready.store(true, Ordering::Relaxed);
     let count = Arc::new(Count(Plain::new(0)));
@@ -269,19 +272,20 @@ fn leave_during_end() {
 }
 
 #[test]
-fn a_waker_that_is_changed_is_told_or_dropped() {
+fn an_exchanged_waker_is_woken_or_dropped() {
     check(change_during_end);
 }
 
 #[test]
-fn a_handle_that_goes_takes_its_waker_along() {
-    check(leave_during_end);
+fn a_dropped_handle_drops_its_waker() {
+    check(drop_handle_during_end);
 }
 
-/// Two tasks are freed on two threads while the heap's owner ends: no slot, and no page, is forgotten.
+/// Two tasks are freed on two threads while the heap's owner ends: no slot, and no page, is
+/// forgotten.
 fn free_during_orphan() {
     let queue = Arc::new(Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() });
-    let owner = queue.heap.own();
+    let owner = queue.heap.acquire();
     let spawn = || {
         let parts = Parts {
             live: Live::empty(),
@@ -300,27 +304,27 @@ fn free_during_orphan() {
     let other = spawn();
     let other = thread::spawn(move || drop(other));
     // SAFETY: the owner is this heap's.
-    unsafe { queue.heap.orphan(Some(owner)) };
+    unsafe { queue.heap.end(Some(owner)) };
     other.join().unwrap();
     assert_eq!(queue.heap.page_count(), 0, "a page was forgotten");
     assert_eq!(Arc::strong_count(&queue), 1);
 }
 
-/// A task is freed on another thread while the heap's owner rests, is back, and takes a slot: what
-/// the owner has is touched by one of the two at a time, and while the owner rests, nothing stays.
+/// A task is freed remotely while the heap's owner rests, resumes, and takes a slot: one thread at
+/// a time touches the owner's part, and no page stays while the owner rests.
 fn free_during_rest() {
     let queue = Arc::new(Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() });
-    let owner = queue.heap.own();
+    let owner = queue.heap.acquire();
     let class = cell::class::<std::future::Ready<()>>();
     // SAFETY: the owner is this heap's.
     let take = || unsafe { queue.heap.take(&owner, class, &queue) };
     // SAFETY: no task was ever in the slot.
     let free = |slot, mine| unsafe { slab::free::<Queue>(slot, mine) };
     let other = take().as_ptr() as usize;
-    let other = thread::spawn(move || free(NonNull::new(other as *mut Header).unwrap(), None));
+    let other = thread::spawn(move || free(NonNull::new(other as *mut SlotHead).unwrap(), None));
     // SAFETY: the owner is this heap's.
     unsafe { queue.heap.rest(&owner, 0) };
-    queue.heap.back(&owner);
+    queue.heap.resume(&owner);
     free(take(), Some((&queue.heap, &owner)));
     // SAFETY: the owner is this heap's.
     unsafe { queue.heap.rest(&owner, 0) };
@@ -330,20 +334,20 @@ fn free_during_rest() {
 }
 
 #[test]
-fn a_heap_that_rests_forgets_no_page_and_has_one_owner() {
+fn a_resting_heap_forgets_no_page_and_has_one_owner() {
     check(free_during_rest);
 }
 
 #[test]
 #[should_panic(expected = "a page was forgotten")]
-fn twin_that_does_not_look_after_a_heap_at_rest_is_caught() {
-    check_without("orphan look", free_during_rest);
+fn twin_that_ignores_the_mark_of_a_resting_heap_is_caught() {
+    check_without("mark look", free_during_rest);
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
-fn twin_that_does_not_see_that_the_owner_is_back_is_caught() {
-    check_without("back look", free_during_rest);
+fn twin_that_reclaims_after_the_owner_has_resumed_is_caught() {
+    check_without("ownership look", free_during_rest);
 }
 
 #[test]
@@ -359,112 +363,143 @@ fn twin_with_a_relaxed_take_of_freed_slots_is_caught() {
 }
 
 #[test]
-fn a_heap_that_ends_forgets_no_page() {
+fn an_ended_heap_forgets_no_page() {
     check(free_during_orphan);
 }
 
 #[test]
 #[should_panic(expected = "a page was forgotten")]
-fn twin_that_does_not_look_for_the_end_of_the_heap_is_caught() {
-    check_without("orphan look", free_during_orphan);
+fn twin_that_ignores_the_mark_of_an_ended_heap_is_caught() {
+    check_without("mark look", free_during_orphan);
 }
 
 #[test]
 fn a_claimed_task_is_dropped_once() {
-    check(claim_during_run);
+    check(claim_during_poll);
 }
 
 #[test]
-fn a_task_that_lost_its_handle_is_cancelled_once() {
-    check(leave_during_run);
+fn a_task_whose_handle_is_dropped_is_cancelled_once() {
+    check(drop_handle_during_poll);
 }
 
-/// Memory of which a task's word says when it is there, and when it is used no more.
+/// Memory that a task's word protects.
 struct Memory {
-    state: State,
+    state: StateWord,
     used: UnsafeCell<u32>,
 }
 
 impl Memory {
-    /// A task that is done; the references are those of so many holders.
+    /// A task that is done, with as many references as there are holders.
     fn done(holders: usize) -> Arc<Memory> {
-        let memory = Memory { state: State::vacant(), used: UnsafeCell::new(1) };
+        let memory = Memory { state: StateWord::vacant(), used: UnsafeCell::new(1) };
         memory.state.publish();
-        assert!(matches!(memory.state.start(), Start::Poll { .. }));
+        assert!(matches!(memory.state.start(), AfterStart::Poll { .. }));
         (1..holders).for_each(|_| memory.state.retain());
         let _ = memory.state.seal();
-        // The task's own and the runnable's are given up, the join handle's is left.
+        // The task's own reference and the runnable's are given up, the join handle's is left.
         assert_eq!(memory.state.complete(1, false), Close::Nothing);
         Arc::new(memory)
     }
 
-    /// A holder looks, and goes; the last one frees.
-    fn leave(&self) -> bool {
-        // SAFETY: it is freed after the last release only; loom looks.
+    /// A holder reads the memory and gives its reference up; the last one frees the memory.
+    fn release(&self) -> bool {
+        // SAFETY: the memory is freed after the last release only; loom checks.
         assert_eq!(self.used.with(|used| unsafe { *used }), 1);
         let last = self.state.release(1);
         if last {
-            // SAFETY: it is this holder's alone; loom looks.
+            // SAFETY: the memory is this holder's alone; loom checks.
             self.used.with_mut(|used| unsafe { *used = 0 });
         }
         last
     }
 }
 
-/// The last two holders of a task that is done go: one of them frees it, after all use by the
-/// other.
-fn last_two_leave() {
+/// The last two holders of a task that is done give their references up: one of them frees the
+/// task, after all use by the other.
+fn last_two_release() {
     let memory = Memory::done(2);
     let other = {
         let memory = Arc::clone(&memory);
-        thread::spawn(move || memory.leave())
+        thread::spawn(move || memory.release())
     };
-    let here = memory.leave();
+    let here = memory.release();
     assert!(here != other.join().unwrap(), "freed twice, or never");
 }
 
-/// A walker comes upon memory that is just becoming a task: it sees none, or all of it.
+/// A walker looks at memory that is becoming a task: it sees no task, or a complete one.
 fn walk_during_spawn() {
-    let memory = Arc::new(Memory { state: State::vacant(), used: UnsafeCell::new(0) });
+    let memory = Arc::new(Memory { state: StateWord::vacant(), used: UnsafeCell::new(0) });
     let spawner = {
         let memory = Arc::clone(&memory);
         thread::spawn(move || {
-            // SAFETY: no task yet, and so the spawner's; loom looks.
+            // SAFETY: the memory is no task yet, and so the spawner's; loom checks.
             memory.used.with_mut(|used| unsafe { *used = 1 });
             memory.state.publish();
         })
     };
     if memory.state.try_retain() {
-        assert!(!memory.leave());
+        assert!(!memory.release());
     }
     spawner.join().unwrap();
 }
 
+/// A shutdown claims a task while a worker starts to poll it: one thread at a time has the stage.
+fn claim_during_start() {
+    let memory = Arc::new(Memory { state: StateWord::vacant(), used: UnsafeCell::new(0) });
+    memory.state.publish();
+    let worker = {
+        let memory = Arc::clone(&memory);
+        thread::spawn(move || {
+            if memory.state.start() != AfterStart::Stale {
+                // SAFETY: RUNNING was set by this thread; loom checks.
+                memory.used.with_mut(|used| unsafe { *used = 1 });
+            }
+        })
+    };
+    if memory.state.claim() {
+        // SAFETY: RUNNING was set by this thread; loom checks.
+        memory.used.with_mut(|used| unsafe { *used = 2 });
+    }
+    worker.join().unwrap();
+}
+
+#[test]
+fn a_task_is_claimed_or_started() {
+    check(claim_during_start);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn twin_that_claims_a_running_task_is_caught() {
+    check_without("claim look", claim_during_start);
+}
+
 #[test]
 fn a_task_is_freed_once_and_after_all_use() {
-    check(last_two_leave);
+    check(last_two_release);
 }
 
 #[test]
 #[should_panic]
-fn twin_that_frees_at_once_without_a_look_at_what_others_did_is_caught() {
-    check_without("fast release", last_two_leave);
+fn twin_with_a_relaxed_load_in_the_fast_release_is_caught() {
+    check_without("fast release", last_two_release);
 }
 
 #[test]
 #[should_panic]
-fn twin_that_frees_at_last_without_a_look_at_what_others_did_is_caught() {
-    check_without("last release", last_two_leave);
+fn twin_with_a_relaxed_load_after_the_last_release_is_caught() {
+    check_without("last release", last_two_release);
 }
 
 #[test]
 #[should_panic]
-fn twin_that_goes_without_saying_what_it_did_is_caught() {
-    check_without("release", last_two_leave);
+fn twin_with_a_relaxed_release_is_caught() {
+    check_without("release", last_two_release);
 }
 
 #[test]
-fn a_walker_sees_no_task_or_all_of_it() {
+fn a_walker_sees_no_task_or_a_complete_one() {
     check(walk_during_spawn);
 }
 

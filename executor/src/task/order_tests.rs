@@ -1,9 +1,8 @@
-//! Real tasks on real threads that say nothing to each other but by the task's word: what one has
-//! done to a task's memory happens before what another does to it next.
+//! Real tasks on real threads whose only common memory is the task: what one thread has done to a
+//! task's memory happens before what another thread does to it next.
 //!
-//! To be run by what looks for data races (`.ci/tsan`, `.ci/miri`). On most processors nothing goes
-//! wrong by itself where the order is not asked for: then only they see it. The threads wait for
-//! each other at flags that order nothing.
+//! For detectors of data races (`.ci/tsan`, `.ci/miri`): on most processors a missing order does no
+//! harm by itself. The threads wait for each other with relaxed flags, which order nothing.
 
 use std::future::{Ready, ready};
 use std::hint::black_box;
@@ -20,45 +19,45 @@ use super::Schedule;
 use super::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::slab::{self, Heap};
 
-/// A scheduler that keeps what it is given.
-struct Keeper {
+/// A scheduler that collects its runnables.
+struct Collector {
     tasks: Mutex<Vec<Runnable>>,
     heap: Heap,
 }
 
-impl Schedule for Keeper {
-    type Shared = Keeper;
+impl Schedule for Collector {
+    type Shared = Collector;
 
-    fn schedule(shared: &Keeper, task: Runnable) {
+    fn schedule(shared: &Collector, task: Runnable) {
         shared.tasks.lock().unwrap().push(task);
     }
 
     unsafe fn free(task: NonNull<Header>) {
-        // SAFETY: says the caller.
-        unsafe { slab::free::<Keeper>(task.cast(), None) }
+        // SAFETY: the task is gone, and its page keeps a `Collector`.
+        unsafe { slab::free::<Collector>(task.cast(), None) }
     }
 }
 
-impl Keeper {
-    fn new() -> Arc<Keeper> {
-        let keeper = Keeper { tasks: Mutex::default(), heap: Heap::new() };
-        // SAFETY: the heap is owned under its lock only.
-        unsafe { keeper.heap.orphan(None) };
-        Arc::new(keeper)
+impl Collector {
+    fn new() -> Arc<Collector> {
+        let collector = Collector { tasks: Mutex::default(), heap: Heap::new() };
+        // SAFETY: the heap has no owner, and the collector keeps it.
+        unsafe { collector.heap.end(None) };
+        Arc::new(collector)
     }
 
     fn spawn(self: &Arc<Self>) -> Spawned<()> {
         let live = Live::empty();
         let place = Location::caller();
         let parts = Parts { live, place, name: None, background: false, begin: Begin::Queued };
-        // SAFETY: a slot of this future's class, from this keeper's heap.
+        // SAFETY: a slot of this future's class, from this collector's heap.
         unsafe {
             let (slot, _) = self.heap.take_locked(cell::class::<Ready<()>>(), self);
-            cell::spawn::<_, Keeper>(slot, ready(()), parts)
+            cell::spawn::<_, Collector>(slot, ready(()), parts)
         }
     }
 
-    /// A task that is done, and the only references to it there are.
+    /// The only two references of a task that is done.
     fn done(self: &Arc<Self>) -> [TaskRef; 2] {
         let Spawned { runnable, join } = self.spawn();
         let references = [runnable.reference(), runnable.reference()];
@@ -68,14 +67,14 @@ impl Keeper {
     }
 }
 
-/// Looks at what is plain memory of a task, and is written when its slot is freed and when it is
-/// used again.
+/// Reads plain memory of a task, which is written when its slot is freed and when the slot is used
+/// again.
 fn look(task: &TaskRef) {
     black_box(task.header().vtable.stage);
     black_box(task.header().about.spawned_at());
 }
 
-/// Says nothing of what was done before, and learns nothing.
+/// Waits for a flag without ordering anything.
 fn wait_for(flag: &AtomicUsize, value: usize) {
     let mut looks = 0;
     while flag.load(Relaxed) < value {
@@ -90,8 +89,8 @@ fn wait_for(flag: &AtomicUsize, value: usize) {
 
 #[test]
 fn the_last_holder_of_a_task_frees_it_after_all_use_by_others() {
-    let keeper = Keeper::new();
-    let [one, other] = keeper.done();
+    let collector = Collector::new();
+    let [one, other] = collector.done();
     let gone = Arc::new(AtomicUsize::new(0));
     let thread = thread::spawn({
         let gone = Arc::clone(&gone);
@@ -103,31 +102,31 @@ fn the_last_holder_of_a_task_frees_it_after_all_use_by_others() {
     });
     wait_for(&gone, 1);
     drop(other);
-    assert_eq!(keeper.heap.page_count(), 0, "it was not freed");
+    assert_eq!(collector.heap.page_count(), 0, "the task was not freed");
     thread.join().unwrap();
 }
 
 #[test]
-fn a_walker_sees_no_task_that_is_not_complete() {
-    let keeper = Keeper::new();
-    // So that no page, with its lock, comes between.
-    let first = keeper.spawn();
+fn a_walker_sees_no_unfinished_task() {
+    let collector = Collector::new();
+    // The page is allocated first, since its lock would order the two threads.
+    let first = collector.spawn();
     let spawned = Arc::new(AtomicUsize::new(0));
     let thread = thread::spawn({
-        let (keeper, spawned) = (Arc::clone(&keeper), Arc::clone(&spawned));
+        let (collector, spawned) = (Arc::clone(&collector), Arc::clone(&spawned));
         move || {
-            let second = keeper.spawn();
+            let second = collector.spawn();
             spawned.store(1, Relaxed);
             wait_for(&spawned, 2);
             second
         }
     });
     wait_for(&spawned, 1);
-    let tasks = TaskRef::all(&keeper.heap);
+    let tasks = TaskRef::all(&collector.heap);
     assert_eq!(tasks.len(), 2);
     tasks.iter().for_each(look);
     drop(tasks);
     spawned.store(2, Relaxed);
     drop((first, thread.join().unwrap()));
-    assert_eq!(keeper.heap.page_count(), 0, "one was not freed");
+    assert_eq!(collector.heap.page_count(), 0, "a task was not freed");
 }

@@ -1,40 +1,42 @@
-//! The state word: flags below, references above. One method per transition; see the [protocol](super).
+//! The state word: flags below, references above. One method per transition; see the
+//! [protocol](super).
 #![forbid(unsafe_code)]
 
-use crate::slab::Slot;
+use crate::slab::SlotHead;
 use crate::util::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::util::sync::weakened;
 
-/// A runnable exists, or the one that polls will be queued again.
+/// A runnable exists, or the poll in progress will be followed by another.
 const SCHEDULED: usize = 1;
-/// Somebody has the stage.
+/// One thread has the stage.
 const RUNNING: usize = 1 << 1;
 /// The future is gone.
 const SEALED: usize = 1 << 2;
 /// The context is gone too, and the output is there for the join handle.
 const DONE: usize = 1 << 3;
-/// To be cancelled.
+/// The task is to be cancelled.
 const CANCELLED: usize = 1 << 4;
-/// There is a join handle.
+/// The join handle exists.
 const JOIN: usize = 1 << 5;
-/// The handle let it go on alone.
+/// The join handle let the task run on alone.
 const DETACHED: usize = 1 << 6;
-/// The join handle's waker is in its place, for whoever closes the task.
+/// The joiner's waker lies in the header, for the closer.
 const WAKER: usize = 1 << 7;
 /// One reference.
 const REFERENCE: usize = 1 << 8;
 
-/// References to begin with: the task's own, which keeps it until it is done, the runnable's, the join handle's.
+/// References of a new task: the task's own, which keeps it until it is done, the runnable's, the
+/// join handle's.
 const FIRST: usize = 3;
 
 #[repr(transparent)]
-pub(crate) struct State(Slot);
+pub(crate) struct StateWord(SlotHead);
 
-/// What the caller of a transition that wakes must do.
+/// What the caller of a transition that wakes a task must do.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// The task was idle: schedule a runnable, which has a reference.
+    /// The task was idle: schedule a runnable, whose reference is counted.
     Schedule,
     /// Nothing.
     Nothing,
@@ -42,11 +44,11 @@ pub(crate) enum Wake {
     Free,
 }
 
-/// What the owner of a runnable must do.
+/// What the owner of a runnable must do after `start`.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// Poll it.
+pub(crate) enum AfterStart {
+    /// Poll the task.
     Poll { detached: bool },
     /// Drop the future.
     Cancel,
@@ -54,7 +56,7 @@ pub(crate) enum Start {
     Stale,
 }
 
-/// What the owner of a runnable must do when a poll was pending.
+/// What the owner of a runnable must do after `pend`.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum AfterPending {
@@ -66,60 +68,64 @@ pub(crate) enum AfterPending {
     Cancel,
 }
 
-/// Whose the output is, when the task is sealed.
+/// Who gets the output, when the task is sealed.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Seal {
-    /// Nobody's: drop it.
+    /// No handle exists: drop the output.
     Unclaimed,
-    /// The join handle's.
+    /// The join handle.
     Claimed,
-    /// The join handle's, whose waker is now the closer's: take it.
+    /// The join handle, which has left its waker: the closer takes the waker.
     Awaited,
 }
 
-/// What whoever has closed the task must do.
+/// What the closer must do after `complete`.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Close {
-    /// Nothing: its references are given up.
+    /// Nothing: the closer's references are given up.
     Nothing,
-    /// Free the cell: its references were the last.
+    /// Free the cell: the closer's references were the last.
     Free,
-    /// Nothing has changed: take the waker that the join handle has offered meanwhile, then try again.
+    /// The word has not changed: take the waker that the join handle has offered meanwhile, then
+    /// try again.
     TakeWaker,
 }
 
-/// What the join handle must do when it goes.
+/// What the join handle must do after `release_handle`.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Leave {
-    /// Nothing: its reference is given up, or became a runnable's, which must be scheduled.
-    Gone(Wake),
-    /// Take its waker back, then try again.
+pub(crate) enum AfterRelease {
+    /// The handle's reference is given up; or it became a runnable's, which must be scheduled.
+    Released(Wake),
+    /// Take the waker back, then try again.
     TakeWaker,
-    /// Drop the output, unless it was taken, then give the reference up.
+    /// Drop the output, unless it was taken; then give the reference up.
     DropOutput,
 }
 
-impl State {
-    /// Of memory that is no task yet.
+impl StateWord {
+    /// The word of memory that is no task yet.
     #[cfg(test)]
-    pub(crate) fn vacant() -> State {
-        State(Slot::vacant())
+    pub(crate) fn vacant() -> StateWord {
+        StateWord(SlotHead::vacant())
     }
 
-    /// Step 1. Scheduled, with a join handle. Pairs with the acquire in `try_retain`, by which a walker gets to see the rest.
+    /// Step 1. The task is scheduled, with a join handle. Pairs with the acquire in `try_retain`: a
+    /// walker that sees the word sees the rest of the header.
     pub(crate) fn publish(&self) {
         let order = if weakened("publish") { Relaxed } else { Release };
         self.0.word.store(SCHEDULED | JOIN | (FIRST * REFERENCE), order);
     }
 
-    /// Changes the word by `next` until it is still what `next` was given; `None` leaves it.
+    /// Changes the word to what `next` makes of it, and tries again if another thread was first;
+    /// `None` leaves the word.
     #[inline]
     fn update<R>(&self, mut next: impl FnMut(usize) -> (Option<usize>, R)) -> R {
-        // Acquire: what the last transition published (stage, reason) is seen. Release: what was written before this
-        // one is published to the next. Every transition is both, so the word's history is one chain.
+        // Acquire: this transition sees what the last one published (stage, reason). Release: it
+        // publishes what was written before it to the next. Every transition does both, so the
+        // history of the word is one chain.
         let mut current = self.0.word.load(Acquire);
         loop {
             let (next, result) = next(current);
@@ -131,7 +137,7 @@ impl State {
         }
     }
 
-    /// Step 6. A wake-up.
+    /// Step 6. A wake-up by reference.
     #[inline]
     pub(crate) fn wake(&self) -> Wake {
         self.update(|word| {
@@ -139,7 +145,8 @@ impl State {
                 return (None, Wake::Nothing);
             }
             if word & SCHEDULED != 0 {
-                // Released all the same: the poll to come must see what the waker wrote before.
+                // The word is written all the same, with release: the poll to come must see what
+                // the waker wrote.
                 return (Some(word), Wake::Nothing);
             }
             if word & RUNNING != 0 {
@@ -149,7 +156,7 @@ impl State {
         })
     }
 
-    /// Step 6, by a waker that is given up: its reference becomes the runnable's.
+    /// Step 6, by a waker that is given up: the waker's reference becomes the runnable's.
     #[inline]
     pub(crate) fn wake_owned(&self) -> Wake {
         self.update(|word| {
@@ -164,17 +171,17 @@ impl State {
 
     /// Step 2. A runnable was taken from a queue.
     #[inline]
-    pub(crate) fn start(&self) -> Start {
+    pub(crate) fn start(&self) -> AfterStart {
         self.update(|word| {
             if word & (RUNNING | SEALED | DONE) != 0 {
-                return (None, Start::Stale);
+                return (None, AfterStart::Stale);
             }
             debug_assert!(word & SCHEDULED != 0, "a runnable of a task that is not scheduled");
             let next = word & !SCHEDULED | RUNNING;
             if word & CANCELLED != 0 {
-                return (Some(next), Start::Cancel);
+                return (Some(next), AfterStart::Cancel);
             }
-            (Some(next), Start::Poll { detached: word & DETACHED != 0 })
+            (Some(next), AfterStart::Poll { detached: word & DETACHED != 0 })
         })
     }
 
@@ -189,7 +196,7 @@ impl State {
             if (yielded || word & SCHEDULED != 0) && !weakened("pend") {
                 return (Some(word & !RUNNING | SCHEDULED), AfterPending::Requeue);
             }
-            // Never the last: the task's own reference stays.
+            // This reference is never the last: the task's own is left.
             (Some((word & !RUNNING) - REFERENCE), AfterPending::Idle)
         })
     }
@@ -197,7 +204,8 @@ impl State {
     /// Step 4. The future is gone.
     #[inline]
     pub(crate) fn seal(&self) -> Seal {
-        // A handle that is gone does not come back, so nobody else will look at the output.
+        // A handle that is gone does not come back, so without JOIN no other thread will look at
+        // the output.
         if self.0.word.load(Acquire) & JOIN == 0 {
             return Seal::Unclaimed;
         }
@@ -210,8 +218,8 @@ impl State {
         }
     }
 
-    /// Step 5. The context is gone. Gives the task's own reference up, and `others` besides. `taken`: the closer has the
-    /// join handle's waker.
+    /// Step 5. The context is gone. Gives up the task's own reference and `others` besides.
+    /// `taken`: the closer has the joiner's waker.
     #[inline]
     pub(crate) fn complete(&self, others: usize, taken: bool) -> Close {
         self.update(|word| {
@@ -224,7 +232,7 @@ impl State {
         })
     }
 
-    /// Step 7. Asks for the end. The reason was written before.
+    /// Step 7. Asks for the end of the task. The reason was written before.
     pub(crate) fn cancel(&self) -> Wake {
         self.update(|word| {
             if word & (SEALED | DONE) != 0 {
@@ -238,8 +246,8 @@ impl State {
         })
     }
 
-    /// Step 8. Takes an idle or scheduled task away from its queue, to be cancelled by the caller. False if it is running (then
-    /// it is cancelled after its poll) or over.
+    /// Step 8. Takes an idle or scheduled task away from its queue, for the caller to cancel. False
+    /// if the task is running (it is then cancelled after its poll) or done.
     pub(crate) fn claim(&self) -> bool {
         self.update(|word| {
             if word & (SEALED | DONE) != 0 {
@@ -252,29 +260,30 @@ impl State {
         })
     }
 
-    /// Step 9. The join handle goes: the task goes on if `detach`, else it is cancelled.
+    /// Step 9. The join handle is released: with `detach` the task runs on, else it is cancelled.
     #[inline]
-    pub(crate) fn leave(&self, detach: bool) -> Leave {
+    pub(crate) fn release_handle(&self, detach: bool) -> AfterRelease {
         self.update(|word| {
             debug_assert!(word & JOIN != 0);
             if word & (SEALED | DONE) != 0 {
-                return (None, Leave::DropOutput);
+                return (None, AfterRelease::DropOutput);
             }
             if word & WAKER != 0 {
-                return (None, Leave::TakeWaker);
+                return (None, AfterRelease::TakeWaker);
             }
             let next = word & !JOIN;
             if detach {
-                return (Some((next | DETACHED) - REFERENCE), Leave::Gone(Wake::Nothing));
+                return (Some((next | DETACHED) - REFERENCE), AfterRelease::Released(Wake::Nothing));
             }
             if word & (SCHEDULED | RUNNING) != 0 {
-                return (Some((next | CANCELLED) - REFERENCE), Leave::Gone(Wake::Nothing));
+                return (Some((next | CANCELLED) - REFERENCE), AfterRelease::Released(Wake::Nothing));
             }
-            (Some(next | CANCELLED | SCHEDULED), Leave::Gone(Wake::Schedule))
+            (Some(next | CANCELLED | SCHEDULED), AfterRelease::Released(Wake::Schedule))
         })
     }
 
-    /// Step 10. The join handle's waker was written. False if the task is done: then the waker is still the handle's.
+    /// Step 10. The joiner's waker was written to the header. False if the task is done: then the
+    /// waker is still the handle's.
     #[inline]
     pub(crate) fn offer_waker(&self) -> bool {
         if weakened("offer order") {
@@ -290,7 +299,8 @@ impl State {
         })
     }
 
-    /// Step 11. The join handle wants its waker back. False if the task is sealed: then it is the closer's.
+    /// Step 11. The join handle takes the waker back. False if the task is sealed: then the waker
+    /// is the closer's.
     #[inline]
     pub(crate) fn withdraw_waker(&self) -> bool {
         self.update(|word| {
@@ -299,33 +309,35 @@ impl State {
         })
     }
 
-    /// Whether a waker was offered. For the join handle, which alone changes that.
+    /// Whether a waker was offered. For the join handle, which alone changes that flag.
     #[inline]
     pub(crate) fn has_waker(&self) -> bool {
         self.0.word.load(Relaxed) & WAKER != 0
     }
 
-    /// Whether the output is there. Pairs with the release in `complete`.
+    /// Whether the task is done. Pairs with the release in `complete`: the caller sees the output.
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.0.word.load(Acquire) & DONE != 0
     }
 
-    /// Whether its end was asked for.
+    /// Whether the end of the task was asked for.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.0.word.load(Relaxed) & CANCELLED != 0
     }
 
-    /// A further reference.
+    /// Counts a further reference.
     #[inline]
     pub(crate) fn retain(&self) {
-        // Long before the flags could be overrun: references can be leaked, memory is not that large.
+        // Aborts long before the count could overflow: references can be leaked, but memory is not
+        // that large.
         if self.0.word.fetch_add(REFERENCE, Relaxed) > isize::MAX as usize {
             std::process::abort();
         }
     }
 
-    /// A reference from nothing but the memory: none if there is no task in it, or one that is over.
+    /// Counts a reference of the task in a slot. False if there is no task in the slot, or one that
+    /// is done.
     pub(crate) fn try_retain(&self) -> bool {
         self.update(|word| {
             if word < REFERENCE || word & DONE != 0 {
@@ -335,18 +347,18 @@ impl State {
         })
     }
 
-    /// Some references less; true for the last.
+    /// Gives references up; true if they were the last.
     #[inline]
     pub(crate) fn release(&self, references: usize) -> bool {
-        // If all there are are the caller's, nobody can make more of them, but from a task that is
-        // not over. Acquire as below.
+        // If the caller has all references, no other thread can make more: new ones come from
+        // references, or from a walker while the task is not done. Acquire as below.
         let word = self.0.word.load(if weakened("fast release") { Relaxed } else { Acquire });
         if word & DONE != 0 && word / REFERENCE == references {
             self.0.word.store(0, Relaxed);
             return true;
         }
-        // Pairs with the acquire load: all use of the cell happens before it is freed. (A load rather than a fence,
-        // which ThreadSanitizer does not follow.)
+        // Pairs with the acquire load below: all use of the cell happens before the cell is freed.
+        // (A load rather than a fence, which ThreadSanitizer does not follow.)
         let order = if weakened("release") { Relaxed } else { Release };
         let before = self.0.word.fetch_sub(references * REFERENCE, order);
         debug_assert!(before / REFERENCE >= references);
@@ -361,7 +373,7 @@ impl State {
     pub(crate) fn phase(&self) -> &'static str {
         let word = self.0.word.load(Relaxed);
         match word {
-            // Who has no handle is not sealed.
+            // A task without a handle goes from running to done, and is not sealed.
             _ if word & (SEALED | DONE) != 0 => "done",
             _ if word & RUNNING != 0 => "running",
             _ if word & SCHEDULED != 0 => "scheduled",
@@ -377,13 +389,13 @@ mod tests {
     #[test]
     fn a_phase_is_done_at_the_end_with_a_handle_and_without() {
         for detach in [false, true] {
-            let state = State::vacant();
+            let state = StateWord::vacant();
             state.publish();
             assert_eq!(state.phase(), "scheduled");
-            assert_eq!(state.start(), Start::Poll { detached: false });
+            assert_eq!(state.start(), AfterStart::Poll { detached: false });
             assert_eq!(state.phase(), "running");
             if detach {
-                assert_eq!(state.leave(true), Leave::Gone(Wake::Nothing));
+                assert_eq!(state.release_handle(true), AfterRelease::Released(Wake::Nothing));
             }
             assert_eq!(state.seal(), if detach { Seal::Unclaimed } else { Seal::Claimed });
             assert_eq!(state.complete(1, false), if detach { Close::Free } else { Close::Nothing });

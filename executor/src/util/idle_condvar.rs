@@ -1,4 +1,4 @@
-//! Where threads wait until a runtime has come to rest.
+//! Where threads wait until a runtime is idle.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, fence};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A condition variable that costs those who notify a fence and a load while no thread waits.
+/// A condition variable. A notification costs a fence and a load while no thread waits.
 #[derive(Default)]
 pub(crate) struct IdleCondvar {
     waiting: AtomicUsize,
@@ -15,9 +15,10 @@ pub(crate) struct IdleCondvar {
 }
 
 impl IdleCondvar {
-    /// Has the threads that wait look again.
+    /// Has the waiting threads look again.
     pub(crate) fn notify(&self) {
-        // Pairs with the fence in `wait_until`: either the waiting thread is seen, or it sees the change.
+        // Pairs with the fence in `wait_until`: either this thread sees the waiting thread, or the
+        // waiting thread sees the change.
         fence(SeqCst);
         if self.waiting.load(Relaxed) != 0 {
             drop(self.mutex.lock().unwrap_or_else(PoisonError::into_inner));
@@ -35,7 +36,7 @@ impl IdleCondvar {
             if is_idle() {
                 break true;
             }
-            // Not every change notifies (a queue that was just emptied): look again soon.
+            // Some changes do not notify (a queue that was just emptied): look again soon.
             let mut nap = Duration::from_millis(1);
             if let Some(deadline) = deadline {
                 let left = deadline.saturating_duration_since(Instant::now());

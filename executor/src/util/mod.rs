@@ -1,4 +1,5 @@
-//! What every floor may use: primitives that are the standard library's or loom's, and small tools without an opinion.
+//! Tools for every floor: primitives of the standard library or of loom, and small types without a
+//! policy.
 
 pub(crate) mod idle_condvar;
 pub(crate) mod report;

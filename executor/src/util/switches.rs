@@ -1,21 +1,21 @@
 //! A switch for each mechanism that exists for speed alone.
 //!
-//! All are on. The workspace `benches/variants` compiles this crate again with one of them off, or
-//! all, and runs both in one process: a mechanism stays only if it is seen to pay there. Nothing
-//! depends on a switch but speed.
+//! All are on. The workspace `benches/variants` compiles this crate again with one switch off, or
+//! all, and runs both in one process: a mechanism stays only if it pays there. A switch changes
+//! nothing but speed.
 #![forbid(unsafe_code)]
 
-/// A worker that waits for a processor leaves the work to its siblings for a while.
+/// A worker that waits for a processor leaves its work to siblings for a while.
 pub(crate) const THROTTLE: bool = !cfg!(without = "throttle");
 /// A worker whose waits were short searches for a while before it parks.
 pub(crate) const SEARCH_PATIENCE: bool = !cfg!(without = "search_patience");
 /// The task that was woken last is polled next.
 pub(crate) const NEXT_SLOT: bool = !cfg!(without = "next_slot");
-/// Tasks that are woken together are offered to siblings when all are queued.
+/// Siblings are notified of tasks that are woken together when all are queued.
 pub(crate) const BATCH_NOTIFY: bool = !cfg!(without = "batch_notify");
 /// A worker looks around by time instead of by polls alone.
 pub(crate) const PACE: bool = !cfg!(without = "pace");
 /// No sibling is woken for a task that its worker takes next.
 pub(crate) const LONE_TASK: bool = !cfg!(without = "lone_task");
-/// A worker takes from the injector what its share is, not a batch of constant size.
+/// A worker takes its share of the injector, instead of a batch of constant size.
 pub(crate) const INJECTOR_SHARE: bool = !cfg!(without = "injector_share");

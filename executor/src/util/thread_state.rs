@@ -1,16 +1,17 @@
 //! What a thread is doing: the one cell that the hot paths look at.
 //!
-//! Each field belongs to one module, which alone reads and writes it, and says what it means. The pointers are those of types
-//! of higher floors, or null; the function that sets one restores it before what it points to is gone. Without drop glue, so that every
-//! function of this crate answers during thread teardown.
+//! Each field belongs to one module, which alone reads and writes the field and defines its
+//! meaning. The pointers have types of higher floors, or are null; the guard that sets one restores
+//! the former value before the target is gone. The cell has no drop glue, so that every function of
+//! this crate answers during thread teardown.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::ptr;
 
-/// What kind of thread this is, whatever it has entered since.
+/// The kind of this thread, which stays when the thread enters another runtime.
 #[derive(Clone, Copy)]
-pub(crate) enum Owner {
+pub(crate) enum ThreadKind {
     User,
     /// A worker, of any runtime.
     Worker(*const ()),
@@ -22,16 +23,16 @@ pub(crate) struct ThreadState {
     /// `task::current`: the task that is being polled, and whether it has yielded in this poll.
     pub(crate) task: Cell<*const ()>,
     pub(crate) yielded: Cell<bool>,
-    /// `task::budget`: units that are left in this poll, and how often none was left.
+    /// `task::budget`: units that are left in this poll, and how often no unit was left.
     pub(crate) budget: Cell<u32>,
     pub(crate) refused: Cell<u32>,
     /// `scheduler::current`: the runtime and the worker that this thread belongs to.
     pub(crate) runtime: Cell<*const ()>,
     pub(crate) worker: Cell<*const ()>,
-    pub(crate) owner: Cell<Owner>,
+    pub(crate) kind: Cell<ThreadKind>,
     /// `clock`: the clock of that runtime.
     pub(crate) clock: Cell<*const ()>,
-    /// `time::current`: the timers of that runtime, and this thread's part of them.
+    /// `time::current`: the timers of that runtime, and the index of this thread's shard of them.
     pub(crate) timers: Cell<*const ()>,
     pub(crate) shard: Cell<usize>,
     /// `scheduler::current`: a number of this thread; zero if it has none yet.
@@ -51,7 +52,7 @@ thread_local! {
             refused: Cell::new(0),
             runtime: Cell::new(ptr::null()),
             worker: Cell::new(ptr::null()),
-            owner: Cell::new(Owner::User),
+            kind: Cell::new(ThreadKind::User),
             clock: Cell::new(ptr::null()),
             timers: Cell::new(ptr::null()),
             shard: Cell::new(0),

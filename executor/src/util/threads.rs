@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::util::panic::discard;
 
-/// A function of the user's that is called by threads.
+/// A user's function that threads call.
 pub(crate) type ThreadHook = Arc<dyn Fn() + Send + Sync>;
 
 /// The options that all threads of a runtime share.

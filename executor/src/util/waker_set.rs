@@ -17,11 +17,11 @@ pub(crate) const KEPT_ROOM: usize = 64;
 /// Wakers by key. A waiter keeps its key from its first registration until it is removed, also
 /// after it was woken.
 #[derive(Default)]
-pub(crate) struct Waiters {
+pub(crate) struct WakerSet {
     slots: Slab<Option<Waker>>,
 }
 
-impl Waiters {
+impl WakerSet {
     /// Whether `waker` is registered under `key` already.
     pub(crate) fn has(&self, key: Option<usize>, waker: &Waker) -> bool {
         key.is_some_and(|key| self.slots[key].as_ref().is_some_and(|known| known.will_wake(waker)))

@@ -24,7 +24,7 @@ use heirloom::{
     CancelToken, LocalSet, Runtime, TaskGroup, interval, run_eagerly, sleep, spawn, spawn_background,
     spawn_blocking, spawn_local, task, try_run_eagerly, wait_for, yield_now,
 };
-use heirloom_tests::{MARK, in_a_worker, outside, run, runtime};
+use heirloom_tests::{in_a_worker, outside, run, runtime};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -387,12 +387,10 @@ fn every_branch_goes_on_though_the_first_spends_the_budget() {
     });
 }
 
-/// A task that begins in the turn of the task it has waited for has a budget of its own.
+/// A joiner that is polled right after the task it has waited for has a budget of its own.
 #[test]
-fn a_task_that_takes_over_within_a_turn_has_a_full_budget() {
+fn a_joiner_that_is_polled_right_after_its_task_has_a_full_budget() {
     in_a_worker(1, async {
-        // Only tasks that share a context take over from one another.
-        MARK.set(1);
         for _ in 0..10 {
             let child = spawn(async {
                 for _ in 0..100 {

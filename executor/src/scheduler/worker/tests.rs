@@ -1,9 +1,8 @@
-//! What a worker owes the others, seen one step at a time: workers without threads, of which one is
-//! told what to do while the others are listed as asleep.
+//! A worker's duties towards its siblings, one step at a time: workers without threads, of which
+//! one is driven by the test while the others are listed as sleepers.
 //!
-//! With threads, what is missed here is made good by the next push or the next nap, some
-//! microseconds later, but not where a long poll begins just then. So there it is a matter of luck,
-//! and here of counting.
+//! With threads, the next push or nap some microseconds later hides a missed wake-up, unless a long
+//! poll begins just then. Here each wake-up is counted.
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::SeqCst;
@@ -11,7 +10,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use super::*;
 use crate::runtime::builder::Builder;
 use crate::runtime::share;
-use crate::scheduler::current::Entered;
+use crate::scheduler::current::RuntimeGuard;
 use crate::util::threads::Threads;
 use crate::{JoinHandle, spawn};
 
@@ -32,12 +31,12 @@ impl Crew {
         Crew { workers: workers.collect(), shared }
     }
 
-    /// The first one, which this thread is from now on.
-    fn first(&self) -> (&Worker, Entered<'_>) {
+    /// The first worker; this thread acts as that worker from now on.
+    fn first(&self) -> (&Worker, RuntimeGuard<'_>) {
         (&self.workers[0], current::enter_worker(&self.workers[0]))
     }
 
-    /// All others go to sleep, and miss whatever there is.
+    /// All others go to sleep without a look at the queues.
     fn others_sleep(&self) {
         for sibling in 1..self.workers.len() {
             self.shared.sleepers.announce(sibling, false, false);
@@ -48,7 +47,7 @@ impl Crew {
         self.shared.sleepers.listed()
     }
 
-    /// S3 and S4, without S2: as if all tasks had been spawned by workers that did not see S1 yet.
+    /// S3 and S4 without S2, as if workers that did not see S1 had spawned all tasks.
     fn end(self) {
         self.shared.closing.store(true, SeqCst);
         self.shared.closed.store(true, SeqCst);
@@ -57,7 +56,7 @@ impl Crew {
     }
 }
 
-/// Tasks that write down how many siblings sleep when they are polled.
+/// Tasks that record how many siblings sleep when they are polled.
 struct Counting<'a> {
     crew: &'a Crew,
     seen: Arc<Mutex<Vec<usize>>>,
@@ -85,24 +84,24 @@ fn step(worker: &Worker) {
 }
 
 #[test]
-fn what_is_queued_behind_a_poll_is_offered_before_it_begins() {
+fn a_sibling_is_woken_for_queued_tasks_before_a_poll_begins() {
     let crew = Crew::new(2);
     let (worker, entered) = crew.first();
     let counting = Counting::new(&crew);
-    // One for the next slot and two for the queue, before the sibling sleeps: no call when they are
-    // pushed.
+    // One task for the next slot and two for the queue, before the sibling sleeps: the pushes wake
+    // no sibling.
     let tasks: Vec<_> = (0..3).map(|_| spawn(counting.task())).collect();
     crew.others_sleep();
-    assert_eq!(crew.sleepers(), 1, "no call yet");
+    assert_eq!(crew.sleepers(), 1, "no sibling is woken yet");
     step(worker);
-    assert_eq!(counting.seen(), [0], "a poll began, and no sibling was called for what is behind it");
+    assert_eq!(counting.seen(), [0], "a poll began, and no sibling was woken for the queued tasks");
     drop((tasks, entered));
     crew.end();
 }
 
 #[test]
-fn a_lone_task_is_not_offered() {
-    // The counterpart: it is the one that is polled, and nothing is behind it.
+fn no_sibling_is_woken_for_a_lone_task() {
+    // The counterpart: the lone task is the one that is polled.
     let crew = Crew::new(2);
     let (worker, entered) = crew.first();
     let counting = Counting::new(&crew);
@@ -115,9 +114,9 @@ fn a_lone_task_is_not_offered() {
 }
 
 #[test]
-fn a_batch_from_the_injector_is_offered_as_soon_as_it_is_there() {
-    // While it was moved it was in no queue that a sibling, on its way to sleep, could have looked
-    // at. The injector is filled without a call, as if all had been awake.
+fn a_sibling_is_woken_for_a_batch_from_the_injector() {
+    // While the batch is moved, a sibling that is about to park cannot see it in a queue. The
+    // injector is filled while no sibling sleeps.
     let crew = Crew::new(2);
     let (worker, entered) = crew.first();
     let tasks: Vec<_> = (0..8).map(|_| outside(&crew)).collect();
@@ -125,7 +124,7 @@ fn a_batch_from_the_injector_is_offered_as_soon_as_it_is_there() {
     assert_eq!(crew.sleepers(), 1);
     let task = worker.take_injected().expect("there are eight");
     assert!(!worker.queue.is_empty(), "a batch");
-    assert_eq!(crew.sleepers(), 0, "no sibling was called for the batch");
+    assert_eq!(crew.sleepers(), 0, "no sibling was woken for the batch");
     drop((task, tasks, entered));
     crew.end();
 }
@@ -142,9 +141,9 @@ fn outside(crew: &Crew) -> JoinHandle<()> {
 }
 
 #[test]
-fn a_worker_that_ends_cancels_what_no_queue_and_no_walk_has_shown() {
-    // Spawned by a worker that did not see yet that the runtime was being closed, and idle since:
-    // it is in no queue, and a walk over the heaps that came before has not met it.
+fn a_worker_that_ends_cancels_the_idle_tasks_of_its_heap() {
+    // The task was spawned by a worker that did not see S1 yet, and is idle since: it is in no
+    // queue, and S2 has not met it.
     let crew = Crew::new(1);
     let (worker, entered) = crew.first();
     let alive = Arc::new(());
@@ -164,14 +163,14 @@ fn a_worker_that_ends_cancels_what_no_queue_and_no_walk_has_shown() {
 }
 
 #[test]
-fn a_worker_that_kept_the_time_hands_it_over_before_a_poll() {
+fn a_former_keeper_wakes_a_keeper_before_a_poll() {
     let crew = Crew::new(2);
     let (worker, entered) = crew.first();
     worker.was_keeper.set(true);
     crew.others_sleep();
     let task = spawn(async {});
     step(worker);
-    assert_eq!(crew.sleepers(), 0, "during a long poll no worker would keep the time");
+    assert_eq!(crew.sleepers(), 0, "there is no keeper during the poll");
     drop((task, entered));
     crew.end();
 }
@@ -181,12 +180,12 @@ fn a_throttled_worker_that_naps_is_asleep_and_in_no_list() {
     let crew = Crew::new(1);
     let (worker, entered) = crew.first();
     worker.nap();
-    assert!(!crew.shared.sleepers.is_everyone_asleep());
+    assert!(!crew.shared.sleepers.are_all_asleep());
     crew.shared.sleepers.start_nap();
-    assert!(crew.shared.sleepers.is_everyone_asleep());
+    assert!(crew.shared.sleepers.are_all_asleep());
     assert_eq!(crew.sleepers(), 0);
     crew.shared.sleepers.end_nap();
-    assert!(!worker.helps.get(), "there is no work");
+    assert!(!worker.may_take.get(), "there is no work");
     drop(entered);
     crew.end();
 }

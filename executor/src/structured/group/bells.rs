@@ -27,7 +27,7 @@ use crate::util::room;
 use crate::util::sync::atomic::AtomicBool;
 use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::util::sync::{Mutex, MutexGuard, lock, weakened};
-use crate::util::waker_set::{Waiters, wake_all};
+use crate::util::waker_set::{WakerSet, wake_all};
 
 /// The keys of the children to be polled, and the wakers of the waiters that poll them.
 pub(super) struct ReadyList {
@@ -37,7 +37,7 @@ pub(super) struct ReadyList {
 #[derive(Default)]
 struct ReadyState {
     keys: VecDeque<usize>,
-    waiters: Waiters,
+    waiters: WakerSet,
 }
 
 impl ReadyList {
