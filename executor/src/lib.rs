@@ -83,7 +83,6 @@ pub mod context {
 }
 mod eager;
 mod instrument;
-#[cfg(feature = "net")]
 mod io;
 pub mod known_limits;
 #[cfg(feature = "net")]

@@ -203,14 +203,14 @@ impl Driver {
 
 /// A runtime's driver, which starts when it is first needed.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct LazyDriver {
     driver: OnceLock<Arc<Driver>>,
     starting: Mutex<()>,
 }
 
-impl Slot {
-    pub(crate) fn new() -> Slot {
-        Slot { driver: OnceLock::new(), starting: Mutex::new(()) }
+impl LazyDriver {
+    pub(crate) fn new() -> LazyDriver {
+        LazyDriver { driver: OnceLock::new(), starting: Mutex::new(()) }
     }
 
     /// The driver, if it has started.

@@ -68,8 +68,10 @@
 //! generation tells a source from the former one under the same key, which may have had the same
 //! descriptor: an event that was on its way to a removed source does not reach the next one.
 
+// The one place that decides whether there is a poll; `none.rs` has the same interface.
+#[cfg_attr(not(feature = "net"), path = "none.rs")]
 pub(crate) mod driver;
-pub(crate) mod readiness;
-
-#[cfg(all(test, loom))]
+#[cfg(all(test, loom, feature = "net"))]
 mod models;
+#[cfg(feature = "net")]
+pub(crate) mod readiness;

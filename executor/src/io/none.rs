@@ -14,11 +14,6 @@ use std::time::Duration;
 pub(crate) enum Driver {}
 
 impl Driver {
-    /// Wakes the worker in the poll.
-    pub(crate) fn wake(&self) {
-        match *self {}
-    }
-
     /// Waits for events.
     pub(crate) fn wait(&self, _limit: impl FnOnce() -> Option<Duration>, _wakers: &mut Vec<Waker>) {
         match *self {}
@@ -42,11 +37,11 @@ impl Driver {
 
 /// A runtime's driver, which never starts.
 #[derive(Debug)]
-pub(crate) struct Slot;
+pub(crate) struct LazyDriver;
 
-impl Slot {
-    pub(crate) fn new() -> Slot {
-        Slot
+impl LazyDriver {
+    pub(crate) fn new() -> LazyDriver {
+        LazyDriver
     }
 
     /// No driver.

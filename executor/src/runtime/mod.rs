@@ -25,8 +25,7 @@ use heirloom_context::Context;
 use crate::clock::Clock;
 use crate::eager;
 use crate::instrument::hooks::{HooksAndAmbients, HooksSlot, RuntimeHooks};
-#[cfg(feature = "net")]
-use crate::io::driver::Slot;
+use crate::io::driver::LazyDriver;
 use crate::runtime::builder::{Builder, processors};
 use crate::runtime::handle::Handle;
 use crate::scheduler::blocking::Pool;
@@ -256,13 +255,10 @@ fn end(shared: &Arc<Shared>) {
         shared.unpark(worker);
     }
     shared.timers.close();
-    #[cfg(feature = "net")]
-    {
-        // Pairs with the fence in `Shared::driver`.
-        fence(SeqCst);
-        if let Some(driver) = shared.io.get() {
-            driver.end();
-        }
+    // Pairs with the fence in `Shared::driver`.
+    fence(SeqCst);
+    if let Some(driver) = shared.io.get() {
+        driver.end();
     }
     shared.blocking.close(None);
     // A task that ends its own runtime must not wait for itself, nor for others who may wait for it.
@@ -311,8 +307,7 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             heaps: (0..parts.len() + SHARED_HEAPS).map(|_| CachePadded::new(Heap::new())).collect(),
             non_workers: CachePadded::default(),
             timers: Arc::new(Timers::new(parts.len() + 1, Clock::real(), unpark)),
-            #[cfg(feature = "net")]
-            io: Slot::new(),
+            io: LazyDriver::new(),
             blocking: Arc::new(Pool::new(threads, builder.max_blocking_threads, builder.blocking_keep_alive)),
             given: HooksSlot::new(HooksAndAmbients {
                 root: builder.root.clone(),

@@ -56,7 +56,6 @@ impl ParkState {
     }
 
     /// Whether a worker that has locked the poll may wait in it.
-    #[cfg(feature = "net")]
     pub(crate) fn start_poll(&self) -> bool {
         self.start_sleep(POLLING)
     }
@@ -111,7 +110,6 @@ impl Parker {
     }
 
     /// Sleeps in the poll.
-    #[cfg(feature = "net")]
     pub(crate) fn poll(&self, poll: impl FnOnce(&ParkState)) {
         poll(&self.state);
         self.state.end_sleep();

@@ -20,8 +20,7 @@ use super::throttle::Throttle;
 use super::worker::Worker;
 use crate::eager::inline;
 use crate::instrument::hooks::{HooksAndAmbients, HooksSlot, wrap_in_hooks};
-#[cfg(feature = "net")]
-use crate::io::driver::{Driver, Slot};
+use crate::io::driver::{Driver, LazyDriver};
 use crate::scheduler::blocking::Pool;
 use crate::slab::{self, Class, Heap, SPARE, SlotHead, Tidied};
 use crate::task::Schedule;
@@ -88,8 +87,7 @@ pub(crate) struct Shared {
     /// What other threads than the workers have done.
     pub(crate) non_workers: CachePadded<NonWorkerCounters>,
     pub(crate) timers: Arc<Timers>,
-    #[cfg(feature = "net")]
-    pub(crate) io: Slot,
+    pub(crate) io: LazyDriver,
     pub(crate) blocking: Arc<Pool>,
     pub(crate) given: HooksSlot,
     /// For the runtime without threads: hands a task that is still pending after its first poll to
@@ -179,14 +177,12 @@ impl Shared {
         match self.remotes[worker].unparker.unpark() {
             UnparkAction::Done | UnparkAction::Unpark => {}
             UnparkAction::WakePoll => {
-                #[cfg(feature = "net")]
                 self.io.wake();
             }
         }
     }
 
     /// The I/O driver, if it has started and has not ended.
-    #[cfg(feature = "net")]
     #[inline]
     pub(crate) fn running_driver(&self) -> Option<&Arc<Driver>> {
         self.io.get().filter(|driver| !driver.has_ended())
@@ -194,14 +190,11 @@ impl Shared {
 
     #[inline]
     pub(crate) fn has_driver(&self) -> bool {
-        #[cfg(feature = "net")]
-        return self.running_driver().is_some();
-        #[cfg(not(feature = "net"))]
-        false
+        self.running_driver().is_some()
     }
 
     /// The I/O driver; the first call starts it.
-    #[cfg(feature = "net")]
+    #[cfg_attr(not(feature = "net"), allow(dead_code))]
     pub(crate) fn driver(&self) -> std::io::Result<Arc<Driver>> {
         let driver = self.io.get_or_start(|| self.notify_keeper())?;
         // Pairs with the fence in `Runtime::end`: either that thread sees the driver and ends it,

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-#[cfg(feature = "net")]
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,6 @@ use super::patience::Patience;
 use super::shared::{Counters, Remote, Shared};
 use super::throttle::{Contention, NAP};
 use crate::instrument::hooks::{HooksAndAmbients, HooksRef};
-#[cfg(feature = "net")]
 use crate::io::driver;
 use crate::slab::{Heap, Owner, Tidied};
 use crate::task::cell::{Runnable, TaskRef};
@@ -55,7 +53,6 @@ pub(crate) struct Worker {
     /// When to tidy, if a heap is untidy.
     tidy_at: Cell<Option<Instant>>,
     /// Wakers of the events that the I/O poll has returned; kept for the memory of the list.
-    #[cfg(feature = "net")]
     wakers: Cell<Vec<Waker>>,
 }
 
@@ -83,7 +80,6 @@ impl Worker {
             owner,
             given,
             tidy_at: Cell::new(None),
-            #[cfg(feature = "net")]
             wakers: Cell::default(),
         }
     }
@@ -507,7 +503,6 @@ impl Worker {
 
     /// Sleeps: the keeper in the I/O poll, if there is one.
     fn sleep_until(&self, deadline: Option<Instant>, keeper: bool) {
-        #[cfg(feature = "net")]
         if keeper && let Some(driver) = self.shared.running_driver() {
             let mut wakers = self.wakers.take();
             self.parker.poll(|state| {
@@ -520,14 +515,12 @@ impl Worker {
             self.wakers.set(wakers);
             return;
         }
-        let _ = keeper;
         self.parker.park(deadline);
     }
 
     /// Looks at the I/O poll without waiting, unless another worker is in it.
     #[inline]
     fn poll_io(&self) {
-        #[cfg(feature = "net")]
         if let Some(driver) = self.shared.running_driver() {
             let mut wakers = self.wakers.take();
             driver.try_poll(&mut wakers);
@@ -540,14 +533,11 @@ impl Worker {
     /// notification of siblings may pick this worker itself.
     #[inline]
     fn wake_io_waiters(&self) {
-        #[cfg(feature = "net")]
-        {
-            let mut wakers = self.wakers.take();
-            if !wakers.is_empty() {
-                self.wake_batch(|| driver::wake_all(&mut wakers));
-            }
-            self.wakers.set(wakers);
+        let mut wakers = self.wakers.take();
+        if !wakers.is_empty() {
+            self.wake_batch(|| driver::wake_all(&mut wakers));
         }
+        self.wakers.set(wakers);
     }
 }
 
