@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use heirloom::{ContextFutureExt, JoinHandle, context_var, sleep, spawn};
+use heirloom::context::ContextFutureExt;
+use heirloom::{JoinHandle, context_var, sleep, spawn};
 
 /// Adds up the time in which something is being polled. Several tasks may add to it at once.
 #[derive(Default)]

@@ -6,7 +6,8 @@
 
 use futures::{Stream, StreamExt, stream};
 use heirloom::context::ContextIteratorExt;
-use heirloom::{ContextFutureExt, ContextStreamExt, context_var, spawn, yield_now};
+use heirloom::context::{ContextFutureExt, ContextStreamExt};
+use heirloom::{context_var, spawn, yield_now};
 
 context_var! {
     /// How many significant digits a division yields.

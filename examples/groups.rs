@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use heirloom::{GroupError, TaskGroup, context_var, sleep};
+use heirloom::group::GroupError;
+use heirloom::{TaskGroup, context_var, sleep};
 
 context_var! {
     static REQUEST_ID: u32;

@@ -8,7 +8,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use heirloom::{Elapsed, GroupError, GroupHandle, TaskGroup, context_var, remaining, sleep, spawn, wait_for};
+use heirloom::group::{GroupError, GroupHandle};
+use heirloom::time::Elapsed;
+use heirloom::{TaskGroup, context_var, remaining, sleep, spawn, wait_for};
 
 const SITES: [&str; 5] = ["library", "museum", "archive", "bakery", "observatory"];
 /// Every page of it takes a while.

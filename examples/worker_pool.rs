@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use futures::channel::oneshot;
 use futures::future::join_all;
+use heirloom::context::ContextFutureExt;
 use heirloom::context::channel::{self, Receiver, Sender};
-use heirloom::{Context, ContextFutureExt, context_var, spawn, spawn_background, spawn_in, yield_now};
+use heirloom::{Context, context_var, spawn, spawn_background, spawn_in, yield_now};
 
 context_var! {
     static REQUEST_ID: usize;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use heirloom::{Context, ContextFutureExt, context_var, wait_for};
+use heirloom::context::ContextFutureExt;
+use heirloom::{Context, context_var, wait_for};
 use tower::{Layer, Service};
 
 use super::log::log;

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::Version;
+use heirloom::context::ContextFutureExt;
 use heirloom::context::channel::{self, Sender};
 use heirloom::hyper::{HyperTimer, ServerExecutor};
 use heirloom::net::{TcpListener, TcpStream};
-use heirloom::{CancelToken, Context, ContextFutureExt, sleep, spawn_background, wait_for};
+use heirloom::{CancelToken, Context, sleep, spawn_background, wait_for};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 

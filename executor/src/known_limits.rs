@@ -12,7 +12,7 @@
 //! * A receiver of `context::channel` that is used as a stream keeps its wake-up while
 //!   it is not polled. In a `select!`, use `recv`.
 //! * Closures that wait for other closures need a blocking thread each. If such closures hold all
-//!   [`max_blocking_threads`](crate::Builder::max_blocking_threads), they wait for ever.
+//!   [`max_blocking_threads`](crate::runtime::Builder::max_blocking_threads), they wait for ever.
 //!
 //! # Contexts
 //!

@@ -4,7 +4,8 @@
 use std::future::pending;
 use std::num::ParseIntError;
 
-use heirloom::{JoinError, context_var, spawn};
+use heirloom::task::JoinError;
+use heirloom::{context_var, spawn};
 
 context_var! { static TENANT: u32; }
 

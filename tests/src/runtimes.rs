@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use heirloom::{Runtime, ShutdownReport};
+use heirloom::Runtime;
+use heirloom::runtime::ShutdownReport;
 
 use crate::gate::{Countdown, Gate};
 use crate::watchdog::{PATIENCE, watchdog};

@@ -7,9 +7,11 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use heirloom::context::{Ambient, Captured};
+use heirloom::runtime::Hooks;
+use heirloom::task::{AbortHandle, LocalSet, TaskMeta};
 use heirloom::{
-    AbortHandle, Context, Hooks, JoinHandle, LocalSet, Runtime, TaskMeta, context_var, run_eagerly, sleep,
-    spawn, spawn_blocking, spawn_local, task, try_run_eagerly, wait_for, yield_now,
+    Context, JoinHandle, Runtime, context_var, run_eagerly, sleep, spawn, spawn_blocking, spawn_local, task,
+    try_run_eagerly, wait_for, yield_now,
 };
 use heirloom_tests::{CountingWaker, Fault, Gate, PATIENCE, Probe, Step, poll_with, scaled, watchdog};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -48,7 +50,7 @@ fn change_by(work: impl FnOnce()) -> (usize, isize) {
 }
 
 fn measured_on<F: Future<Output = ()> + Send + 'static>(
-    builder: heirloom::Builder,
+    builder: heirloom::runtime::Builder,
     work: impl Fn() -> F + Send + 'static,
 ) -> (usize, isize) {
     let _turn = turn();
@@ -112,7 +114,7 @@ fn hooks_and_an_ambient_state_allocate_nothing_per_task_or_poll() {
     struct Places;
     impl Hooks for Places {
         fn on_spawn(&self, task: &TaskMeta, _: &Context) {
-            assert!(task.place().line() > 1);
+            assert!(task.spawned_at().line() > 1);
         }
         fn before_poll(&self, task: &TaskMeta) {
             assert!(task.name().is_none());

@@ -115,7 +115,7 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
         Some(function) => {
             // A function of another type is told of where it is named.
             let call = quote_spanned! {function.span()=> #function() };
-            quote_spanned! {span=> { let builder: ::heirloom::Builder = #call; builder } }
+            quote_spanned! {span=> { let builder: ::heirloom::runtime::Builder = #call; builder } }
         }
     };
     let future = match timeout {

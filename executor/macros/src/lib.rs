@@ -27,7 +27,7 @@ use crate::expand::Kind;
 ///
 /// ```
 /// #[heirloom::main]
-/// async fn main() -> Result<(), heirloom::JoinError> {
+/// async fn main() -> Result<(), heirloom::task::JoinError> {
 ///     let answer = heirloom::spawn(async { 6 * 7 }).await?;
 ///     println!("{answer}");
 ///     Ok(())
@@ -46,8 +46,8 @@ use crate::expand::Kind;
 /// With everything that a builder can be told:
 ///
 /// ```
-/// fn configured() -> heirloom::Builder {
-///     heirloom::Runtime::builder().thread_name("mill").on_panic(heirloom::PanicPolicy::Abort)
+/// fn configured() -> heirloom::runtime::Builder {
+///     heirloom::Runtime::builder().thread_name("mill").on_panic(heirloom::runtime::PanicPolicy::Abort)
 /// }
 ///
 /// #[heirloom::main(builder = configured)]
@@ -61,7 +61,7 @@ use crate::expand::Kind;
 /// Without the attribute, the first of them reads:
 ///
 /// ```
-/// fn main() -> Result<(), heirloom::JoinError> {
+/// fn main() -> Result<(), heirloom::task::JoinError> {
 ///     heirloom::block_on(async {
 ///         let answer = heirloom::spawn(async { 6 * 7 }).await?;
 ///         println!("{answer}");
@@ -103,7 +103,7 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// ```
 /// #[heirloom::test(workers = 4, timeout = "5s")]
-/// async fn a_child_inherits() -> Result<(), heirloom::JoinError> {
+/// async fn a_child_inherits() -> Result<(), heirloom::task::JoinError> {
 ///     heirloom::context_var! { static TENANT: u32; }
 ///     TENANT.set(7);
 ///     assert_eq!(heirloom::spawn(async { TENANT.get() }).await?, Some(7));

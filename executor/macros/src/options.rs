@@ -125,7 +125,7 @@ fn timeout(name: &Ident, value: Option<Value>) -> Result<(LitStr, Duration)> {
 
 fn builder(name: &Ident, value: Option<Value>) -> Result<Path> {
     const EXPECTED: &str =
-        "expected a function that returns a `heirloom::Builder`, as in `builder = configured`";
+        "expected a function that returns a `heirloom::runtime::Builder`, as in `builder = configured`";
     match value {
         Some(Value::Path(path)) => Ok(path),
         Some(other) => Err(Error::new_spanned(other, EXPECTED)),

@@ -33,6 +33,7 @@ use crate::clock::now;
 ///     assert_eq!(deadline(), None);
 /// });
 /// ```
+#[doc(alias = "current_effective_deadline")]
 #[inline]
 #[must_use]
 pub fn deadline() -> Option<Instant> {

@@ -11,10 +11,10 @@ use std::time::Instant;
 use heirloom_context::raw;
 
 use super::signal::{self, DriverSignal};
-use crate::CancelReason;
 use crate::clock::{deadline, earlier, now};
 use crate::task::budget;
 use crate::task::cell::TaskRef;
+use crate::task::join_handle::CancelReason;
 use crate::util::thread_state::{self, ThreadKind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

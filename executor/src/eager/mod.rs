@@ -1,4 +1,13 @@
-//! Async code that is run synchronously, because a flag in the execution state says so.
+//! Async code, run synchronously: [`run_eagerly`], [`try_run_eagerly`] and its error
+//! [`WouldSuspend`], and [`is_eager`] for authors of leaf futures.
+//!
+//! One set of async functions so serves a synchronous front end and an asynchronous one. A flag in
+//! the execution state, the *eager flag*, makes the leaf operations of this crate block where they
+//! would suspend, and makes [`spawn`](crate::spawn()) run its task as a part of the call. A single
+//! task that is polled once where it is spawned needs no flag: it is
+//! [`task::Builder::start_inline`](crate::task::Builder::start_inline).
+//!
+//! The rest of this page is for those who read the source.
 //!
 //! # Terms
 //!
@@ -9,9 +18,9 @@
 //! * A *call* is a call of [`run_eagerly`] or [`try_run_eagerly`] on this thread.
 //! * A *driver* is the loop that polls a future under the flag and waits between two polls: a call,
 //!   or a task that was spawned inside a call and runs inline (`scheduler::inline`).
-//! * The *frame* is the thread's record of its innermost driver ([`frame`]).
+//! * The *frame* is the thread's record of its innermost driver (`frame`).
 //! * The *signal* is what a driver waits with. It lends a waker that allocates only when it is
-//!   cloned ([`signal`]).
+//!   cloned (`signal`).
 //!
 //! # States
 //!
@@ -52,7 +61,7 @@
 //! # Why no wake-up is lost
 //!
 //! A wake-up during a poll is stored: by the lent waker in the signal, by a clone in the signal's
-//! [wake flag](signal). EA4 looks at both before it waits, and at the wake flag under the lock of
+//! wake flag. EA4 looks at both before it waits, and at the wake flag under the lock of
 //! its condition variable. EA3 happens on this thread.
 
 pub(crate) mod frame;
@@ -61,6 +70,7 @@ mod signal;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use crate::runtime::eager_call::{WouldSuspend, run_eagerly, try_run_eagerly};
 pub(crate) use frame::{
     Frame, NotReady, keep_unfinished, limited, not_ready, refuse_to_join, refuses, suspends, unenforced,
     wake_at,

@@ -52,7 +52,7 @@ use crate::task::cell::{Parts, Runnable};
 use crate::task::{self, TaskMeta};
 use crate::util::panic::swallow;
 
-/// Observes the tasks of a runtime; added by [`Builder::hooks`](crate::Builder::hooks).
+/// Observes the tasks of a runtime; added by [`Builder::hooks`](crate::runtime::Builder::hooks).
 ///
 /// All hooks except [`on_spawn`](Self::on_spawn) are called on the thread that runs the task, with
 /// the task's context current: variables read as in the task, and [`Context::current`] is a
@@ -63,7 +63,9 @@ use crate::util::panic::swallow;
 /// ```
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicUsize, Ordering};
-/// use heirloom::{Hooks, Runtime, TaskMeta};
+/// use heirloom::runtime::Hooks;
+/// use heirloom::task::TaskMeta;
+/// use heirloom::Runtime;
 ///
 /// #[derive(Default)]
 /// struct Polls(AtomicUsize);

@@ -34,7 +34,7 @@ impl<T: sealed::Request + ?Sized> ToSocketAddrs for T {}
 /// # Errors
 /// Those of the resolver; of kind [`InvalidInput`](io::ErrorKind::InvalidInput) if the port is
 /// missing or is not a number. If no thread can be started, or the runtime has ended, an error of
-/// kind [`Other`](io::ErrorKind::Other) that holds the [`JoinError`](crate::JoinError).
+/// kind [`Other`](io::ErrorKind::Other) that holds the [`JoinError`](crate::task::JoinError).
 ///
 /// # Cancel safety
 /// Dropping the future discards the answer. A resolver that has started cannot be interrupted, and

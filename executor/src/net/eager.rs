@@ -18,7 +18,7 @@ use crate::io::readiness::Direction;
 
 /// A socket that a thread can wait for.
 pub(crate) trait Blocks: Source + Descriptor {
-    /// The method that the user has called, as [`WouldSuspend`](crate::WouldSuspend) names it, for
+    /// The method that the user has called, as [`WouldSuspend`](crate::eager::WouldSuspend) names it, for
     /// operations that have no name of their own.
     fn leaf(direction: Direction) -> &'static str;
 }

@@ -1,4 +1,4 @@
-//! How a runtime is made.
+//! The options of a runtime.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -17,6 +17,8 @@ use crate::util::threads::ThreadHook;
 
 /// Options of a runtime; made by [`Runtime::builder`].
 ///
+/// Options of a single task are in [`task::Builder`](crate::task::Builder).
+///
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// let runtime = heirloom::Runtime::builder().workers(2).thread_name("mill").build()?;
@@ -33,7 +35,7 @@ pub struct Builder {
     pub(crate) root: Context,
     pub(crate) on_panic: PanicPolicy,
     pub(crate) ambients: Ambients,
-    /// Those of them that go with background tasks.
+    /// The ambient states among them that follow background tasks.
     pub(crate) background: Ambients,
     pub(crate) hooks: Option<Arc<dyn Hooks>>,
     pub(crate) on_thread_start: Option<ThreadHook>,
@@ -48,13 +50,13 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// All defaults.
+    /// The default options.
     pub fn new() -> Builder {
         Builder {
             workers: None,
             thread_name: "heirloom".to_owned(),
             stack_size: None,
-            // As tokio's: blocking calls mostly wait, and a service that needs more should know.
+            // As in tokio: blocking calls mostly wait, and a service that needs more should say so.
             max_blocking_threads: 512,
             blocking_keep_alive: Duration::from_secs(10),
             root: Context::empty(),
@@ -68,44 +70,49 @@ impl Builder {
         }
     }
 
-    /// How many worker threads. Without it: `HEIRLOOM_WORKERS`, else as many as the process may use processors (its
-    /// affinity and cgroup quota respected).
+    /// The number of worker threads. Default: the environment variable `HEIRLOOM_WORKERS`, else the
+    /// number of processors that the process may use, by its affinity and its cgroup quota.
     ///
-    /// Where other threads or programs keep the processors busy, workers that had to wait for one in more than a quarter of the time
-    /// stand back for a while, all but one: they help again when a sibling is in a long poll or does not come to an end, within
-    /// 10 ms, or when processors are free. (On Linux, where a thread can be asked how long it has waited.)
+    /// On Linux, a worker that spent a large part of its time waiting for a processor, because
+    /// other threads or programs keep them busy, stops stealing for some milliseconds. At least one
+    /// worker always steals.
     #[must_use]
+    #[doc(alias = "worker_threads")]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// What threads are called; they get a suffix each. Without it: `heirloom`.
+    /// The name of the threads; each gets a suffix. Default: `heirloom`.
     #[must_use]
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self
     }
 
-    /// The stack of each thread, in bytes. Without it: what the standard library takes.
+    /// The stack of each thread, in bytes. Default: that of [`std::thread`].
     #[must_use]
+    #[doc(alias = "thread_stack_size")]
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// How many threads may run blocking closures at a time; the others wait in a queue. Without it: 512.
+    /// How many threads may run blocking closures at a time; further closures wait in a queue.
+    /// Default: 512.
     ///
-    /// Closures that wait for other closures need a thread each: if all threads are taken by such, they
-    /// wait for ever, since what they wait for stands in the queue. With `max_blocking_threads(1)` a
-    /// single closure that waits for another one does.
+    /// A closure that waits for another closure needs a thread of its own meanwhile. If such
+    /// closures have all threads, they wait for ever, since the closures that they wait for stay in
+    /// the queue. With `max_blocking_threads(1)` a single closure that waits for another one does
+    /// so.
     #[must_use]
     pub fn max_blocking_threads(mut self, threads: usize) -> Self {
         self.max_blocking_threads = threads;
         self
     }
 
-    /// The context in which [background tasks](crate::spawn_background) start. Without it: the empty one.
+    /// The context in which [background tasks](crate::spawn_background) start. Default: the empty
+    /// one.
     #[must_use]
     pub fn root_context(mut self, context: Context) -> Self {
         self.root = context;
@@ -114,14 +121,15 @@ impl Builder {
 
     /// What happens when a task panics.
     #[must_use]
+    #[doc(alias = "unhandled_panic")]
     pub fn on_panic(mut self, policy: PanicPolicy) -> Self {
         self.on_panic = policy;
         self
     }
 
-    /// A foreign ambient state that follows tasks: captured at each spawn, put around each poll and
-    /// around the drop. It goes with [background tasks](crate::spawn_background) if it [says
-    /// so](Ambient::in_background).
+    /// A thread-local state of another library that follows tasks: it is captured at each spawn,
+    /// and in force in each poll and in the drop of the future. It follows [background
+    /// tasks](crate::spawn_background) if it [says so](Ambient::in_background).
     #[must_use]
     pub fn ambient(mut self, ambient: Arc<dyn Ambient>) -> Self {
         if ambient.in_background() {
@@ -131,54 +139,58 @@ impl Builder {
         self
     }
 
-    /// Watches all tasks: their spawns, polls and ends.
+    /// Hooks that are called when a task is spawned, polled, and has ended.
     #[must_use]
     pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Self {
         self.hooks = Some(hooks);
         self
     }
 
-    /// Called by each worker and blocking thread when it starts. A panic in it is reported and ignored.
+    /// A function that each worker and each blocking thread calls when it starts. A panic in the
+    /// function is reported and ignored.
     #[must_use]
     pub fn on_thread_start(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
         self.on_thread_start = Some(Arc::new(f));
         self
     }
 
-    /// Called by each worker and blocking thread when it ends. A panic in it is reported and ignored.
+    /// A function that each worker and each blocking thread calls before it ends. A panic in the
+    /// function is reported and ignored.
     #[must_use]
     pub fn on_thread_stop(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
         self.on_thread_stop = Some(Arc::new(f));
         self
     }
 
-    /// How long an idle worker goes on searching before it parks. Longer means that work from outside is seen sooner,
-    /// and costs processor time. Without it: not at all; more than a millisecond is taken for one.
+    /// How long an idle worker searches for work before it parks; clamped to 1 ms. A longer search
+    /// finds work from other threads sooner, and uses processor time. Default: zero, no search.
     #[must_use]
     pub fn search(mut self, search: Duration) -> Self {
         self.search = search.min(Duration::from_millis(1));
         self
     }
 
-    /// Starts the workers.
+    /// Starts the runtime.
     ///
     /// # Errors
-    /// If there are to be no workers, or more than 32,768, or if the operating system refuses a thread. Threads that
-    /// were started are stopped then.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for no workers or more than 32,768, and for a
+    /// `HEIRLOOM_WORKERS` that is no such number; and the error of the operating system if it
+    /// refuses a thread. The threads that were started are stopped then.
     pub fn build(self) -> io::Result<Runtime> {
         Runtime::start(self)
     }
 
-    /// As [`build`](Self::build), but the runtime is the default one, which otherwise starts at first
-    /// use with all defaults: that of [`block_on`](crate::block_on), [`spawn`](crate::spawn()) and all
-    /// else outside of any runtime. It lives as long as the process, unless the handle [shuts it
-    /// down](crate::Handle::shutdown). `#[heirloom::main(builder = …)]` calls this.
+    /// Starts the default runtime: the one of [`block_on`](crate::block_on),
+    /// [`spawn`](crate::spawn()) and everything else on threads of no runtime. Without this call,
+    /// it starts at first use with the default options. It lives as long as the process, unless its
+    /// handle [shuts it down](crate::Handle::shutdown). `#[heirloom::main(builder = …)]` calls
+    /// this.
     ///
-    /// Libraries leave it to the program.
+    /// This is for programs; a library should not decide it.
     ///
     /// # Errors
-    /// As `build`; and with [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the default runtime has
-    /// started, be it by this function or by a first use.
+    /// As [`build`](Self::build); and [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the
+    /// default runtime has started, by this function or by a first use.
     ///
     /// ```
     /// use heirloom::{Context, Runtime, context_var};
@@ -195,6 +207,8 @@ impl Builder {
     /// assert!(Runtime::builder().build_default().is_err());
     /// # Ok(()) }
     /// ```
+    #[doc(alias = "set_default")]
+    #[doc(alias = "GlobalExecutorConfig")]
     pub fn build_default(self) -> io::Result<Handle> {
         start_default(self)
     }
@@ -217,7 +231,7 @@ fn default_workers() -> io::Result<usize> {
     workers_by(&std::env::var("HEIRLOOM_WORKERS").unwrap_or_default())
 }
 
-/// As `HEIRLOOM_WORKERS` says; empty, it says nothing.
+/// The number in the text of `HEIRLOOM_WORKERS`; that of the processors if the text is empty.
 fn workers_by(text: &str) -> io::Result<usize> {
     if text.trim().is_empty() {
         return Ok(processors());
@@ -253,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_environment_that_says_nothing_or_nonsense_is_told_apart() {
+    fn an_empty_variable_is_the_default_and_nonsense_is_an_error() {
         for nothing in ["", "  "] {
             assert_eq!(workers_by(nothing).unwrap(), processors());
         }

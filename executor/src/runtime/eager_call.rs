@@ -25,7 +25,7 @@ use crate::task::budget;
 /// | --- | --- |
 /// | [`sleep`](crate::sleep()), [`interval`](crate::interval()) | blocks the thread |
 /// | sockets and signals | block the thread |
-/// | [`spawn`](crate::spawn()), [`spawn_local`](crate::spawn_local), groups | runs the future here, in its own inherited context, to its end; a panic becomes its [`JoinError`](crate::JoinError). The handle is finished |
+/// | [`spawn`](crate::spawn()), [`spawn_local`](crate::spawn_local), groups | runs the future here, in its own inherited context, to its end; a panic becomes its [`JoinError`](crate::task::JoinError). The handle is finished |
 /// | [`spawn_blocking`](crate::spawn_blocking) | runs the closure here |
 /// | [`spawn_background`](crate::spawn_background) | spawns on the default runtime, as without the flag |
 /// | [`wait_for`](crate::wait_for()) | ends in time: what blocks inside blocks no longer than the limit |
@@ -98,6 +98,7 @@ use crate::task::budget;
 ///
 /// assert_eq!(fetch_blocking(7), "value 7");
 /// ```
+#[doc(alias = "now_or_never")]
 pub fn run_eagerly<F: Future>(future: F) -> F::Output {
     match run(future, EagerDriver::Waiting) {
         Ok(output) => output,
@@ -132,6 +133,7 @@ pub fn run_eagerly<F: Future>(future: F) -> F::Output {
 /// let error = try_run_eagerly(sleep(Duration::from_secs(3600))).unwrap_err();
 /// assert_eq!(error.leaf(), "sleep");
 /// ```
+#[doc(alias = "now_or_never")]
 pub fn try_run_eagerly<F: Future>(future: F) -> Result<F::Output, WouldSuspend> {
     run(future, EagerDriver::Refusing)
 }

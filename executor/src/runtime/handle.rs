@@ -1,11 +1,13 @@
-//! Handles of runtimes.
+//! Handles of runtimes, and entering one.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::Duration;
 
 use futures_task::{FutureObj, Spawn, SpawnError};
@@ -16,13 +18,13 @@ use crate::instrument::stats::{Stats, TaskDump, WorkerStats};
 use crate::runtime::block_on;
 use crate::runtime::{ShutdownReport, configured_default, runtime_outside, shut_down};
 use crate::scheduler::blocking::{Blocking, BlockingCall};
-use crate::scheduler::current;
+use crate::scheduler::current::{self, OwnedEntry};
 use crate::scheduler::shared::{Shared, Workers, launch};
 use crate::task::cell::{Begin, Parts};
 use crate::task::join_handle::{AbortHandle, JoinHandle};
 
-/// A handle of a [`Runtime`](crate::Runtime): cheap to clone, to be sent about, and to be kept after the runtime is
-/// gone. What is spawned through it then resolves as cancelled.
+/// A handle of a [`Runtime`](crate::Runtime): cheap to clone, and free to outlive the runtime. A
+/// task that is spawned through a handle of a runtime that has ended resolves as cancelled.
 ///
 /// ```
 /// # heirloom::block_on(async {
@@ -35,7 +37,7 @@ pub struct Handle {
     shared: Arc<Shared>,
 }
 
-// Whatever panics inside a runtime is caught there; a handle sees no half-done state.
+// The panics of tasks are caught in their runtime; a handle sees no state that one left half done.
 impl std::panic::UnwindSafe for Handle {}
 impl std::panic::RefUnwindSafe for Handle {}
 
@@ -48,9 +50,45 @@ impl Handle {
         &self.shared
     }
 
-    /// The runtime this thread belongs to: in a task, a blocking closure, or a runtime's `block_on`.
+    /// The current runtime of this thread: the one that runs the task, the blocking closure or the
+    /// `block_on` in which this is called, or the one that was [entered](Self::enter) last. `None`
+    /// on a thread of none.
     pub fn current() -> Option<Handle> {
         current::with_runtime(|shared| shared.cloned()).map(Handle::new)
+    }
+
+    /// Makes this runtime the current one of this thread until the guard is dropped:
+    /// [`spawn`](crate::spawn()) and the other verbs use it, and so do timers and sockets.
+    ///
+    /// It is for code that calls those verbs on a thread that is no worker, such as a callback of
+    /// another library. In a task, the task's runtime is current already, and in
+    /// [`block_on`](Self::block_on) that of the handle. Entering makes the thread no worker, and
+    /// changes no context.
+    ///
+    /// Guards nest. The runtime that was entered last is the current one, and dropping its guard
+    /// makes the one before current again. So drop guards in the reverse order of their making. A
+    /// guard is not `Send`. Do not keep one across an `.await`: what the thread polls meanwhile
+    /// finds this runtime, too. A guard that is forgotten leaves its runtime current.
+    ///
+    /// # Panics
+    /// The drop of the guard panics, and changes nothing, if a guard that was made later is still
+    /// there, or if the `block_on` or blocking closure in which it was made has returned.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = heirloom::Runtime::builder().workers(1).thread_name("mill").build()?;
+    /// let handle = runtime.handle().clone();
+    ///
+    /// let foreign = std::thread::spawn(move || {
+    ///     let _entered = handle.enter();
+    ///     heirloom::spawn(async { std::thread::current().name().map(str::to_owned) })
+    /// });
+    /// let name = runtime.block_on(foreign.join().unwrap()).unwrap();
+    /// assert!(name.unwrap().starts_with("mill"));
+    /// # Ok(()) }
+    /// ```
+    pub fn enter(&self) -> EnterGuard<'_> {
+        EnterGuard { entry: Some(OwnedEntry::new(Arc::clone(&self.shared))), handle: PhantomData }
     }
 
     /// The current runtime, else the default one.
@@ -58,7 +96,8 @@ impl Handle {
         with_current(|shared| Handle::new(Arc::clone(shared)))
     }
 
-    /// Runs a future on the calling thread; see [`block_on`](crate::block_on). What it spawns runs on this runtime.
+    /// Runs a future on the calling thread; see [`block_on`](crate::block_on). Tasks that the
+    /// future spawns run on this runtime.
     ///
     /// # Panics
     /// On a worker thread.
@@ -91,7 +130,8 @@ impl Handle {
         launch::<F, Workers>(&self.shared, future, || parts(place, context))
     }
 
-    /// Spawns a task on this runtime that belongs to nobody; see [`spawn_background`](crate::spawn_background).
+    /// Spawns a task on this runtime that has no owner; see
+    /// [`spawn_background`](crate::spawn_background).
     #[track_caller]
     pub fn spawn_background<F>(&self, future: F) -> AbortHandle
     where
@@ -107,7 +147,8 @@ impl Handle {
         abort
     }
 
-    /// Runs a blocking closure on this runtime's pool; see [`spawn_blocking`](crate::spawn_blocking).
+    /// Runs a blocking closure on this runtime's pool; see
+    /// [`spawn_blocking`](crate::spawn_blocking).
     #[track_caller]
     pub fn spawn_blocking<F, R>(&self, f: F) -> JoinHandle<R>
     where
@@ -117,17 +158,18 @@ impl Handle {
         launch_blocking(&self.shared, f, parts(Location::caller(), Context::inherited()))
     }
 
-    /// Ends the runtime: nothing further is accepted; for as long as `limit` the tasks that there are may finish; what is
-    /// still alive then is cancelled, and reported. Of a runtime that has ended, nothing is.
+    /// Ends the runtime. New tasks are refused; those that exist may end within `limit`; those that
+    /// have not ended then are cancelled, and reported. The report of a second shutdown is empty.
     ///
-    /// The limit bounds the waiting for tasks to finish and for blocking closures. It does not bound a poll: one that is
-    /// in progress when everything is cancelled is waited for, however long it takes, since no thread can be ended from
-    /// outside. So a task that blocks its worker holds the shutdown up, and so does a destructor that blocks. Whoever
-    /// must not wait for that calls this on a thread of its own, or puts what blocks where it belongs, into
-    /// [`spawn_blocking`](crate::spawn_blocking()).
+    /// The limit bounds the wait for tasks and for blocking closures. It does not bound a poll: a
+    /// poll that is in progress when the tasks are cancelled is waited for, however long it takes,
+    /// since a thread cannot be ended from outside. So a task that blocks its worker delays the
+    /// shutdown, and so does a destructor that blocks. If that must not be waited for, call this on
+    /// a thread of its own, or use [`spawn_blocking`](crate::spawn_blocking()) for what blocks.
     ///
-    /// Called by a task, of whatever runtime, or by a blocking closure of this one, it gives nobody time to finish, for it
-    /// would wait for itself, or for others who may wait for it; called by a task it does not wait for polls either.
+    /// A task, of any runtime, and a blocking closure of this runtime would wait for themselves, or
+    /// for tasks that wait for them. So when they call this, the limit is zero; and when a task
+    /// calls it, polls in progress are not waited for either.
     ///
     /// ```
     /// use std::time::Duration;
@@ -142,7 +184,7 @@ impl Handle {
         shut_down(&self.shared, limit)
     }
 
-    /// What the runtime is doing.
+    /// What the runtime is doing, in numbers.
     ///
     /// ```
     /// # heirloom::block_on(async {
@@ -171,17 +213,29 @@ impl Handle {
         }
     }
 
-    /// All tasks that are not over.
+    /// All tasks that have not ended. A task that is spawned or ends meanwhile may be missing.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = heirloom::Runtime::new()?;
+    /// runtime.spawn(std::future::pending::<()>()).detach();
+    /// for task in runtime.handle().dump() {
+    ///     println!("{} {:?} {} {}", task.id, task.name, task.state, task.spawned_at);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "all_tasks")]
     pub fn dump(&self) -> Vec<TaskDump> {
         self.shared.tasks().iter().map(|task| TaskDump::of(task.header())).collect()
     }
 
-    /// Waits until nothing is runnable: every task waits for something outside, or for a timer.
+    /// Waits until no task is runnable: each waits for an event from outside, or for a timer.
     ///
     /// Returns at once if the runtime has ended.
     ///
     /// # Panics
-    /// On a worker thread, or in a blocking closure of this runtime: they would wait for themselves.
+    /// On a worker thread, and in a blocking closure of this runtime: they would wait for
+    /// themselves.
     #[track_caller]
     pub fn wait_until_idle(&self) {
         assert!(
@@ -198,10 +252,10 @@ pub(crate) fn with_current<R>(f: impl FnOnce(&Arc<Shared>) -> R) -> R {
     current::with_runtime(|shared| f(shared.unwrap_or_else(|| runtime_outside().shared())))
 }
 
-/// Calls `f` with the runtime whose ambient states, hooks and panic policy hold for tasks that are
-/// no runtime's: the current one, else the default one if the program has configured it. None is
+/// Calls `f` with the runtime whose ambient states, hooks and panic policy apply to the tasks of a
+/// local set: the current one, else the default one if the program has configured it. None is
 /// started.
-pub(crate) fn with_ruling<R>(f: impl FnOnce(Option<&Arc<Shared>>) -> R) -> R {
+pub(crate) fn with_current_or_configured<R>(f: impl FnOnce(Option<&Arc<Shared>>) -> R) -> R {
     current::with_runtime(|shared| f(shared.or_else(|| configured_default().map(Handle::shared))))
 }
 
@@ -211,12 +265,13 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    // One that is run here and now is not on a thread of the pool.
+    // A closure that is run by this call is on no thread of the pool.
     let pool = (parts.begin == Begin::Queued).then(|| Arc::clone(shared));
     launch::<_, Blocking>(shared, BlockingCall::new(f, pool), || parts)
 }
 
-/// A task's parts in `context`, with the spawner's deadline. A spawner that runs async code synchronously drives it.
+/// A task's parts in `context`, with the spawner's deadline. If the spawner runs async code
+/// synchronously, the spawner polls the task to its end.
 #[inline]
 pub(crate) fn parts(place: &'static Location<'static>, context: Context) -> Parts {
     let mut live = Live::new(context);
@@ -226,13 +281,40 @@ pub(crate) fn parts(place: &'static Location<'static>, context: Context) -> Part
     Parts { live, place, name: None, background: false, begin }
 }
 
+/// Makes a runtime the current one of a thread until it is dropped; made by [`Handle::enter`] and
+/// [`Runtime::enter`](crate::Runtime::enter).
+#[must_use = "dropping it leaves the runtime at once"]
+pub struct EnterGuard<'a> {
+    /// There until the drop. It belongs to its thread, so that a guard does.
+    entry: Option<OwnedEntry>,
+    handle: PhantomData<&'a Handle>,
+}
+
+impl Drop for EnterGuard<'_> {
+    fn drop(&mut self) {
+        let in_order = self.entry.take().is_some_and(OwnedEntry::leave);
+        if !in_order && !thread::panicking() {
+            panic!(
+                "a guard of `enter` was dropped out of order: drop the guards of a thread in the reverse order of \
+                 their making, inside the call in which they were made"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for EnterGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnterGuard").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("workers", &self.shared.remotes.len()).finish_non_exhaustive()
     }
 }
 
-/// For generic code. Tasks are detached.
+/// For generic code. The tasks are detached.
 impl Spawn for Handle {
     fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), SpawnError> {
         self.status()?;

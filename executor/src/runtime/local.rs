@@ -21,7 +21,7 @@ use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
 use crate::eager::inline;
 use crate::instrument::hooks::wrap_in_hooks;
 use crate::runtime::end_of_eager_call;
-use crate::runtime::handle::{parts, with_ruling};
+use crate::runtime::handle::{parts, with_current_or_configured};
 use crate::scheduler::shared::Workers;
 use crate::slab::{self, Heap, Owner, SPARE, STOCK};
 use crate::task::Schedule;
@@ -46,10 +46,10 @@ const BATCH: usize = 61;
 ///
 /// The tasks belong to the set: no runtime counts them in its [`stats`](crate::Runtime::stats),
 /// lists them, or ends them. Still, what a runtime does around its own tasks ([ambient
-/// states](crate::Builder::ambient), [hooks](crate::Builder::hooks), the [panic
-/// policy](crate::Builder::on_panic)) it also does around local tasks that are spawned and run
+/// states](crate::runtime::Builder::ambient), [hooks](crate::runtime::Builder::hooks), the [panic
+/// policy](crate::runtime::Builder::on_panic)) it also does around local tasks that are spawned and run
 /// inside its `block_on` or inside a task of it. Outside of any runtime the default one does, if it
-/// was [configured](crate::Builder::build_default).
+/// was [configured](crate::runtime::Builder::build_default).
 ///
 /// When a set has no task left to poll, it returns the memory of ended tasks except for 2 MiB; when
 /// it is not run, it returns nearly all of it. Its tasks [lie in pages](crate::Runtime#memory), as
@@ -61,7 +61,7 @@ const BATCH: usize = 61;
 /// ```
 /// use std::rc::Rc;
 ///
-/// let set = heirloom::LocalSet::new();
+/// let set = heirloom::task::LocalSet::new();
 /// let shared = Rc::new(5);
 /// let value = set.block_on(async {
 ///     let theirs = Rc::clone(&shared);
@@ -69,6 +69,8 @@ const BATCH: usize = 61;
 /// });
 /// assert_eq!(value, 6);
 /// ```
+#[doc(alias = "LocalExecutor")]
+#[doc(alias = "LocalPool")]
 pub struct LocalSet {
     shared: Arc<LocalShared>,
     /// `None` only while the set is dropped.
@@ -154,7 +156,7 @@ impl Schedule for LocalScheduler {
 
     /// The policy is that of the runtime in which the set is run.
     fn panicked(_: &LocalShared) {
-        with_ruling(|runtime| {
+        with_current_or_configured(|runtime| {
             if let Some(runtime) = runtime {
                 Workers::panicked(runtime);
             }
@@ -263,7 +265,8 @@ impl LocalSet {
     where
         F: Future + 'static,
     {
-        let runtime = with_ruling(|runtime| runtime.filter(|it| it.given.wraps_tasks()).cloned());
+        let runtime =
+            with_current_or_configured(|runtime| runtime.filter(|it| it.given.wraps_tasks()).cloned());
         let Some(runtime) = runtime else { return self.start_task(future, parts, |_| {}) };
         runtime.with_given(|hooks_and_ambients| {
             let (hooked, spawned) = wrap_in_hooks(hooks_and_ambients, future, &parts);

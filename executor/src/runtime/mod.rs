@@ -1,4 +1,12 @@
-//! Runtimes: threads, and what is done with all of them at once.
+//! Making a runtime, looking into it, and ending it.
+//!
+//! | for | see |
+//! | --- | --- |
+//! | making one | [`Runtime`], its options: [`Builder`], [`PanicPolicy`] |
+//! | reaching one from elsewhere | [`Handle`], which [enters](Handle::enter) it too: [`EnterGuard`] |
+//! | what it does just now | [`Stats`], [`WorkerStats`], [`TaskDump`], [`TaskState`](crate::task::TaskState) |
+//! | being told of each task | [`Hooks`] |
+//! | the end | [`Runtime::shutdown`], [`ShutdownReport`] |
 
 pub(crate) mod block_on;
 pub(crate) mod builder;
@@ -26,8 +34,7 @@ use crate::clock::Clock;
 use crate::eager;
 use crate::instrument::hooks::{HooksAndAmbients, HooksSlot, RuntimeHooks};
 use crate::io::driver::LazyDriver;
-use crate::runtime::builder::{Builder, processors};
-use crate::runtime::handle::Handle;
+use crate::runtime::builder::processors;
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::current;
 use crate::scheduler::parker::Parker;
@@ -36,6 +43,7 @@ use crate::scheduler::sleepers::Sleepers;
 use crate::scheduler::throttle::Throttle;
 use crate::scheduler::worker::Worker;
 use crate::slab::Heap;
+use crate::task::TaskMeta;
 use crate::task::cell::{Parts, Runnable, TaskRef};
 use crate::task::join_handle::{AbortHandle, CancelReason, JoinHandle};
 use crate::time::Timers;
@@ -43,38 +51,44 @@ use crate::util::idle_condvar::IdleCondvar;
 use crate::util::report::complain;
 use crate::util::threads::Threads;
 
+pub use crate::instrument::hooks::Hooks;
+pub use crate::instrument::stats::{Stats, TaskDump, WorkerStats};
+pub use crate::runtime::builder::Builder;
+pub use crate::runtime::handle::{EnterGuard, Handle};
+pub use crate::scheduler::shared::PanicPolicy;
+
 /// Worker threads and everything they run.
 ///
-/// Most programs need none of their own: [`block_on`](crate::block_on) and [`spawn`](crate::spawn()) use a process-wide
-/// one that starts at first use.
+/// Most programs make none: [`block_on`](crate::block_on) and [`spawn`](crate::spawn()) use the
+/// default runtime, one per process, which starts at first use.
 ///
-/// Dropping a runtime cancels all its tasks. Every future that is not being polled is dropped before the drop
-/// returns, in its own context; polls in progress are waited for, unless the runtime is dropped by a task, of whatever
-/// runtime: a worker waits for no other.
-/// Blocking closures that have begun run on by themselves. It is safe anywhere.
+/// Dropping a runtime cancels all its tasks, and is safe on any thread. Every future that is not
+/// being polled is dropped, in its own context, before the drop returns. Polls in progress are
+/// waited for, unless a task drops the runtime (a task of this runtime or of another: a worker
+/// waits for no worker). Blocking closures that have started run to their end.
 ///
 /// # Memory
 ///
 /// Tasks stand in pages of 32 KiB, each with tasks of one size: 31 of a kibibyte, some 250 small
-/// ones. (A task of more than 8 KiB has an allocation of its own.) The memory of tasks that are
-/// over serves later tasks of that size. What is not needed goes back to the allocator when workers
-/// rest: a fraction of a second after the last task of a burst has ended and its last handle or
-/// waker is gone, a runtime has no more than a few empty pages per worker, and a few more for tasks
-/// spawned by other threads. A worker that is busy
-/// without a pause keeps up to 2 MiB of empty pages, and the pages of tasks it has spawned and
-/// others have ended, until it spawns again or has a pause; a poll that takes long is no pause.
+/// ones. (A task of more than 8 KiB has an allocation of its own.) The memory of tasks that have
+/// ended serves later tasks of that size. Memory that is not needed goes back to the allocator when
+/// workers are idle: a fraction of a second after the last task of a burst has ended and its last
+/// handle or waker is gone, a runtime has no more than a few empty pages per worker, and a few more
+/// for tasks spawned by other threads. A worker that is busy without a pause keeps up to 2 MiB of
+/// empty pages, and the pages of tasks that it has spawned and other workers have ended, until it
+/// spawns again or has a pause. A long poll is no pause.
 ///
-/// A page goes back when all its tasks are over. So **a few tasks that outlive their burst can hold
-/// the memory of many**: of a burst of tasks of a kibibyte of which one in thirty lives on, nearly
-/// every page has one of those, and nearly nothing goes back before they end. It is at most one
-/// page per task alive, and later tasks of this size are put there first. Where that matters, spawn
-/// `Box::pin(future)`: the task is small then, 250 share a page, and what is large is the
-/// allocator's.
+/// A page goes back when all its tasks have ended. So **a few tasks that outlive their burst can
+/// hold the memory of many**: of a burst of tasks of a kibibyte of which one in thirty lives on,
+/// nearly every page has one of those, and nearly nothing goes back before they end. It is at most
+/// one page per living task, and later tasks of this size are put there first. Where that matters,
+/// spawn `Box::pin(future)`: the task is small then, 250 share a page, and the allocator has the
+/// large part.
 ///
-/// On Linux the process becomes smaller as well: seven eighths of each page go to the system
-/// before the allocator has the page again. (glibc's allocator gives back only what lies above all
+/// On Linux the process becomes smaller as well: seven eighths of each page go to the system before
+/// the allocator has the page again. (glibc's allocator gives back only memory above everything
 /// that is in use. Of 200,000 tasks of two kibibytes the process kept 440 MiB without that, and
-/// keeps 62 MiB with it.) Elsewhere that is the allocator's affair.
+/// keeps 62 MiB with it.) On other systems the allocator decides.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -83,16 +97,20 @@ use crate::util::threads::Threads;
 /// assert_eq!(runtime.block_on(handle).unwrap(), 42);
 /// # Ok(()) }
 /// ```
+#[doc(alias = "Executor")]
+#[doc(alias = "ThreadPool")]
+#[doc(alias = "Dispatcher")]
+#[doc(alias = "EventLoop")]
 pub struct Runtime {
     handle: Handle,
 }
 
-// As for its handle.
+// For the reason that stands at `Handle`.
 impl std::panic::UnwindSafe for Runtime {}
 impl std::panic::RefUnwindSafe for Runtime {}
 
 impl Runtime {
-    /// One with all defaults.
+    /// Starts a runtime with the default options.
     ///
     /// # Errors
     /// As [`Builder::build`].
@@ -100,7 +118,7 @@ impl Runtime {
         Builder::new().build()
     }
 
-    /// Options for one.
+    /// The options of a runtime, to be changed and [built](Builder::build).
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -126,12 +144,19 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// A handle, to be cloned and sent about.
+    /// Makes this runtime the current one of this thread until the guard is dropped; see
+    /// [`Handle::enter`].
+    pub fn enter(&self) -> EnterGuard<'_> {
+        self.handle.enter()
+    }
+
+    /// The runtime's handle, to be cloned and sent to other threads and tasks.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Runs a future on the calling thread; see [`block_on`](crate::block_on). What it spawns runs on this runtime.
+    /// Runs a future on the calling thread; see [`block_on`](crate::block_on). Tasks that the
+    /// future spawns run on this runtime.
     ///
     /// # Panics
     /// On a worker thread.
@@ -160,7 +185,8 @@ impl Runtime {
         self.handle.spawn_in(context, future)
     }
 
-    /// Spawns a task on this runtime that belongs to nobody; see [`spawn_background`](crate::spawn_background).
+    /// Spawns a task on this runtime that has no owner; see
+    /// [`spawn_background`](crate::spawn_background).
     #[track_caller]
     pub fn spawn_background<F>(&self, future: F) -> AbortHandle
     where
@@ -170,7 +196,8 @@ impl Runtime {
         self.handle.spawn_background(future)
     }
 
-    /// Runs a blocking closure on this runtime's pool; see [`spawn_blocking`](crate::spawn_blocking).
+    /// Runs a blocking closure on this runtime's pool; see
+    /// [`spawn_blocking`](crate::spawn_blocking).
     #[track_caller]
     pub fn spawn_blocking<F, R>(&self, f: F) -> JoinHandle<R>
     where
@@ -180,20 +207,21 @@ impl Runtime {
         self.handle.spawn_blocking(f)
     }
 
-    /// What the runtime is doing.
-    pub fn stats(&self) -> crate::Stats {
+    /// What the runtime is doing, in numbers; see [`Handle::stats`].
+    pub fn stats(&self) -> Stats {
         self.handle.stats()
     }
 
-    /// All its tasks.
-    pub fn dump(&self) -> Vec<crate::TaskDump> {
+    /// All tasks of the runtime that have not ended; see [`Handle::dump`].
+    pub fn dump(&self) -> Vec<TaskDump> {
         self.handle.dump()
     }
 
-    /// Waits until nothing is runnable: every task waits for something outside, or for a timer.
+    /// Waits until no task is runnable: each waits for an event from outside, or for a timer.
     ///
     /// # Panics
-    /// On a worker thread, which would wait for itself.
+    /// On a worker thread, and in a blocking closure of this runtime: they would wait for
+    /// themselves.
     #[track_caller]
     pub fn wait_until_idle(&self) {
         self.handle.wait_until_idle();
@@ -220,30 +248,31 @@ pub(crate) fn shut_down(shared: &Arc<Shared>, limit: Duration) -> ShutdownReport
     // S1.
     shared.closing.store(true, SeqCst);
     let deadline = Instant::now().checked_add(limit);
-    let mut rested = false;
-    // A task or closure that waits for the rest waits for itself.
+    let mut drained = false;
+    // A task or closure that waits until no task is left waits for itself.
     let inside = current::is_inside(shared);
     if !inside {
-        rested = shared.idle_condvar.wait_until(deadline, || shared.task_count() == 0);
+        drained = shared.idle_condvar.wait_until(deadline, || shared.task_count() == 0);
     }
-    let alive = if rested { Vec::new() } else { shared.tasks() };
+    let alive = if drained { Vec::new() } else { shared.tasks() };
     end(shared);
     shared.blocking.close(if inside { None } else { deadline });
-    let (cancelled, still_running): (Vec<_>, Vec<_>) =
+    let (cancelled, still_running): (Vec<TaskRef>, Vec<TaskRef>) =
         alive.into_iter().partition(|task| task.header().state.is_done());
-    ShutdownReport { cancelled: names(&cancelled), still_running: names(&still_running) }
+    let metas = |tasks: Vec<TaskRef>| tasks.into_iter().map(TaskMeta::new).collect();
+    ShutdownReport { cancelled: metas(cancelled), still_running: metas(still_running) }
 }
 
-/// S1 to S4. Again, it does nothing but wait for whoever was first, and for the workers.
+/// S1 to S4. A second call waits for the first one and for the workers, and does nothing else.
 fn end(shared: &Arc<Shared>) {
     shared.closing.store(true, SeqCst);
     let own = current::is_worker();
-    // Who comes second finds tasks that the first is just dropping. A worker waits for nobody; nor does a destructor that ends
-    // the runtime by which it is dropped.
-    let guard = (!own).then(|| shared.shutdown_lock.lock());
-    // What destructors spawn is refused, like everything that is spawned from now on.
+    // Without this lock a second caller would return while the first is still dropping tasks. A
+    // worker does not wait for it, nor does a destructor that ends the runtime that is dropping it.
+    let lock = (!own).then(|| shared.shutdown_lock.lock());
+    // Every spawn from now on is refused, those of the tasks' destructors too.
     let entered = current::enter(shared);
-    // S2. Pairs with the fence in `launch`, by threads outside.
+    // S2. Pairs with the fence in `launch`, on threads that are no workers.
     fence(SeqCst);
     for task in shared.tasks() {
         task.shut_down(CancelReason::Shutdown);
@@ -261,24 +290,25 @@ fn end(shared: &Arc<Shared>) {
         driver.end();
     }
     shared.blocking.close(None);
-    // A task that ends its own runtime must not wait for itself, nor for others who may wait for it.
+    // A task that ends a runtime must not wait for itself, nor for workers that may wait for it.
     if !own {
-        // Under the lock, so that of several who end it all wait.
+        // Under the lock, so that of several threads that end the runtime all wait.
         for thread in threads_of(shared).drain(..) {
-            // A worker catches everything; a panic would be a bug that was reported by the panic hook.
+            // A worker catches every panic; one that came here would be a bug, and the panic hook
+            // has reported it.
             let _ = thread.join();
         }
     }
-    // What workers that had polls in progress have woken meanwhile.
+    // Tasks that were woken by the last polls of the workers.
     shared.drain();
     drop(entered);
     for heap in &shared.heaps[shared.remotes.len()..] {
-        // SAFETY: nobody owns it but whoever has its lock, and `shared` keeps it.
+        // SAFETY: the heap has no owning worker, `end` takes its lock, and `shared` keeps it.
         unsafe { heap.end(None) }
     }
-    // What is the user's goes, though handles, wakers and tasks that are over keep the rest. Its
-    // destructors run in nobody's turn.
-    drop(guard);
+    // The user's values go, though handles, wakers and tasks that have ended keep the rest. Their
+    // destructors run without the lock.
+    drop(lock);
     drop(shared.given.take());
 }
 
@@ -327,21 +357,13 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
     })
 }
 
-fn names(tasks: &[TaskRef]) -> Vec<String> {
-    let name = |task: &TaskRef| match task.header().about.name() {
-        Some(name) => name.to_string(),
-        None => format!("task {} spawned at {}", task.header().about.id(), task.header().about.spawned_at()),
-    };
-    tasks.iter().map(name).collect()
-}
-
 impl Drop for Runtime {
     fn drop(&mut self) {
         end(self.handle.shared());
     }
 }
 
-/// For generic code, as its [handle](Handle) does it.
+/// For generic code; the same as for its [handle](Handle).
 impl Spawn for Runtime {
     fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), SpawnError> {
         self.handle.spawn_obj(future)
@@ -360,45 +382,78 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// Who was still alive when a runtime was [shut down](Runtime::shutdown): by name, or by where it was spawned.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Which tasks had not ended when the limit of a [shutdown](Runtime::shutdown) was over.
+///
+/// As text it names them: a task by its name, else by its identity and where it was spawned. The
+/// report keeps the memory of these tasks, not their futures or outputs, until it is dropped.
+///
+/// ```
+/// use std::time::Duration;
+/// use heirloom::task;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = heirloom::Runtime::new()?;
+/// let forever = std::future::pending::<()>();
+/// task::Builder::new().name("listener").on(runtime.handle()).spawn(forever).detach();
+///
+/// let report = runtime.shutdown(Duration::from_millis(10));
+/// assert_eq!(report.cancelled()[0].name(), Some("listener"));
+/// assert!(report.still_running().is_empty());
+/// assert_eq!(report.to_string(), "cancelled: listener");
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
 pub struct ShutdownReport {
-    cancelled: Vec<String>,
-    still_running: Vec<String>,
+    cancelled: Vec<TaskMeta>,
+    still_running: Vec<TaskMeta>,
 }
 
 impl ShutdownReport {
-    /// Tasks that had not finished when the time was up, and were cancelled.
-    pub fn cancelled(&self) -> &[String] {
+    /// Tasks that had not ended when the limit was over, and were cancelled.
+    pub fn cancelled(&self) -> &[TaskMeta] {
         &self.cancelled
     }
 
-    /// Those that could not be cancelled: blocking closures that run on, and polls in progress if the runtime was
-    /// shut down by one of its own tasks.
-    pub fn still_running(&self) -> &[String] {
+    /// Tasks that could not be cancelled: blocking closures that had started, and polls in progress
+    /// if a task has shut the runtime down.
+    pub fn still_running(&self) -> &[TaskMeta] {
         &self.still_running
     }
 
-    /// Whether everything had finished in time.
+    /// Whether all tasks had ended in time.
     pub fn is_clean(&self) -> bool {
         self.cancelled.is_empty() && self.still_running.is_empty()
     }
 }
 
-/// The process-wide runtime.
-static DEFAULT: OnceLock<Default> = OnceLock::new();
+/// For a log: `cancelled: a, b; still running: c`, or `clean`.
+impl fmt::Display for ShutdownReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lists = [("cancelled", &self.cancelled), ("still running", &self.still_running)];
+        let mut separator = "";
+        for (title, tasks) in lists.into_iter().filter(|(_, tasks)| !tasks.is_empty()) {
+            let names: Vec<_> = tasks.iter().map(TaskMeta::to_string).collect();
+            write!(f, "{separator}{title}: {}", names.join(", "))?;
+            separator = "; ";
+        }
+        if self.is_clean() { f.write_str("clean") } else { Ok(()) }
+    }
+}
 
-struct Default {
+/// The default runtime.
+static DEFAULT: OnceLock<DefaultRuntime> = OnceLock::new();
+
+struct DefaultRuntime {
     runtime: Runtime,
-    /// Whether the program has said how it is to be.
+    /// Whether it was made by [`Builder::build_default`].
     configured: bool,
 }
 
-/// The process-wide runtime, started at first use. It lives as long as the process.
+/// The default runtime, started at first use. It lives as long as the process.
 pub(crate) fn default_runtime() -> &'static Handle {
     let start = || {
-        // Fewer workers are better than none, and one that is closed from the start is better than a panic: what is
-        // spawned on it resolves as cancelled.
+        // Fewer workers are better than none, and a runtime that is closed from the start is better
+        // than a panic: tasks spawned on it resolve as cancelled.
         let mut builder = Builder::new();
         loop {
             let workers = builder.worker_count().unwrap_or_else(|error| {
@@ -417,7 +472,7 @@ pub(crate) fn default_runtime() -> &'static Handle {
             }
         }
     };
-    DEFAULT.get_or_init(|| Default { runtime: start(), configured: false }).runtime.handle()
+    DEFAULT.get_or_init(|| DefaultRuntime { runtime: start(), configured: false }).runtime.handle()
 }
 
 /// What `Builder::build_default` does.
@@ -431,18 +486,18 @@ pub(crate) fn start_default(builder: Builder) -> io::Result<Handle> {
     }
     let runtime = builder.build()?;
     let handle = runtime.handle().clone();
-    // One that was started meanwhile stays; then this one ends here.
-    DEFAULT.set(Default { runtime, configured: true }).map_err(|_| late())?;
+    // If another was started meanwhile, that one stays, and this one ends here.
+    DEFAULT.set(DefaultRuntime { runtime, configured: true }).map_err(|_| late())?;
     Ok(handle)
 }
 
-/// The default runtime, if the program has said how it is to be.
+/// The default runtime, if it was made by [`Builder::build_default`].
 pub(crate) fn configured_default() -> Option<&'static Handle> {
     DEFAULT.get().filter(|default| default.configured).map(|default| default.runtime.handle())
 }
 
-/// The runtime of what is spawned outside of any: the default one. Under the eager flag nothing
-/// needs threads, so none is started.
+/// The runtime of tasks that are spawned on a thread without a current runtime: the default one.
+/// Eager tasks need no threads, so under the eager flag none are started.
 pub(crate) fn runtime_outside() -> &'static Handle {
     if !eager::is_eager() {
         return default_runtime();
@@ -452,8 +507,8 @@ pub(crate) fn runtime_outside() -> &'static Handle {
 
 static THREADLESS: OnceLock<Runtime> = OnceLock::new();
 
-/// Where tasks live that are run eagerly outside of any runtime. It has no threads; what cannot be ended there goes to the
-/// default runtime.
+/// The runtime of tasks that are run eagerly on a thread without a current runtime. It has no
+/// threads; a task that has not ended when its eager call returns goes to the default runtime.
 fn threadless() -> &'static Handle {
     THREADLESS.get_or_init(Runtime::without_threads).handle()
 }
@@ -466,19 +521,19 @@ fn adopt(task: Runnable) {
 
 /// The outermost eager call of this thread is over.
 pub(crate) fn end_of_eager_call() {
-    // If it is not there, nothing was ever spawned in it.
+    // If it was never made, it has no tasks.
     if let Some(runtime) = THREADLESS.get() {
         runtime.handle.shared().rest_shared_heap();
     }
 }
 
-/// The timers of the default runtime, for futures outside of any.
+/// The timers of the default runtime, for futures that are polled without a current runtime.
 pub(crate) fn default_timers() -> Arc<Timers> {
     Arc::clone(&default_runtime().shared().timers)
 }
 
 impl Runtime {
-    /// One that refuses everything.
+    /// A runtime that has ended: every task is refused.
     fn without_workers() -> Runtime {
         let runtime = Runtime::without_threads();
         end(runtime.handle.shared());
@@ -497,8 +552,8 @@ pub(crate) fn launch_here<F>(future: F, parts: impl FnOnce() -> Parts) -> JoinHa
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    // SAFETY: current until this function has returned, by whoever called what called it.
-    let shared = unsafe { current::runtime().as_ref() };
-    let shared = shared.unwrap_or_else(|| runtime_outside().shared());
+    // SAFETY: dropped when this function returns, which what has entered the runtime called.
+    let current = unsafe { current::runtime() };
+    let shared = current.as_deref().unwrap_or_else(|| runtime_outside().shared());
     launch::<F, Workers>(shared, future, parts)
 }

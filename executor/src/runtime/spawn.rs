@@ -1,4 +1,4 @@
-//! The free functions that run things.
+//! The free functions that run futures and closures.
 #![forbid(unsafe_code)]
 
 use std::future::Future;
@@ -13,19 +13,20 @@ use crate::runtime::handle::{Handle, launch_blocking, parts, with_current};
 use crate::runtime::launch_here;
 use crate::task::join_handle::{AbortHandle, JoinHandle};
 
-/// Runs a future on the calling thread, in a copy of its context, and returns the output.
+/// Runs a future on the calling thread, in a copy of the thread's context, and returns its output.
 ///
-/// The future need be neither `Send` nor `'static`. What it spawns runs on the runtime this thread belongs to, else on
-/// a process-wide one, the default runtime, that starts at first use: as many workers as the
-/// process may use processors, or `HEIRLOOM_WORKERS` of them; its root context is empty.
-/// [`Builder::build_default`](crate::Builder::build_default) makes another default runtime before
-/// the first use.
+/// The future need be neither `Send` nor `'static`. Variables that it sets are set for itself and
+/// for what it spawns; the caller does not see them.
+///
+/// Tasks that the future spawns run on the [current](crate::Handle::current) runtime of this
+/// thread, else on the **default runtime**. There is one per process. It starts at first use, with
+/// a worker for each processor that the process may use, or `HEIRLOOM_WORKERS` of them, and an
+/// empty root context. [`Builder::build_default`](crate::runtime::Builder::build_default) starts it
+/// with other options, before the first use.
 ///
 /// The future itself is no task, here as in [`Runtime::block_on`](crate::Runtime::block_on): hooks
-/// are not told of it, and a foreign [ambient state](crate::Builder::ambient) is, as ever, the
-/// thread's. What it spawns, also into a [`LocalSet`](crate::LocalSet), has both.
-///
-/// What the future sets is gone afterwards.
+/// are not called for it, and it sees the [ambient states](crate::runtime::Builder::ambient) of the
+/// thread. Tasks that it spawns, also into a [`LocalSet`](crate::task::LocalSet), have both.
 ///
 /// # Panics
 /// On a worker thread, that is inside a task: use `.await` there, or `spawn_blocking`.
@@ -33,21 +34,26 @@ use crate::task::join_handle::{AbortHandle, JoinHandle};
 /// ```
 /// assert_eq!(heirloom::block_on(async { 6 * 7 }), 42);
 /// ```
+#[doc(alias = "run")]
+#[doc(alias = "runBlocking")]
 #[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     block_on::run(future)
 }
 
-/// Spawns a task: `future` runs concurrently, on whichever worker has time.
+/// Spawns a task: `future` runs concurrently, on any worker.
 ///
-/// It starts from what it [inherits](Context::inherited) of the caller's context, and with the caller's
-/// [deadline](crate::deadline), both taken now. After that neither sees the other's writes.
+/// The task starts with what it [inherits](Context::inherited) of the caller's context, and with
+/// the caller's [deadline](crate::deadline). Both are taken by this call; later, neither the task
+/// nor the caller sees what the other sets.
 ///
-/// May be called anywhere: outside of any runtime it goes to the default one. If the runtime has ended, the handle
-/// resolves as cancelled. **Dropping the handle cancels the task**; see [`JoinHandle`].
+/// **Dropping the handle cancels the task**; see [`JoinHandle`].
+///
+/// It may be called on any thread. The task runs on the [current](Handle::current) runtime, else on
+/// the [default](crate::block_on) one. If the runtime has ended, the handle resolves as cancelled.
 ///
 /// # Panics
-/// If a variable's `Derive` function does.
+/// If the `Derive` function of a variable panics.
 ///
 /// ```
 /// use heirloom::context_var;
@@ -64,6 +70,12 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 ///     assert_eq!(REQUEST_ID.get(), Some(7));
 /// });
 /// ```
+#[doc(alias = "go")]
+#[doc(alias = "launch")]
+#[doc(alias = "async")]
+#[doc(alias = "create_task")]
+#[doc(alias = "ensure_future")]
+#[doc(alias = "start_soon")]
 #[track_caller]
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
@@ -74,11 +86,13 @@ where
     launch_here(future, || parts(place, Context::inherited()))
 }
 
-/// Spawns a task in `context`, taken as given. [`Context::empty`] is a fresh one. The deadline is the caller's.
+/// Spawns a task in `context`, which is taken as it is; [`Context::empty`] is a fresh one. Else as
+/// [`spawn`].
 ///
-/// So are the [ambient states](heirloom_context::Ambient) of the runtime, tracing's current span
-/// for one: they are captured on this thread, at this call, and a context holds none. Where another
-/// one is to go with the context, put it in force around this call.
+/// The deadline is the caller's, and so are the [ambient states](heirloom_context::Ambient) of the
+/// runtime, such as the current span of `tracing`. They are captured by this call, on this thread;
+/// a context holds none. If the task is to have another ambient state, put it in force around this
+/// call.
 ///
 /// ```
 /// use heirloom::{Context, context_var};
@@ -90,6 +104,7 @@ where
 ///     assert_eq!(fresh.await.unwrap(), None);
 /// });
 /// ```
+#[doc(alias = "withContext")]
 #[track_caller]
 pub fn spawn_in<F>(context: Context, future: F) -> JoinHandle<F::Output>
 where
@@ -100,11 +115,12 @@ where
     launch_here(future, || parts(place, context))
 }
 
-/// Spawns a task that belongs to nobody: a connection pool, a keep-alive, a refresher, an accept loop.
+/// Spawns a task that has no owner: a connection pool, a keep-alive, a refresher, an accept loop.
 ///
-/// It starts in the runtime's root context, so that it keeps nothing of the request that happened to start it; it has
-/// no deadline; and dropping the answer does nothing. [Eagerly](crate::run_eagerly), too, it is not run here: it goes to the
-/// default runtime.
+/// The task starts in the [root context](crate::runtime::Builder::root_context) of its runtime, so
+/// that it keeps nothing of the request in which it was started. It has no deadline. Dropping the
+/// [`AbortHandle`] does not cancel it. In [code that is run eagerly](crate::run_eagerly) the task
+/// goes to the default runtime.
 ///
 /// ```
 /// use heirloom::context_var;
@@ -117,6 +133,9 @@ where
 ///     assert_eq!(receive.await.unwrap(), None);
 /// });
 /// ```
+#[doc(alias = "daemon")]
+#[doc(alias = "GlobalScope")]
+#[doc(alias = "spawn_system_task")]
 #[track_caller]
 pub fn spawn_background<F>(future: F) -> AbortHandle
 where
@@ -124,21 +143,23 @@ where
     F::Output: Send + 'static,
 {
     if eager::is_eager() {
-        // The current one may have nobody else to run it.
+        // The current runtime may have no worker but the one that runs this code.
         return default_runtime().spawn_background(future);
     }
     Handle::current_or_default().spawn_background(future)
 }
 
-/// Runs a closure that blocks on a pool of threads for such. It inherits like a task.
+/// Runs a closure that blocks, on a thread of the runtime's blocking pool. The closure inherits as
+/// a task does.
 ///
-/// The pool grows up to its cap; beyond that closures wait. Dropping the handle cancels a closure that has not begun, which then
-/// goes when its turn comes, or earlier if many wait; one that has begun runs on. If there is no thread and none can be started, it is cancelled with
-/// [`NoThread`](crate::CancelReason::NoThread).
+/// The pool grows up to its [limit](crate::runtime::Builder::max_blocking_threads); beyond it,
+/// closures wait in a queue. Dropping the handle cancels the closure if it has not started; it is
+/// then dropped when it reaches the head of the queue, or earlier if many wait. A closure that has
+/// started runs to completion. If the pool has no thread and none can be started, the closure is
+/// cancelled with [`NoThread`](crate::task::CancelReason::NoThread).
 ///
-/// A closure that waits for other closures holds its thread meanwhile. If as many as the
-/// [cap](crate::Builder::max_blocking_threads) do so, what they wait for is never begun, and they
-/// wait for ever.
+/// A closure that waits for another closure keeps its thread meanwhile. If all threads of the pool
+/// are kept so, the closures wait for ever.
 ///
 /// ```
 /// use heirloom::context_var;
@@ -149,6 +170,11 @@ where
 ///     assert_eq!(heirloom::spawn_blocking(|| REQUEST_ID.get()).await.unwrap(), Some(7));
 /// });
 /// ```
+#[doc(alias = "block_in_place")]
+#[doc(alias = "unblock")]
+#[doc(alias = "to_thread")]
+#[doc(alias = "run_in_executor")]
+#[doc(alias = "run_sync")]
 #[track_caller]
 pub fn spawn_blocking<F, R>(f: F) -> JoinHandle<R>
 where

@@ -1,4 +1,4 @@
-//! Tasks with options.
+//! The options of a task.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -14,7 +14,9 @@ use crate::scheduler::shared::{Workers, launch};
 use crate::task::cell::{Begin, Parts};
 use crate::task::join_handle::JoinHandle;
 
-/// Spawns a task with a name, or in a context other than the inherited one.
+/// Options of a task: a name, a context other than the inherited one, a runtime.
+///
+/// Options of a runtime are in [`runtime::Builder`](crate::runtime::Builder).
 ///
 /// ```
 /// use heirloom::{Context, context_var, task};
@@ -37,66 +39,68 @@ use crate::task::join_handle::JoinHandle;
 #[must_use]
 pub struct Builder {
     name: Option<Cow<'static, str>>,
-    start: Start,
+    context: InitialContext,
     runtime: Option<Handle>,
-    eager: bool,
+    inline: bool,
 }
 
+/// The context that a task starts with.
 #[derive(Default)]
-enum Start {
+enum InitialContext {
     #[default]
-    Inherit,
+    Inherited,
     Given(Context),
     Overlay(Context),
     Cell(ContextCell),
 }
 
 impl Builder {
-    /// No name; inherits.
+    /// The default options: no name, the inherited context, the current runtime.
     pub fn new() -> Builder {
         Builder::default()
     }
 
-    /// What the task is called in errors, dumps and reports.
+    /// The task's name in errors, dumps and reports.
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The task's context, taken as given.
+    /// The task's context, taken as it is, instead of the inherited one.
     pub fn context(mut self, context: Context) -> Self {
-        self.start = Start::Given(context);
+        self.context = InitialContext::Given(context);
         self
     }
 
-    /// Bindings that win over what the task inherits.
+    /// Bindings that replace those of the same variables in the inherited context.
     pub fn overlay(mut self, context: Context) -> Self {
-        self.start = Start::Overlay(context);
+        self.context = InitialContext::Overlay(context);
         self
     }
 
-    /// A live context that the task shares: each of its polls enters the cell. While somebody else is inside, the task
-    /// waits.
+    /// A live context that the task shares: each poll of the task enters the cell. While another
+    /// task or thread is in the cell, this one waits.
     pub fn cell(mut self, cell: ContextCell) -> Self {
-        self.start = Start::Cell(cell);
+        self.context = InitialContext::Cell(cell);
         self
     }
 
-    /// The runtime to spawn on, rather than the current one.
+    /// The runtime to spawn on, instead of the current one.
     pub fn on(mut self, runtime: &Handle) -> Self {
         self.runtime = Some(runtime.clone());
         self
     }
 
-    /// Polls the task a first time here, before `spawn` returns, in the task's own context. A body that never suspends is
-    /// finished then, and was never queued; one that does goes on like any other.
+    /// Whether the task's first poll is a part of the call that spawns it: on this thread, in the
+    /// task's own context. A body that does not suspend has ended when `spawn` returns, and was
+    /// never queued. One that suspends then runs as any other task.
     ///
-    /// It saves the queue, and the switch to another thread, where the body mostly has its answer at hand: a cache that is
-    /// asked before the network. In return the spawner waits for that poll.
+    /// It saves the queue and the change of thread where a body mostly has its answer at once, such
+    /// as one that looks into a cache before it asks the network. The spawner waits for the poll.
     ///
-    /// Tasks that begin one another in their first polls do so a few levels deep; those further in are queued. Other
-    /// tasks are queued or running as they were: nothing is promised about order. A
-    /// [blocking closure](Self::spawn_blocking) takes no notice of it.
+    /// A task that is spawned so in the first poll of another one also starts inline, up to a few
+    /// levels; deeper ones are queued. Nothing is promised about the order of tasks. A [blocking
+    /// closure](Self::spawn_blocking) is queued all the same.
     ///
     /// ```
     /// use heirloom::{context_var, task};
@@ -104,26 +108,30 @@ impl Builder {
     ///
     /// # heirloom::block_on(async {
     /// KEY.set(7);
-    /// let cached = task::Builder::new().eager(true).spawn(async { KEY.get() });
+    /// let cached = task::Builder::new().start_inline(true).spawn(async { KEY.get() });
     /// assert!(cached.is_finished());
     /// assert_eq!(cached.await.unwrap(), Some(7));
     /// # });
     /// ```
-    pub fn eager(mut self, eager: bool) -> Self {
-        self.eager = eager;
+    #[doc(alias = "eager")]
+    #[doc(alias = "eager_start")]
+    #[doc(alias = "UNDISPATCHED")]
+    #[doc(alias = "spawn_immediate")]
+    pub fn start_inline(mut self, inline: bool) -> Self {
+        self.inline = inline;
         self
     }
 
     #[track_caller]
     fn parts(&mut self) -> (Parts, Option<ContextCell>) {
-        let (context, cell) = match std::mem::take(&mut self.start) {
-            Start::Inherit => (Context::inherited(), None),
-            Start::Given(context) => (context, None),
-            Start::Overlay(over) => (Context::inherited().overlaid(&over), None),
-            Start::Cell(cell) => (Context::empty(), Some(cell)),
+        let (context, cell) = match std::mem::take(&mut self.context) {
+            InitialContext::Inherited => (Context::inherited(), None),
+            InitialContext::Given(context) => (context, None),
+            InitialContext::Overlay(over) => (Context::inherited().overlaid(&over), None),
+            InitialContext::Cell(cell) => (Context::empty(), Some(cell)),
         };
         let mut parts = Parts { name: self.name.take(), ..handle::parts(Location::caller(), context) };
-        if self.eager && parts.begin == Begin::Queued {
+        if self.inline && parts.begin == Begin::Queued {
             parts.begin = Begin::Polled;
         }
         (parts, cell)
@@ -151,7 +159,7 @@ impl Builder {
     /// Spawns a task that stays on this thread; see [`spawn_local`](crate::spawn_local).
     ///
     /// # Panics
-    /// Outside of a [`LocalSet`](crate::LocalSet).
+    /// Outside of a [`LocalSet`](crate::task::LocalSet).
     #[track_caller]
     pub fn spawn_local<F>(mut self, future: F) -> JoinHandle<F::Output>
     where
@@ -167,14 +175,14 @@ impl Builder {
     /// Runs a blocking closure; see [`spawn_blocking`](crate::spawn_blocking).
     ///
     /// # Panics
-    /// If a [`cell`](Self::cell) was given: a closure that blocks would keep everybody else out of it.
+    /// If a [`cell`](Self::cell) was given: no other task could enter it while the closure blocks.
     #[track_caller]
     pub fn spawn_blocking<F, R>(mut self, f: F) -> JoinHandle<R>
     where
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        self.eager = false;
+        self.inline = false;
         let (parts, cell) = self.parts();
         assert!(
             cell.is_none(),

@@ -5,7 +5,7 @@
 //! * A *blocking closure* is a task whose future calls the closure at its first poll. The pool is
 //!   its scheduler.
 //! * The *queue* holds the closures that have no thread yet. It has no bound: see
-//!   [`Stats::blocking_queued`](crate::Stats::blocking_queued).
+//!   [`Stats::blocking_queued`](crate::runtime::Stats::blocking_queued).
 //! * The *cap* is the most threads the pool may have; the *keep-alive* is how long an idle thread
 //!   stays.
 //! * A *notified* thread is idle and was told of a closure that it has not taken yet.
@@ -35,7 +35,7 @@
 //! (BL4) before it is idle. BL6 keeps a pool whose threads are all stuck from collecting closures
 //! that were cancelled. If the operating system refuses a thread (BL3), the closure waits for the
 //! other threads; if there are none, the queue is cancelled with
-//! [`NoThread`](crate::CancelReason::NoThread): no join handle stays without an answer.
+//! [`NoThread`](crate::task::CancelReason::NoThread): no join handle stays without an answer.
 
 use std::collections::VecDeque;
 use std::future::Future;

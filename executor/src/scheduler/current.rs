@@ -1,9 +1,11 @@
 //! Which runtime, and which worker, this thread belongs to.
 
 use std::marker::PhantomData;
-use std::ptr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::shared::Shared;
 use super::worker::Worker;
@@ -75,6 +77,84 @@ pub(crate) fn with_worker<R>(shared: *const Shared, f: impl FnOnce(Option<&Worke
     f(unsafe { worker.as_ref() }.filter(|worker| ptr::eq(&*worker.shared, shared)))
 }
 
+/// Tag of the pointer to the current runtime: the runtime was entered by an [`OwnedEntry`], which may be left at any time.
+const OWNED: usize = 1;
+const _: () = assert!(align_of::<Arc<Shared>>() > OWNED);
+
+/// Makes a runtime current, for a guard that a user holds: it may be dropped too late, or never.
+///
+/// Entries and [`RuntimeGuard`] form a stack: each keeps what was current before. An `RuntimeGuard` is left
+/// in order, for it is a local variable of this crate, and puts back what it keeps. So what it
+/// keeps must be valid for as long:
+///
+/// * An entry that is left while it is current is on top of the stack: no `RuntimeGuard` and no other
+///   entry that will be put back keeps it. It puts back what was current before, and is freed. What
+///   was current before is valid, since an `RuntimeGuard` below would have made another one current when
+///   it was dropped.
+/// * Any other entry changes nothing when it is left, and what it points to is kept for good: an
+///   `RuntimeGuard` or an entry may yet put it back. A forgotten one is kept as well.
+pub(crate) struct OwnedEntry {
+    /// From a box, so that its address tells it from all others that exist.
+    runtime: NonNull<Arc<Shared>>,
+    entered: ManuallyDrop<RuntimeGuard<'static>>,
+}
+
+impl OwnedEntry {
+    pub(crate) fn new(runtime: Arc<Shared>) -> OwnedEntry {
+        let runtime = NonNull::from(Box::leak(Box::new(runtime)));
+        // SAFETY: the box is freed by `leave` alone, after it has dropped `entered`.
+        let lent = unsafe { runtime.as_ref() };
+        // A worker stays one, for its own runtime.
+        let worker = thread_state::with(|state| state.worker.get()).cast();
+        let entered = ManuallyDrop::new(enter_as(lent, worker, lent.remotes.len(), None));
+        thread_state::with(|state| state.runtime.set(tagged(runtime)));
+        OwnedEntry { runtime, entered }
+    }
+
+    /// Makes current what was so before. If this entry is not current itself, nothing changes, and
+    /// the answer is false.
+    #[must_use]
+    pub(crate) fn leave(self) -> bool {
+        let is_current = thread_state::with(|state| state.runtime.get()) == tagged(self.runtime);
+        if is_current {
+            drop(ManuallyDrop::into_inner(self.entered));
+            // SAFETY: made by `new` from a box; `self` is taken, and no pointer to it is left on
+            // the stack. References to it are made by `runtime` alone, which keeps none.
+            drop(unsafe { Box::from_raw(self.runtime.as_ptr()) });
+        } else {
+            // A static keeps them, so that a search for leaks finds them.
+            static KEPT: Mutex<Vec<AtomicPtr<Arc<Shared>>>> = Mutex::new(Vec::new());
+            let kept = AtomicPtr::new(self.runtime.as_ptr());
+            KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+        }
+        is_current
+    }
+}
+
+fn tagged(runtime: NonNull<Arc<Shared>>) -> *const () {
+    runtime.as_ptr().map_addr(|address| address | OWNED).cast()
+}
+
+/// The runtime this thread belongs to.
+pub(crate) enum CurrentRuntime<'a> {
+    /// Of an [`RuntimeGuard`], which is not dropped before its borrower returns.
+    Borrowed(&'a Arc<Shared>),
+    /// Of an [`OwnedEntry`], which the borrower's callees may leave.
+    Owned(Arc<Shared>),
+}
+
+impl Deref for CurrentRuntime<'_> {
+    type Target = Arc<Shared>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<Shared> {
+        match self {
+            CurrentRuntime::Borrowed(runtime) => runtime,
+            CurrentRuntime::Owned(runtime) => runtime,
+        }
+    }
+}
+
 /// A number of this thread, other than zero.
 pub(crate) fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
@@ -116,15 +196,29 @@ pub(crate) fn is_current(runtime: &Arc<Shared>) -> bool {
     with_runtime(|current| current.is_some_and(|current| Arc::ptr_eq(current, runtime)))
 }
 
-/// The runtime this thread belongs to, until its guard is dropped; or null.
+/// The runtime this thread belongs to.
+///
+/// # Safety
+/// The answer is dropped before the function returns in which this thread got the runtime: it is
+/// not stored, nor returned to a caller that may be that function.
 #[inline]
-pub(crate) fn runtime() -> *const Arc<Shared> {
-    thread_state::with(|state| state.runtime.get()).cast()
+pub(crate) unsafe fn runtime<'a>() -> Option<CurrentRuntime<'a>> {
+    let runtime = thread_state::with(|state| state.runtime.get()).cast::<Arc<Shared>>();
+    if runtime.addr() & OWNED != 0 {
+        #[cold]
+        fn owned(runtime: *const Arc<Shared>) -> CurrentRuntime<'static> {
+            // SAFETY: the box of an entry that is not left, or is kept for good.
+            CurrentRuntime::Owned(Arc::clone(unsafe { &*runtime.map_addr(|address| address & !OWNED) }))
+        }
+        return Some(owned(runtime));
+    }
+    // SAFETY: set for as long as an `Entered` borrows the handle, on this thread.
+    unsafe { runtime.as_ref() }.map(CurrentRuntime::Borrowed)
 }
 
 /// Calls `f` with the runtime this thread belongs to.
 #[inline]
 pub(crate) fn with_runtime<R>(f: impl FnOnce(Option<&Arc<Shared>>) -> R) -> R {
-    // SAFETY: the field is set while a `RuntimeGuard` borrows the handle, on this thread.
-    f(unsafe { runtime().as_ref() })
+    // SAFETY: dropped before this function returns, which what has entered the runtime called.
+    f(unsafe { runtime() }.as_deref())
 }

@@ -45,8 +45,8 @@ use std::task::{Context, Poll};
 
 use slab::Slab;
 
-use crate::CancelReason;
 use crate::eager;
+use crate::task::CancelReason;
 use crate::task::budget::Claim;
 use crate::util::sync::{Mutex, MutexGuard, lock};
 use crate::util::waker_set::{KEPT_ROOM, WakerSet, wake_all};
@@ -61,12 +61,13 @@ use crate::util::waker_set::{KEPT_ROOM, WakerSet, wake_all};
 /// [`is_cancelled`](Self::is_cancelled) between two steps, by awaiting
 /// [`cancelled`](Self::cancelled) beside something else, or with
 /// [`run_until_cancelled`](Self::run_until_cancelled), which does both. To end a task that does not
-/// look, use its [`AbortHandle`](crate::AbortHandle).
+/// look, use its [`AbortHandle`](crate::task::AbortHandle).
 ///
 /// # Examples
 ///
 /// ```
-/// use heirloom::{CancelReason, CancelToken, spawn};
+/// use heirloom::task::CancelReason;
+/// use heirloom::{CancelToken, spawn};
 ///
 /// # heirloom::block_on(async {
 /// let server = CancelToken::new();
@@ -97,6 +98,10 @@ use crate::util::waker_set::{KEPT_ROOM, WakerSet, wake_all};
 /// assert_eq!(worker.await.unwrap(), None);
 /// # });
 /// ```
+#[doc(alias = "CancellationToken")]
+#[doc(alias = "CancelScope")]
+#[doc(alias = "AbortController")]
+#[doc(alias = "StopSource")]
 #[derive(Clone)]
 pub struct CancelToken {
     node: Arc<Node>,
@@ -171,7 +176,8 @@ impl CancelToken {
     /// number, and no stack.
     ///
     /// ```
-    /// use heirloom::{CancelReason, CancelToken};
+    /// use heirloom::task::CancelReason;
+    /// use heirloom::CancelToken;
     ///
     /// let token = CancelToken::new();
     /// token.cancel(CancelReason::Shutdown);
@@ -213,7 +219,8 @@ impl CancelToken {
     /// Cancel-safe: a dropped future leaves nothing in the token.
     ///
     /// ```
-    /// # use heirloom::{CancelReason, CancelToken};
+    /// # use heirloom::task::CancelReason;
+    /// # use heirloom::CancelToken;
     /// # heirloom::block_on(async {
     /// let token = CancelToken::new();
     /// let waiting = token.cancelled();
@@ -262,7 +269,8 @@ impl CancelToken {
     /// end of a block, by `?`, a panic or an abort.
     ///
     /// ```
-    /// use heirloom::{CancelReason, CancelToken};
+    /// use heirloom::task::CancelReason;
+    /// use heirloom::CancelToken;
     ///
     /// let token = CancelToken::new();
     /// {

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | a closure, run in the sender's context | `context.run(\|\| handle(message))` |
 //! | a future, awaited in the sender's context | `handle(message).in_context(context).await` |
-//! | a task, as if the sender had spawned it: each variable's [policy](super::Inherit) applies | `context.run(\|\| spawn(handle(message)))` |
+//! | a task, as if the sender had spawned it: each variable's [policy](crate::context::Inherit) applies | `context.run(\|\| spawn(handle(message)))` |
 //! | a task with exactly the sender's context | `spawn_in(context, handle(message))` |
 //! | the receiver's own, only *linked* to its cause | `context.get(&REQUEST_ID)` where needed, then drop the context |
 //!
@@ -375,7 +375,8 @@ impl<T> Receiver<T> {
     ///
     /// ```
     /// use heirloom::context::channel;
-    /// use heirloom::{ContextFutureExt, context_var};
+    /// use heirloom::context::ContextFutureExt;
+    /// use heirloom::context_var;
     ///
     /// context_var! { static TENANT: &'static str; }
     ///

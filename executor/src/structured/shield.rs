@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::{JoinError, JoinHandle};
+use crate::task::{JoinError, JoinHandle};
 
 /// Waits for a task without owning it: the waiting side may be cancelled, and the task continues.
 ///
@@ -15,7 +15,7 @@ use crate::{JoinError, JoinHandle};
 /// stopped waiting: a commit, a write of state, a release at a remote side.
 ///
 /// A detached task has no deadline of its former owner, as with every `detach`. A [shutdown of its
-/// runtime](crate::Runtime::shutdown) and an [`abort`](crate::AbortHandle::abort) still cancel it:
+/// runtime](crate::Runtime::shutdown) and an [`abort`](crate::task::AbortHandle::abort) still cancel it:
 /// a shield only guards against the drop.
 ///
 /// # Cancel safety
@@ -55,6 +55,7 @@ use crate::{JoinError, JoinHandle};
 /// # assert_eq!(written.unwrap().unwrap(), 1);
 /// # });
 /// ```
+#[doc(alias = "NonCancellable")]
 pub fn shield<T>(handle: JoinHandle<T>) -> Shield<T> {
     Shield { handle: Some(handle) }
 }

@@ -11,7 +11,7 @@
 //! one poll can complete is bounded by its units and by the leaves that were pending before.
 //!
 //! These give a full budget to each poll: workers,
-//! [`block_on`](crate::block_on), [`LocalSet`](crate::LocalSet), the calls of
+//! [`block_on`](crate::block_on), [`LocalSet`](crate::task::LocalSet), the calls of
 //! [`run_eagerly`](crate::run_eagerly()), closures of the blocking pool that block on a future.
 //!
 //! # What the budget cannot do
@@ -136,6 +136,7 @@ pub fn remaining() -> Option<u32> {
 /// assert!(heirloom::task::budget::consume(cx).is_ready());
 /// # Poll::Ready(()) }));
 /// ```
+#[doc(alias = "consume_budget")]
 pub fn consume(cx: &mut Context<'_>) -> Poll<()> {
     match with(|state| state.budget.get()) {
         UNLIMITED => Poll::Ready(()),
@@ -164,7 +165,8 @@ pub fn consume(cx: &mut Context<'_>) -> Poll<()> {
 /// ```
 /// use std::time::Duration;
 /// use heirloom::task::budget::cooperative;
-/// use heirloom::{Elapsed, wait_for};
+/// use heirloom::time::Elapsed;
+/// use heirloom::wait_for;
 ///
 /// # heirloom::block_on(async {
 /// let busy = async {
@@ -344,6 +346,8 @@ impl<F: Future> Future for Unconstrained<F> {
 /// heirloom::yield_now().await;
 /// # });
 /// ```
+#[doc(alias = "checkpoint")]
+#[doc(alias = "Gosched")]
 #[inline]
 pub fn yield_now() -> YieldNow {
     YieldNow { yielded: false }

@@ -57,9 +57,9 @@ pub(super) fn wake_later(waker: &Waker) {
     });
 }
 
-/// The metadata of a task: for the task itself, and for [hooks](crate::Hooks).
+/// The metadata of a task: for the task itself, and for [hooks](crate::runtime::Hooks).
 ///
-/// A reference of the task, as an [`AbortHandle`](crate::AbortHandle) is: nothing is looked up
+/// A reference of the task, as an [`AbortHandle`](crate::task::AbortHandle) is: nothing is looked up
 /// before it is asked for, and a copy costs one count. A copy that is kept keeps the task's memory,
 /// but neither its future nor its output.
 #[derive(Clone)]
@@ -92,6 +92,10 @@ pub(crate) fn with_current<R>(f: impl FnOnce(Option<&TaskMeta>) -> R) -> R {
 }
 
 impl TaskMeta {
+    pub(crate) fn new(task: TaskRef) -> TaskMeta {
+        TaskMeta(task)
+    }
+
     /// Calls `f` with the metadata of a task.
     ///
     /// # Safety
@@ -114,9 +118,19 @@ impl TaskMeta {
         self.0.header().about.name().map(|name| &**name)
     }
 
-    /// Where it was spawned.
-    pub fn place(&self) -> &'static Location<'static> {
+    /// Where the task was spawned.
+    pub fn spawned_at(&self) -> &'static Location<'static> {
         self.0.header().about.spawned_at()
+    }
+}
+
+/// The name if the task has one, else the identity and where it was spawned.
+impl fmt::Display for TaskMeta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.pad(name),
+            None => write!(f, "task {} spawned at {}", self.id(), self.spawned_at()),
+        }
     }
 }
 
@@ -125,7 +139,7 @@ impl fmt::Debug for TaskMeta {
         f.debug_struct("TaskMeta")
             .field("id", &self.id())
             .field("name", &self.name())
-            .field("place", &self.place())
+            .field("spawned_at", &self.spawned_at())
             .finish()
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for a task, and ending it.
+//! Waiting for a task, cancelling it, and why it has no output.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -22,19 +22,22 @@ use crate::task::state::{AfterRelease, Wake};
 
 /// Waits for a spawned task, and owns it: **dropping the handle cancels the task.**
 ///
-/// `let _ = spawn(f);` therefore cancels at once. [`detach`](Self::detach) lets a task go on alone; awaiting `&mut
-/// handle` does not give it up.
+/// `let _ = spawn(f);` therefore cancels at once. [`detach`](Self::detach) lets a task run on
+/// without a handle. `(&mut handle).await` waits and keeps the handle.
 ///
-/// The future of a cancelled task is dropped by the runtime, in the task's context, never inside a `wake`. Cancelling is
-/// a request: dropping the handle does not wait for it. [`abort`](Self::abort), then `.await`, does: the joiner sees
-/// [cancelled](JoinError::is_cancelled) only after the future is dropped. An output that nobody claims is dropped in the
-/// task's context if the handle went first, else where the handle is dropped; a panic that nobody claims, quietly. (Handles
-/// in outputs of handles may form a chain of any length: beyond a few levels one output is dropped after the other, not
-/// inside it.)
+/// Cancelling is a request: dropping the handle does not wait for the task. To wait, call
+/// [`abort`](Self::abort), then await the handle: it is ready, with an error that is
+/// [cancelled](JoinError::is_cancelled), when the future has been dropped. The runtime drops the
+/// future of a cancelled task, in the task's context, and never inside a `wake`.
+///
+/// An output that is not taken is dropped in the task's context if the handle was dropped before
+/// the task ended, else by the thread that drops the handle. The payload of a panic is dropped
+/// likewise, and not reported again. (Handles in outputs of handles may form a chain of any length:
+/// beyond a few levels, the outputs are dropped one after the other, not one inside the other.)
 ///
 /// # Panics
-/// If it is polled again after it was ready. [Eagerly](crate::run_eagerly) and on a worker, if the task has not ended: the
-/// worker would wait for what perhaps only it can run.
+/// If it is polled again after it was ready. [Eagerly](crate::run_eagerly) and on a worker, if the
+/// task has not ended: the worker would wait for a task that perhaps only it can run.
 ///
 /// # Cancel safety
 /// Dropping a future that awaits `&mut handle` changes nothing.
@@ -45,28 +48,33 @@ use crate::task::state::{AfterRelease, Wake};
 /// assert_eq!(handle.await.unwrap(), 42);
 /// # });
 /// ```
+#[doc(alias = "Task")]
+#[doc(alias = "Deferred")]
+#[doc(alias = "Job")]
 #[must_use = "dropping a join handle cancels its task: await it, keep it, or `detach` it"]
 pub struct JoinHandle<T> {
-    /// Its reference of the task, with a mark in the lowest bit once the output was taken. One word: two would be written
-    /// apart and read at once, which processors are slow at.
+    /// The handle's reference of the task, with the tags below. One word: a processor is slow to
+    /// read at once what was written as two.
     task: NonNull<Header>,
     of: PhantomData<T>,
 }
 
+/// Tag: the output was taken.
 const TAKEN: usize = 1;
-/// Tag: it was pending in an earlier poll, so that it needs no unit of the budget.
+/// Tag: the handle was pending in an earlier poll, so that it needs no unit of the budget.
 const WAITED: usize = 2;
 const TAGS: usize = TAKEN | WAITED;
 const _: () = assert!(align_of::<Header>() > TAGS);
 
-// SAFETY: a handle gives access to the output alone, by value.
+// SAFETY: a handle gives access to no part of the task but the output, which it moves out.
 unsafe impl<T: Send> Send for JoinHandle<T> {}
-// SAFETY: through `&JoinHandle` there is no access to the output.
+// SAFETY: `&JoinHandle` gives no access to the output.
 unsafe impl<T: Send> Sync for JoinHandle<T> {}
 
 impl<T> Unpin for JoinHandle<T> {}
 
-// Panics of tasks are caught by whoever runs them; a handle sees no half-done state.
+// The panics of tasks are caught by the thread that polls them; a handle sees no state that one
+// left half done.
 impl<T> std::panic::UnwindSafe for JoinHandle<T> {}
 impl<T> std::panic::RefUnwindSafe for JoinHandle<T> {}
 
@@ -77,21 +85,21 @@ impl<T> JoinHandle<T> {
         JoinHandle { task: task.into_raw(), of: PhantomData }
     }
 
-    /// The task, which the handle keeps.
+    /// The task, without the tags.
     #[inline]
     fn raw(&self) -> NonNull<Header> {
-        // SAFETY: a header's address without the mark is not null.
+        // SAFETY: without the tags it is the address of a header, which is not null.
         unsafe { NonNull::new_unchecked(self.task.as_ptr().map_addr(|address| address & !TAGS)) }
     }
 
     #[inline]
     fn header(&self) -> &Header {
-        // SAFETY: the handle's reference keeps it.
+        // SAFETY: the handle's reference keeps the header.
         unsafe { self.raw().as_ref() }
     }
 
     fn task(&self) -> ManuallyDrop<TaskRef> {
-        // SAFETY: the reference stays the handle's.
+        // SAFETY: the handle has a reference, and keeps it: the copy is not dropped.
         ManuallyDrop::new(unsafe { TaskRef::from_raw(self.raw()) })
     }
 
@@ -100,19 +108,20 @@ impl<T> JoinHandle<T> {
         self.task.as_ptr().addr() & TAKEN != 0
     }
 
-    /// Lets the task go on alone. From its next poll on it has no deadline.
+    /// Lets the task run on without a handle. From its next poll on it has no deadline.
     ///
     /// ```
     /// # heirloom::block_on(async {
-    /// heirloom::spawn(async { /* nobody waits for this */ }).detach();
+    /// heirloom::spawn(async { /* no other task waits for this */ }).detach();
     /// # });
     /// ```
+    #[doc(alias = "forget")]
     #[inline]
     pub fn detach(self) {
-        ManuallyDrop::new(self).leave(true);
+        ManuallyDrop::new(self).release(true);
     }
 
-    /// Asks for the task's end; await the handle to wait for it.
+    /// Cancels the task. Await the handle to wait for its end.
     ///
     /// ```
     /// # heirloom::block_on(async {
@@ -121,16 +130,17 @@ impl<T> JoinHandle<T> {
     /// assert!(handle.await.unwrap_err().is_cancelled());
     /// # });
     /// ```
+    #[doc(alias = "cancel")]
     pub fn abort(&self) {
         self.task().cancel(None);
     }
 
-    /// A handle that can end the task, and nothing else.
+    /// A handle that can cancel the task, and does not own it.
     pub fn abort_handle(&self) -> AbortHandle {
         AbortHandle { task: TaskRef::clone(&self.task()) }
     }
 
-    /// Whether the output is there (or was taken).
+    /// Whether the task has ended: awaiting the handle is ready at once.
     pub fn is_finished(&self) -> bool {
         self.header().state.is_done()
     }
@@ -140,16 +150,29 @@ impl<T> JoinHandle<T> {
         self.header().about.id()
     }
 
+    /// The name given by [`task::Builder::name`](crate::task::Builder::name).
+    ///
+    /// ```
+    /// # heirloom::block_on(async {
+    /// let handle = heirloom::task::Builder::new().name("audit").spawn(async {});
+    /// assert_eq!(handle.name(), Some("audit"));
+    /// # });
+    /// ```
+    pub fn name(&self) -> Option<&str> {
+        self.header().about.name().map(|name| &**name)
+    }
+
     /// Takes the output.
     #[inline]
     fn take(&mut self) -> Result<T, JoinError> {
         debug_assert!(self.header().state.is_done() && !self.is_taken());
         let task = self.raw();
-        // SAFETY: this is the join handle, and the mark says that it was done.
+        // SAFETY: this is the join handle, and the task is done.
         unsafe { task.as_ref().joiner.forget(&task.as_ref().state) };
-        // SAFETY: the mark keeps it from being null.
+        // SAFETY: not null, since the tag is set.
         self.task = unsafe { NonNull::new_unchecked(task.as_ptr().map_addr(|address| address | TAKEN)) };
-        // SAFETY: done, so the output is this handle's; it is a `T`. Nobody else will take it.
+        // SAFETY: the task is done, so the output, a `T`, is this handle's. It is taken once:
+        // `TAKEN` was not set, and is now.
         match unsafe { cell::output_of::<T>(task).read() } {
             Outcome::Returned(output) => Ok(output),
             Outcome::Panicked(payload) => {
@@ -165,22 +188,24 @@ impl<T> JoinHandle<T> {
         JoinError { kind, id: self.id(), name: self.header().about.name().cloned() }
     }
 
-    /// The handle goes.
+    /// Gives up the handle's reference: the task is detached, or else cancelled.
     #[inline]
-    fn leave(&mut self, detach: bool) {
+    fn release(&mut self, detach: bool) {
         let task = self.raw();
-        // The waker of whoever awaited. It goes last, for its destructor is a stranger's.
+        // The waker of the task that awaited the handle. It is dropped last, for its destructor is
+        // foreign code.
         let mut _waker = None;
         loop {
-            // SAFETY: the handle's reference, until a transition has given it up; the table is this cell's.
+            // SAFETY: the handle's reference keeps the task until a transition has given it up; and
+            // the table is the one that the task was made with.
             unsafe {
                 match task.as_ref().state.release_handle(detach) {
-                    // None if the task has ended meanwhile: then the closer has it.
+                    // None if the task has ended meanwhile: then the closer has the waker.
                     AfterRelease::TakeWaker => _waker = task.as_ref().joiner.withdraw(&task.as_ref().state),
                     AfterRelease::Released(Wake::Schedule) => return (task.as_ref().vtable.schedule)(task),
                     AfterRelease::Released(Wake::Nothing | Wake::Free) => return,
                     AfterRelease::DropOutput => {
-                        // Given up also if the output's destructor panics.
+                        // Dropped also if the output's destructor panics.
                         let owned = TaskRef::from_raw(task);
                         if !self.is_taken() {
                             task.as_ref().joiner.forget(&task.as_ref().state);
@@ -225,7 +250,7 @@ impl<T> Future for JoinHandle<T> {
 impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
-        self.leave(false);
+        self.release(false);
     }
 }
 
@@ -235,7 +260,8 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
-/// Ends a task; made by [`JoinHandle::abort_handle`] and [`spawn_background`](crate::spawn_background).
+/// Cancels a task; made by [`JoinHandle::abort_handle`] and
+/// [`spawn_background`](crate::spawn_background).
 ///
 /// Dropping it does nothing.
 #[derive(Clone)]
@@ -244,15 +270,15 @@ pub struct AbortHandle {
 }
 
 impl AbortHandle {
-    /// Asks for the task's end.
+    /// Cancels the task: it ends at its next point of suspension, by the drop of its future.
     pub fn abort(&self) {
         self.task.cancel(None);
     }
 
-    /// Asks for the task's end and says why. The first reason stays.
+    /// Cancels the task and says why. The first reason stays.
     ///
     /// ```
-    /// use heirloom::CancelReason;
+    /// use heirloom::task::CancelReason;
     /// # heirloom::block_on(async {
     /// let handle = heirloom::spawn(std::future::pending::<()>());
     /// handle.abort_handle().abort_with("the user has left");
@@ -264,7 +290,7 @@ impl AbortHandle {
         self.task.cancel(Some(reason.into()));
     }
 
-    /// Whether the task is over.
+    /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
         self.task.header().state.is_done()
     }
@@ -285,21 +311,22 @@ impl fmt::Debug for AbortHandle {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CancelReason {
-    /// Somebody called [`abort`](JoinHandle::abort).
+    /// [`JoinHandle::abort`] or [`AbortHandle::abort`] was called.
     Aborted,
     /// Its join handle was dropped.
     HandleDropped,
     /// Its runtime was shut down.
     Shutdown,
-    /// Its runtime was gone when it was spawned.
+    /// Its runtime had ended when it was spawned.
     RuntimeGone,
-    /// Its time was up.
+    /// Its deadline was over.
     DeadlineElapsed,
     /// Another task of its group had failed.
     SiblingFailed,
-    /// There was no thread to run it on, and none could be started.
+    /// The blocking pool had no thread, and none could be started.
     NoThread,
-    /// Something else.
+    /// A reason that the caller of [`AbortHandle::abort_with`] or
+    /// [`CancelToken::cancel`](crate::CancelToken::cancel) gave.
     Other(Cow<'static, str>),
 }
 
@@ -330,7 +357,7 @@ impl From<String> for CancelReason {
     }
 }
 
-/// Why there is no output: the task panicked or was cancelled.
+/// Why a task has no output: it panicked or was cancelled.
 pub struct JoinError {
     kind: Kind,
     id: Id,
@@ -367,7 +394,7 @@ impl JoinError {
         }
     }
 
-    /// What the panic said, if it was text.
+    /// The message of the panic, if its payload is text.
     pub fn panic_message(&self) -> Option<&str> {
         match &self.kind {
             Kind::Panicked { message, .. } => message.as_deref(),
@@ -375,10 +402,11 @@ impl JoinError {
         }
     }
 
-    /// The panic's payload, for [`resume_unwind`](std::panic::resume_unwind).
+    /// The payload of the panic, for [`resume_unwind`](std::panic::resume_unwind).
     ///
     /// # Errors
-    /// If the task did not panic, the error is given back.
+    /// The error itself if the task did not panic.
+    #[doc(alias = "try_into_panic")]
     pub fn into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
         match self.kind {
             Kind::Panicked { payload, .. } => {
@@ -388,7 +416,7 @@ impl JoinError {
         }
     }
 
-    /// The task's name, if it was given one.
+    /// The name given by [`task::Builder::name`](crate::task::Builder::name).
     pub fn task_name(&self) -> Option<&str> {
         self.name.as_deref()
     }
@@ -421,7 +449,7 @@ impl fmt::Debug for JoinError {
 
 impl Error for JoinError {}
 
-/// So that `handle.await??` works where I/O is done.
+/// So that `handle.await??` works in functions that return an [`io::Result`].
 impl From<JoinError> for io::Error {
     fn from(error: JoinError) -> io::Error {
         io::Error::other(error)

@@ -1,4 +1,14 @@
-//! Tasks: options for spawning a task, which task is running, and how much a task may do at a time.
+//! Tasks: options for spawning one, waiting for it and ending it, which one is running, and how
+//! much it may do at a time.
+//!
+//! | for | see |
+//! | --- | --- |
+//! | the options of a task | [`Builder`] |
+//! | waiting for it, cancelling it | [`JoinHandle`], [`AbortHandle`]; without owning it: [`Shield`] |
+//! | why it has no output | [`JoinError`], [`CancelReason`] |
+//! | which task is running, and what is known of one | [`current`](current()), [`TaskMeta`], [`Id`], [`TaskState`] |
+//! | tasks that stay on one thread | [`LocalSet`] |
+//! | how much a task may do before others have their turn | [`budget`], [`yield_now`] |
 //!
 //! The rest of this page is for those who read the source. A task is a future, its context, and a
 //! word that says what may be done with them. This module knows no queue, clock or thread: a task
@@ -77,8 +87,8 @@
 //! | --- | --- | --- |
 //! | the task's own | one, until it is done | nothing: it keeps the task for a shutdown |
 //! | `Runnable` | one at most, and perhaps a stale one | poll, cancel |
-//! | [`JoinHandle`](crate::JoinHandle) | one at most | cancel; take the output when the task is done |
-//! | [`AbortHandle`](crate::AbortHandle), wakers | any | cancel, wake |
+//! | [`JoinHandle`] | one at most | cancel; take the output when the task is done |
+//! | [`AbortHandle`], wakers | any | cancel, wake |
 //! | a walker's | any, made from the slot while the task is not done | cancel at shutdown, look |
 //!
 //! The thread that polls a task has the runnable's reference. The slot is free again when the last
@@ -125,13 +135,18 @@ mod models;
 #[cfg(all(test, not(loom)))]
 mod order_tests;
 pub(crate) mod output;
+mod phase;
 pub(crate) mod state;
 pub(crate) mod waker;
 
+pub use crate::runtime::local::LocalSet;
 pub use crate::runtime::task_builder::Builder;
+pub use crate::structured::shield::Shield;
 pub use budget::yield_now;
 pub use current::{TaskMeta, current};
 pub use id::Id;
+pub use join_handle::{AbortHandle, CancelReason, JoinError, JoinHandle};
+pub use phase::TaskState;
 
 use std::ptr::NonNull;
 use std::task::Waker;

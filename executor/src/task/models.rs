@@ -131,7 +131,7 @@ fn setup() -> Setup {
     Setup { queue, registered, join, ready, waker, drops }
 }
 
-fn poll(join: &mut JoinHandle<u32>, waker: &Waker) -> Poll<Result<u32, crate::JoinError>> {
+fn poll(join: &mut JoinHandle<u32>, waker: &Waker) -> Poll<Result<u32, crate::task::JoinError>> {
     Pin::new(join).poll(&mut Context::from_waker(waker))
 }
 

@@ -370,20 +370,22 @@ impl StateWord {
     }
 
     /// What the task is doing, for a dump.
-    pub(crate) fn phase(&self) -> &'static str {
+    pub(crate) fn phase(&self) -> super::TaskState {
+        use super::TaskState::{Done, Idle, Running, Scheduled};
         let word = self.0.word.load(Relaxed);
         match word {
             // A task without a handle goes from running to done, and is not sealed.
-            _ if word & (SEALED | DONE) != 0 => "done",
-            _ if word & RUNNING != 0 => "running",
-            _ if word & SCHEDULED != 0 => "scheduled",
-            _ => "idle",
+            _ if word & (SEALED | DONE) != 0 => Done,
+            _ if word & RUNNING != 0 => Running,
+            _ if word & SCHEDULED != 0 => Scheduled,
+            _ => Idle,
         }
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::TaskState;
     use super::*;
 
     #[test]
@@ -391,15 +393,15 @@ mod tests {
         for detach in [false, true] {
             let state = StateWord::vacant();
             state.publish();
-            assert_eq!(state.phase(), "scheduled");
+            assert_eq!(state.phase(), TaskState::Scheduled);
             assert_eq!(state.start(), AfterStart::Poll { detached: false });
-            assert_eq!(state.phase(), "running");
+            assert_eq!(state.phase(), TaskState::Running);
             if detach {
                 assert_eq!(state.release_handle(true), AfterRelease::Released(Wake::Nothing));
             }
             assert_eq!(state.seal(), if detach { Seal::Unclaimed } else { Seal::Claimed });
             assert_eq!(state.complete(1, false), if detach { Close::Free } else { Close::Nothing });
-            assert_eq!(state.phase(), "done", "detached: {detach}");
+            assert_eq!(state.phase(), TaskState::Done, "detached: {detach}");
         }
     }
 }

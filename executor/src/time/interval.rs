@@ -37,6 +37,7 @@ const TOLERANCE: Duration = Duration::from_millis(5);
 ///     assert!(before.elapsed() >= Duration::from_millis(10));
 /// });
 /// ```
+#[doc(alias = "Ticker")]
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
     interval_at(now(), period)
@@ -78,7 +79,9 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
 /// | `Burst` | 0, 35, 35, 35, 40, 50 | none is lost: as many as if no tick had been late |
 /// | `Delay` | 0, 35, 45, 55, 65 | a period between any two |
 /// | `Skip` | 0, 35, 40, 50, 60 | missed ticks are left out, the rhythm stays |
+#[doc(alias = "MissedTickBehavior")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MissedTicks {
     /// Catches up: the missed ticks follow at once, one by one.
     #[default]

@@ -42,6 +42,9 @@ use crate::task::budget::Claim;
 ///     assert!(before.elapsed() >= Duration::from_millis(10));
 /// });
 /// ```
+#[doc(alias = "delay")]
+#[doc(alias = "Timer")]
+#[doc(alias = "After")]
 pub fn sleep(duration: Duration) -> Sleep {
     let deadline = after(now(), duration);
     if duration < TICK { Sleep::new(deadline) } else { Sleep::assumed_ahead(deadline) }
@@ -62,6 +65,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 ///     heirloom::sleep_until(at).await;
 /// });
 /// ```
+#[doc(alias = "Timer")]
 pub fn sleep_until(at: Instant) -> Sleep {
     Sleep::new(Some(at))
 }

@@ -84,7 +84,8 @@ use crate::eager;
 /// ```
 /// use std::future::pending;
 /// use std::time::Duration;
-/// use heirloom::{Elapsed, wait_for};
+/// use heirloom::time::Elapsed;
+/// use heirloom::wait_for;
 ///
 /// heirloom::block_on(async {
 ///     assert_eq!(wait_for(async { 7 }, Duration::ZERO).await, Ok(7));
@@ -93,6 +94,11 @@ use crate::eager;
 ///     assert!(result.is_err());
 /// });
 /// ```
+#[doc(alias = "timeout")]
+#[doc(alias = "fail_after")]
+#[doc(alias = "move_on_after")]
+#[doc(alias = "withTimeout")]
+#[doc(alias = "or_timeout")]
 pub fn wait_for<F: IntoFuture>(future: F, limit: Duration) -> WaitFor<F::IntoFuture> {
     WaitFor { future: future.into_future(), limit: LimitState::NotStarted(limit) }
 }
@@ -116,6 +122,9 @@ pub fn wait_for<F: IntoFuture>(future: F, limit: Duration) -> WaitFor<F::IntoFut
 ///     assert!(wait_until(pending::<()>(), passed).await.is_err());
 /// });
 /// ```
+#[doc(alias = "timeout_at")]
+#[doc(alias = "fail_at")]
+#[doc(alias = "move_on_at")]
 pub fn wait_until<F: IntoFuture>(future: F, at: Instant) -> WaitFor<F::IntoFuture> {
     WaitFor { future: future.into_future(), limit: LimitState::Started(Sleep::new(Some(at))) }
 }

@@ -9,7 +9,7 @@ use tracing::Instrument;
 context_var! { static TENANT: u32; }
 
 #[heirloom::test(timeout = "60s")]
-async fn rayon_sees_the_context_that_its_closures_are_wrapped_in() -> Result<(), heirloom::JoinError> {
+async fn rayon_sees_the_context_that_its_closures_are_wrapped_in() -> Result<(), heirloom::task::JoinError> {
     TENANT.set(7);
     // A computation blocks: on the pool for such, from where rayon takes it to its own threads.
     let (bare, wrapped) = spawn_blocking(|| {
@@ -28,7 +28,7 @@ async fn rayon_sees_the_context_that_its_closures_are_wrapped_in() -> Result<(),
 }
 
 #[heirloom::test(timeout = "60s")]
-async fn a_broadcast_channel_reaches_all_tasks() -> Result<(), heirloom::JoinError> {
+async fn a_broadcast_channel_reaches_all_tasks() -> Result<(), heirloom::task::JoinError> {
     let (sender, receiver) = async_broadcast::broadcast(4);
     let receivers: Vec<_> = (0..3)
         .map(|_| {
@@ -59,7 +59,7 @@ where
 }
 
 #[heirloom::test(timeout = "60s")]
-async fn a_span_follows_a_task_that_is_instrumented() -> Result<(), heirloom::JoinError> {
+async fn a_span_follows_a_task_that_is_instrumented() -> Result<(), heirloom::task::JoinError> {
     use tracing_subscriber::layer::SubscriberExt;
 
     static SPANS: Spans = Spans(Mutex::new(Vec::new()));

@@ -264,7 +264,7 @@ fn a_panic_policy_of_abort_ends_the_process() {
     match in_child(test, false) {
         heirloom_tests::Child::Here => {
             say_as_child();
-            let builder = Runtime::builder().workers(1).on_panic(heirloom::PanicPolicy::Abort);
+            let builder = Runtime::builder().workers(1).on_panic(heirloom::runtime::PanicPolicy::Abort);
             let runtime = builder.build().unwrap();
             let _ = runtime.block_on(runtime.spawn(async { quiet_panic(SCRIPTED) }));
             println!("it went on");

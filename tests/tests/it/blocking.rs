@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use heirloom::{CancelReason, Runtime, spawn, spawn_blocking, task};
+use heirloom::task::CancelReason;
+use heirloom::{Runtime, spawn, spawn_blocking, task};
 use heirloom_tests::{
     Countdown, Gate, Ledger, MARK, OnDrop, PATIENCE, SCRIPTED, idle, in_a_worker, in_child_with_limit,
     quiet_panic, say_as_child, scaled, wait_until, watchdog, with_runtime,

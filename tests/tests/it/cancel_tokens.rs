@@ -3,7 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use heirloom::{CancelReason, CancelToken, context_var, spawn, spawn_blocking, wait_for, yield_now};
+use heirloom::task::CancelReason;
+use heirloom::{CancelToken, context_var, spawn, spawn_blocking, wait_for, yield_now};
 use heirloom_tests::{
     Countdown, CountingWaker, Fault, Ledger, PATIENCE, Probe, Step, idle, in_a_worker, poll_with, run,
     scaled, watchdog, with_runtime,

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
+use heirloom::context::ContextFutureExt;
 use heirloom::context::channel::{
     self, Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, unbounded,
 };
 use heirloom::{
-    Context, ContextFutureExt, context_var, deadline, run_eagerly, spawn, spawn_in, task, try_run_eagerly,
-    wait_until,
+    Context, context_var, deadline, run_eagerly, spawn, spawn_in, task, try_run_eagerly, wait_until,
 };
 use heirloom_tests::{
     CountingWaker, Fault, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, in_a_worker, poll_with, run, scaled,

@@ -10,9 +10,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use heirloom::context::{Ambient, ContextCell};
-use heirloom::{
-    Context, Hooks, Runtime, TaskMeta, context_var, sleep, spawn, spawn_blocking, spawn_in, task, yield_now,
-};
+use heirloom::runtime::Hooks;
+use heirloom::task::TaskMeta;
+use heirloom::{Context, Runtime, context_var, sleep, spawn, spawn_blocking, spawn_in, task, yield_now};
 use heirloom_tests::{
     Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, Step, idle, in_a_worker, poll_with, quiet_panic,
     runtime, scaled, watchdog, with_runtime,
@@ -660,7 +660,7 @@ fn hooks_read_the_tasks_context_and_may_keep_what_they_are_told_of_a_task() {
         let heard: Vec<_> = told.iter().map(|(hook, mark, _)| (*hook, *mark)).collect();
         assert_eq!(heard, [("spawn", Some(3)), ("before", Some(3)), ("after", Some(4)), ("done", Some(4))]);
         for (_, _, task) in told {
-            assert_eq!((task.id(), task.name(), task.place().file()), (id, Some("told"), file!()));
+            assert_eq!((task.id(), task.name(), task.spawned_at().file()), (id, Some("told"), file!()));
         }
     });
 }
@@ -681,7 +681,7 @@ fn ambient_states_and_hooks_go_with_local_tasks_too() {
         let hooks = Arc::new(Spawns::default());
         let foreign = Arc::new(Foreign { log: Log::new() });
         let runtime = Runtime::builder().workers(1).ambient(foreign).hooks(hooks.clone()).build().unwrap();
-        let set = heirloom::LocalSet::new();
+        let set = heirloom::task::LocalSet::new();
         FOREIGN.set(5);
         let seen = runtime.block_on(set.run_until(async {
             let child = heirloom::spawn_local(async { FOREIGN.get() });

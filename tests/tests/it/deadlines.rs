@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use heirloom::context::ContextFutureExt;
 use heirloom::{
-    Context, ContextFutureExt, TaskGroup, deadline, remaining, sleep, spawn, spawn_background,
-    spawn_blocking, spawn_in, task, wait_for, wait_until, yield_now,
+    Context, TaskGroup, deadline, remaining, sleep, spawn, spawn_background, spawn_blocking, spawn_in, task,
+    wait_for, wait_until, yield_now,
 };
 use heirloom_tests::{Gate, Log, in_a_worker, run, watchdog};
 

@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
 use heirloom::context::{Ambient, Captured};
+use heirloom::runtime::{Builder, Hooks, PanicPolicy};
+use heirloom::task::{LocalSet, TaskMeta};
 use heirloom::{
-    Builder, Context, Hooks, LocalSet, PanicPolicy, Runtime, TaskMeta, block_on, context_var, run_eagerly,
-    spawn, spawn_background, spawn_blocking, spawn_local, yield_now,
+    Context, Runtime, block_on, context_var, run_eagerly, spawn, spawn_background, spawn_blocking,
+    spawn_local, yield_now,
 };
 use heirloom_tests::{
     Child, PATIENCE, in_child, in_child_by, outside, quiet_panic, say_as_child, wait_until, watchdog,

@@ -11,11 +11,13 @@ use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
+use heirloom::context::ContextFutureExt;
+use heirloom::eager::WouldSuspend;
+use heirloom::task::{CancelReason, LocalSet};
 use heirloom::time::MissedTicks;
 use heirloom::{
-    CancelReason, CancelToken, Context, ContextFutureExt, Handle, LocalSet, WouldSuspend, block_on,
-    context_var, interval, is_eager, run_eagerly, sleep, sleep_until, spawn, spawn_blocking, spawn_local,
-    task, try_run_eagerly, wait_for, yield_now,
+    CancelToken, Context, Handle, block_on, context_var, interval, is_eager, run_eagerly, sleep, sleep_until,
+    spawn, spawn_blocking, spawn_local, task, try_run_eagerly, wait_for, yield_now,
 };
 use heirloom_tests::{
     Gate, Probe, SCRIPTED, Step, in_a_worker, in_child, outside, quiet_panic, run, say_as_child,

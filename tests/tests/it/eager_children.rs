@@ -8,11 +8,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
+use heirloom::group::GroupError;
+use heirloom::task::{CancelReason, LocalSet};
 use heirloom::time::MissedTicks;
 use heirloom::{
-    CancelReason, CancelToken, Context, GroupError, Handle, LocalSet, TaskGroup, block_on, deadline,
-    interval, is_eager, run_eagerly, sleep, spawn, spawn_background, spawn_blocking, spawn_in, spawn_local,
-    task, try_run_eagerly, wait_for, wait_until, yield_now,
+    CancelToken, Context, Handle, TaskGroup, block_on, deadline, interval, is_eager, run_eagerly, sleep,
+    spawn, spawn_background, spawn_blocking, spawn_in, spawn_local, task, try_run_eagerly, wait_for,
+    wait_until, yield_now,
 };
 use heirloom_tests::{
     Gate, Probe, SCRIPTED, Step, in_a_worker, occupy, outside, quiet_panic, run, with_runtime,
@@ -238,7 +240,7 @@ fn a_child_is_a_task_of_its_own() {
                 });
                 let id = child.id();
                 assert!(task::current().is_none_or(|task| task.id() != id));
-                assert_eq!(child.await.unwrap(), (Some("child".to_owned()), "running"));
+                assert_eq!(child.await.unwrap(), (Some("child".to_owned()), task::TaskState::Running));
             });
         });
     });

@@ -1,4 +1,4 @@
-//! Tasks whose first poll is inline: `task::Builder::eager`.
+//! Tasks whose first poll is inline: `task::Builder::start_inline`.
 
 use std::future::{Future, pending, ready};
 use std::pin::Pin;
@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use heirloom::context::ContextCell;
+use heirloom::runtime::Hooks;
+use heirloom::task::{LocalSet, TaskMeta};
 use heirloom::{
-    Context, Handle, Hooks, JoinHandle, LocalSet, Runtime, TaskMeta, context_var, deadline, is_eager, sleep,
-    spawn, task, wait_for, yield_now,
+    Context, Handle, JoinHandle, Runtime, context_var, deadline, is_eager, sleep, spawn, task, wait_for,
+    yield_now,
 };
 use heirloom_tests::{
     Gate, Log, MARK, Probe, SCRIPTED, Step, in_a_worker, occupy, outside, quiet_panic, run, runtime, scaled,
@@ -23,7 +25,7 @@ context_var! {
 }
 
 fn eager() -> task::Builder {
-    task::Builder::new().eager(true)
+    task::Builder::new().start_inline(true)
 }
 
 #[test]
@@ -127,7 +129,8 @@ fn the_first_poll_is_the_childs_in_every_respect() {
             (name, mine, parents)
         });
         let seen = runtime.block_on(seen).unwrap();
-        assert_eq!(seen, (Some("child".to_owned()), Some("running"), Some("running")));
+        let running = Some(task::TaskState::Running);
+        assert_eq!(seen, (Some("child".to_owned()), running, running));
     });
 }
 
@@ -166,7 +169,7 @@ fn a_child_that_suspended_can_be_cancelled() {
         let gate = Gate::new();
         let theirs = gate.clone();
         let child: JoinHandle<()> = eager().on(runtime.handle()).spawn(async move {
-            let abort: heirloom::AbortHandle = receive.await.unwrap();
+            let abort: heirloom::task::AbortHandle = receive.await.unwrap();
             abort.abort();
             theirs.open();
             pending().await
@@ -196,7 +199,7 @@ fn a_runtime_that_ends_takes_along_what_has_suspended() {
         let (probe, watch) = Probe::new([Step::Wait]);
         let child = eager().name("waits").on(runtime.handle()).spawn(probe);
         let report = runtime.shutdown(Duration::ZERO);
-        assert_eq!(report.cancelled(), ["waits"]);
+        assert_eq!(report.to_string(), "cancelled: waits");
         assert!(heirloom::block_on(child).unwrap_err().is_cancelled());
         watch.assert_counts(1, 1);
     });
@@ -337,7 +340,7 @@ fn eager_and_queued_tasks_end_alike_under_load() {
                 }
                 number
             };
-            tasks.push(task::Builder::new().eager(number % 2 == 0).spawn(body));
+            tasks.push(task::Builder::new().start_inline(number % 2 == 0).spawn(body));
         }
         for (number, task) in tasks.into_iter().enumerate() {
             assert_eq!(task.await.unwrap(), number);

@@ -6,9 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use futures::StreamExt;
+use heirloom::group::{GroupError, GroupHandle};
+use heirloom::runtime::Hooks;
+use heirloom::task::{CancelReason, TaskMeta};
 use heirloom::{
-    CancelReason, Context, GroupError, GroupHandle, Hooks, Runtime, TaskGroup, TaskMeta, run_eagerly, sleep,
-    spawn, try_run_eagerly, wait_for, yield_now,
+    Context, Runtime, TaskGroup, run_eagerly, sleep, spawn, try_run_eagerly, wait_for, yield_now,
 };
 use heirloom_tests::{
     Countdown, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle, in_a_worker,

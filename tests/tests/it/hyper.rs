@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use futures::{FutureExt, StreamExt, stream};
+use heirloom::context::{ContextFutureExt, ContextStreamExt};
 use heirloom::hyper::{HyperExecutor, HyperIo, HyperTimer};
 use heirloom::{
-    Context, ContextFutureExt, ContextStreamExt, context_var, deadline, sleep, spawn, spawn_background,
-    spawn_blocking, wait_for, yield_now,
+    Context, context_var, deadline, sleep, spawn, spawn_background, spawn_blocking, wait_for, yield_now,
 };
 use heirloom_tests::{
     Countdown, Counted, CountingWaker, End, Fault, Gate, Ledger, Log, MARK, duplex, in_a_worker, poll_with,

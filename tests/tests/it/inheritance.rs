@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::task::{FutureObj, LocalFutureObj, LocalSpawn, Spawn};
+use heirloom::context::ContextFutureExt;
 use heirloom::context::{ContextCell, context_var};
+use heirloom::task::LocalSet;
 use heirloom::{
-    Context, ContextFutureExt, LocalSet, Runtime, TaskGroup, run_eagerly, sleep, spawn, spawn_background,
-    spawn_blocking, spawn_in, spawn_local, task, wait_for, yield_now,
+    Context, Runtime, TaskGroup, run_eagerly, sleep, spawn, spawn_background, spawn_blocking, spawn_in,
+    spawn_local, task, wait_for, yield_now,
 };
 use heirloom_tests::{Gate, Log, PATIENCE, in_a_worker, run, runtime, scaled, watchdog};
 
@@ -210,7 +212,7 @@ fn policies_apply_to_each_way_of_spawning() {
             runtime.spawn_blocking(look(&log, "Runtime::spawn_blocking")).await.unwrap();
             let builder = task::Builder::new;
             builder().spawn(future!("Builder::spawn")).await.unwrap();
-            builder().eager(true).spawn(future!("Builder::eager")).await.unwrap();
+            builder().start_inline(true).spawn(future!("Builder::start_inline")).await.unwrap();
             builder().spawn_local(future!("Builder::spawn_local")).await.unwrap();
             builder().spawn_blocking(look(&log, "Builder::spawn_blocking")).await.unwrap();
             builder().overlay(Context::empty()).spawn(future!("Builder::overlay")).await.unwrap();

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use heirloom::{
-    AbortHandle, CancelReason, JoinHandle, Runtime, context_var, shield, sleep, spawn, task, yield_now,
-};
+use heirloom::task::{AbortHandle, CancelReason};
+use heirloom::{JoinHandle, Runtime, context_var, shield, sleep, spawn, task, yield_now};
 use heirloom_tests::{
     Counted, CountingWaker, Fault, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle,
     in_a_worker, occupy, poll_once, poll_with, quiet_panic, runtime, scaled, wait_until, watchdog,
@@ -472,7 +471,9 @@ fn a_handle_may_be_awaited_on_any_executor_and_moved_while_it_waits() {
 #[test]
 fn tasks_know_their_id_their_name_and_their_place() {
     in_a_worker(2, async {
-        let own = async { task::current().map(|task| (task.id(), task.place().file(), task.place().line())) };
+        let own = async {
+            task::current().map(|task| (task.id(), task.spawned_at().file(), task.spawned_at().line()))
+        };
         let (spawned, here) = (spawn(own), line!());
         let id = spawned.id();
         let (own, file, line) = spawned.await.unwrap().unwrap();

@@ -6,7 +6,8 @@
 
 use std::collections::VecDeque;
 
-use heirloom::{CancelReason, Context, JoinError, JoinHandle, Runtime, spawn_background, task};
+use heirloom::task::{CancelReason, JoinError};
+use heirloom::{Context, JoinHandle, Runtime, spawn_background, task};
 use heirloom_tests::{
     Gate, MARK, PATIENCE, Probe, SCRIPTED, Step, Watch, idle, occupy, runtime, scaled, watchdog, with_runtime,
 };

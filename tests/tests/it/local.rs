@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures::task::LocalSpawn;
-use heirloom::{CancelReason, LocalSet, deadline, sleep, spawn, spawn_local, task, wait_for, yield_now};
+use heirloom::task::{CancelReason, LocalSet};
+use heirloom::{deadline, sleep, spawn, spawn_local, task, wait_for, yield_now};
 use heirloom_tests::{
     CountingWaker, Fault, Gate, MARK, PATIENCE, Probe, SCRIPTED, Step, poll_once, poll_with, quiet_panic,
     scaled, wait_until, watchdog,
@@ -243,7 +244,7 @@ fn a_set_shares_its_thread_fairly() {
         sleep(Duration::from_millis(5)).await;
         sibling.await.unwrap();
         busy.abort();
-        let error: heirloom::JoinError = match busy.await {
+        let error: heirloom::task::JoinError = match busy.await {
             Err(error) => error,
             Ok(never) => never,
         };
@@ -340,8 +341,8 @@ fn a_runner_that_has_gone_leaves_no_waker_behind() {
 
 /// Spawns in every way when it is dropped, and leaves the handles.
 struct SpawnsWhenDropped {
-    group: heirloom::GroupHandle<(), ()>,
-    left: Rc<RefCell<Vec<heirloom::AbortHandle>>>,
+    group: heirloom::group::GroupHandle<(), ()>,
+    left: Rc<RefCell<Vec<heirloom::task::AbortHandle>>>,
     witness: Rc<Cell<usize>>,
 }
 
@@ -353,7 +354,7 @@ impl Drop for SpawnsWhenDropped {
         // Aborted by being dropped, too; what counts is the handle.
         left.push(spawn_local(body.clone()()).abort_handle());
         left.push(task::Builder::new().name("late").spawn_local(body.clone()()).abort_handle());
-        left.push(task::Builder::new().eager(true).spawn_local(body()).abort_handle());
+        left.push(task::Builder::new().start_inline(true).spawn_local(body()).abort_handle());
         left.push(spawn(async {}).abort_handle());
         left.push(heirloom::spawn_blocking(|| ()).abort_handle());
         left.push(heirloom::spawn_background(async {}));
@@ -380,7 +381,7 @@ fn a_destructor_may_spawn_into_a_set_that_is_ending() {
         for local in &left[..3] {
             assert!(local.is_finished());
         }
-        assert!(wait_until(|| left.iter().all(heirloom::AbortHandle::is_finished)));
+        assert!(wait_until(|| left.iter().all(heirloom::task::AbortHandle::is_finished)));
     }
     fn dropped_with_the_set(spawns: SpawnsWhenDropped) {
         let set = LocalSet::new();
@@ -423,7 +424,7 @@ fn a_destructor_may_spawn_into_a_set_that_is_ending() {
         // In a runtime where a panic would be the end.
         ends(|spawns| {
             let builder = heirloom::Runtime::builder().workers(1);
-            let runtime = builder.on_panic(heirloom::PanicPolicy::Abort).build().unwrap();
+            let runtime = builder.on_panic(heirloom::runtime::PanicPolicy::Abort).build().unwrap();
             runtime.block_on(async { dropped_with_the_set(spawns) });
         });
     });

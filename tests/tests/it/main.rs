@@ -16,6 +16,7 @@ mod default_runtime;
 mod eager;
 mod eager_children;
 mod eager_tasks;
+mod entered;
 mod fairness;
 // Other people's threads, polls and processes: nothing for an interpreter.
 #[cfg(not(miri))]

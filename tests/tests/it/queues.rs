@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use heirloom::task::TaskState;
 use heirloom::{Runtime, spawn, spawn_blocking, yield_now};
 use heirloom_tests::{
     Countdown, Ledger, Log, PATIENCE, idle, in_a_worker, occupy, runtime, scaled, watchdog, with_runtime,
@@ -154,7 +155,7 @@ fn numbers_tell_what_is_there() {
         occupied.release();
         idle(runtime);
         assert_eq!(runtime.stats().tasks, 10);
-        assert!(runtime.dump().iter().all(|task| task.state == "idle"), "{:?}", runtime.dump());
+        assert!(runtime.dump().iter().all(|task| task.state == TaskState::Idle), "{:?}", runtime.dump());
         drop(waiting);
         idle(runtime);
         assert_eq!(runtime.stats().tasks, 0);

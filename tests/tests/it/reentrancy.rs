@@ -9,7 +9,9 @@ use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use heirloom::{Context, Hooks, LocalSet, Runtime, context_var, sleep, spawn, task};
+use heirloom::runtime::Hooks;
+use heirloom::task::LocalSet;
+use heirloom::{Context, Runtime, context_var, sleep, spawn, task};
 use heirloom_tests::{
     Gate, Log, OnDrop, PATIENCE, Probe, Step, idle, quiet_panic, runtime, wait_until, watchdog,
 };

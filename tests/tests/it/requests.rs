@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use heirloom::{
-    Context, ContextFutureExt, TaskGroup, context_var, sleep, spawn, spawn_blocking, wait_for, yield_now,
-};
+use heirloom::context::ContextFutureExt;
+use heirloom::{Context, TaskGroup, context_var, sleep, spawn, spawn_blocking, wait_for, yield_now};
 use heirloom_tests::{Countdown, Ledger, Log, in_a_worker, run, scaled};
 
 context_var! {

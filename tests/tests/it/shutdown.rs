@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use heirloom::context::{Ambient, Captured};
-use heirloom::{
-    CancelReason, Context, Handle, Hooks, JoinHandle, Runtime, TaskMeta, context_var, spawn, spawn_blocking,
-    task,
-};
+use heirloom::runtime::Hooks;
+use heirloom::task::{CancelReason, TaskMeta};
+use heirloom::{Context, Handle, JoinHandle, Runtime, context_var, spawn, spawn_blocking, task};
 use heirloom_tests::{
     Countdown, Counted, Gate, Ledger, Log, MARK, OnDrop, PATIENCE, Probe, SCRIPTED, Step, idle, occupy,
     quiet_panic, runtime, scaled, shut_down, wait_until, watchdog,
@@ -75,10 +74,14 @@ fn what_was_still_alive_is_reported_by_name() {
         });
         entered.wait();
         let report = shut_down(runtime, Duration::from_millis(10));
-        let mut names = report.cancelled().to_vec();
+        let mut names: Vec<_> = report.cancelled().iter().map(|task| task.name().unwrap()).collect();
         names.sort_unstable();
         assert_eq!(names, ["patient", "stubborn"]);
-        assert_eq!(report.still_running(), ["closure"]);
+        assert_eq!(report.still_running().iter().map(ToString::to_string).collect::<Vec<_>>(), ["closure"]);
+        assert!(
+            report.to_string().starts_with("cancelled: ")
+                && report.to_string().ends_with("; still running: closure")
+        );
         assert!(!report.is_clean());
         for task in tasks {
             let error = heirloom::block_on(task).unwrap_err();
@@ -283,7 +286,7 @@ fn a_waker_that_is_kept_keeps_the_cell_and_nothing_else() {
         assert!(heirloom::block_on(handle.spawn(async {})).unwrap_err().is_cancelled());
         assert!(handle.spawn_background(async {}).is_finished());
         assert!(abort.is_finished());
-        assert_eq!(over.place().file(), file!());
+        assert_eq!(over.spawned_at().file(), file!());
     });
 }
 
@@ -696,7 +699,7 @@ fn a_handle_ends_a_runtime_that_others_keep() {
             .collect();
         for ender in enders {
             let report = ender.join().unwrap();
-            assert!(report.is_clean() || report.cancelled() == ["forever"], "{report:?}");
+            assert!(report.is_clean() || report.to_string() == "cancelled: forever", "{report:?}");
         }
         assert_eq!(runtime.block_on(named).unwrap_err().reason(), Some(&CancelReason::Shutdown));
         assert!(runtime.block_on(runtime.spawn(async {})).unwrap_err().is_cancelled());

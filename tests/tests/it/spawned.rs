@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, stream};
 use heirloom::context::{ContextCell, channel, future as joined};
+use heirloom::context::{ContextFutureExt, ContextStreamExt};
 use heirloom::hyper::HyperIo;
 use heirloom::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, lookup};
 use heirloom::task;
 use heirloom::{
-    CancelToken, Context, ContextFutureExt, ContextStreamExt, Handle, JoinHandle, TaskGroup, shield, signal,
-    sleep, sleep_until, spawn, spawn_blocking, spawn_in, time, wait_for, wait_until, yield_now,
+    CancelToken, Context, Handle, JoinHandle, TaskGroup, shield, signal, sleep, sleep_until, spawn,
+    spawn_blocking, spawn_in, time, wait_for, wait_until, yield_now,
 };
 use heirloom_tests::{MARK, in_a_worker, runtime};
 
@@ -37,21 +38,21 @@ macro_rules! spawned {
 }
 
 spawned! {
-    [spawn, JoinHandle] => spawn(async {}).await;
+    [spawn, task::JoinHandle] => spawn(async {}).await;
     [spawn_in] => spawn_in(Context::current(), async {}).await;
     [spawn_blocking] => spawn_blocking(|| ()).await;
-    [Handle::spawn] => Handle::current().unwrap().spawn(async {}).await;
-    [Handle::spawn_in] => Handle::current().unwrap().spawn_in(Context::current(), async {}).await;
-    [Handle::spawn_blocking] => Handle::current().unwrap().spawn_blocking(|| ()).await;
-    [Runtime::spawn] => runtime(1).spawn(async {}).await;
-    [Runtime::spawn_in] => runtime(1).spawn_in(Context::current(), async {}).await;
-    [Runtime::spawn_blocking] => runtime(1).spawn_blocking(|| ()).await;
+    [runtime::Handle::spawn] => Handle::current().unwrap().spawn(async {}).await;
+    [runtime::Handle::spawn_in] => Handle::current().unwrap().spawn_in(Context::current(), async {}).await;
+    [runtime::Handle::spawn_blocking] => Handle::current().unwrap().spawn_blocking(|| ()).await;
+    [runtime::Runtime::spawn] => runtime(1).spawn(async {}).await;
+    [runtime::Runtime::spawn_in] => runtime(1).spawn_in(Context::current(), async {}).await;
+    [runtime::Runtime::spawn_blocking] => runtime(1).spawn_blocking(|| ()).await;
     [task::Builder::spawn] => task::Builder::new().spawn(async {}).await;
     [task::Builder::spawn_blocking] => task::Builder::new().spawn_blocking(|| ()).await;
-    [spawn_local, LocalSet::spawn_local] not "the task stays on its thread; its handle is a `JoinHandle`";
+    [spawn_local, task::LocalSet::spawn_local] not "the task stays on its thread; its handle is a `JoinHandle`";
     [task::Builder::spawn_local] not "as `spawn_local`";
-    [LocalSet::run_until] not "it borrows a set, which stays on its thread";
-    [shield, Shield] => shield(spawn(async {})).await;
+    [task::LocalSet::run_until] not "it borrows a set, which stays on its thread";
+    [shield, task::Shield] => shield(spawn(async {})).await;
     [task::budget::yield_now, task::budget::YieldNow] => yield_now().await;
     [task::budget::unconstrained, task::budget::Unconstrained] => task::budget::unconstrained(yield_now()).await;
     [task::budget::cooperative, task::budget::Cooperative] => {
@@ -62,15 +63,15 @@ spawned! {
         heirloom::hyper::ServerExecutor::scope(|_executor| yield_now()).await
     };
 
-    [CancelToken::cancelled, Cancelled] => cancelled().cancelled().await;
-    [CancelToken::run_until_cancelled] => cancelled().run_until_cancelled(sleep(LONG)).await;
-    [TaskGroup::scope] => TaskGroup::scope(async |group| {
+    [cancel::CancelToken::cancelled, cancel::Cancelled] => cancelled().cancelled().await;
+    [cancel::CancelToken::run_until_cancelled] => cancelled().run_until_cancelled(sleep(LONG)).await;
+    [group::TaskGroup::scope] => TaskGroup::scope(async |group| {
         group.spawn(async { Ok::<_, io::Error>(()) });
         Ok(group.next().await)
     }).await.unwrap();
-    [TaskGroup::next] => group().next().await.unwrap();
-    [TaskGroup::results, Results] => group().results().next().await.unwrap();
-    [TaskGroup::join] => group().join().await.unwrap();
+    [group::TaskGroup::next] => group().next().await.unwrap();
+    [group::TaskGroup::results, group::Results] => group().results().next().await.unwrap();
+    [group::TaskGroup::join] => group().join().await.unwrap();
 
     [time::sleep, time::Sleep] => sleep(SHORT).await;
     [time::sleep_until] => sleep_until(soon()).await;
@@ -79,23 +80,23 @@ spawned! {
     [time::wait_for, time::WaitFor] => wait_for(sleep(LONG), SHORT).await.unwrap_err();
     [time::wait_until] => wait_until(sleep(LONG), soon()).await.unwrap_err();
 
-    [ContextFutureExt::isolated, context::WithContext] => yield_now().isolated().await;
-    [ContextFutureExt::in_context] => yield_now().in_context(Context::current()).await;
-    [ContextFutureExt::in_current_context] => yield_now().in_current_context().await;
-    [ContextFutureExt::with_var] => yield_now().with_var(&MARK, 1).await;
-    [ContextFutureExt::in_cell, context::InCell] => {
+    [context::ContextFutureExt::isolated, context::WithContext] => yield_now().isolated().await;
+    [context::ContextFutureExt::in_context] => yield_now().in_context(Context::current()).await;
+    [context::ContextFutureExt::in_current_context] => yield_now().in_current_context().await;
+    [context::ContextFutureExt::with_var] => yield_now().with_var(&MARK, 1).await;
+    [context::ContextFutureExt::in_cell, context::InCell] => {
         yield_now().in_cell(ContextCell::new(Context::current())).await
     };
-    [ContextStreamExt::isolated] => ContextStreamExt::isolated(ticks()).next().await;
-    [ContextStreamExt::in_context] => {
+    [context::ContextStreamExt::isolated] => ContextStreamExt::isolated(ticks()).next().await;
+    [context::ContextStreamExt::in_context] => {
         ContextStreamExt::in_context(ticks(), Context::current()).next().await
     };
-    [ContextStreamExt::in_current_context] => {
+    [context::ContextStreamExt::in_current_context] => {
         ContextStreamExt::in_current_context(ticks()).next().await
     };
-    [ContextStreamExt::with_var] => ContextStreamExt::with_var(ticks(), &MARK, 1).next().await;
-    [ContextIteratorExt::isolated, ContextIteratorExt::in_context] not "an iterator is not awaited";
-    [ContextIteratorExt::in_current_context, ContextIteratorExt::with_var] not "an iterator is not awaited";
+    [context::ContextStreamExt::with_var] => ContextStreamExt::with_var(ticks(), &MARK, 1).next().await;
+    [context::ContextIteratorExt::isolated, context::ContextIteratorExt::in_context] not "an iterator is not awaited";
+    [context::ContextIteratorExt::in_current_context, context::ContextIteratorExt::with_var] not "an iterator is not awaited";
     [context::future::join] => joined::join(yield_now(), sleep(SHORT)).await;
     [context::join] => heirloom::context::join!(yield_now(), sleep(SHORT), yield_now());
     [context::future::join_all, context::future::JoinAll] => {

@@ -19,10 +19,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use heirloom::context::{channel, future as branches, join};
 use heirloom::net::UdpSocket;
+use heirloom::task::LocalSet;
 use heirloom::task::budget::{self, cooperative};
 use heirloom::{
-    CancelToken, LocalSet, Runtime, TaskGroup, interval, run_eagerly, sleep, spawn, spawn_background,
-    spawn_blocking, spawn_local, task, try_run_eagerly, wait_for, yield_now,
+    CancelToken, Runtime, TaskGroup, interval, run_eagerly, sleep, spawn, spawn_background, spawn_blocking,
+    spawn_local, task, try_run_eagerly, wait_for, yield_now,
 };
 use heirloom_tests::{in_a_worker, outside, run, runtime};
 
@@ -140,7 +141,7 @@ const SOURCES: [Source; 13] = [
     ("tasks that end in their first poll", |flag| {
         Box::pin(async move {
             while !flag.is_set() {
-                task::Builder::new().eager(true).spawn(async {}).await.unwrap();
+                task::Builder::new().start_inline(true).spawn(async {}).await.unwrap();
             }
         })
     }),
@@ -347,7 +348,7 @@ fn a_busy_stream_of_a_group_lets_its_children_run() {
                     loop {
                         match group.results().next().await {
                             Some(value) => sum += value,
-                            None => task::Builder::new().eager(true).spawn(ready(())).await.unwrap(),
+                            None => task::Builder::new().start_inline(true).spawn(ready(())).await.unwrap(),
                         }
                     }
                 },

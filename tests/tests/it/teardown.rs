@@ -8,9 +8,10 @@ use std::task::Waker;
 use std::time::Duration;
 
 use heirloom::context::{ContextCell, Token};
+use heirloom::task::{AbortHandle, LocalSet};
 use heirloom::{
-    AbortHandle, CancelToken, Context, Handle, JoinHandle, LocalSet, Runtime, TaskGroup, context_var, sleep,
-    spawn, spawn_background, spawn_blocking, spawn_in, spawn_local, task, wait_for,
+    CancelToken, Context, Handle, JoinHandle, Runtime, TaskGroup, context_var, sleep, spawn,
+    spawn_background, spawn_blocking, spawn_in, spawn_local, task, wait_for,
 };
 use heirloom_tests::{
     Gate, Ledger, PATIENCE, Probe, Step, in_child, poll_once, runtime, say_as_child, watchdog,

@@ -9,11 +9,11 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
 use futures::task::{LocalSpawn, LocalSpawnExt, Spawn, SpawnExt};
-use heirloom::{
-    AbortHandle, Builder, CancelReason, CancelToken, Elapsed, GroupError, Handle, JoinError, JoinHandle,
-    LocalSet, Runtime, Shield, ShutdownReport, Stats, TaskDump, TaskGroup, block_on, shield, spawn, task,
-    time,
-};
+use heirloom::group::GroupError;
+use heirloom::runtime::{Builder, EnterGuard, ShutdownReport, Stats, TaskDump};
+use heirloom::task::{AbortHandle, CancelReason, JoinError, LocalSet, Shield};
+use heirloom::time::Elapsed;
+use heirloom::{CancelToken, Handle, JoinHandle, Runtime, TaskGroup, block_on, shield, spawn, task, time};
 use heirloom_tests::{PATIENCE, in_a_worker, run, runtime, watchdog};
 
 /// Whether a type has a trait, told by which of two methods is found: the inherent one, if the
@@ -80,6 +80,12 @@ fn runtimes_and_their_parts_may_go_anywhere() {
     assert!(has!(Handle: Send) && has!(Handle: Sync) && has!(Handle: Clone) && has!(Handle: Debug));
     assert!(has!(Builder: Send) && has!(Builder: Debug));
     assert!(has!(ShutdownReport: Send) && has!(ShutdownReport: Sync) && has!(ShutdownReport: Debug));
+    assert!(has!(ShutdownReport: Display) && has!(task::TaskMeta: Display) && has!(task::TaskState: Copy));
+    assert!(
+        !has!(EnterGuard<'static>: Send)
+            && !has!(EnterGuard<'static>: Sync)
+            && has!(EnterGuard<'static>: Debug)
+    );
     assert!(has!(Stats: Send) && has!(Stats: Sync) && has!(Stats: Debug) && has!(TaskDump: Debug));
     assert!(has!(task::Id: Copy) && has!(task::Id: Eq) && has!(task::Id: Hash) && has!(task::Id: Display));
     assert!(has!(task::Id: Send) && has!(task::Id: Sync));
@@ -203,7 +209,8 @@ fn everything_can_be_printed() {
         }
         let dump = Handle::current().unwrap().dump();
         assert!(
-            dump.iter().any(|dumped| dumped.id == task.id() && dumped.place.file().ends_with("traits.rs"))
+            dump.iter()
+                .any(|dumped| dumped.id == task.id() && dumped.spawned_at.file().ends_with("traits.rs"))
         );
     });
 }

@@ -38,7 +38,8 @@
 //!
 //! ```
 //! use std::convert::Infallible;
-//! use heirloom::{Context, ContextFutureExt, context_var};
+//! use heirloom::context::ContextFutureExt;
+//! use heirloom::{Context, context_var};
 //! use http_body_util::Empty;
 //! use hyper::body::{Bytes, Incoming};
 //! use hyper::service::service_fn;
@@ -56,7 +57,7 @@
 //! # is_service(&service);
 //! ```
 //!
-//! [`isolated`](crate::ContextFutureExt::isolated) does the same, and the handler still sees later
+//! [`isolated`](crate::context::ContextFutureExt::isolated) does the same, and the handler still sees later
 //! changes of the connection's context.
 //!
 //! # Bodies
@@ -71,14 +72,15 @@
 //!   share. With [`HyperExecutor`] it sees an empty context and no deadline. (With an executor that
 //!   used `spawn`, it would see the context of the caller that happened to open the connection.)
 //!
-//! [`in_current_context`](crate::ContextStreamExt::in_current_context) makes a stream run in its
+//! [`in_current_context`](crate::context::ContextStreamExt::in_current_context) makes a stream run in its
 //! maker's context. The deadline is no part of the context: where it matters, limit each part by
 //! itself.
 //!
 //! ```
 //! use std::io;
 //! use futures::{StreamExt, stream};
-//! use heirloom::{ContextStreamExt, context_var, deadline, wait_until};
+//! use heirloom::context::ContextStreamExt;
+//! use heirloom::{context_var, deadline, wait_until};
 //! use http_body_util::StreamBody;
 //! use hyper::body::{Body, Bytes, Frame};
 //!

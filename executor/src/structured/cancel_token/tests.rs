@@ -8,7 +8,8 @@ use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::{CancelToken, Cancelled};
-use crate::{CancelReason, Runtime, context_var, spawn};
+use crate::task::CancelReason;
+use crate::{Runtime, context_var, spawn};
 
 /// Enough to overflow a small stack by recursion, and to be seen as a leak; fewer under Miri.
 const MANY: usize = if cfg!(miri) { 300 } else { 100_000 };

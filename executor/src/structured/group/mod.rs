@@ -1,4 +1,13 @@
-//! Tasks that end together.
+//! Tasks that are waited for together and fail together: [`TaskGroup`], and what it hands out.
+//!
+//! | for | see |
+//! | --- | --- |
+//! | starting children and waiting for all | [`TaskGroup`], its [`scope`](TaskGroup::scope) and [`join`](TaskGroup::join) |
+//! | starting children from inside a child | [`GroupHandle`] |
+//! | taking the outputs as they come | [`Results`] |
+//! | the first failure | [`GroupError`] |
+//!
+//! The rest of this page is for those who read the source.
 //!
 //! # Terms
 //!
@@ -9,7 +18,7 @@
 //! * A *waiter* is a future that awaits the group: `scope`, `join`, `next`, or a stream of
 //!   `results`.
 //! * A *child waker* is the waker with which waiters poll one child's join handle.
-//! * The *ready list* holds the keys of the slots whose handles are to be polled; [`bells`] has its
+//! * The *ready list* holds the keys of the slots whose handles are to be polled; `bells` has its
 //!   protocol.
 //! * The *phase* is the group's state; the *first failure* is the one that moved it out of
 //!   **open**.
@@ -76,7 +85,7 @@ use futures_core::Stream;
 use self::bells::GroupWaiter;
 use self::shared::{Child, GroupShared, Phase};
 use crate::task::budget::Claim;
-use crate::{AbortHandle, CancelReason, JoinError};
+use crate::task::{AbortHandle, CancelReason, JoinError};
 
 /// Tasks that are waited for together and fail together: no child outlives [`scope`](Self::scope)
 /// or [`join`](Self::join).
@@ -102,7 +111,8 @@ use crate::{AbortHandle, CancelReason, JoinError};
 /// # Examples
 ///
 /// ```
-/// use heirloom::{GroupError, TaskGroup};
+/// use heirloom::group::GroupError;
+/// use heirloom::TaskGroup;
 ///
 /// # heirloom::block_on(async {
 /// let sum: Result<u64, GroupError<std::num::ParseIntError>> = TaskGroup::scope(async |group| {
@@ -123,7 +133,8 @@ use crate::{AbortHandle, CancelReason, JoinError};
 /// Without a scope, where the tasks come from several places:
 ///
 /// ```
-/// use heirloom::{GroupError, TaskGroup};
+/// use heirloom::group::GroupError;
+/// use heirloom::TaskGroup;
 ///
 /// # heirloom::block_on(async {
 /// let group = TaskGroup::<String>::new();
@@ -135,6 +146,16 @@ use crate::{AbortHandle, CancelReason, JoinError};
 /// }
 /// # });
 /// ```
+#[doc(alias = "JoinSet")]
+#[doc(alias = "TaskTracker")]
+#[doc(alias = "nursery")]
+#[doc(alias = "open_nursery")]
+#[doc(alias = "coroutineScope")]
+#[doc(alias = "supervisorScope")]
+#[doc(alias = "WaitGroup")]
+#[doc(alias = "errgroup")]
+#[doc(alias = "gather")]
+#[doc(alias = "FuturesUnordered")]
 #[must_use = "dropping a group cancels its tasks"]
 pub struct TaskGroup<E, T = ()> {
     handle: GroupHandle<E, T>,
@@ -164,7 +185,8 @@ impl<E, T> TaskGroup<E, T> {
     /// Dropping the future drops the body and cancels the children, without waiting for them.
     ///
     /// ```
-    /// use heirloom::{GroupError, TaskGroup};
+    /// use heirloom::group::GroupError;
+    /// use heirloom::TaskGroup;
     ///
     /// # heirloom::block_on(async {
     /// let outcome = TaskGroup::scope(async |group| {
@@ -460,7 +482,8 @@ impl<E, T> fmt::Debug for TaskGroup<E, T> {
 ///
 /// ```
 /// use std::error::Error;
-/// use heirloom::{GroupScope, TaskGroup, spawn};
+/// use heirloom::group::GroupScope;
+/// use heirloom::{TaskGroup, spawn};
 ///
 /// type Anything = Box<dyn Error + Send + Sync>;
 ///
@@ -546,6 +569,8 @@ impl<E, T> fmt::Debug for GroupHandle<E, T> {
 /// The results of a [`TaskGroup`] as a stream; made by [`TaskGroup::results`].
 ///
 /// Dropping it leaves the group and its results as they are.
+#[doc(alias = "join_next")]
+#[doc(alias = "as_completed")]
 #[must_use = "streams do nothing unless they are polled"]
 pub struct Results<'a, E, T> {
     shared: &'a GroupShared<E, T>,
@@ -587,7 +612,8 @@ impl<E> GroupError<E> {
     ///
     /// ```
     /// use std::error::Error;
-    /// use heirloom::{GroupError, TaskGroup};
+    /// use heirloom::group::GroupError;
+    /// use heirloom::TaskGroup;
     ///
     /// type Anything = Box<dyn Error + Send + Sync>;
     ///

@@ -15,9 +15,10 @@ use slab::Slab;
 
 use super::GroupError;
 use super::bells::{ChildWaker, GroupWaiter, ReadyList};
+use crate::JoinHandle;
+use crate::task::{AbortHandle, CancelReason, JoinError};
 use crate::util::room;
 use crate::util::sync::{Mutex, MutexGuard, lock};
-use crate::{AbortHandle, CancelReason, JoinError, JoinHandle};
 
 pub(super) struct GroupShared<E, T> {
     ready_list: Arc<ReadyList>,

@@ -16,7 +16,9 @@ use futures::future::poll_immediate;
 use futures::{FutureExt, StreamExt};
 
 use super::{GroupError, GroupHandle, Results, TaskGroup};
-use crate::{CancelReason, ContextFutureExt, Runtime, context_var, deadline, spawn, wait_for};
+use crate::context::ContextFutureExt;
+use crate::task::CancelReason;
+use crate::{Runtime, context_var, deadline, spawn, wait_for};
 
 /// Far more children than a budget has units; fewer under Miri.
 const MANY: usize = if cfg!(miri) { 300 } else { 10_000 };

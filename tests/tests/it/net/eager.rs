@@ -4,8 +4,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
+use heirloom::eager::WouldSuspend;
 use heirloom::net::{TcpListener, TcpStream, UdpSocket, UnixStream, lookup};
-use heirloom::{WouldSuspend, run_eagerly, signal, spawn, spawn_background, try_run_eagerly, wait_for};
+use heirloom::{run_eagerly, signal, spawn, spawn_background, try_run_eagerly, wait_for};
 use heirloom_tests::{MARK, PATIENCE, in_a_worker, run, runtime, scaled, watchdog};
 
 use super::{half_std, listener, pair};

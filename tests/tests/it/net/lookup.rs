@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use heirloom::net::{ToSocketAddrs, lookup};
-use heirloom::{JoinError, JoinHandle, Runtime};
+use heirloom::task::JoinError;
+use heirloom::{JoinHandle, Runtime};
 use heirloom_tests::{Gate, PATIENCE, run, runtime, wait_until, watchdog};
 
 /// A runtime whose only thread for questions is in a closure that waits at the gate.

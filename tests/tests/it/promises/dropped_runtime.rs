@@ -2,7 +2,8 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use heirloom::{LocalSet, Runtime, context_var, spawn};
+use heirloom::task::LocalSet;
+use heirloom::{Runtime, context_var, spawn};
 use heirloom_tests::{
     Countdown, Gate, PATIENCE, Probe, SCRIPTED, Step, Watch, quiet_panic, runtime, wait_until, watchdog,
 };

@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use heirloom::AbortHandle;
+use heirloom::task::AbortHandle;
 use heirloom_tests::{MARK, PATIENCE, Probe, Step, Watch, idle, occupy, runtime, watchdog};
 
 #[test]

@@ -1,4 +1,5 @@
-use heirloom::{LocalSet, spawn, yield_now};
+use heirloom::task::LocalSet;
+use heirloom::{spawn, yield_now};
 use heirloom_tests::{Ledger, MARK, OnDrop, Probe, SCRIPTED, Step, idle, quiet_panic, with_runtime};
 
 use super::{NUMBER, VALUE};

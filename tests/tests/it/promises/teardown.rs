@@ -2,7 +2,8 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use heirloom::{Context, LocalSet, Runtime, TaskGroup, sleep, spawn, spawn_local, wait_for};
+use heirloom::task::LocalSet;
+use heirloom::{Context, Runtime, TaskGroup, sleep, spawn, spawn_local, wait_for};
 use heirloom_tests::{PATIENCE, runtime, watchdog};
 
 use super::NUMBER;
@@ -16,6 +17,9 @@ fn every_api_answers_during_thread_teardown() {
                 assert_eq!(self.1.block_on(self.1.spawn(async { 1 })).unwrap(), 1);
                 assert_eq!(self.1.block_on(self.1.spawn_blocking(|| 2)).unwrap(), 2);
                 assert_eq!(heirloom::block_on(async { spawn(async { 3 }).await.unwrap() }), 3);
+                let entered = self.1.enter();
+                assert_eq!(heirloom::block_on(spawn(async { 4 })).unwrap(), 4);
+                drop(entered);
                 self.1.block_on(sleep(Duration::from_millis(1)));
                 heirloom::block_on(wait_for(std::future::pending::<()>(), Duration::from_millis(1)))
                     .unwrap_err();

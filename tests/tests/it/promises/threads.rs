@@ -37,7 +37,7 @@ fn no_thread_creation_failure_panics() {
             for closure in closures {
                 match runtime.block_on(closure) {
                     Ok(()) => {}
-                    Err(error) => assert_eq!(error.reason(), Some(&heirloom::CancelReason::NoThread)),
+                    Err(error) => assert_eq!(error.reason(), Some(&heirloom::task::CancelReason::NoThread)),
                 }
             }
             let many = Runtime::builder().workers(40).stack_size(64 << 20).build();
@@ -66,7 +66,7 @@ fn no_thread_creation_failure_panics() {
                 }
             }
             let orphan = heirloom::block_on(room[0].spawn_blocking(|| ()));
-            assert_eq!(orphan.unwrap_err().reason(), Some(&heirloom::CancelReason::NoThread));
+            assert_eq!(orphan.unwrap_err().reason(), Some(&heirloom::task::CancelReason::NoThread));
             room.pop();
             assert!(wait_until(|| threads_named("heirloom") == Some(room.len())));
             for _ in 0..2 {
