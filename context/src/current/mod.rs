@@ -37,11 +37,9 @@
 //! * **C3**, the write ends, also by unwinding: [`write()`]. The frame's word is put back.
 //! * **C4**, the thread's destructors run: drop of [`Janitor`]. The word is taken, and the slot
 //!   stays closed.
-//! * **C5**, a task is followed by one with the same snapshot: [`relay`]. The two tasks' handles
-//!   are exchanged; the word stays.
 //!
 //! C1 to C4 go through [`replace`]. Before the word changes, `replace` counts the pins and closes
-//! the stock. C5 needs neither, since the word stays what it is.
+//! the stock.
 //!
 //! # Why nothing is lost
 //!

@@ -229,6 +229,11 @@ impl Shared {
         self.remotes.is_empty() && !self.closed.load(Relaxed)
     }
 
+    /// How many polls the workers have made.
+    pub(crate) fn poll_count(&self) -> u64 {
+        self.remotes.iter().map(|remote| remote.counters.polls.load(Relaxed)).sum()
+    }
+
     /// Whether there is work that a worker could take.
     pub(crate) fn has_work(&self) -> bool {
         !self.injector.is_empty() || self.remotes.iter().any(|remote| !remote.stealer.is_empty())

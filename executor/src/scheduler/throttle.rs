@@ -36,7 +36,7 @@ const CONTENDED: u32 = 28;
 /// compared with a change of load.
 const TERM: Duration = Duration::from_millis(256);
 /// The longest wait of work behind a sibling's long poll. A nap costs 20 to 40 µs of a processor.
-pub(crate) const NAP: Duration = Duration::from_millis(8);
+pub(crate) const NAP: Duration = Duration::from_millis(4);
 
 /// How many workers of a runtime are throttled.
 #[derive(Debug)]
@@ -113,9 +113,10 @@ impl Contention {
         }
     }
 
-    /// A nap of the throttled worker is over. Ends the term if its time is over.
-    pub(crate) fn end_nap(&self, now: Instant, throttle: &Throttle) {
-        if self.throttled_until.get().is_some_and(|until| until <= now) {
+    /// The throttled worker is up. Its term ends when the time is over, or if the runtime has been idle during the nap: then
+    /// there is nothing to compete for, and the worker sleeps as the others do.
+    pub(crate) fn end_nap(&self, now: Instant, idle: bool, throttle: &Throttle) {
+        if self.throttled_until.get().is_some_and(|until| idle || until <= now) {
             self.throttled_until.set(None);
             self.sampled.set(None);
             throttle.end();
@@ -200,9 +201,9 @@ mod tests {
         let throttle = Throttle::new(2);
         let worker = after(1, 40, &throttle);
         assert!(worker.is_throttled() && !after(1, 40, &throttle).is_throttled());
-        worker.end_nap(Instant::now(), &throttle);
+        worker.end_nap(Instant::now(), false, &throttle);
         assert!(worker.is_throttled(), "its term is not over");
-        worker.end_nap(Instant::now() + TERM * 2, &throttle);
+        worker.end_nap(Instant::now() + TERM * 2, false, &throttle);
         assert!(!worker.is_throttled());
         assert_eq!(lock(&throttle.state).throttled, 0);
     }

@@ -446,10 +446,12 @@ impl Worker {
         if tidied == Tidied::Partly {
             return;
         }
+        let polls = shared.poll_count();
         shared.sleepers.start_nap();
         self.sleep(Some(Instant::now() + NAP), false, tidied);
         shared.sleepers.end_nap();
-        self.contention.end_nap(Instant::now(), &shared.throttle);
+        let idle = shared.poll_count() == polls && !shared.has_work();
+        self.contention.end_nap(Instant::now(), idle, &shared.throttle);
         if shared.sleepers.has_no_keeper() {
             self.fire_timers();
             self.poll_io();

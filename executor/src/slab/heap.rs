@@ -164,7 +164,7 @@ impl Heap {
     /// O3 and X2: reclaims all pending frees, and frees the empty pages that are not kept.
     ///
     /// # Safety
-    /// As [`leave`](Self::leave).
+    /// As [`deactivate`](Self::deactivate).
     unsafe fn reclaim_all(&self) {
         // SAFETY: the ownership is free, and this thread has its lock; the heap is kept alive
         // meanwhile.
@@ -491,7 +491,7 @@ impl Heap {
     }
 
     /// # Safety
-    /// As [`put`](Self::put).
+    /// As [`free_local`](Self::free_local).
     #[cold]
     unsafe fn free_local_slow(&self, page: *mut Page) {
         let data = &self.data;
