@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::shared::Shared;
 use super::worker::Worker;
 use crate::time;
+use crate::util::tagged::Tagged;
 use crate::util::thread_state::{self, ThreadKind};
 
 /// Restores the thread's former runtime when it is dropped.
@@ -79,7 +80,7 @@ pub(crate) fn with_worker<R>(shared: *const Shared, f: impl FnOnce(Option<&Worke
 
 /// Tag of the pointer to the current runtime: the runtime was entered by an [`OwnedEntry`], which may be left at any time.
 const OWNED: usize = 1;
-const _: () = assert!(align_of::<Arc<Shared>>() > OWNED);
+type RuntimeWord = Tagged<Arc<Shared>, 1>;
 
 /// Makes a runtime current, for a guard that a user holds: it may be dropped too late, or never.
 ///
@@ -132,7 +133,7 @@ impl OwnedEntry {
 }
 
 fn tagged(runtime: NonNull<Arc<Shared>>) -> *const () {
-    runtime.as_ptr().map_addr(|address| address | OWNED).cast()
+    RuntimeWord::new(runtime.as_ptr(), OWNED).into_raw().cast_const().cast()
 }
 
 /// The runtime this thread belongs to.
@@ -204,15 +205,16 @@ pub(crate) fn is_current(runtime: &Arc<Shared>) -> bool {
 #[inline]
 pub(crate) unsafe fn runtime<'a>() -> Option<CurrentRuntime<'a>> {
     let runtime = thread_state::with(|state| state.runtime.get()).cast::<Arc<Shared>>();
-    if runtime.addr() & OWNED != 0 {
+    let word = RuntimeWord::from_raw(runtime.cast_mut());
+    if word.has(OWNED) {
         #[cold]
         fn owned(runtime: *const Arc<Shared>) -> CurrentRuntime<'static> {
             // SAFETY: the box of an entry that is not left, or is kept for good.
-            CurrentRuntime::Owned(Arc::clone(unsafe { &*runtime.map_addr(|address| address & !OWNED) }))
+            CurrentRuntime::Owned(Arc::clone(unsafe { &*runtime }))
         }
-        return Some(owned(runtime));
+        return Some(owned(word.ptr()));
     }
-    // SAFETY: set for as long as an `Entered` borrows the handle, on this thread.
+    // SAFETY: set for as long as a `RuntimeGuard` borrows the handle, on this thread.
     unsafe { runtime.as_ref() }.map(CurrentRuntime::Borrowed)
 }
 

@@ -6,6 +6,7 @@ use super::page::{SlotHead, link};
 use crate::util::sync::atomic::AtomicPtr;
 use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::util::sync::weakened;
+use crate::util::tagged::Tagged;
 
 /// The mark, in the head of the stack: the heap has no active owner.
 const MARK: usize = 1;
@@ -18,23 +19,29 @@ const MARK: usize = 1;
 #[repr(align(128))]
 pub(super) struct Stack(AtomicPtr<SlotHead>);
 
+/// The word of a stack: its first slot, and the mark.
+type Head = Tagged<SlotHead, 1>;
+
 impl Stack {
     pub(super) fn new() -> Stack {
         Stack(AtomicPtr::new(ptr::null_mut()))
     }
 
     pub(super) fn is_marked(&self) -> bool {
-        self.0.load(Relaxed).addr() & MARK != 0
+        Head::from_raw(self.0.load(Relaxed)).has(MARK)
     }
 
     /// O2 and O5. Looks at no slot of the stack; the take that follows sees each slot that was
     /// pushed before.
     pub(super) fn mark(&self, mark: bool) {
-        let mark = if mark { MARK } else { 0 };
-        let change = |head: *mut SlotHead| head.map_addr(|address| (address & !MARK) | mark);
-        let mut head = self.0.load(Relaxed);
-        while let Err(changed) = self.0.compare_exchange_weak(head, change(head), Relaxed, Relaxed) {
-            head = changed;
+        let mut raw = self.0.load(Relaxed);
+        loop {
+            let head = Head::from_raw(raw);
+            let new = if mark { head.with(MARK) } else { head.without(MARK) };
+            match self.0.compare_exchange_weak(raw, new.into_raw(), Relaxed, Relaxed) {
+                Ok(_) => return,
+                Err(changed) => raw = changed,
+            }
         }
     }
 
@@ -47,21 +54,21 @@ impl Stack {
         // SAFETY: the stack is alive and the slot the caller's until the exchange succeeds.
         unsafe {
             let stack = &raw const (*this).0;
-            let mut head = (*stack).load(Relaxed);
+            let mut raw = (*stack).load(Relaxed);
             loop {
-                let mark = head.addr() & MARK;
-                if mark != 0 {
+                let head = Head::from_raw(raw);
+                if head.has(MARK) {
                     marked();
                 }
-                link(slot, head.map_addr(|address| address & !MARK));
-                let new = slot.as_ptr().map_addr(|address| address | mark);
+                link(slot, head.ptr());
+                let new = Head::new(slot.as_ptr(), head.flags()).into_raw();
                 // Pairs with the acquire in `take`: the taker sees the last use of the slot, and
                 // the link. Pushes and changes of the mark in between are read-modify-write
                 // operations, which continue the release sequence.
                 let order = if weakened("push") { Relaxed } else { Release };
-                match (*stack).compare_exchange_weak(head, new, order, Relaxed) {
-                    Ok(_) => return mark != 0,
-                    Err(changed) => head = changed,
+                match (*stack).compare_exchange_weak(raw, new, order, Relaxed) {
+                    Ok(_) => return head.has(MARK),
+                    Err(changed) => raw = changed,
                 }
             }
         }
@@ -70,13 +77,13 @@ impl Stack {
     /// Takes all slots. The mark does not change meanwhile: the caller is the owner, or has the
     /// lock on the ownership.
     pub(super) fn take(&self) -> *mut SlotHead {
-        let head = self.0.load(Relaxed);
-        if head.addr() & !MARK == 0 {
+        let head = Head::from_raw(self.0.load(Relaxed));
+        if head.ptr().is_null() {
             return ptr::null_mut();
         }
-        let mark = ptr::without_provenance_mut(head.addr() & MARK);
+        let empty = Head::NULL.with(head.flags()).into_raw();
         // Pairs with the release in `push`.
         let order = if weakened("take") { Relaxed } else { Acquire };
-        self.0.swap(mark, order).map_addr(|address| address & !MARK)
+        Head::from_raw(self.0.swap(empty, order)).ptr()
     }
 }

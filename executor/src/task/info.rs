@@ -16,10 +16,11 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
 use super::id::Id;
 use crate::task::join_handle::CancelReason;
+use crate::util::tagged::Tagged;
 
 type SpawnedAt = &'static Location<'static>;
 
-pub(crate) struct TaskInfo(AtomicPtr<()>);
+pub(crate) struct TaskInfo(AtomicPtr<Extra>);
 
 struct Extra {
     spawned_at: SpawnedAt,
@@ -33,14 +34,14 @@ const EXTRA: usize = 1;
 /// Tag of a word that points to a `Location`: the task was aborted before any other reason was
 /// stored.
 const ABORTED: usize = 2;
-const TAGS: usize = EXTRA | ABORTED;
-const _: () = assert!(align_of::<Location<'static>>() > TAGS && align_of::<Extra>() > TAGS);
+/// The word: an `Extra`, or the location where the task was spawned.
+type Word = Tagged<Extra, 2>;
 
 impl TaskInfo {
     #[inline]
     pub(crate) fn new(spawned_at: SpawnedAt, name: Option<Cow<'static, str>>) -> TaskInfo {
         TaskInfo(AtomicPtr::new(match name {
-            None => ptr::from_ref(spawned_at).cast_mut().cast(),
+            None => Extra::word_of(spawned_at).into_raw(),
             Some(_) => Extra { spawned_at, name, id: Id::next(), reason: OnceLock::new() }.into_word(),
         }))
     }
@@ -57,7 +58,7 @@ impl TaskInfo {
         let mut word = self.0.load(Acquire);
         // SAFETY: as in `extra`.
         while let Err(spawned_at) = unsafe { Extra::of_word(word) } {
-            let reason = if word.addr() & ABORTED != 0 {
+            let reason = if Word::from_raw(word).has(ABORTED) {
                 OnceLock::from(CancelReason::Aborted)
             } else {
                 OnceLock::new()
@@ -103,11 +104,11 @@ impl TaskInfo {
         match self.extra() {
             Ok(extra) => abort(extra),
             Err(spawned_at) => {
-                let untagged: *mut () = ptr::from_ref(spawned_at).cast_mut().cast();
-                let aborted = untagged.map_addr(|address| address | ABORTED);
+                let untagged = Extra::word_of(spawned_at);
+                let aborted = untagged.with(ABORTED).into_raw();
                 // The tag publishes nothing; a failure pairs with the release in `extra_or_alloc`.
                 // It fails if the word has the tag already, or points to a box by now.
-                if let Err(changed) = self.0.compare_exchange(untagged, aborted, AcqRel, Acquire) {
+                if let Err(changed) = self.0.compare_exchange(untagged.into_raw(), aborted, AcqRel, Acquire) {
                     // SAFETY: as in `extra`.
                     let _ = unsafe { Extra::of_word(changed) }.map(abort);
                 }
@@ -126,30 +127,35 @@ impl Extra {
     ///
     /// # Safety
     /// The word is that of a `TaskInfo` that lives for `'a`.
-    unsafe fn of_word<'a>(word: *mut ()) -> Result<&'a Extra, SpawnedAt> {
-        let pointer = word.map_addr(|address| address & !TAGS);
+    unsafe fn of_word<'a>(word: *mut Extra) -> Result<&'a Extra, SpawnedAt> {
+        let word = Word::from_raw(word);
+        let pointer = word.ptr();
         // SAFETY: with the tag `EXTRA` it is a box of `into_word`, which `TaskInfo::drop` frees;
         // without, it is a static.
-        unsafe { if word.addr() & EXTRA != 0 { Ok(&*pointer.cast()) } else { Err(&*pointer.cast()) } }
+        unsafe { if word.has(EXTRA) { Ok(&*pointer) } else { Err(&*pointer.cast()) } }
     }
 
-    fn into_word(self) -> *mut () {
-        Box::into_raw(Box::new(self)).map_addr(|address| address | EXTRA).cast()
+    fn into_word(self) -> *mut Extra {
+        Word::new(Box::into_raw(Box::new(self)), EXTRA).into_raw()
+    }
+
+    fn word_of(spawned_at: SpawnedAt) -> Word {
+        Tagged::<Location<'static>, 2>::new(ptr::from_ref(spawned_at).cast_mut(), 0).cast()
     }
 
     /// # Safety
     /// The word was made by `into_word`, is freed once, and no reference to its box is left.
-    unsafe fn free(word: *mut ()) {
+    unsafe fn free(word: *mut Extra) {
         // SAFETY: the address without the tag is the one that `Box::into_raw` returned in
         // `into_word`.
-        drop(unsafe { Box::<Extra>::from_raw(word.map_addr(|address| address & !EXTRA).cast()) });
+        drop(unsafe { Box::from_raw(Word::from_raw(word).ptr()) });
     }
 }
 
 impl Drop for TaskInfo {
     fn drop(&mut self) {
         let word = *self.0.get_mut();
-        if word.addr() & EXTRA != 0 {
+        if Word::from_raw(word).has(EXTRA) {
             // SAFETY: references to the box borrow `self`, which is borrowed mutably here and has
             // no second drop.
             unsafe { Extra::free(word) }

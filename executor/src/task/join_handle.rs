@@ -19,6 +19,7 @@ use crate::task::budget::Claim;
 use crate::task::cell::{self, Header, Outcome, TaskRef};
 use crate::task::output;
 use crate::task::state::{AfterRelease, Wake};
+use crate::util::tagged::Tagged;
 
 /// Waits for a spawned task, and owns it: **dropping the handle cancels the task.**
 ///
@@ -63,8 +64,6 @@ pub struct JoinHandle<T> {
 const TAKEN: usize = 1;
 /// Tag: the handle was pending in an earlier poll, so that it needs no unit of the budget.
 const WAITED: usize = 2;
-const TAGS: usize = TAKEN | WAITED;
-const _: () = assert!(align_of::<Header>() > TAGS);
 
 // SAFETY: a handle gives access to no part of the task but the output, which it moves out.
 unsafe impl<T: Send> Send for JoinHandle<T> {}
@@ -89,7 +88,18 @@ impl<T> JoinHandle<T> {
     #[inline]
     fn raw(&self) -> NonNull<Header> {
         // SAFETY: without the tags it is the address of a header, which is not null.
-        unsafe { NonNull::new_unchecked(self.task.as_ptr().map_addr(|address| address & !TAGS)) }
+        unsafe { NonNull::new_unchecked(self.word().ptr()) }
+    }
+
+    #[inline]
+    fn word(&self) -> Tagged<Header, 2> {
+        Tagged::from_raw(self.task.as_ptr())
+    }
+
+    #[inline]
+    fn set_tag(&mut self, tag: usize) {
+        // SAFETY: not null without the tag, nor with it.
+        self.task = unsafe { NonNull::new_unchecked(self.word().with(tag).into_raw()) };
     }
 
     #[inline]
@@ -105,7 +115,7 @@ impl<T> JoinHandle<T> {
 
     #[inline]
     fn is_taken(&self) -> bool {
-        self.task.as_ptr().addr() & TAKEN != 0
+        self.word().has(TAKEN)
     }
 
     /// Lets the task run on without a handle. From its next poll on it has no deadline.
@@ -169,8 +179,7 @@ impl<T> JoinHandle<T> {
         let task = self.raw();
         // SAFETY: this is the join handle, and the task is done.
         unsafe { task.as_ref().joiner.forget(&task.as_ref().state) };
-        // SAFETY: not null, since the tag is set.
-        self.task = unsafe { NonNull::new_unchecked(task.as_ptr().map_addr(|address| address | TAKEN)) };
+        self.set_tag(TAKEN);
         // SAFETY: the task is done, so the output, a `T`, is this handle's. It is taken once:
         // `TAKEN` was not set, and is now.
         match unsafe { cell::output_of::<T>(task).read() } {
@@ -225,7 +234,7 @@ impl<T> Future for JoinHandle<T> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.is_taken(), "a `JoinHandle` must not be polled again after it was ready");
-        let mut claim = Claim::new(self.task.as_ptr().addr() & WAITED != 0);
+        let mut claim = Claim::new(self.word().has(WAITED));
         let polled = claim.spend(cx, |cx| {
             let header = self.header();
             if !header.state.is_done() {
@@ -241,7 +250,7 @@ impl<T> Future for JoinHandle<T> {
             Poll::Ready(self.take())
         });
         if polled.is_pending() {
-            self.task = self.task.map_addr(|address| address | WAITED);
+            self.set_tag(WAITED);
         }
         polled
     }
