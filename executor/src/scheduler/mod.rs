@@ -45,15 +45,15 @@
 //!
 //! | step | event | function |
 //! | --- | --- | --- |
-//! | P0 | a worker pushes to its own queue, or begins a poll | `Sleepers::is_wake_up_due`, `…_fenced` |
+//! | P0 | a worker pushes to its own queue, or begins a poll: it looks for a sleeper | `Sleepers::is_wake_up_due`, `is_wake_up_due_fenced` |
 //! | P1 to P5 | a runnable is pushed | `Shared::inject`, `Worker::push_back`; `Sleepers::notify`, `wake_one`; `Shared::unpark` |
 //! | W1 to W4 | a worker finds nothing | `Worker::park`; `Sleepers::announce`, `retract` |
 //! | F1, F2 | a searcher finds work | `Worker::poll`; `Sleepers::end_search` |
 //!
 //! **No wake-up is lost.** Of P2 and the fence of a worker's W3 or F2, one comes first. If P2 comes
 //! first, the worker's look (W4, F2) sees the push. If the worker's fence comes first, P3 sees the
-//! worker in the list, or that it no longer searches. So P3 relies only on a searcher whose own
-//! fence and look are still to come.
+//! worker in the list, or that it no longer searches. So P3 relies on searchers
+//! only while the last of them has its fence and its look before it.
 //!
 //! **One push wakes one worker at most**, and none while a worker searches. The woken worker wakes
 //! the next only if there is more work (F2). A burst of n tasks wakes as many workers as find work.
@@ -68,8 +68,9 @@
 //! only then does P2 to P5. That look may be too early. The worker looks again before each poll.
 //! Then a fence, or a locked operation, lies between the look and what was pushed before: either
 //! the look sees the sleeper, or the sleeper's W4 sees the push. **So a long poll keeps no runnable
-//! from a sleeper** that slept, or was about to, when the poll began. What the poll itself pushes
-//! is looked after at once; if that look was too early, the next worker that searches finds it.
+//! from a sleeper** that slept, or was about to, when the poll began. For what the poll itself
+//! pushes, the worker looks for sleepers at each push; where that look was too early, the next
+//! worker that searches finds the runnable.
 //!
 //! No sibling is woken for a runnable that its worker takes next. Runnables that are woken
 //! together, by one look at the poll or the timers, wake siblings when all of them are queued.
@@ -98,19 +99,21 @@
 //!
 //! **While a worker sleeps, a long poll delays no timer and no event.** The list's lock puts W1 and
 //! K4 in an order. If W1 comes first, K4 finds the sleeper, which becomes the keeper. If K4 comes
-//! first, K2 sees what K3 has stored. (Where all sleepers are throttled, the end of the next nap
-//! takes the place of K4.)
+//! first, K2 sees what K3 has stored. A worker that K2 keeps from parking starts again with K1. (A
+//! throttled worker is in no list. Where no other worker sleeps, the end of its next nap takes the
+//! place of K4.)
 //!
 //! # Memory at rest
 //!
-//! A worker that parks while [its heap is untidy](crate::slab), or as the keeper while a heap for
-//! other threads is, gets up after [`limits::TIDY_AFTER`] at the latest, and tidies while there is
-//! nothing else to do. It gets up for that once or twice after tasks were spawned, and not again:
-//! the heap is left at rest then. A spawn by another thread that finds a heap at rest, or makes it
-//! larger than what is tidied, unparks the keeper, which may sleep without a limit. For that, and
-//! for an I/O driver that starts, the fence of W3 has a second partner: the other thread changes
-//! what the keeper looks at, then fence(SeqCst), then looks for a keeper
-//! (`Sleepers::keeper_after_change`).
+//! A *heap* is the memory of the tasks that one worker, or the threads outside, have spawned; it is
+//! *untidy* while it has memory to give back, and then *at rest* ([`slab`](crate::slab)). A worker
+//! that parks while its heap is untidy gets up after [`limits::TIDY_AFTER`] at the latest, and
+//! tidies while there is nothing else to do. It gets up for that once or twice after tasks were
+//! spawned, and not again: the heap is left at rest then. A spawn by another thread that finds a
+//! heap at rest, or makes it larger than what is tidied, unparks the keeper, which may sleep
+//! without a limit. For that, and for an I/O driver that starts, the fence of W3 has a second
+//! partner: the other thread changes what the keeper looks at, then fence(SeqCst), then looks for a
+//! keeper (`Sleepers::keeper_after_change`).
 //!
 //! # Fairness
 //!
@@ -122,8 +125,9 @@
 //!   over goes to the end of the queue, where thieves see it.
 //! * A worker *looks around*, at the injector and the timers, after a tenth of a millisecond
 //!   ([`limits::LOOK_WITHIN`]) or [`limits::LOOK_AROUND`] polls, whichever comes first; [`pace`]
-//!   says how without reading the clock for each poll. If polls become longer all at once, one look
-//!   comes late, by as many polls as fitted before.
+//!   says how without reading the clock for each poll. Where polls suddenly
+//!   become longer, one look comes late: by as many polls as a tenth of a millisecond had room for
+//!   before.
 //! * From the injector a worker takes its share, up to [`limits::SHARE`] runnables
 //!   ([`limits::BATCH`] if it has queued nothing itself), which go behind what is queued: tasks
 //!   from outside and tasks that yield are served as in one queue.

@@ -20,9 +20,11 @@
 //! output, then nothing. The *state word* is the first word of the header: flags below, a count of
 //! references above. A *runnable* is the permission to poll the task once. The *join handle* waits
 //! for the output. The *joiner* is the code that awaits the join handle; its waker lies in the
-//! header. A *waker*, as an agent, is code that wakes the task. The *closer* is the thread that
-//! ends the task: it has polled the future to its end, or cancels it. A *walker* is a thread that
-//! looks at all tasks of a heap.
+//! header. A *waker* is what wakes the task: one more reference of it. The *closer* is the thread
+//! that ends the task: it has polled the future to its end, or cancels it. A *walker* is a thread
+//! that looks at all tasks of a [heap](crate::slab), whose slots tasks lie in. A runnable is
+//! *stale* if a shutdown has claimed its task in the meantime: `start` finds RUNNING or DONE set,
+//! and the runnable is dropped.
 //!
 //! # Flags
 //!
@@ -43,7 +45,7 @@
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | **idle** | 0 | 0 | 0 | 0 | no | future |
 //! | **scheduled** | 1 | 0 | 0 | 0 | in a queue | future |
-//! | **running** | 0 | 1 | 0 | 0 | being polled | future |
+//! | **running** | 0 | 1 | 0 | 0 | being polled; stale after 8 | future |
 //! | **running, woken** | 1 | 1 | 0 | 0 | being polled, to be queued again | future |
 //! | **sealed** | any | 1 | 1, if a handle exists | 0 | in the closer's hands | output; nothing without a handle |
 //! | **done** | any | 0 | any | 1 | perhaps a stale one, to be dropped | output until it is taken |
@@ -53,10 +55,12 @@
 //! ```text
 //!            1 spawn                    2 start              4 seal              5 complete
 //!   (nothing) ───────► scheduled ────────────────► running ──────────► sealed ──────────► done
-//!                        ▲   ▲                     │  │  ▲
-//!                        │   └──── 3b requeue ─────┘  │  │ woken: SCHEDULED is set
+//!                        ▲   ▲                     │  │
+//!                        │   └──── 3b requeue ─────┘  │
 //!                        │                            │
-//!                        └── 6 wake ── idle ◄── 3a pending
+//!                        └── 6 wake ── idle ◄─────────┘ 3a pending
+//!
+//!   8 claim: idle or scheduled ──► running, in the hands of the shutdown; then 4 and 5
 //! ```
 //!
 //! Each transition is one method of `StateWord`, which changes the word once and says what its
@@ -106,8 +110,8 @@
 //!    handle may take the waker back (11).
 //! 5. The handle offers a waker (10) and learns by the same change of the word whether DONE came
 //!    first: then the waker stays the handle's. The closer sets SEALED, then DONE, and learns by
-//!    the same changes whether a waker is there. So one of the two sees the other, and rule 4 is
-//!    never ambiguous.
+//!    the same changes whether a waker is there. So one of the two sees the other. A closer
+//!    that finds a waker wakes the joiner. A handle that goes first takes its waker back (11).
 //! 6. The **reason** of a cancellation is written once, before CANCELLED is set, and read after
 //!    CANCELLED was seen.
 //! 7. **Everything** belongs to the thread that gives the last reference up. References of a task
