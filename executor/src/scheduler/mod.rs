@@ -48,7 +48,7 @@
 //! | P0 | a worker pushes to its own queue, or begins a poll | `Sleepers::is_wake_up_due`, `…_fenced` |
 //! | P1 to P5 | a runnable is pushed | `Shared::inject`, `Worker::push_back`; `Sleepers::notify`, `wake_one`; `Shared::unpark` |
 //! | W1 to W4 | a worker finds nothing | `Worker::park`; `Sleepers::announce`, `retract` |
-//! | F1, F2 | a searcher finds work | `Worker::poll`; `Sleepers::end_search` |
+//! | F1, F2 | a searcher finds work | `Worker::stop_searching`; `Sleepers::end_search` |
 //!
 //! **No wake-up is lost.** Of P2 and the fence of a worker's W3 or F2, one comes first. If P2 comes
 //! first, the worker's look (W4, F2) sees the push. If the worker's fence comes first, P3 sees the

@@ -6,9 +6,13 @@ use super::page::{SlotHead, link};
 use crate::util::sync::atomic::AtomicPtr;
 use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::util::sync::weakened;
+use crate::util::tagged::Tagged;
 
 /// The mark, in the head of the stack: the heap has no active owner.
 const MARK: usize = 1;
+
+/// The head of the stack: the slot that was pushed last, and the mark.
+type Top = Tagged<SlotHead, 1>;
 
 /// The head of a stack of freed slots.
 ///
@@ -24,14 +28,16 @@ impl Stack {
     }
 
     pub(super) fn is_marked(&self) -> bool {
-        self.0.load(Relaxed).addr() & MARK != 0
+        Top::from_raw(self.0.load(Relaxed)).has(MARK)
     }
 
     /// O2 and O5. Looks at no slot of the stack; the take that follows sees each slot that was
     /// pushed before.
     pub(super) fn mark(&self, mark: bool) {
-        let mark = if mark { MARK } else { 0 };
-        let change = |head: *mut SlotHead| head.map_addr(|address| (address & !MARK) | mark);
+        let change = |head| {
+            let top = Top::from_raw(head);
+            if mark { top.with(MARK) } else { top.without(MARK) }.into_raw()
+        };
         let mut head = self.0.load(Relaxed);
         while let Err(changed) = self.0.compare_exchange_weak(head, change(head), Relaxed, Relaxed) {
             head = changed;
@@ -49,18 +55,18 @@ impl Stack {
             let stack = &raw const (*this).0;
             let mut head = (*stack).load(Relaxed);
             loop {
-                let mark = head.addr() & MARK;
-                if mark != 0 {
+                let top = Top::from_raw(head);
+                if top.has(MARK) {
                     marked();
                 }
-                link(slot, head.map_addr(|address| address & !MARK));
-                let new = slot.as_ptr().map_addr(|address| address | mark);
+                link(slot, top.ptr());
+                let new = Top::new(slot.as_ptr(), top.flags()).into_raw();
                 // Pairs with the acquire in `take`: the taker sees the last use of the slot, and
                 // the link. Pushes and changes of the mark in between are read-modify-write
                 // operations, which continue the release sequence.
                 let order = if weakened("push") { Relaxed } else { Release };
                 match (*stack).compare_exchange_weak(head, new, order, Relaxed) {
-                    Ok(_) => return mark != 0,
+                    Ok(_) => return top.has(MARK),
                     Err(changed) => head = changed,
                 }
             }
@@ -70,13 +76,13 @@ impl Stack {
     /// Takes all slots. The mark does not change meanwhile: the caller is the owner, or has the
     /// lock on the ownership.
     pub(super) fn take(&self) -> *mut SlotHead {
-        let head = self.0.load(Relaxed);
-        if head.addr() & !MARK == 0 {
+        let top = Top::from_raw(self.0.load(Relaxed));
+        if top.ptr().is_null() {
             return ptr::null_mut();
         }
-        let mark = ptr::without_provenance_mut(head.addr() & MARK);
+        let empty = Top::NULL.with(top.flags()).into_raw();
         // Pairs with the release in `push`.
         let order = if weakened("take") { Relaxed } else { Acquire };
-        self.0.swap(mark, order).map_addr(|address| address & !MARK)
+        Top::from_raw(self.0.swap(empty, order)).ptr()
     }
 }

@@ -8,6 +8,7 @@ use std::task::Waker;
 use super::state::StateWord;
 use super::waker;
 use crate::util::sync::UnsafeCell;
+use crate::util::tagged::Tagged;
 
 /// The joiner's waker, if the state word has WAKER.
 ///
@@ -113,28 +114,27 @@ impl JoinWaker {
 /// can compare the waker while the closer takes it. Nearly every joiner is a task; the others pay
 /// for an allocation, so that a header needs no second word.
 #[derive(Clone, Copy)]
-struct OneWord(*const ());
+struct OneWord(Tagged<Boxed, 1>);
 
 type Boxed = ManuallyDrop<Waker>;
 
 const BOXED: usize = 1;
-const _: () = assert!(align_of::<super::cell::Header>() > BOXED && align_of::<Boxed>() > BOXED);
+const _: () = assert!(align_of::<super::cell::Header>() > BOXED);
 
 impl OneWord {
     /// The word of a waker that is about to be offered.
     fn new(waker: Waker) -> OneWord {
         if waker::is_ours(&waker) {
-            return OneWord(ManuallyDrop::new(waker).data());
+            return OneWord(Tagged::new(ManuallyDrop::new(waker).data().cast_mut().cast(), 0));
         }
         let boxed = Arc::new(ManuallyDrop::new(waker));
         // One share is the handle's, one the closer's.
         std::mem::forget(Arc::clone(&boxed));
-        OneWord(Arc::into_raw(boxed).map_addr(|address| address | BOXED).cast())
+        OneWord(Tagged::new(Arc::into_raw(boxed).cast_mut(), BOXED))
     }
 
     fn boxed(self) -> Option<*const Boxed> {
-        let is_boxed = self.0.addr() & BOXED != 0;
-        is_boxed.then(|| self.0.map_addr(|address| address & !BOXED).cast())
+        self.0.has(BOXED).then(|| self.0.ptr().cast_const())
     }
 
     /// # Safety
@@ -142,11 +142,11 @@ impl OneWord {
     unsafe fn will_wake(self, waker: &Waker) -> bool {
         match self.boxed() {
             // SAFETY: the share keeps the allocation. The comparison reads two words, which stay
-            // what they are when the waker is taken. If the compared task was freed and its memory
-            // reused by then, the answer may be wrong; but that is after DONE, which the caller
-            // looks for next.
+            // what they are when the waker is taken. If the compared waker was dropped and its
+            // memory reused by then, the answer may be wrong; but that is after DONE, which the
+            // caller looks for next.
             Some(boxed) => unsafe { &*boxed }.will_wake(waker),
-            None => waker::is_of(waker, self.0.cast()),
+            None => waker::is_of(waker, self.0.ptr().cast()),
         }
     }
 
@@ -161,7 +161,7 @@ impl OneWord {
                     let share = Arc::from_raw(boxed);
                     ManuallyDrop::into_inner((&raw const *share).read())
                 }
-                None => waker::from_data(self.0),
+                None => waker::from_data(self.0.ptr().cast()),
             }
         }
     }

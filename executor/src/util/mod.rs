@@ -9,4 +9,4 @@ pub(crate) mod thread_state;
 pub(crate) mod threads;
 pub(crate) mod waker_set;
 
-pub(crate) use heirloom_context::internal::{panic, sync};
+pub(crate) use heirloom_context::internal::{panic, sync, tagged};
