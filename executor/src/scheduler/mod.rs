@@ -8,7 +8,9 @@
 //! one queue for runnables from all other threads. A *pusher* is a thread that makes a runnable
 //! visible to workers. A *sibling* of a worker is another worker of its runtime. The *time keeper*,
 //! or *keeper*, is the sleeping worker that gets up for timers and, where there are sockets, sleeps
-//! in the poll.
+//! in the poll. *The poll*, with the article, is the I/O driver's wait for events; *a poll* is one
+//! call of a task's future. A *sleeper* is a worker in the list of sleepers; a *searcher* is a
+//! worker that is searching (see below).
 //!
 //! # Where runnables are
 //!

@@ -325,7 +325,7 @@ impl Shared {
 
     /// References of all tasks that are not done.
     pub(crate) fn tasks(&self) -> Vec<TaskRef> {
-        self.heaps.iter().flat_map(|heap| TaskRef::all(&heap)).collect()
+        self.heaps.iter().flat_map(|heap| TaskRef::all(heap)).collect()
     }
 
     /// Whether all workers sleep, and no task is queued or being polled.

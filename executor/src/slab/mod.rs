@@ -67,7 +67,7 @@
 //!
 //! # How the memory of a burst goes back
 //!
-//! L2 keeps [`KEPT`] empty pages, and pending frees keep their pages. The rest is the work of an
+//! L2 keeps `KEPT` empty pages, and pending frees keep their pages. The rest is the work of an
 //! owner that has time. The owner *tidies* a heap of more than [`STOCK`] pages: it reclaims all
 //! pending frees, and frees the pages that were empty since it last tidied. A load that comes in
 //! bursts finds its pages again. When no page is empty, the owner *rests* (O1 to O3). From then on

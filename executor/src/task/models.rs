@@ -275,7 +275,7 @@ fn a_dropped_handle_drops_its_waker() {
 
 /// Two tasks are freed on two threads while the heap's owner ends: no slot, and no page, is
 /// forgotten.
-fn free_during_orphan() {
+fn free_during_end() {
     let queue = Arc::new(Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() });
     let owner = queue.heap.acquire();
     let spawn = || {
@@ -338,24 +338,24 @@ fn twin_that_reclaims_after_the_owner_has_resumed_is_caught() {
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn twin_with_a_relaxed_push_of_a_freed_slot_is_caught() {
-    check_without("push", free_during_orphan);
+    check_without("push", free_during_end);
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn twin_with_a_relaxed_take_of_freed_slots_is_caught() {
-    check_without("take", free_during_orphan);
+    check_without("take", free_during_end);
 }
 
 #[test]
 fn an_ended_heap_forgets_no_page() {
-    check(free_during_orphan);
+    check(free_during_end);
 }
 
 #[test]
 #[should_panic(expected = "a page was forgotten")]
 fn twin_that_ignores_the_mark_of_an_ended_heap_is_caught() {
-    check_without("mark look", free_during_orphan);
+    check_without("mark look", free_during_end);
 }
 
 #[test]
