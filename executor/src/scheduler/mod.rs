@@ -8,7 +8,9 @@
 //! one queue for runnables from all other threads. A *pusher* is a thread that makes a runnable
 //! visible to workers. A *sibling* of a worker is another worker of its runtime. The *time keeper*,
 //! or *keeper*, is the sleeping worker that gets up for timers and, where there are sockets, sleeps
-//! in the poll.
+//! in the poll. *The poll*, with the article, is the I/O driver's wait for events; *a poll* is one
+//! call of a task's future. A *sleeper* is a worker in the list of sleepers; a *searcher* is a
+//! worker that is searching (see below).
 //!
 //! # Where runnables are
 //!
@@ -48,7 +50,7 @@
 //! | P0 | a worker pushes to its own queue, or begins a poll: it looks for a sleeper | `Sleepers::is_wake_up_due`, `is_wake_up_due_fenced` |
 //! | P1 to P5 | a runnable is pushed | `Shared::inject`, `Worker::push_back`; `Sleepers::notify`, `wake_one`; `Shared::unpark` |
 //! | W1 to W4 | a worker finds nothing | `Worker::park`; `Sleepers::announce`, `retract` |
-//! | F1, F2 | a searcher finds work | `Worker::poll`; `Sleepers::end_search` |
+//! | F1, F2 | a searcher finds work | `Worker::stop_searching`; `Sleepers::end_search` |
 //!
 //! **No wake-up is lost.** Of P2 and the fence of a worker's W3 or F2, one comes first. If P2 comes
 //! first, the worker's look (W4, F2) sees the push. If the worker's fence comes first, P3 sees the

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Plain, Ordering::Relaxed as Any};
 use std::task::{Context, Poll};
 
-use heirloom_context::raw::Live;
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::thread;
@@ -17,7 +16,7 @@ use super::parker::{ParkState, UnparkAction};
 use super::sleepers::Sleepers;
 use crate::slab::{self, Heap};
 use crate::task::Schedule;
-use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
+use crate::task::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::{CancelReason, JoinHandle};
 use crate::util::sync::model::{check, check_without};
 use crate::util::sync::weakened;
@@ -321,17 +320,10 @@ impl Schedule for Runtime {
 impl Runtime {
     /// As `shared::spawn_task`, on a thread that is not a worker.
     fn spawn<F: Future<Output: Send> + Send + 'static>(self: &Arc<Self>, future: F) -> JoinHandle<F::Output> {
-        let parts = Parts {
-            live: Live::empty(),
-            place: std::panic::Location::caller(),
-            name: None,
-            background: false,
-            begin: Begin::Queued,
-        };
         // SAFETY: a slot of this future's class, from this runtime's heap.
         let Spawned { runnable, join } = unsafe {
             let (slot, _) = self.heap.take_locked(cell::class::<F>(), self);
-            cell::spawn::<F, Runtime>(slot, future, parts)
+            cell::spawn::<F, Runtime>(slot, future, Parts::plain())
         };
         fence(Ordering::SeqCst);
         if self.closing.load(Ordering::Relaxed) && !weakened("closing spawn") {

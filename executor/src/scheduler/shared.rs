@@ -57,7 +57,8 @@ pub(crate) struct Counters {
     pub(crate) ended: AtomicU64,
 }
 
-/// Counts for all threads that are not workers of the runtime.
+/// Counts for all threads that are not workers of the runtime. Release: pairs with the acquire in
+/// `task_count`.
 #[derive(Default)]
 pub(crate) struct NonWorkerCounters {
     spawned: AtomicU64,
@@ -313,7 +314,8 @@ impl Shared {
             let workers: u64 = self.remotes.iter().map(|remote| count(&remote.counters).load(Acquire)).sum();
             workers + non_workers.load(Acquire)
         };
-        // The ended tasks first: a task that ends in between is still counted.
+        // The ended tasks first, with acquire: a task that ends in between is still counted, and a
+        // task whose end is seen was counted as spawned before.
         let ended = sum(|counters| &counters.ended, &self.non_workers.ended);
         let spawned = sum(|counters| &counters.spawned, &self.non_workers.spawned);
         spawned.saturating_sub(ended) as usize

@@ -16,7 +16,8 @@ pub(crate) struct Sleepers {
     /// of P2, W3 and F2 order them.
     listed: AtomicUsize,
     searching: AtomicUsize,
-    /// Throttled workers that nap. They are not in the list.
+    /// Throttled workers that nap. They are not in the list. A count that orders no other memory,
+    /// hence relaxed.
     napping: AtomicUsize,
     /// Index of the keeper, plus one; zero if there is none.
     keeper: AtomicUsize,

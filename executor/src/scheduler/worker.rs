@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+#[cfg(feature = "net")]
+use std::time::Duration;
+use std::time::Instant;
 
 use crossbeam_deque::{Steal, Worker as Queue};
 
@@ -163,12 +165,9 @@ impl Worker {
     /// polled first. Returns whether there was one.
     #[inline]
     fn flush_next_slot(&self) -> bool {
-        let passed_over = self.next.take();
-        let shown = passed_over.is_some();
-        if let Some(task) = passed_over {
-            self.push_back(task);
-        }
-        shown
+        let Some(task) = self.next.take() else { return false };
+        self.push_back(task);
+        true
     }
 
     /// Called during a poll that is about to block: siblings can take all that waits here.
@@ -205,19 +204,28 @@ impl Worker {
         if self.searching.replace(false) {
             let _ = self.shared.sleepers.end_search();
         }
-        // The runnables that are left are cancelled by being dropped.
-        drop(self.next.take());
-        while let Some(task) = self.queue.pop() {
-            drop(task);
-        }
+        self.cancel_queued();
         // S4: tasks that this worker has spawned while the runtime was being closed.
         for task in TaskRef::all(&self.shared.heaps[self.index]) {
             task.shut_down(CancelReason::Shutdown);
         }
         // Tasks that destructors have woken meanwhile: a runnable in the queue would keep the
         // runtime, and with it the queue.
+        self.cancel_queued();
+    }
+
+    /// Drops the runnables of this worker, which cancels the tasks.
+    fn cancel_queued(&self) {
         while let Some(task) = self.next.take().or_else(|| self.queue.pop()) {
             drop(task);
+        }
+    }
+
+    /// F1 and F2.
+    #[inline]
+    fn stop_searching(&self) {
+        if self.searching.replace(false) && self.shared.sleepers.end_search() && self.shared.has_work() {
+            self.shared.notify();
         }
     }
 
@@ -226,9 +234,7 @@ impl Worker {
             self.patience.waited(since.elapsed());
         }
         self.notify_if_idle(popped);
-        if self.searching.replace(false) && self.shared.sleepers.end_search() && self.shared.has_work() {
-            self.shared.notify();
-        }
+        self.stop_searching();
         if self.was_keeper.replace(false) {
             // K4: this poll may be long.
             self.shared.hand_over_time();
@@ -439,9 +445,7 @@ impl Worker {
     #[cold]
     fn nap(&self) {
         let shared = &*self.shared;
-        if self.searching.replace(false) && shared.sleepers.end_search() && shared.has_work() {
-            shared.notify();
-        }
+        self.stop_searching();
         let tidied = self.tidy();
         if tidied == Tidied::Partly {
             return;

@@ -476,12 +476,12 @@ impl Heap {
     /// The task is gone, and its slot is in this heap; otherwise as
     /// [`free_empty_pages`](Self::free_empty_pages).
     #[inline]
-    unsafe fn free_local(&self, task: NonNull<SlotHead>) {
+    unsafe fn free_local(&self, slot: NonNull<SlotHead>) {
         // SAFETY: the slot is free and in a page of this heap, whose plain cells are the owner's.
         unsafe {
-            let page = page_of(task).as_ptr();
-            link(task, (*page).free.get());
-            (*page).free.set(task.as_ptr());
+            let page = page_of(slot).as_ptr();
+            link(slot, (*page).free.get());
+            (*page).free.set(slot.as_ptr());
             let used = (*page).in_use.get() - 1;
             (*page).in_use.set(used);
             if used == 0 || !(*page).listed.get() {
@@ -495,7 +495,7 @@ impl Heap {
     #[cold]
     unsafe fn free_local_slow(&self, page: *mut Page) {
         let data = &self.data;
-        // SAFETY: as in `put`.
+        // SAFETY: as in `free_local`.
         unsafe {
             let huge = (*page).class.index == HUGE;
             if !huge && !(*page).listed.get() {
@@ -518,15 +518,15 @@ impl Heap {
     ///
     /// # Safety
     /// The task is gone; its slot is in this heap, whose pages hold a `T`.
-    unsafe fn free_remote<T>(heap: *const Heap, task: NonNull<SlotHead>) {
+    unsafe fn free_remote<T>(heap: *const Heap, slot: NonNull<SlotHead>) {
         // SAFETY: the slot is this thread's until it is pushed. Until then the slot keeps its page,
         // and the page keeps the shared part, which contains the heap. After that `keep` does, if
         // the stack was marked.
         unsafe {
             let mut keep: Option<Arc<T>> = None;
-            let marked = Stack::push(&raw const (*heap).stack, task, || {
+            let marked = Stack::push(&raw const (*heap).stack, slot, || {
                 if keep.is_none() {
-                    let shared: *const T = page_of(task).as_ref().shared.cast();
+                    let shared: *const T = page_of(slot).as_ref().shared.cast();
                     Arc::increment_strong_count(shared);
                     keep = Some(Arc::from_raw(shared));
                 }

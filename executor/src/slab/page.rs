@@ -68,9 +68,9 @@ unsafe impl Send for PagePtr {}
 /// The page of a slot.
 ///
 /// # Safety
-/// `task` points to a slot of a page that is alive.
-pub(super) unsafe fn page_of(task: NonNull<SlotHead>) -> NonNull<Page> {
-    let page = task.as_ptr().map_addr(|address| address & !(PAGE - 1)).cast();
+/// `slot` points to a slot of a page that is alive.
+pub(super) unsafe fn page_of(slot: NonNull<SlotHead>) -> NonNull<Page> {
+    let page = slot.as_ptr().map_addr(|address| address & !(PAGE - 1)).cast();
     // SAFETY: slots begin within the first `PAGE` bytes of a page, and pages are aligned to `PAGE`.
     unsafe { NonNull::new_unchecked(page) }
 }
@@ -78,11 +78,11 @@ pub(super) unsafe fn page_of(task: NonNull<SlotHead>) -> NonNull<Page> {
 /// The scheduler's shared part, which the page of a task keeps alive.
 ///
 /// # Safety
-/// `task` is in use, and was spawned with a shared part of this type; the result is not used after
+/// `slot` is in use, by a task with a shared part of this type; the result is not used after
 /// the task is freed.
-pub(crate) unsafe fn shared_of<'a, T>(task: NonNull<SlotHead>) -> &'a T {
+pub(crate) unsafe fn shared_of<'a, T>(slot: NonNull<SlotHead>) -> &'a T {
     // SAFETY: the page of a slot in use is alive, and holds a reference of its shared part.
-    unsafe { &*page_of(task).as_ref().shared.cast() }
+    unsafe { &*page_of(slot).as_ref().shared.cast() }
 }
 
 /// # Safety

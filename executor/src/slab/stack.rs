@@ -11,6 +11,9 @@ use crate::util::tagged::Tagged;
 /// The mark, in the head of the stack: the heap has no active owner.
 const MARK: usize = 1;
 
+/// The head of the stack: the slot that was pushed last, and the mark.
+type Top = Tagged<SlotHead, 1>;
+
 /// The head of a stack of freed slots.
 ///
 /// It has cache lines of its own (the processor fetches two at once). Next to the lock on the
@@ -19,29 +22,25 @@ const MARK: usize = 1;
 #[repr(align(128))]
 pub(super) struct Stack(AtomicPtr<SlotHead>);
 
-/// The word of a stack: its first slot, and the mark.
-type Head = Tagged<SlotHead, 1>;
-
 impl Stack {
     pub(super) fn new() -> Stack {
         Stack(AtomicPtr::new(ptr::null_mut()))
     }
 
     pub(super) fn is_marked(&self) -> bool {
-        Head::from_raw(self.0.load(Relaxed)).has(MARK)
+        Top::from_raw(self.0.load(Relaxed)).has(MARK)
     }
 
     /// O2 and O5. Looks at no slot of the stack; the take that follows sees each slot that was
     /// pushed before.
     pub(super) fn mark(&self, mark: bool) {
-        let mut raw = self.0.load(Relaxed);
-        loop {
-            let head = Head::from_raw(raw);
-            let new = if mark { head.with(MARK) } else { head.without(MARK) };
-            match self.0.compare_exchange_weak(raw, new.into_raw(), Relaxed, Relaxed) {
-                Ok(_) => return,
-                Err(changed) => raw = changed,
-            }
+        let change = |head| {
+            let top = Top::from_raw(head);
+            if mark { top.with(MARK) } else { top.without(MARK) }.into_raw()
+        };
+        let mut head = self.0.load(Relaxed);
+        while let Err(changed) = self.0.compare_exchange_weak(head, change(head), Relaxed, Relaxed) {
+            head = changed;
         }
     }
 
@@ -54,21 +53,21 @@ impl Stack {
         // SAFETY: the stack is alive and the slot the caller's until the exchange succeeds.
         unsafe {
             let stack = &raw const (*this).0;
-            let mut raw = (*stack).load(Relaxed);
+            let mut head = (*stack).load(Relaxed);
             loop {
-                let head = Head::from_raw(raw);
-                if head.has(MARK) {
+                let top = Top::from_raw(head);
+                if top.has(MARK) {
                     marked();
                 }
-                link(slot, head.ptr());
-                let new = Head::new(slot.as_ptr(), head.flags()).into_raw();
+                link(slot, top.ptr());
+                let new = Top::new(slot.as_ptr(), top.flags()).into_raw();
                 // Pairs with the acquire in `take`: the taker sees the last use of the slot, and
                 // the link. Pushes and changes of the mark in between are read-modify-write
                 // operations, which continue the release sequence.
                 let order = if weakened("push") { Relaxed } else { Release };
-                match (*stack).compare_exchange_weak(raw, new, order, Relaxed) {
-                    Ok(_) => return head.has(MARK),
-                    Err(changed) => raw = changed,
+                match (*stack).compare_exchange_weak(head, new, order, Relaxed) {
+                    Ok(_) => return top.has(MARK),
+                    Err(changed) => head = changed,
                 }
             }
         }
@@ -77,13 +76,13 @@ impl Stack {
     /// Takes all slots. The mark does not change meanwhile: the caller is the owner, or has the
     /// lock on the ownership.
     pub(super) fn take(&self) -> *mut SlotHead {
-        let head = Head::from_raw(self.0.load(Relaxed));
-        if head.ptr().is_null() {
+        let top = Top::from_raw(self.0.load(Relaxed));
+        if top.ptr().is_null() {
             return ptr::null_mut();
         }
-        let empty = Head::NULL.with(head.flags()).into_raw();
+        let empty = Top::NULL.with(top.flags()).into_raw();
         // Pairs with the release in `push`.
         let order = if weakened("take") { Relaxed } else { Acquire };
-        Head::from_raw(self.0.swap(empty, order)).ptr()
+        Top::from_raw(self.0.swap(empty, order)).ptr()
     }
 }

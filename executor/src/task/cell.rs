@@ -81,6 +81,16 @@ pub(crate) struct Parts {
     pub(crate) begin: Begin,
 }
 
+#[cfg(test)]
+impl Parts {
+    /// The parts of a task without a context, a name or hooks.
+    #[track_caller]
+    pub(crate) fn plain() -> Parts {
+        let (live, place) = (Live::empty(), Location::caller());
+        Parts { live, place, name: None, background: false, begin: Begin::Queued }
+    }
+}
+
 /// Where a task is first polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {

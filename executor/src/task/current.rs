@@ -44,8 +44,8 @@ pub(super) fn has_yielded() -> bool {
     thread_state::with(|here| here.yielded.get())
 }
 
-/// Wakes the owner of `waker` when the poll in progress is over. For the task that is being polled
-/// this sets a note in the thread state, and leaves the task's state word alone.
+/// Wakes the task that is being polled when its poll is over: sets a note in the thread state, and
+/// leaves the task's state word alone. Any other waker is woken at once.
 #[inline]
 pub(super) fn wake_later(waker: &Waker) {
     thread_state::with(|here| {

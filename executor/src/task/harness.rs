@@ -1,11 +1,10 @@
 //! The functions of a cell's table: polling, closing, dropping.
 //!
-//! All user code runs here with the task's context current, and under `catch_unwind`.
+//! All user code runs here with the task's context current, and under [`panic::catch`].
 
 use std::cell::Cell as Plain;
 use std::future::Future;
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
@@ -115,7 +114,7 @@ unsafe fn poll<F: Future, S: Schedule>(
         }
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
         let phase = Plain::new(PollPhase::Polling);
-        let polled = catch_unwind(AssertUnwindSafe(|| {
+        let polled = panic::catch(|| {
             let waker = waker::borrowed(header);
             let waker = attendant.map_or(&*waker, |attendant| {
                 budget::start();
@@ -145,7 +144,7 @@ unsafe fn poll<F: Future, S: Schedule>(
                 put_output::<F>(stage, Outcome::Returned(output));
             }
             true
-        }));
+        });
         match polled {
             Ok(false) => {
                 let yielded = current::has_yielded();
@@ -202,7 +201,7 @@ unsafe fn finish<F: Future, S: Schedule>(
     // SAFETY: the caller has the stage.
     unsafe {
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
-        let dropped = catch_unwind(AssertUnwindSafe(|| ManuallyDrop::drop(&mut (*stage).future)));
+        let dropped = panic::catch(|| ManuallyDrop::drop(&mut (*stage).future));
         // A panic of the future's destructor becomes the task's outcome.
         if let Err(panic) = dropped
             && let Outcome::Panicked(former) = std::mem::replace(&mut outcome, Outcome::Panicked(panic))

@@ -5,7 +5,6 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::cell::Header;
 use super::state::StateWord;
 use super::waker;
 use crate::util::sync::UnsafeCell;
@@ -115,24 +114,23 @@ impl JoinWaker {
 /// can compare the waker while the closer takes it. Nearly every joiner is a task; the others pay
 /// for an allocation, so that a header needs no second word.
 #[derive(Clone, Copy)]
-struct OneWord(Word);
+struct OneWord(Tagged<Boxed, 1>);
 
 type Boxed = ManuallyDrop<Waker>;
 
 const BOXED: usize = 1;
-type Word = Tagged<Boxed, 1>;
+const _: () = assert!(align_of::<super::cell::Header>() > BOXED);
 
 impl OneWord {
     /// The word of a waker that is about to be offered.
     fn new(waker: Waker) -> OneWord {
         if waker::is_ours(&waker) {
-            let task = ManuallyDrop::new(waker).data().cast::<Header>();
-            return OneWord(Tagged::<Header, 1>::new(task.cast_mut(), 0).cast());
+            return OneWord(Tagged::new(ManuallyDrop::new(waker).data().cast_mut().cast(), 0));
         }
         let boxed = Arc::new(ManuallyDrop::new(waker));
         // One share is the handle's, one the closer's.
         std::mem::forget(Arc::clone(&boxed));
-        OneWord(Word::new(Arc::into_raw(boxed).cast_mut(), BOXED))
+        OneWord(Tagged::new(Arc::into_raw(boxed).cast_mut(), BOXED))
     }
 
     fn boxed(self) -> Option<*const Boxed> {
@@ -144,9 +142,9 @@ impl OneWord {
     unsafe fn will_wake(self, waker: &Waker) -> bool {
         match self.boxed() {
             // SAFETY: the share keeps the allocation. The comparison reads two words, which stay
-            // what they are when the waker is taken. If the compared task was freed and its memory
-            // reused by then, the answer may be wrong; but that is after DONE, which the caller
-            // looks for next.
+            // what they are when the waker is taken. If the compared waker was dropped and its
+            // memory reused by then, the answer may be wrong; but that is after DONE, which the
+            // caller looks for next.
             Some(boxed) => unsafe { &*boxed }.will_wake(waker),
             None => waker::is_of(waker, self.0.ptr().cast()),
         }

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Plain, Ordering::Relaxed as Any};
 use std::task::{Context, Poll, Wake as StdWake, Waker};
 
-use heirloom_context::raw::Live;
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 use super::Schedule;
-use super::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
+use super::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
 use super::state::{AfterStart, Close, StateWord};
 use crate::slab::{self, Heap, SlotHead};
 use crate::task::join_handle::{CancelReason, JoinHandle};
@@ -52,17 +51,10 @@ impl Queue {
         self: &Arc<Self>,
         future: F,
     ) -> (TaskRef, JoinHandle<F::Output>) {
-        let parts = Parts {
-            live: Live::empty(),
-            place: std::panic::Location::caller(),
-            name: None,
-            background: false,
-            begin: Begin::Queued,
-        };
         // SAFETY: a slot of this future's class, from this queue's heap.
         let Spawned { runnable, join } = unsafe {
             let (slot, _) = self.heap.take_locked(cell::class::<F>(), self);
-            cell::spawn::<F, Queue>(slot, future, parts)
+            cell::spawn::<F, Queue>(slot, future, Parts::plain())
         };
         let reference = runnable.reference();
         Queue::launch(self, runnable);
@@ -283,22 +275,15 @@ fn a_dropped_handle_drops_its_waker() {
 
 /// Two tasks are freed on two threads while the heap's owner ends: no slot, and no page, is
 /// forgotten.
-fn free_during_orphan() {
+fn free_during_end() {
     let queue = Arc::new(Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() });
     let owner = queue.heap.acquire();
     let spawn = || {
-        let parts = Parts {
-            live: Live::empty(),
-            place: std::panic::Location::caller(),
-            name: None,
-            background: false,
-            begin: Begin::Queued,
-        };
         // SAFETY: a slot of this future's class, from this queue's heap, whose owner this is.
         unsafe {
             let future = std::future::ready(());
             let slot = queue.heap.take(&owner, cell::class::<std::future::Ready<()>>(), &queue);
-            cell::spawn::<_, Queue>(slot, future, parts)
+            cell::spawn::<_, Queue>(slot, future, Parts::plain())
         }
     };
     let other = spawn();
@@ -353,24 +338,24 @@ fn twin_that_reclaims_after_the_owner_has_resumed_is_caught() {
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn twin_with_a_relaxed_push_of_a_freed_slot_is_caught() {
-    check_without("push", free_during_orphan);
+    check_without("push", free_during_end);
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn twin_with_a_relaxed_take_of_freed_slots_is_caught() {
-    check_without("take", free_during_orphan);
+    check_without("take", free_during_end);
 }
 
 #[test]
 fn an_ended_heap_forgets_no_page() {
-    check(free_during_orphan);
+    check(free_during_end);
 }
 
 #[test]
 #[should_panic(expected = "a page was forgotten")]
 fn twin_that_ignores_the_mark_of_an_ended_heap_is_caught() {
-    check_without("mark look", free_during_orphan);
+    check_without("mark look", free_during_end);
 }
 
 #[test]

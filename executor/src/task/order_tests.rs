@@ -6,17 +6,14 @@
 
 use std::future::{Ready, ready};
 use std::hint::black_box;
-use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use heirloom_context::raw::Live;
-
 use super::Schedule;
-use super::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
+use super::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::slab::{self, Heap};
 
 /// A scheduler that collects its runnables.
@@ -47,13 +44,10 @@ impl Collector {
     }
 
     fn spawn(self: &Arc<Self>) -> Spawned<()> {
-        let live = Live::empty();
-        let place = Location::caller();
-        let parts = Parts { live, place, name: None, background: false, begin: Begin::Queued };
         // SAFETY: a slot of this future's class, from this collector's heap.
         unsafe {
             let (slot, _) = self.heap.take_locked(cell::class::<Ready<()>>(), self);
-            cell::spawn::<_, Collector>(slot, ready(()), parts)
+            cell::spawn::<_, Collector>(slot, ready(()), Parts::plain())
         }
     }
 
