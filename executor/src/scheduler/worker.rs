@@ -261,9 +261,19 @@ impl Worker {
                 return Some((task, !self.flush_next_slot()));
             }
         }
-        if self.is_next_first()
-            && let Some(task) = self.next.take()
-        {
+        if let Some(found) = self.find_own(self.is_next_first()) {
+            return Some(found);
+        }
+        if self.contention.is_throttled() && !self.may_take.replace(false) {
+            return None;
+        }
+        self.take_injected().or_else(|| self.search()).map(|task| (task, true))
+    }
+
+    /// The next task from this worker's next slot and queue. None is left there if there is no answer.
+    #[inline]
+    fn find_own(&self, next_first: bool) -> Option<(Runnable, bool)> {
+        if next_first && let Some(task) = self.next.take() {
             self.streak.set(self.streak.get().saturating_add(1));
             return Some((task, false));
         }
@@ -271,10 +281,8 @@ impl Worker {
         if let Some(task) = self.queue.pop() {
             return Some((task, !self.flush_next_slot()));
         }
-        if self.contention.is_throttled() && !self.may_take.replace(false) {
-            return None;
-        }
-        self.take_injected().or_else(|| self.search()).map(|task| (task, true))
+        // A thief may have emptied the queue since it was to go first.
+        self.next.take().map(|task| (task, false))
     }
 
     /// Whether there are timers, an I/O driver or injected tasks to look for.
@@ -398,6 +406,7 @@ impl Worker {
 
     /// Parks until there is something to do: announces the sleep, looks once more, sleeps.
     fn park(&self) {
+        debug_assert!(self.is_next_empty(), "the next slot is seen by no other worker");
         let shared = &*self.shared;
         if self.fire_timers() != 0 {
             return;

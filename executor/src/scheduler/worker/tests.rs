@@ -189,3 +189,16 @@ fn a_throttled_worker_that_naps_is_asleep_and_in_no_list() {
     drop(entered);
     crew.end();
 }
+
+#[test]
+fn the_next_slot_is_not_forgotten_when_a_thief_empties_the_queue() {
+    // The queue was to go first, since the next slot had gone first often enough; then a thief took
+    // the last task of the queue.
+    let crew = Crew::new(2);
+    let (worker, entered) = crew.first();
+    let task = spawn(async {});
+    assert!(!worker.is_next_empty() && worker.queue.is_empty());
+    assert!(worker.find_own(false).is_some(), "a worker parks, and its next slot is seen by no other");
+    drop((task, entered));
+    crew.end();
+}
