@@ -1,8 +1,8 @@
 //! Full runs that are kept, and what is drawn from them.
 //!
 //! ```text
-//! a program, with --keep ──► results/<date>-<processor>-<commit>.json    everything, a key per program
-//!                                     └── newest of each program ──► RESULTS.md, ../docs/ratios.svg
+//! a program, with --keep ──► results/<date>-<processor>-<commit>.json  a key per program
+//!                                    └── newest of each program ──► RESULTS.md, ../docs/ratios.svg
 //! ```
 
 use std::collections::BTreeSet;

@@ -2,8 +2,8 @@
 //! request, the tenant and the deadline without being told.
 //!
 //! ```text
-//! cargo run --release --example service                               drives itself for some seconds, and checks
-//! cargo run --release --example service -- --listen 127.0.0.1:8080    serves until Ctrl-C or SIGTERM
+//! cargo run --release --example service        drives itself for some seconds, and checks
+//! cargo run --release --example service -- --listen 127.0.0.1:8080    serves until Ctrl-C
 //! curl -H 'x-request-id: mine' -H 'x-tenant: acme' http://127.0.0.1:8080/orders/7
 //! curl -H 'x-deadline-ms: 100' --http2-prior-knowledge http://127.0.0.1:8080/slow/5000
 //! ```

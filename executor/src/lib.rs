@@ -3,7 +3,8 @@
 // These panic when standard error takes nothing; see `report`.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
-// The public modules. Each is the page of what it defines and passes on; an item stands on one page.
+// The public modules. Each is the page of what it defines and passes on; an item stands on one
+// page.
 /// Context variables, snapshots, and futures with a context of their own: the crate
 /// `heirloom-context`, and what of it needs the executor.
 pub mod context {

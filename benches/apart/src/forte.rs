@@ -14,8 +14,8 @@ static POOL: ThreadPool = ThreadPool::new();
 #[derive(Clone, Copy, Debug)]
 pub struct Forte;
 
-// On a thread that is no worker, `ThreadPool::block_on` does what the trait's default does, and asks
-// for a future that is `Send`.
+// On a thread that is no worker, `ThreadPool::block_on` does what the trait's default does, and
+// asks for a future that is `Send`.
 impl Executor for Forte {
     const NAME: &'static str = "forte";
 

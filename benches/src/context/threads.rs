@@ -3,7 +3,8 @@
 //! ```text
 //! thread 0: enters the parent; makes 64 children --+--> drops them            "dropped here"
 //! thread 1: enters the parent; makes 64 children --+--> hands them to the     "dropped elsewhere"
-//!                                                       other thread's mailbox, drops what is in its own
+//!                                                       other thread's mailbox,
+//!                                                       drops what is in its own
 //! ```
 //!
 //! With one spawning thread, a second one does nothing but empty the mailbox. The time is that of

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! Row "chain"              a question; its parts are the figures that a sample yields
-//!   Contender "tokio"      for each of its rows a function that takes one sample: start, warm up, repeat, stop
+//!   Contender "tokio"      for each of its rows a function that takes one sample: start, warm up,
+//!                          repeat, stop
 //! ```
 //!
 //! Unlike the contenders of [`harness`](crate::harness), these start threads. Only the peer whose

@@ -8,20 +8,20 @@
 //!
 //! # Transitions
 //!
-//! * **S1**, a fork, and the stock has a handle: [`snapshot`], [`fork_of`]. The fork gets it.
-//! * **S2**, a fork, and the stock is empty: [`refill`]. A batch of handles is counted; the fork
+//! * **ST1**, a fork, and the stock has a handle: [`snapshot`], [`fork_of`]. The fork gets it.
+//! * **ST2**, a fork, and the stock is empty: [`refill`]. A batch of handles is counted; the fork
 //!   gets one, the stock the others.
-//! * **S3**, a handle of the current bindings is given up: [`give_back`]. It goes into the stock;
+//! * **ST3**, a handle of the current bindings is given up: [`give_back`]. It goes into the stock;
 //!   above [`BATCH_MAX`] a batch is counted down.
-//! * **S4**, the slot's word, or what it points to, is about to change: [`Stock::close`]. The stock
-//!   is counted down and forgotten.
+//! * **ST4**, the slot's word, or what it points to, is about to change: [`Stock::close`]. The
+//!   stock is counted down and forgotten.
 //!
-//! Batches grow with the number of forks since the last S4. A word's first batch is as large as the
-//! former word had forks in all: a task that spawns two children takes two handles at once.
+//! Batches grow with the number of forks since the last ST4. A word's first batch is as large as
+//! the former word had forks in all: a task that spawns two children takes two handles at once.
 //!
 //! # Why nothing is kept longer, and no handle is the last
 //!
-//! The slot's word has a handle of its own on the very bindings in stock, and S4 comes before that
+//! The slot's word has a handle of its own on the very bindings in stock, and ST4 comes before that
 //! handle goes. So the stock never has the last handle, and never outlives the word.
 
 use std::cell::Cell;
@@ -61,13 +61,13 @@ impl Stock {
         }
     }
 
-    /// Whether step S4 has something to do.
+    /// Whether step ST4 has something to do.
     #[inline]
     pub(super) fn is_open(&self) -> bool {
         !self.of.get().is_null()
     }
 
-    /// Step S4.
+    /// Step ST4.
     pub(super) fn close(&self) {
         let forks = self.forks.replace(0);
         if forks != 0 {
@@ -83,7 +83,7 @@ impl Stock {
         }
     }
 
-    /// Step S1.
+    /// Step ST1.
     #[inline]
     fn take(&self, header: NonNull<Header>) -> bool {
         let spare = self.spare.get();
@@ -123,7 +123,7 @@ pub(crate) fn snapshot() -> Bindings {
     })
 }
 
-/// Step S2, but for the fork, whose handle is counted too.
+/// Step ST2, but for the fork, whose handle is counted too.
 ///
 /// # Safety
 /// The bindings are the slot's own.
@@ -159,7 +159,7 @@ pub(super) unsafe fn fork_of(header: NonNull<Header>) -> Bindings {
     }
 }
 
-/// Gives a handle up: step S3, if it is one of the current bindings.
+/// Gives a handle up: step ST3, if it is one of the current bindings.
 #[inline]
 pub(crate) fn give_back(bindings: Bindings) {
     SLOT.with(|slot| {

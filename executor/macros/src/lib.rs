@@ -47,7 +47,8 @@ use crate::expand::Kind;
 ///
 /// ```
 /// fn configured() -> heirloom::runtime::Builder {
-///     heirloom::Runtime::builder().thread_name("mill").on_panic(heirloom::runtime::PanicPolicy::Abort)
+///     use heirloom::runtime::PanicPolicy;
+///     heirloom::Runtime::builder().thread_name("mill").on_panic(PanicPolicy::Abort)
 /// }
 ///
 /// #[heirloom::main(builder = configured)]

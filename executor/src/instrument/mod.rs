@@ -1,4 +1,5 @@
-//! What sees the runtime from outside: hooks and ambient states around tasks, numbers. It is called, and calls nothing.
+//! What sees the runtime from outside: hooks and ambient states around tasks, numbers. It is
+//! called, and calls nothing.
 
 pub(crate) mod hooks;
 pub(crate) mod stats;

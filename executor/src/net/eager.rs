@@ -18,8 +18,8 @@ use crate::io::readiness::Direction;
 
 /// A socket that a thread can wait for.
 pub(crate) trait Blocks: Source + Descriptor {
-    /// The method that the user has called, as [`WouldSuspend`](crate::eager::WouldSuspend) names it, for
-    /// operations that have no name of their own.
+    /// The method that the user has called, as [`WouldSuspend`](crate::eager::WouldSuspend) names
+    /// it, for operations that have no name of their own.
     fn leaf(direction: Direction) -> &'static str;
 }
 

@@ -189,7 +189,8 @@ impl Handle {
     /// ```
     /// # heirloom::block_on(async {
     /// # heirloom::spawn(async {}).await.unwrap();
-    /// # let handle = heirloom::spawn(async { heirloom::Handle::current().unwrap() }).await.unwrap();
+    /// # use heirloom::{Handle, spawn};
+    /// # let handle = spawn(async { Handle::current().unwrap() }).await.unwrap();
     /// assert!(handle.stats().workers.iter().map(|worker| worker.polls).sum::<u64>() >= 1);
     /// # });
     /// ```

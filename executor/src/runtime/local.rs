@@ -47,9 +47,9 @@ const BATCH: usize = 61;
 /// The tasks belong to the set: no runtime counts them in its [`stats`](crate::Runtime::stats),
 /// lists them, or ends them. Still, what a runtime does around its own tasks ([ambient
 /// states](crate::runtime::Builder::ambient), [hooks](crate::runtime::Builder::hooks), the [panic
-/// policy](crate::runtime::Builder::on_panic)) it also does around local tasks that are spawned and run
-/// inside its `block_on` or inside a task of it. Outside of any runtime the default one does, if it
-/// was [configured](crate::runtime::Builder::build_default).
+/// policy](crate::runtime::Builder::on_panic)) it also does around local tasks that are spawned and
+/// run inside its `block_on` or inside a task of it. Outside of any runtime the default one does,
+/// if it was [configured](crate::runtime::Builder::build_default).
 ///
 /// When a set has no task left to poll, it returns the memory of ended tasks except for 2 MiB; when
 /// it is not run, it returns nearly all of it. Its tasks [lie in pages](crate::Runtime#memory), as

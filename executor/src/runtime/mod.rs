@@ -513,7 +513,8 @@ fn threadless() -> &'static Handle {
     THREADLESS.get_or_init(Runtime::without_threads).handle()
 }
 
-/// A task of the runtime without threads has not ended where it was spawned: the default runtime polls it on.
+/// A task of the runtime without threads has not ended where it was spawned: the default runtime
+/// polls it on.
 #[cold]
 fn adopt(task: Runnable) {
     default_runtime().shared().inject(task);

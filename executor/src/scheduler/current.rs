@@ -78,20 +78,21 @@ pub(crate) fn with_worker<R>(shared: *const Shared, f: impl FnOnce(Option<&Worke
     f(unsafe { worker.as_ref() }.filter(|worker| ptr::eq(&*worker.shared, shared)))
 }
 
-/// Tag of the pointer to the current runtime: the runtime was entered by an [`OwnedEntry`], which may be left at any time.
+/// Tag of the pointer to the current runtime: the runtime was entered by an [`OwnedEntry`], which
+/// may be left at any time.
 const OWNED: usize = 1;
 type RuntimeWord = Tagged<Arc<Shared>, 1>;
 
 /// Makes a runtime current, for a guard that a user holds: it may be dropped too late, or never.
 ///
-/// Entries and [`RuntimeGuard`] form a stack: each keeps what was current before. An `RuntimeGuard` is left
-/// in order, for it is a local variable of this crate, and puts back what it keeps. So what it
-/// keeps must be valid for as long:
+/// Entries and [`RuntimeGuard`] form a stack: each keeps what was current before. An `RuntimeGuard`
+/// is left in order, for it is a local variable of this crate, and puts back what it keeps. So what
+/// it keeps must be valid for as long:
 ///
-/// * An entry that is left while it is current is on top of the stack: no `RuntimeGuard` and no other
-///   entry that will be put back keeps it. It puts back what was current before, and is freed. What
-///   was current before is valid, since an `RuntimeGuard` below would have made another one current when
-///   it was dropped.
+/// * An entry that is left while it is current is on top of the stack: no `RuntimeGuard` and no
+///   other entry that will be put back keeps it. It puts back what was current before, and is
+///   freed. What was current before is valid, since an `RuntimeGuard` below would have made another
+///   one current when it was dropped.
 /// * Any other entry changes nothing when it is left, and what it points to is kept for good: an
 ///   `RuntimeGuard` or an entry may yet put it back. A forgotten one is kept as well.
 pub(crate) struct OwnedEntry {

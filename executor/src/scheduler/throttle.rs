@@ -113,8 +113,9 @@ impl Contention {
         }
     }
 
-    /// The throttled worker is up. Its term ends when the time is over, or if the runtime has been idle during the nap: then
-    /// there is nothing to compete for, and the worker sleeps as the others do.
+    /// The throttled worker is up. Its term ends when the time is over, or if the runtime has been
+    /// idle during the nap: then there is nothing to compete for, and the worker sleeps as the
+    /// others do.
     pub(crate) fn end_nap(&self, now: Instant, idle: bool, throttle: &Throttle) {
         if self.throttled_until.get().is_some_and(|until| idle || until <= now) {
             self.throttled_until.set(None);

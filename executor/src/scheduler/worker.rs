@@ -270,7 +270,8 @@ impl Worker {
         self.take_injected().or_else(|| self.search()).map(|task| (task, true))
     }
 
-    /// The next task from this worker's next slot and queue. None is left there if there is no answer.
+    /// The next task from this worker's next slot and queue. None is left there if there is no
+    /// answer.
     #[inline]
     fn find_own(&self, next_first: bool) -> Option<(Runnable, bool)> {
         if next_first && let Some(task) = self.next.take() {

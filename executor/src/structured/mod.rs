@@ -1,4 +1,5 @@
-//! Waiting for several tasks, stopping them, handing over to them: the public interface of the floors below, and nothing else.
+//! Waiting for several tasks, stopping them, handing over to them: the public interface of the
+//! floors below, and nothing else.
 
 pub mod cancel_token;
 #[cfg(all(feature = "channel", not(loom)))]

@@ -15,8 +15,8 @@ use crate::task::{JoinError, JoinHandle};
 /// stopped waiting: a commit, a write of state, a release at a remote side.
 ///
 /// A detached task has no deadline of its former owner, as with every `detach`. A [shutdown of its
-/// runtime](crate::Runtime::shutdown) and an [`abort`](crate::task::AbortHandle::abort) still cancel it:
-/// a shield only guards against the drop.
+/// runtime](crate::Runtime::shutdown) and an [`abort`](crate::task::AbortHandle::abort) still
+/// cancel it: a shield only guards against the drop.
 ///
 /// # Cancel safety
 ///

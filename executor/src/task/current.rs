@@ -59,9 +59,9 @@ pub(super) fn wake_later(waker: &Waker) {
 
 /// The metadata of a task: for the task itself, and for [hooks](crate::runtime::Hooks).
 ///
-/// A reference of the task, as an [`AbortHandle`](crate::task::AbortHandle) is: nothing is looked up
-/// before it is asked for, and a copy costs one count. A copy that is kept keeps the task's memory,
-/// but neither its future nor its output.
+/// A reference of the task, as an [`AbortHandle`](crate::task::AbortHandle) is: nothing is looked
+/// up before it is asked for, and a copy costs one count. A copy that is kept keeps the task's
+/// memory, but neither its future nor its output.
 #[derive(Clone)]
 pub struct TaskMeta(TaskRef);
 

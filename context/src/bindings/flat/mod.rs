@@ -44,7 +44,7 @@
 //!   words; count up what the new table owns.
 //! * **D2**, the copy is made: [`FlatTable::derive`]. Lock R; `borrowers += 1`; `unused_by[i] += 1`
 //!   for each entry not used; unlock.
-//! * **W1**, a borrower replaces a borrowed entry in place: [`FlatTable::write`]. Lock R;
+//! * **WR1**, a borrower replaces a borrowed entry in place: [`FlatTable::write`]. Lock R;
 //!   `unused_by[i] += 1`; then E.
 //! * **H1**, a handle of a root goes: [`release`]. `handles -= 1` (release); the last one acquires.
 //! * **H2**, the last handle of a root goes, which never had a borrower: [`end`]. Free R and all
@@ -52,7 +52,7 @@
 //! * **H3**, the last handle of any other root goes: [`end`]. Lock R; `retired = true`; then E.
 //! * **B1**, the last handle of a derived table goes: [`end`]. Lock R; `borrowers -= 1`;
 //!   `unused_by[i] -= 1` for each entry not used; then E; free the table.
-//! * **E**, the critical section of W1, H3 or B1 ends: [`close`]. If R is retired: free it if
+//! * **E**, the critical section of WR1, H3 or B1 ends: [`close`]. If R is retired: free it if
 //!   `borrowers = 0`, else give up each entry with `unused_by[i] = borrowers`; unlock.
 //!
 //! # Why nothing is lost
@@ -63,7 +63,7 @@
 //! `handles` cannot rise from zero; their buckets are emptied there.
 //!
 //! **Nothing is kept too long.** `handles > 0` ends in H3, which looks at every entry. After that,
-//! the use of an entry can end only in B1 and W1, and both look.
+//! the use of an entry can end only in B1 and WR1, and both look.
 //!
 //! **R is freed once**: by H2 alone, or by the thread that finds `retired` and `borrowers = 0`
 //! under the lock. For all other threads the unlock was the last access.
@@ -446,7 +446,7 @@ impl FlatTable {
         if !was_owned {
             let (root, index) = in_root.expect("a borrowed entry is its root's");
             let _hold = reaper::hold();
-            // W1.
+            // WR1.
             // SAFETY: alive, and locked until `close`.
             unsafe {
                 root.as_ref().borrows.lock();

@@ -57,8 +57,8 @@
 //! # is_service(&service);
 //! ```
 //!
-//! [`isolated`](crate::context::ContextFutureExt::isolated) does the same, and the handler still sees later
-//! changes of the connection's context.
+//! [`isolated`](crate::context::ContextFutureExt::isolated) does the same, and the handler still
+//! sees later changes of the connection's context.
 //!
 //! # Bodies
 //!
@@ -72,9 +72,9 @@
 //!   share. With [`HyperExecutor`] it sees an empty context and no deadline. (With an executor that
 //!   used `spawn`, it would see the context of the caller that happened to open the connection.)
 //!
-//! [`in_current_context`](crate::context::ContextStreamExt::in_current_context) makes a stream run in its
-//! maker's context. The deadline is no part of the context: where it matters, limit each part by
-//! itself.
+//! [`in_current_context`](crate::context::ContextStreamExt::in_current_context) makes a stream run
+//! in its maker's context. The deadline is no part of the context: where it matters, limit each
+//! part by itself.
 //!
 //! ```
 //! use std::io;
