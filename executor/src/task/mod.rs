@@ -22,7 +22,7 @@
 //! for the output. The *joiner* is the code that awaits the join handle; its waker lies in the
 //! header. A *waker* is what wakes the task: one more reference of it. The *closer* is the thread
 //! that ends the task: it has polled the future to its end, or cancels it. A *walker* is a thread
-//! that looks at all tasks of a [heap](crate::slab), whose slots tasks lie in. A runnable is
+//! that looks at all tasks of a heap (`slab`), whose slots tasks lie in. A runnable is
 //! *stale* if a shutdown has claimed its task in the meantime: `start` finds RUNNING or DONE set,
 //! and the runnable is dropped.
 //!
