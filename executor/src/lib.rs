@@ -46,7 +46,9 @@ pub use heirloom_macros::{main, test};
 pub use runtime::local::spawn_local;
 pub use runtime::spawn::{block_on, spawn, spawn_background, spawn_blocking, spawn_in};
 pub use runtime::{Handle, Runtime};
+#[doc(no_inline)]
 pub use structured::cancel_token::CancelToken;
+#[doc(no_inline)]
 pub use structured::group::TaskGroup;
 pub use structured::shield::shield;
 pub use task::{JoinHandle, yield_now};
