@@ -346,13 +346,6 @@ impl<F> Drop for Carried<F> {
     }
 }
 
-impl Drop for Context {
-    #[inline]
-    fn drop(&mut self) {
-        current::give_back(std::mem::replace(&mut self.bindings, Bindings::EMPTY));
-    }
-}
-
 impl Default for Context {
     fn default() -> Self {
         Context::empty()

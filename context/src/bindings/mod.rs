@@ -23,7 +23,7 @@ pub(crate) use entry::{Entry, Found, Id, Lookup};
 use flat::{FlatTable, Header, Kind};
 
 use crate::util::switches;
-use crate::util::sync::atomic::Ordering::{Acquire, Release};
+use crate::util::sync::atomic::Ordering::Acquire;
 use crate::value::{SPECIAL, Value, WATCHED, reaper};
 
 /// How many bindings one flat table holds at most.
@@ -299,28 +299,18 @@ impl Bindings {
         pairs.into_values().filter(|pair| !matches!(pair, (Some(old), Some(new)) if old.is(new))).collect()
     }
 
-    /// Counts `by` further handles.
+    /// A further handle of the bindings that begin at `header`; empty without any.
     ///
     /// # Safety
-    /// The bindings are alive. Each of the handles is made into one by
-    /// [`from_raw`](Self::from_raw), or given up by [`release_some`](Self::release_some).
+    /// The bindings are alive.
     #[inline]
-    pub(crate) unsafe fn retain(header: NonNull<Header>, by: usize) {
-        // SAFETY: alive by this function's contract.
-        flat::retain(unsafe { &header.as_ref().handles }, by);
-    }
-
-    /// Gives up `some` handles, which are not the last.
-    ///
-    /// # Safety
-    /// `some` handles that [`retain`](Self::retain) has counted end here, and a further one keeps
-    /// the bindings alive.
-    #[inline]
-    pub(crate) unsafe fn release_some(header: NonNull<Header>, some: usize) {
-        // SAFETY: a further handle keeps the bindings alive. Pairs with the acquire loads in
-        // `flat`.
-        let before = unsafe { header.as_ref() }.handles.fetch_sub(some, Release);
-        debug_assert!(before > some, "the owner of the handles has one more");
+    pub(crate) unsafe fn clone_at(header: Option<NonNull<Header>>) -> Bindings {
+        let Some(header) = header else { return Bindings::EMPTY };
+        // SAFETY: alive by this function's contract; the handle is counted here.
+        unsafe {
+            flat::retain(&header.as_ref().handles);
+            Bindings::from_raw(header.as_ptr())
+        }
     }
 
     /// Gives the handle up. If it was the last, destructors are left to the drop of the answer.
@@ -374,7 +364,7 @@ impl Clone for Bindings {
     #[inline]
     fn clone(&self) -> Bindings {
         if let Some(header) = self.header() {
-            flat::retain(&header.handles, 1);
+            flat::retain(&header.handles);
         }
         Bindings(self.0)
     }

@@ -4,7 +4,7 @@
 //! # Terms
 //!
 //! * The **slot** is a thread's place for what is current: the word, the execution state, and what
-//!   stands on the word (pins and stock).
+//!   stands on the word (pins).
 //! * The **word** says what is current; see the states below. The slot owns what the word points
 //!   to.
 //! * A **snapshot** is a handle of [bindings](crate::bindings) that is never written to.
@@ -13,7 +13,6 @@
 //! * A **layer** is a frame on top of another word, its **outside**. What the layer has not bound
 //!   itself is looked up outside.
 //! * A [**pin**](pins) notes a value that is being read without a count.
-//! * The [**stock**](handles) has handles that were counted before they are needed.
 //!
 //! # States of the word
 //!
@@ -38,8 +37,7 @@
 //! * **C4**, the thread's destructors run: drop of [`Janitor`]. The word is taken, and the slot
 //!   stays closed.
 //!
-//! C1 to C4 go through [`replace`]. Before the word changes, `replace` counts the pins and closes
-//! the stock.
+//! C1 to C4 go through [`replace`]. Before the word changes, `replace` counts the pins.
 //!
 //! # Why nothing is lost
 //!
@@ -50,7 +48,6 @@
 
 mod abandoned;
 mod frame;
-mod handles;
 mod hooks;
 mod layer;
 mod lookup;
@@ -62,7 +59,6 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use frame::{GuardKey, GuardPlace, Scope};
-pub(crate) use handles::{give_back, snapshot};
 pub(crate) use hooks::observe;
 pub(crate) use layer::Surroundings;
 pub(crate) use pins::{is_bound, read};
@@ -72,7 +68,6 @@ use crate::bindings::Bindings;
 use crate::util::panic;
 use crate::value::reaper;
 use frame::Frame;
-use handles::Stock;
 use pins::Pin;
 use word::{Target, Word};
 
@@ -80,7 +75,6 @@ struct Slot {
     word: Cell<Word>,
     /// See [`raw::Execution`](crate::raw::Execution).
     execution: Cell<u64>,
-    stock: Stock,
     /// The newest pin.
     pins: Cell<*const Pin>,
     /// A hook is running.
@@ -96,7 +90,6 @@ thread_local! {
         Slot {
             word: Cell::new(Word::EMPTY),
             execution: Cell::new(0),
-            stock: Stock::new(),
             pins: Cell::new(ptr::null()),
             hooked: Cell::new(false),
             serial: Cell::new(0),
@@ -131,20 +124,29 @@ pub(crate) fn next_serial() -> u64 {
     })
 }
 
+/// A copy of everything visible. One count at most; none from the empty context.
+#[inline]
+pub(crate) fn snapshot() -> Bindings {
+    SLOT.with(|slot| {
+        let word = slot.word.get();
+        if word.is_layer() {
+            let _closed = Closed::new(slot);
+            // SAFETY: the slot owns its word, and is closed, so that nothing changes it meanwhile.
+            return unsafe { lookup::flatten(word) };
+        }
+        // SAFETY: the slot owns its word, which keeps its bindings alive.
+        unsafe { word.own_bindings() }
+    })
+}
+
 // ---- exchanging the word ----
 
 /// Puts a word into the slot and returns the one that was there. The ownership of both moves, so
 /// this must not unwind.
 #[inline]
 fn replace(slot: &Slot, word: Word) -> Word {
-    #[cold]
-    fn count_and_close(slot: &Slot) {
+    if !slot.pins.get().is_null() {
         pins::count_all(slot);
-        slot.stock.close();
-    }
-
-    if !slot.pins.get().is_null() || slot.stock.is_open() {
-        count_and_close(slot);
     }
     slot.word.replace(word)
 }

@@ -4,7 +4,6 @@ use std::mem;
 use std::ptr::NonNull;
 
 use super::frame::Frame;
-use super::handles;
 use crate::bindings::flat::Header;
 use crate::bindings::{Bindings, LastHandle};
 use crate::util::tagged::Tagged;
@@ -94,13 +93,8 @@ impl Word {
     /// # Safety
     /// What the word points to is alive.
     pub(super) unsafe fn own_bindings(self) -> Bindings {
-        // SAFETY: alive by this function's contract; counted for the answer.
-        unsafe {
-            self.own_header().map_or(Bindings::EMPTY, |header| {
-                Bindings::retain(header, 1);
-                Bindings::from_raw(header.as_ptr())
-            })
-        }
+        // SAFETY: alive by this function's contract.
+        unsafe { Bindings::clone_at(self.own_header()) }
     }
 
     /// What a layer lies on; empty for any other word.
@@ -152,7 +146,7 @@ impl Owned {
     /// A copy of the bindings; of a layer, of its own only.
     pub(crate) fn bindings(&self) -> Bindings {
         // SAFETY: the word owns what it points to.
-        unsafe { self.0.own_header().map_or(Bindings::EMPTY, |header| handles::fork_of(header)) }
+        unsafe { self.0.own_bindings() }
     }
 
     #[inline]
@@ -204,7 +198,7 @@ impl Drop for Owned {
         match self.0.target() {
             Target::Nothing | Target::Closed => {}
             // SAFETY: the word's handle moves into the bindings.
-            Target::Snapshot(header) => handles::give_back(unsafe { Bindings::from_raw(header.as_ptr()) }),
+            Target::Snapshot(header) => drop(unsafe { Bindings::from_raw(header.as_ptr()) }),
             // SAFETY: the word owns what it points to, and ends here.
             Target::Frame(_) => unsafe { drop_frames(self.0) },
         }

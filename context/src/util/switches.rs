@@ -9,9 +9,6 @@
 /// A value is read without being counted: two locked operations less per `get` and `with`.
 pub(crate) const PINS: bool = !cfg!(without = "pins");
 
-/// Handles for forks are taken, and given back, in batches: two locked operations less per fork.
-pub(crate) const HANDLE_STOCK: bool = !cfg!(without = "handle-stock");
-
 /// A copy of a table borrows values instead of counting them: two locked operations less for each
 /// binding in each copy.
 pub(crate) const BORROWED_BINDINGS: bool = !cfg!(without = "borrowed-bindings");

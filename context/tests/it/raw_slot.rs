@@ -231,23 +231,6 @@ fn in_an_empty_root(ledger: &Ledger, f: impl FnOnce(&Ledger)) {
 }
 
 #[test]
-fn a_stock_keeps_nothing_alive() {
-    on_a_fresh_thread(|| {
-        let ledger = Ledger::new();
-        let variable = ContextVar::new("probe");
-        let context = Context::empty().with_var(&variable, ledger.probe(1));
-        let mut last = Live::new(context);
-        raw::swap(&mut last);
-        let forks: Vec<_> = (0..1_000).map(|_| Context::inherited()).collect();
-        drop(forks);
-        raw::swap(&mut last);
-        assert_eq!(ledger.alive(), 1);
-        last.clear();
-        assert_eq!(ledger.alive(), 0);
-    });
-}
-
-#[test]
 fn a_context_that_is_given_up_leaves_what_nobody_else_has() {
     on_a_fresh_thread(|| {
         let ledger = Ledger::new();

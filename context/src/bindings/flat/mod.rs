@@ -470,15 +470,15 @@ impl FlatTable {
 
 impl Clone for FlatTable {
     fn clone(&self) -> FlatTable {
-        retain(&self.header().handles, 1);
+        retain(&self.header().handles);
         FlatTable(self.0)
     }
 }
 
-/// Counts handles up.
+/// Counts a handle up.
 #[inline]
-pub(crate) fn retain(handles: &AtomicUsize, by: usize) {
-    if handles.fetch_add(by, Relaxed) > isize::MAX as usize {
+pub(crate) fn retain(handles: &AtomicUsize) {
+    if handles.fetch_add(1, Relaxed) > isize::MAX as usize {
         std::process::abort();
     }
 }
