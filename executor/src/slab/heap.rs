@@ -5,10 +5,11 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::class::{CLASSES, Class, HUGE, KEPT, PAGE, SPARE, STOCK, TIDY};
+use super::class::{CLASSES, Class, HUGE, KEPT, PAGE, RECLAIM_SLOWLY, SPARE, STOCK, TIDY};
 use super::page::{Page, PagePtr, SlotHead, give_to_the_system, link, linked, page_of, slot_at};
 use super::stack::Stack;
 use crate::util::panic;
+use crate::util::switches::SLOT_RECLAIM;
 use crate::util::sync::atomic::AtomicUsize;
 use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::util::sync::{Mutex, UnsafeCell, lock, try_lock, weakened};
@@ -43,6 +44,8 @@ struct OwnerData {
     keep: Cell<usize>,
     /// Pending frees that were taken from the stack; linked as there.
     pending_frees: UnsafeCell<*mut SlotHead>,
+    /// How many bytes more of them are reclaimed one by one.
+    reclaim_budget: Cell<usize>,
     state: Cell<HeapState>,
     /// For a heap without an owner: it rests or has become untidy, and the next thread that takes a
     /// slot reports that.
@@ -96,6 +99,7 @@ impl Heap {
                 fewest_empty: Cell::new(0),
                 keep: Cell::new(KEPT),
                 pending_frees: UnsafeCell::new(ptr::null_mut()),
+                reclaim_budget: Cell::new(0),
                 state: Cell::new(HeapState::Active),
                 untidy_unreported: Cell::new(false),
             },
@@ -309,6 +313,9 @@ impl Heap {
         // lists.
         unsafe {
             if class.index != HUGE {
+                if self.data.has_pending_frees() {
+                    self.reclaim_some();
+                }
                 let page = self.data.lists[class.index].get();
                 if !page.is_null()
                     && let Some(slot) = self.data.pop(page)
@@ -339,7 +346,9 @@ impl Heap {
                 let page = data.lists[class.index].get();
                 if page.is_null() {
                     // A2, A3.
-                    self.reclaim_pending();
+                    while data.lists[class.index].get().is_null() && self.fetch_pending() {
+                        self.reclaim_some();
+                    }
                     if data.lists[class.index].get().is_null() {
                         let page = self.add_page(class, shared);
                         data.empty_pages.set(data.empty_pages.get() + 1);
@@ -435,7 +444,7 @@ impl Heap {
         // SAFETY: no other thread touches `data` meanwhile, and the heap is kept alive.
         unsafe {
             while self.fetch_pending() {
-                self.reclaim_one();
+                let _ = self.reclaim_one();
             }
         }
     }
@@ -452,21 +461,44 @@ impl Heap {
         let slots = self.stack.take();
         // SAFETY: `data` is touched by this thread alone: the owner's, or the lock holder's.
         self.data.pending_frees.with_mut(|pending_frees| unsafe { *pending_frees = slots });
+        self.data.reclaim_budget.set(RECLAIM_SLOWLY);
         !slots.is_null()
     }
 
-    /// Puts the next pending free back into its page.
+    /// Puts the next pending free back into its page; or all of them, if the budget of this take of
+    /// the stack is spent.
+    ///
+    /// # Safety
+    /// There is a pending free; otherwise as [`free_empty_pages`](Self::free_empty_pages).
+    unsafe fn reclaim_some(&self) {
+        // SAFETY: no other thread touches `data` meanwhile, and the heap is kept alive.
+        unsafe {
+            while self.data.has_pending_frees() {
+                let size = self.reclaim_one();
+                let budget = self.data.reclaim_budget.get();
+                if SLOT_RECLAIM && budget >= size {
+                    return self.data.reclaim_budget.set(budget - size);
+                }
+            }
+        }
+    }
+
+    /// Puts the next pending free back into its page. Returns its size in bytes.
     ///
     /// # Safety
     /// There is a pending free; otherwise as [`free_empty_pages`](Self::free_empty_pages).
     #[inline]
-    unsafe fn reclaim_one(&self) {
+    unsafe fn reclaim_one(&self) -> usize {
         // SAFETY: a freed slot, linked to the next. The page lives, since it counts the slot as in
         // use.
         unsafe {
             let slot = NonNull::new_unchecked(self.data.pending_frees.with(|pending_frees| *pending_frees));
-            self.data.pending_frees.with_mut(|pending_frees| *pending_frees = linked(slot));
+            let next = linked(slot);
+            self.data.pending_frees.with_mut(|pending_frees| *pending_frees = next);
+            prefetch(next);
+            let size = page_of(slot).as_ref().class.size;
             self.free_local(slot);
+            size
         }
     }
 
@@ -683,4 +715,17 @@ pub(crate) unsafe fn free<T>(slot: NonNull<SlotHead>, mine: Option<(&Heap, &Owne
             _ => Heap::free_remote::<T>(heap, slot),
         }
     }
+}
+
+/// Asks for the memory of a slot, without waiting for it.
+#[inline]
+fn prefetch(slot: *mut SlotHead) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        // SAFETY: a hint, which may name any address.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(slot.cast()) }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = slot;
 }

@@ -11,6 +11,8 @@ pub(crate) const THROTTLE: bool = !cfg!(without = "throttle");
 pub(crate) const SEARCH_PATIENCE: bool = !cfg!(without = "search_patience");
 /// The task that was woken last is polled next.
 pub(crate) const NEXT_SLOT: bool = !cfg!(without = "next_slot");
+/// Slots that other threads have freed are taken back one by one.
+pub(crate) const SLOT_RECLAIM: bool = !cfg!(without = "slot_reclaim");
 /// Siblings are notified of tasks that are woken together when all are queued.
 pub(crate) const BATCH_NOTIFY: bool = !cfg!(without = "batch_notify");
 /// A worker looks around by time instead of by polls alone.
