@@ -8,20 +8,20 @@
 //!
 //! # Transitions
 //!
-//! * **PN1**, a variable is read: [`read`]. Its pin, uncounted, becomes the newest.
-//! * **PN2**, the slot's word, or what it points to, is about to change: [`count_all`]. Every
+//! * **PI1**, a variable is read: [`read`]. Its pin, uncounted, becomes the newest.
+//! * **PI2**, the slot's word, or what it points to, is about to change: [`count_all`]. Every
 //!   uncounted pin is counted.
-//! * **PN3**, the read ends, also by unwinding: drop of [`Unpin`]. The pin before it becomes the
+//! * **PI3**, the read ends, also by unwinding: drop of [`Unpin`]. The pin before it becomes the
 //!   newest; a count is given back.
 //!
 //! # Why no value goes while it is read
 //!
-//! A value that PN1 finds is shown by the slot's word, which keeps it alive. Nothing takes a value
-//! from the slot before PN2, and after PN2 the pin itself keeps its value alive. A read during
+//! A value that PI1 finds is shown by the slot's word, which keeps it alive. Nothing takes a value
+//! from the slot before PI2, and after PI2 the pin itself keeps its value alive. A read during
 //! which nothing changes, that is nearly every one, pays two stores.
 //!
-//! Pins end in the reverse order of PN1, since they stand on one stack. So all pins older than a
-//! counted one are counted too, and PN2 stops at the first counted one.
+//! Pins end in the reverse order of PI1, since they stand on one stack. So all pins older than a
+//! counted one are counted too, and PI2 stops at the first counted one.
 
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -81,7 +81,7 @@ pub(crate) fn read<R>(id: Option<Id>, f: impl FnOnce(Option<NonNull<ValueHeader>
     })
 }
 
-/// Step PN2.
+/// Step PI2.
 pub(super) fn count_all(slot: &Slot) {
     let mut pin = slot.pins.get();
     // SAFETY: pins stand on the stacks of calls below this one, and are unlinked before they go.

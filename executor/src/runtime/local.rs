@@ -305,8 +305,9 @@ impl LocalSet {
     ///
     /// Cancel-safe: the tasks stay in the set.
     pub async fn run_until<F: Future>(&self, future: F) -> F::Output {
-        let mut future = pin!(RootFuture { future: Some(future), set: self });
+        // Dropped last: it leaves the heap at rest.
         let mut runner = Runner { set: self, key: None };
+        let mut future = pin!(RootFuture { future: Some(future), set: self });
         poll_fn(|cx| {
             let _poll = self.begin_poll();
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
@@ -355,7 +356,7 @@ pin_project_lite::pin_project! {
     impl<F> PinnedDrop for RootFuture<'_, F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let _current = CurrentSetGuard::new(this.set);
+            let _poll = this.set.begin_poll();
             this.future.set(None);
         }
     }
@@ -406,7 +407,7 @@ impl Drop for LocalSet {
         self.ending.set(true);
         {
             // What destructors of tasks and wakers spawn here is cancelled.
-            let _current = CurrentSetGuard::new(self);
+            let _poll = self.begin_poll();
             for task in TaskRef::all(&self.shared.heap) {
                 task.shut_down(CancelReason::RuntimeGone);
             }

@@ -74,7 +74,7 @@ pub use crate::scheduler::shared::PanicPolicy;
 /// ended serves later tasks of that size. Memory that is not needed goes back to the allocator when
 /// workers are idle: a fraction of a second after the last task of a burst has ended and its last
 /// handle or waker is gone, a runtime has no more than a few empty pages per worker, and a few more
-/// for tasks spawned by other threads. A worker that is busy without a pause keeps up to 2 MiB of
+/// for tasks spawned by other threads. A worker that is busy without a pause keeps up to 16 MiB of
 /// empty pages, and the pages of tasks that it has spawned and other workers have ended, until it
 /// spawns again or has a pause. A long poll is no pause.
 ///

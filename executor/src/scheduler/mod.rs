@@ -97,7 +97,7 @@
 //! | --- | --- | --- |
 //! | K1, K2 | a worker goes to sleep | `Worker::park`; `Sleepers::become_keeper`, `has_no_keeper` |
 //! | K3 | the keeper gets up | `Worker::park`; `Sleepers::stop_keeping` |
-//! | K4 | the former keeper polls | `Worker::poll`; `Sleepers::hand_over_time` |
+//! | K4 | the former keeper polls, or a worker that was woken, perhaps to become the keeper | `Worker::poll`; `Sleepers::hand_over_time` |
 //!
 //! **While a worker sleeps, a long poll delays no timer and no event.** The list's lock puts W1 and
 //! K4 in an order. If W1 comes first, K4 finds the sleeper, which becomes the keeper. If K4 comes

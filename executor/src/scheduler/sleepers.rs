@@ -139,10 +139,13 @@ impl Sleepers {
 
     /// A throttled worker naps until [`end_nap`](Self::end_nap).
     pub(crate) fn start_nap(&self) {
+        // Under the lock, so that a worker is never counted twice by `are_all_asleep`.
+        let _list = lock(&self.list);
         self.napping.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn end_nap(&self) {
+        let _list = lock(&self.list);
         self.napping.fetch_sub(1, Relaxed);
     }
 
@@ -187,7 +190,8 @@ impl Sleepers {
 
     /// Whether all workers sleep.
     pub(crate) fn are_all_asleep(&self) -> bool {
-        lock(&self.list).len() + self.napping.load(Relaxed) == self.workers
+        let list = lock(&self.list);
+        list.len() + self.napping.load(Relaxed) == self.workers
     }
 
     /// How many sleepers can be woken for work.

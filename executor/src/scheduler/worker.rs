@@ -40,8 +40,9 @@ pub(crate) struct Worker {
     searching: Cell<bool>,
     /// The worker is waking a batch: siblings are notified when all of it is queued.
     in_batch: Cell<bool>,
-    /// The worker was the keeper when it last parked, and has not polled since.
-    was_keeper: Cell<bool>,
+    /// Before its next poll it sees to it that there is a keeper (K4): it was the keeper, or was
+    /// taken from the list of sleepers, perhaps to become the keeper.
+    owes_keeper: Cell<bool>,
     /// The worker is throttled, and has seen at the end of a nap that siblings have left work.
     may_take: Cell<bool>,
     /// State of a small random number generator, for the first victim of a search.
@@ -73,7 +74,7 @@ impl Worker {
             parker,
             searching: Cell::new(false),
             in_batch: Cell::new(false),
-            was_keeper: Cell::new(false),
+            owes_keeper: Cell::new(false),
             may_take: Cell::new(false),
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ (index as u64 + 1)),
             idle_since: Cell::new(None),
@@ -235,7 +236,7 @@ impl Worker {
         }
         self.notify_if_idle(popped);
         self.stop_searching();
-        if self.was_keeper.replace(false) {
+        if self.owes_keeper.replace(false) {
             // K4: this poll may be long.
             self.shared.hand_over_time();
         }
@@ -439,13 +440,21 @@ impl Worker {
             }
             // K3.
             shared.sleepers.stop_keeping();
-            self.was_keeper.set(true);
+            self.owes_keeper.set(true);
         }
-        self.searching.set(shared.sleepers.retract(self.index));
+        self.got_up(shared.sleepers.retract(self.index));
         self.wake_io_waiters();
         if stay && !self.searching.get() && shared.has_work() {
             // The work that was seen must be found: search, even if enough siblings do.
             self.searching.set(shared.sleepers.start_search());
+        }
+    }
+
+    /// The worker is up; `woken` by another thread, which has counted it as searching.
+    fn got_up(&self, woken: bool) {
+        self.searching.set(woken);
+        if woken {
+            self.owes_keeper.set(true);
         }
     }
 

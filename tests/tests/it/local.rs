@@ -455,3 +455,34 @@ fn what_a_set_is_run_for_is_dropped_inside_it() {
         assert!(ran.get());
     });
 }
+
+// The kind: the set frees slots of its tasks while another thread frees some of them. Memory
+// checkers see it where both do so without a lock.
+#[test]
+fn a_set_ends_while_others_give_up_handles_of_its_tasks() {
+    const TASKS: usize = scaled(2_000);
+    watchdog(PATIENCE, || {
+        for drops_the_set in [true, false] {
+            let set = LocalSet::new();
+            let handles = set.block_on(async {
+                let tasks: Vec<_> = (0..TASKS).map(|_| spawn_local(std::future::pending::<()>())).collect();
+                yield_now().await;
+                let handles: Vec<_> = tasks.iter().map(|task| task.abort_handle()).collect();
+                let (early, late) = handles.split_at(TASKS / 2);
+                early.iter().for_each(|handle| handle.abort());
+                tasks.into_iter().for_each(|task| task.detach());
+                yield_now().await;
+                (early.to_vec(), late.to_vec())
+            });
+            let other = std::thread::spawn(move || drop(handles.0));
+            if drops_the_set {
+                drop(set);
+            } else {
+                set.block_on(async { yield_now().await });
+                drop(set);
+            }
+            other.join().unwrap();
+            drop(handles.1);
+        }
+    });
+}

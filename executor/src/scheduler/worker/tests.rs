@@ -166,7 +166,7 @@ fn a_worker_that_ends_cancels_the_idle_tasks_of_its_heap() {
 fn a_former_keeper_wakes_a_keeper_before_a_poll() {
     let crew = Crew::new(2);
     let (worker, entered) = crew.first();
-    worker.was_keeper.set(true);
+    worker.owes_keeper.set(true);
     crew.others_sleep();
     let task = spawn(async {});
     step(worker);
@@ -199,6 +199,23 @@ fn the_next_slot_is_not_forgotten_when_a_thief_empties_the_queue() {
     let task = spawn(async {});
     assert!(!worker.is_next_empty() && worker.queue.is_empty());
     assert!(worker.find_own(false).is_some(), "a worker parks, and its next slot is seen by no other");
+    drop((task, entered));
+    crew.end();
+}
+
+#[test]
+fn a_worker_that_was_woken_sees_to_a_keeper_before_a_poll() {
+    // It was taken from the list to become the keeper, and has found a task first, which may take
+    // long.
+    let crew = Crew::new(3);
+    let (worker, entered) = crew.first();
+    crew.others_sleep();
+    let task = spawn(async {});
+    crew.shared.sleepers.announce(0, false, false);
+    assert_eq!(crew.shared.sleepers.wake_one(), Some(0));
+    worker.got_up(crew.shared.sleepers.retract(0));
+    step(worker);
+    assert_eq!(crew.sleepers(), 1, "two long polls would leave nothing that keeps the time");
     drop((task, entered));
     crew.end();
 }
