@@ -5,14 +5,15 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::class::{CLASSES, Class, HUGE, KEPT, PAGE, RECLAIM_SLOWLY, SPARE, STOCK, TIDY};
+use super::class::{Class, HUGE, KEPT, PAGE, RECLAIM_SLOWLY, SPARE, STOCK, TIDY};
+use super::owner::{HeapState, OwnerData};
 use super::page::{Page, PagePtr, SlotHead, give_to_the_system, link, linked, page_of, slot_at};
 use super::stack::Stack;
 use crate::util::panic;
 use crate::util::switches::SLOT_RECLAIM;
 use crate::util::sync::atomic::AtomicUsize;
-use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::util::sync::{Mutex, UnsafeCell, lock, try_lock, weakened};
+use crate::util::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::util::sync::{Mutex, lock, try_lock, weakened};
 
 /// A heap, in the parts that all threads may touch, and the owner's [part](OwnerData).
 pub(crate) struct Heap {
@@ -31,36 +32,6 @@ pub(crate) struct Heap {
 /// The right to take slots of a heap, and to free them locally.
 #[derive(Debug)]
 pub(crate) struct Owner(());
-
-/// The part of a heap that its owner alone touches.
-struct OwnerData {
-    /// For each class, the pages with room.
-    lists: [Cell<*mut Page>; CLASSES],
-    /// Empty pages in the lists.
-    empty_pages: Cell<usize>,
-    /// The fewest empty pages since the owner last tidied.
-    fewest_empty: Cell<usize>,
-    /// How many empty pages are kept.
-    keep: Cell<usize>,
-    /// Pending frees that were taken from the stack; linked as there.
-    pending_frees: UnsafeCell<*mut SlotHead>,
-    /// How many bytes more of them are reclaimed one by one.
-    reclaim_budget: Cell<usize>,
-    state: Cell<HeapState>,
-    /// For a heap without an owner: it rests or has become untidy, and the next thread that takes a
-    /// slot reports that.
-    untidy_unreported: Cell<bool>,
-}
-
-/// See the [protocol](super).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HeapState {
-    Active,
-    /// After O1 to O3, until the owner resumes or the next spawn.
-    Resting,
-    /// After O1 to O3, for good.
-    Ended,
-}
 
 // SAFETY: the owner touches `data` and the plain cells of the pages; while the ownership is free, a
 // thread that holds the lock on it does.
@@ -93,16 +64,7 @@ impl Heap {
             ownership: Mutex::new(false),
             pages: Mutex::new(Vec::new()),
             bytes: AtomicUsize::new(0),
-            data: OwnerData {
-                lists: [const { Cell::new(ptr::null_mut()) }; CLASSES],
-                empty_pages: Cell::new(0),
-                fewest_empty: Cell::new(0),
-                keep: Cell::new(KEPT),
-                pending_frees: UnsafeCell::new(ptr::null_mut()),
-                reclaim_budget: Cell::new(0),
-                state: Cell::new(HeapState::Active),
-                untidy_unreported: Cell::new(false),
-            },
+            data: OwnerData::new(),
         }
     }
 
@@ -600,103 +562,6 @@ impl Heap {
     #[cfg(test)]
     pub(crate) fn page_count(&self) -> usize {
         lock(&self.pages).len()
-    }
-}
-
-impl OwnerData {
-    #[inline]
-    fn has_pending_frees(&self) -> bool {
-        // SAFETY: `data` is touched by this thread alone: the owner's, or the lock holder's.
-        !self.pending_frees.with(|pending_frees| unsafe { *pending_frees }).is_null()
-    }
-
-    /// Counts one more slot in use.
-    ///
-    /// # Safety
-    /// The page is alive, and the owner's.
-    #[inline]
-    unsafe fn count_taken(&self, page: *mut Page) {
-        // SAFETY: the page is alive, and its plain cells are the owner's.
-        let used = unsafe { &(*page).in_use };
-        if used.get() == 0 {
-            let empty = self.empty_pages.get() - 1;
-            self.empty_pages.set(empty);
-            if empty < self.fewest_empty.get() {
-                self.fewest_empty.set(empty);
-            }
-        }
-        used.set(used.get() + 1);
-    }
-
-    /// Takes a slot that was used before, if there is one.
-    ///
-    /// # Safety
-    /// The page is alive, and the owner's.
-    #[inline]
-    unsafe fn pop(&self, page: *mut Page) -> Option<NonNull<SlotHead>> {
-        // SAFETY: the page is alive; its plain cells and free slots are the owner's.
-        unsafe {
-            let slot = NonNull::new((*page).free.get())?;
-            (*page).free.set(linked(slot));
-            self.count_taken(page);
-            Some(slot)
-        }
-    }
-
-    /// Takes the next slot that was never used.
-    ///
-    /// # Safety
-    /// There is one, and the page is the owner's.
-    unsafe fn init_next(&self, page: *mut Page) -> NonNull<SlotHead> {
-        // SAFETY: the slot is inside the page, and no thread looks at it before `touched` is
-        // stored.
-        unsafe {
-            let index = (*page).initialized.load(Relaxed);
-            let slot = slot_at(page, index);
-            slot.write(SlotHead::vacant());
-            // Pairs with the acquire in `Heap::each`: a walker that sees the new number sees the
-            // slot's word.
-            (*page).initialized.store(index + 1, Release);
-            self.count_taken(page);
-            slot
-        }
-    }
-
-    /// Puts a page at the head of its list.
-    ///
-    /// # Safety
-    /// The page and its list are the owner's; the page is in no list.
-    unsafe fn list(&self, page: *mut Page) {
-        // SAFETY: the page, the list and its neighbours are the owner's; a page in a list is alive.
-        unsafe {
-            let list = &self.lists[(*page).class.index];
-            (*page).previous.set(ptr::null_mut());
-            (*page).next.set(list.get());
-            if let Some(next) = list.get().as_ref() {
-                next.previous.set(page);
-            }
-            list.set(page);
-            (*page).listed.set(true);
-        }
-    }
-
-    /// Takes a page out of its list.
-    ///
-    /// # Safety
-    /// The page is in the owner's list of its class.
-    unsafe fn unlist(&self, page: *mut Page) {
-        // SAFETY: the page, the list and its neighbours are the owner's; a page in a list is alive.
-        unsafe {
-            let (previous, next) = ((*page).previous.get(), (*page).next.get());
-            match previous.as_ref() {
-                Some(previous) => previous.next.set(next),
-                None => self.lists[(*page).class.index].set(next),
-            }
-            if let Some(next) = next.as_ref() {
-                next.previous.set(previous);
-            }
-            (*page).listed.set(false);
-        }
     }
 }
 

@@ -89,6 +89,7 @@
 
 mod class;
 mod heap;
+mod owner;
 mod page;
 mod stack;
 #[cfg(all(test, not(loom)))]
