@@ -93,7 +93,7 @@ impl Bindings {
 
     /// # Safety
     /// `raw` is a handle that [`into_raw`](Self::into_raw) has given away, or one of those that
-    /// [`retain`](Self::retain) has counted; it moves into the answer.
+    /// [`clone_at`](Self::clone_at) has counted; it moves into the answer.
     #[inline]
     pub(crate) unsafe fn from_raw(raw: *mut Header) -> Bindings {
         Bindings(NonNull::new(raw))
