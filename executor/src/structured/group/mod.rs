@@ -18,7 +18,7 @@
 //! * A *waiter* is a future that awaits the group: `scope`, `join`, `next`, or a stream of
 //!   `results`.
 //! * A *child waker* is the waker with which waiters poll one child's join handle.
-//! * The *ready list* holds the keys of the slots whose handles are to be polled; `bells` has its
+//! * The *ready list* holds the keys of the slots whose handles are to be polled; `ready_list` has its
 //!   protocol.
 //! * The *phase* is the group's state; the *first failure* is the one that moved it out of
 //!   **open**.
@@ -63,9 +63,9 @@
 //!   GR4) wakes the child waker again.
 #![forbid(unsafe_code)]
 
-mod bells;
 #[cfg(all(test, loom))]
 mod models;
+mod ready_list;
 mod shared;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -82,7 +82,7 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
-use self::bells::GroupWaiter;
+use self::ready_list::GroupWaiter;
 use self::shared::{Child, GroupShared, Phase};
 use crate::task::budget::Claim;
 use crate::task::{AbortHandle, CancelReason, JoinError};

@@ -6,7 +6,7 @@ use std::task::{Wake, Waker};
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
-use super::bells::{Bell, Bells};
+use super::ready_list::{ChildWaker, ReadyList};
 use crate::util::sync::model::{check, check_without};
 
 /// A queued child waker is woken once more, by a child that has ended, while the group takes the

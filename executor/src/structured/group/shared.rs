@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use slab::Slab;
 
 use super::GroupError;
-use super::bells::{ChildWaker, GroupWaiter, ReadyList};
+use super::ready_list::{ChildWaker, GroupWaiter, ReadyList};
 use crate::JoinHandle;
 use crate::task::{AbortHandle, CancelReason, JoinError};
 use crate::util::room;
