@@ -52,7 +52,12 @@ impl Crew {
         self.shared.closing.store(true, SeqCst);
         self.shared.closed.store(true, SeqCst);
         self.shared.drain();
+        let workers = self.workers.len();
         self.workers.into_iter().for_each(Worker::run);
+        for heap in &self.shared.heaps[workers..] {
+            // SAFETY: the heap has no owner, and the crew keeps it.
+            unsafe { heap.end(None) }
+        }
     }
 }
 
