@@ -43,6 +43,7 @@ impl Queue {
     fn new() -> Arc<Queue> {
         let queue = Queue { tasks: Mutex::new(Vec::new()), heap: Heap::new() };
         // Without an owner, each freed page goes at once.
+        // SAFETY: the heap has no owner, and the queue keeps it.
         unsafe { queue.heap.end(None) };
         Arc::new(queue)
     }

@@ -18,8 +18,8 @@
 //! * A *waiter* is a future that awaits the group: `scope`, `join`, `next`, or a stream of
 //!   `results`.
 //! * A *child waker* is the waker with which waiters poll one child's join handle.
-//! * The *ready list* holds the keys of the slots whose handles are to be polled; `ready_list` has its
-//!   protocol.
+//! * The *ready list* holds the keys of the slots whose handles are to be polled; `ready_list` has
+//!   its protocol.
 //! * The *phase* is the group's state; the *first failure* is the one that moved it out of
 //!   **open**.
 //!
