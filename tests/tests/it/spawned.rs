@@ -69,6 +69,10 @@ spawned! {
         group.spawn(async { Ok::<_, io::Error>(()) });
         Ok(group.next().await)
     }).await.unwrap();
+    [group::GroupScope::next] => TaskGroup::<()>::scope(async |group| Ok(group.next().await)).await;
+    [group::GroupScope::results, group::ScopeResults] => {
+        TaskGroup::<()>::scope(async |group| Ok(group.results().next().await)).await
+    };
     [group::TaskGroup::next] => group().next().await.unwrap();
     [group::TaskGroup::results, group::Results] => group().results().next().await.unwrap();
     [group::TaskGroup::join] => group().join().await.unwrap();

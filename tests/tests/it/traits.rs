@@ -167,7 +167,7 @@ fn what_is_made_of_these_is_send() {
             send(ticks.tick()).await;
             let group = TaskGroup::<(), u32>::new();
             group.spawn(async { Ok(2) });
-            assert_eq!(send(group.next()).await, Some(2));
+            assert_eq!(send(group.next()).await.unwrap().unwrap(), 2);
             send(group.join()).await.unwrap();
         }),
     );

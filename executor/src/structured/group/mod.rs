@@ -4,8 +4,9 @@
 //! | --- | --- |
 //! | starting children and waiting for all | [`TaskGroup`], its [`scope`](TaskGroup::scope) and [`join`](TaskGroup::join) |
 //! | starting children from inside a child | [`GroupHandle`] |
-//! | taking the outputs as they come | [`Results`] |
-//! | the first failure | [`GroupError`] |
+//! | taking the outputs as they come | [`TaskGroup::next`], [`Results`]; in a scope [`GroupScope::next`], [`ScopeResults`] |
+//! | a failure of each child, instead of one that ends the group | [`TaskGroup::spawn_caught`] |
+//! | the first failure | [`GroupError`]; in the error type of the caller: [`GroupFailure`] |
 //!
 //! The rest of this page is for those who read the source.
 //!
@@ -43,8 +44,8 @@
 //! | GR2 | the spawn has returned | `ReservedSlot::fill` | reserved -> filled; aborts the child if it is marked; wakes it |
 //! | GR3 | a child or body fails | `GroupShared::fail` | open -> panicking or failed; aborts the siblings |
 //! | GR4 | a waiter is polled | `poll_ready_children` | takes the ready list; filled -> polled -> filled, or GR5 |
-//! | GR5 | a join handle is ready | `remove_ended` | polled -> no slot; the output is kept; panicking -> failed |
-//! | GR6 | there is no slot | `poll_ended` | any phase -> closed; returns the first failure |
+//! | GR5 | a join handle is ready | `remove_ended` | polled -> no slot; the output is kept, also that of a panic that is caught; panicking -> failed |
+//! | GR6 | there is no slot | `end`, by `poll_ended` and `poll_result` | any phase -> closed; returns the first failure |
 //! | GR7 | the group is dropped | `GroupShared::close` | any phase -> closed; drops slots: the children are cancelled |
 //!
 //! GR3 happens in the child's own poll, so siblings are cancelled when a child fails, also if no
@@ -92,9 +93,10 @@ use crate::task::{AbortHandle, CancelReason, JoinError};
 ///
 /// A child is a future of `Result<T, E>`, or a closure that returns one. **The first error or panic
 /// cancels the other children**, for [`CancelReason::SiblingFailed`]. The group returns this first
-/// failure when all children have ended; later failures are dropped. A child that is
+/// failure when all children have ended, once; later failures are dropped. A child that is
 /// [aborted](AbortHandle) has no result, and is no failure. A child that its runtime cancels,
-/// because the runtime shuts down or cannot run it, is a failure.
+/// because the runtime shuts down or cannot run it, is a failure. Where a child's failure is to end
+/// neither its siblings nor the group, spawn it by [`spawn_caught`](Self::spawn_caught).
 ///
 /// Children are spawned as by [`spawn`](crate::spawn()), at the same price: they inherit context
 /// and deadline at the call of [`TaskGroup::spawn`], and run in parallel. A child that is spawned
@@ -159,15 +161,14 @@ use crate::task::{AbortHandle, CancelReason, JoinError};
 #[must_use = "dropping a group cancels its tasks"]
 pub struct TaskGroup<E, T = ()> {
     handle: GroupHandle<E, T>,
-    /// Dropping this value closes the group. False in a `GroupScope`: there `scope` closes the
-    /// group.
-    closes_on_drop: bool,
+    /// The group of a `GroupScope`: `scope` closes it, and returns its failure.
+    in_scope: bool,
 }
 
 impl<E, T> TaskGroup<E, T> {
     /// An empty group.
     pub fn new() -> Self {
-        TaskGroup { handle: GroupHandle { shared: GroupShared::new() }, closes_on_drop: true }
+        TaskGroup { handle: GroupHandle { shared: GroupShared::new() }, in_scope: false }
     }
 
     /// Runs `body` with a new group, waits for all children, and returns what the body returned.
@@ -203,7 +204,7 @@ impl<E, T> TaskGroup<E, T> {
     {
         let group = TaskGroup::new();
         let shared = &*group.handle.shared;
-        let scope = GroupScope { group: TaskGroup { handle: group.handle(), closes_on_drop: false } };
+        let scope = GroupScope { group: TaskGroup { handle: group.handle(), in_scope: true } };
         let mut waiter = shared.waiter();
         let mut panicked = None;
         let ended = {
@@ -342,29 +343,55 @@ impl<E, T> TaskGroup<E, T> {
     }
 
     /// The next result, in the order in which the children ended; `None` when there are neither
-    /// results nor children. Children that failed or were aborted have no result:
-    /// [`join`](Self::join) and [`scope`](Self::scope) return the failure.
+    /// results nor children.
     ///
-    /// Cancel-safe: dropping the future takes no result.
+    /// **A failure of the group is the last result**, an error: it comes when all children have
+    /// ended and their results were taken. The group has ended then: what is spawned now is
+    /// cancelled at once, this function returns `None`, and [`join`](Self::join) no further error.
+    /// Children that failed or were aborted have no result of their own; those of
+    /// [`spawn_caught`](Self::spawn_caught) have.
+    ///
+    /// A group without failure does not end by `None`: when children are spawned again, there are
+    /// results again. So in a loop over `select!` let the branch of the group match
+    /// `Some(result)`, or leave the loop at `None`.
+    ///
+    /// In the body of a [scope](Self::scope) call [`GroupScope::next`], which returns the output
+    /// itself. (Through a `&TaskGroup` of the scope this function returns no error: the body is
+    /// dropped where it awaits.)
+    ///
+    /// # Errors
+    /// The first failure of the group.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes no result.
     ///
     /// ```
+    /// use heirloom::group::GroupError;
     /// use heirloom::TaskGroup;
     ///
     /// # heirloom::block_on(async {
-    /// let group = TaskGroup::<(), u64>::new();
+    /// let group = TaskGroup::<&str, u64>::new();
     /// for page in 0..100 {
     ///     if group.len() == 10 {
     ///         // No more than ten at once.
-    ///         group.next().await;
+    ///         group.next().await.unwrap().unwrap();
     ///     }
-    ///     group.spawn(async move { Ok(page) });
+    ///     group.spawn(async move { if page < 99 { Ok(page) } else { Err("no page 99") } });
     /// }
+    /// let mut failed = None;
+    /// while let Some(result) = group.next().await {
+    ///     match result {
+    ///         Ok(page) => assert!(page < 99),
+    ///         Err(failure) => failed = Some(failure),
+    ///     }
+    /// }
+    /// assert!(matches!(failed, Some(GroupError::Failed("no page 99"))));
     /// # });
     /// ```
-    pub async fn next(&self) -> Option<T> {
-        let mut waiter = self.handle.shared.waiter();
-        let mut claim = Claim::default();
-        poll_fn(|cx| claim.spend(cx, |cx| self.handle.shared.poll_output(&mut waiter, cx))).await
+    #[doc(alias = "join_next")]
+    pub async fn next(&self) -> Option<Result<T, GroupError<E>>> {
+        let mut results = self.results();
+        poll_fn(|cx| Pin::new(&mut results).poll_next(cx)).await
     }
 
     /// The results as a stream, each as [`next`](Self::next) returns it. The results of children
@@ -372,27 +399,28 @@ impl<E, T> TaskGroup<E, T> {
     /// children again.
     ///
     /// ```
-    /// use futures::StreamExt;
+    /// use futures::TryStreamExt;
     /// use heirloom::TaskGroup;
     ///
     /// # heirloom::block_on(async {
-    /// let group = TaskGroup::<(), u64>::new();
+    /// let group = TaskGroup::<String, u64>::new();
     /// for number in 1..=4 {
     ///     group.spawn(async move { Ok(number) });
     /// }
-    /// let product = group.results().fold(1, async |product, number| product * number).await;
-    /// assert_eq!(product, 24);
+    /// let product = group.results().try_fold(1, async |product, number| Ok(product * number)).await;
+    /// assert_eq!(product.unwrap(), 24);
     /// # });
     /// ```
     pub fn results(&self) -> Results<'_, E, T> {
-        Results { shared: &self.handle.shared, waiter: self.handle.shared.waiter(), claim: Claim::default() }
+        Results { group: self, waiter: self.handle.shared.waiter(), claim: Claim::default() }
     }
 
     /// Waits for all children and returns the results that were not taken before, in the order in
     /// which the children ended.
     ///
     /// # Errors
-    /// The first failure; the results are dropped then.
+    /// The first failure, unless [`next`](Self::next) has returned it; the results are dropped
+    /// then.
     ///
     /// # Cancel safety
     /// Dropping the future drops the group: that cancels the children, without waiting for them.
@@ -448,6 +476,54 @@ impl<E, T> TaskGroup<E, T> {
     }
 }
 
+impl<E, U> TaskGroup<E, Result<U, JoinError>> {
+    /// Spawns a child whose panic or cancellation is a result, a [`JoinError`], and no failure of
+    /// the group: its siblings go on.
+    ///
+    /// Each such child has one result, that of an aborted one included. (A child that is spawned
+    /// when the group has failed or ended may have none.) Else as [`spawn`](Self::spawn). A group
+    /// may have children of both kinds.
+    ///
+    /// This is the manner of tokio's `JoinSet`, and of Kotlin's `supervisorScope`. Where the
+    /// children have errors of their own, let `U` be a `Result`.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use heirloom::TaskGroup;
+    ///
+    /// # heirloom::block_on(async {
+    /// let ended = TaskGroup::<Infallible, _>::scope(async |group| {
+    ///     for number in 0..3 {
+    ///         group.spawn_caught(async move { 6 / number });
+    ///     }
+    ///     let (mut good, mut bad) = (0, 0);
+    ///     while let Some(result) = group.next().await {
+    ///         match result {
+    ///             Ok(quotient) => good += quotient,
+    ///             Err(error) => {
+    ///                 assert!(error.is_panic());
+    ///                 bad += 1;
+    ///             }
+    ///         }
+    ///     }
+    ///     Ok((good, bad))
+    /// });
+    /// assert_eq!(ended.await.unwrap(), (6 + 3, 1));
+    /// # });
+    /// ```
+    #[doc(alias = "JoinSet")]
+    #[doc(alias = "supervisorScope")]
+    #[track_caller]
+    pub fn spawn_caught<F>(&self, future: F) -> AbortHandle
+    where
+        F: Future<Output = U> + Send + 'static,
+        E: Send + 'static,
+        U: Send + 'static,
+    {
+        self.handle.spawn_caught(future)
+    }
+}
+
 impl<E, T> Default for TaskGroup<E, T> {
     fn default() -> Self {
         Self::new()
@@ -456,7 +532,7 @@ impl<E, T> Default for TaskGroup<E, T> {
 
 impl<E, T> Drop for TaskGroup<E, T> {
     fn drop(&mut self) {
-        if self.closes_on_drop {
+        if !self.in_scope {
             self.handle.shared.close();
         }
     }
@@ -470,6 +546,9 @@ impl<E, T> fmt::Debug for TaskGroup<E, T> {
 
 /// The group of a [`TaskGroup::scope`], as its body gets it. It has all methods of a group except
 /// `join`: the scope joins.
+///
+/// When the group has failed, the scope drops the body where it awaits. So [`next`](Self::next) and
+/// [`results`](Self::results) give the outputs themselves: the body never sees a failure.
 ///
 /// It is an owned value, not a reference. If the body took a reference of any lifetime, the
 /// compiler could not see that the body's future is `Send` when the group's types contain a
@@ -501,6 +580,52 @@ impl<E, T> fmt::Debug for TaskGroup<E, T> {
 /// ```
 pub struct GroupScope<E, T = ()> {
     group: TaskGroup<E, T>,
+}
+
+impl<E, T> GroupScope<E, T> {
+    /// The next output, in the order in which the children ended; `None` when there are neither
+    /// outputs nor children. After a failure it is pending: the body is dropped there.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes no output.
+    ///
+    /// ```
+    /// use heirloom::TaskGroup;
+    ///
+    /// # heirloom::block_on(async {
+    /// let failed = TaskGroup::<&str>::scope(async |group| {
+    ///     group.spawn(async { Err("no such page") });
+    ///     while let Some(()) = group.next().await {}
+    ///     unreachable!("the body ends with the group")
+    /// });
+    /// assert_eq!(failed.await.map(|()| ()).unwrap_err().to_string(), "no such page");
+    /// # });
+    /// ```
+    pub async fn next(&self) -> Option<T> {
+        let mut results = self.results();
+        poll_fn(|cx| Pin::new(&mut results).poll_next(cx)).await
+    }
+
+    /// The outputs as a stream, each as [`next`](Self::next) returns it.
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use heirloom::TaskGroup;
+    ///
+    /// # heirloom::block_on(async {
+    /// let product = TaskGroup::<String, u64>::scope(async |group| {
+    ///     for number in 1..=4 {
+    ///         group.spawn(async move { Ok(number) });
+    ///     }
+    ///     Ok(group.results().fold(1, async |product, number| product * number).await)
+    /// });
+    /// assert_eq!(product.await.unwrap(), 24);
+    /// # });
+    /// ```
+    pub fn results(&self) -> ScopeResults<'_, E, T> {
+        let shared = &*self.group.handle.shared;
+        ScopeResults { shared, waiter: shared.waiter(), claim: Claim::default() }
+    }
 }
 
 impl<E, T> Deref for GroupScope<E, T> {
@@ -535,7 +660,7 @@ impl<E, T> GroupHandle<E, T> {
         E: Send + 'static,
         T: Send + 'static,
     {
-        let slot = self.shared.reserve_slot();
+        let slot = self.shared.reserve_slot(None);
         let child = Child { key: slot.key, started: false, shared: Arc::clone(&self.shared), future };
         slot.fill(crate::spawn(child))
     }
@@ -548,9 +673,26 @@ impl<E, T> GroupHandle<E, T> {
         E: Send + 'static,
         T: Send + 'static,
     {
-        let slot = self.shared.reserve_slot();
+        let slot = self.shared.reserve_slot(None);
         let child = shared::blocking_child(slot.key, Arc::clone(&self.shared), f);
         slot.fill(crate::spawn_blocking(child))
+    }
+}
+
+impl<E, U> GroupHandle<E, Result<U, JoinError>> {
+    /// Spawns a child whose panic or cancellation is a result, as [`TaskGroup::spawn_caught`] does.
+    #[track_caller]
+    pub fn spawn_caught<F>(&self, future: F) -> AbortHandle
+    where
+        F: Future<Output = U> + Send + 'static,
+        E: Send + 'static,
+        U: Send + 'static,
+    {
+        let slot = self.shared.reserve_slot(Some(Err));
+        let future = async { Ok(Ok(future.await)) };
+        // Without a key: a panic of the child does not fail the group.
+        let child = Child { key: None, started: false, shared: Arc::clone(&self.shared), future };
+        slot.fill(crate::spawn(child))
     }
 }
 
@@ -573,29 +715,73 @@ impl<E, T> fmt::Debug for GroupHandle<E, T> {
 #[doc(alias = "as_completed")]
 #[must_use = "streams do nothing unless they are polled"]
 pub struct Results<'a, E, T> {
-    shared: &'a GroupShared<E, T>,
+    group: &'a TaskGroup<E, T>,
     waiter: GroupWaiter<'a>,
     claim: Claim,
 }
 
 impl<E, T> Stream for Results<'_, E, T> {
-    type Item = T;
+    type Item = Result<T, GroupError<E>>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let Results { shared, waiter, claim } = &mut *self;
-        claim.spend(cx, |cx| shared.poll_output(waiter, cx))
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Results { group, waiter, claim } = &mut *self;
+        let shared = &group.handle.shared;
+        claim.spend(cx, |cx| {
+            if group.in_scope {
+                // The failure is the scope's to return.
+                shared.poll_output(waiter, cx).map(|output| output.map(Ok))
+            } else {
+                shared.poll_result(waiter, cx)
+            }
+        })
     }
 }
 
 impl<E, T> fmt::Debug for Results<'_, E, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.debug("Results", f)
+        self.group.handle.shared.debug("Results", f)
+    }
+}
+
+/// The outputs of a [`GroupScope`] as a stream; made by [`GroupScope::results`].
+///
+/// Dropping it leaves the group and its outputs as they are.
+#[must_use = "streams do nothing unless they are polled"]
+pub struct ScopeResults<'a, E, T> {
+    shared: &'a GroupShared<E, T>,
+    waiter: GroupWaiter<'a>,
+    claim: Claim,
+}
+
+impl<E, T> Stream for ScopeResults<'_, E, T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let ScopeResults { shared, waiter, claim } = &mut *self;
+        claim.spend(cx, |cx| shared.poll_output(waiter, cx))
+    }
+}
+
+impl<E, T> fmt::Debug for ScopeResults<'_, E, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.debug("ScopeResults", f)
     }
 }
 
 /// Why a [`TaskGroup`] has failed.
 ///
 /// It is displayed as the error that it holds, so it can be reported as it is.
+///
+/// # In the caller's error type
+///
+/// | the caller returns | the line |
+/// | --- | --- |
+/// | `anyhow::Error`, `Box<dyn Error + Send + Sync>` and the like | `.map_err(GroupError::into_error)?` |
+/// | the same, and `E` implements [`Error`] | `?` |
+/// | a type of its own with `From<GroupError<E>>` | `?` |
+///
+/// `anyhow::Error` and `Box<dyn Error>` do not implement `Error`, so a `GroupError` of one of them
+/// does not either, and a bare `?` does not convert it.
 #[derive(Debug)]
 pub enum GroupError<E> {
     /// A child, or the body of the scope, returned this error.
@@ -607,8 +793,9 @@ pub enum GroupError<E> {
 }
 
 impl<E> GroupError<E> {
-    /// Converts it into a boxed error. For `?` in a function that returns one, where `E` does not
-    /// implement `Error` itself (`Box<dyn Error>`, `String`).
+    /// Converts it into an error that each error type converts from by `?`, also if `E` itself is
+    /// no [`Error`]: `anyhow::Error`, `Box<dyn Error + Send + Sync>`, `String`. Text and sources
+    /// are those of the error inside.
     ///
     /// ```
     /// use std::error::Error;
@@ -617,28 +804,27 @@ impl<E> GroupError<E> {
     ///
     /// type Anything = Box<dyn Error + Send + Sync>;
     ///
-    /// async fn fetch_all() -> Result<(), Anything> {
-    ///     TaskGroup::<Anything>::scope(async |group| {
+    /// async fn fetch_all() -> Result<u32, Anything> {
+    ///     let fetched = TaskGroup::<Anything>::scope(async |group| {
     ///         group.spawn(async { Ok("x".parse().map(|_: u32| ())?) });
-    ///         Ok(())
-    ///     })
-    ///     .await
-    ///     .map_err(GroupError::into_error)
+    ///         Ok(1)
+    ///     });
+    ///     Ok(fetched.await.map_err(GroupError::into_error)?)
     /// }
     ///
     /// let error = heirloom::block_on(fetch_all()).unwrap_err();
-    /// assert!(error.is::<std::num::ParseIntError>());
+    /// assert_eq!(error.to_string(), "invalid digit found in string");
     /// ```
     #[must_use]
-    pub fn into_error(self) -> Box<dyn Error + Send + Sync>
+    pub fn into_error(self) -> GroupFailure
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        match self {
+        GroupFailure(match self {
             GroupError::Failed(error) => error.into(),
             GroupError::Panicked(error) => error.into(),
             GroupError::Cancelled(reason) => GroupError::<Infallible>::Cancelled(reason).into(),
-        }
+        })
     }
 }
 
@@ -652,12 +838,46 @@ impl<E: fmt::Display> fmt::Display for GroupError<E> {
     }
 }
 
-impl<E: Error> Error for GroupError<E> {
+// The compiler shows the next line to a caller whose `?` needs this and whose `E` is no `Error`.
+#[rustfmt::skip]
+impl<E: Error> Error for GroupError<E> { // `E` is no `Error`? `.map_err(GroupError::into_error)?`
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             GroupError::Failed(error) => error.source(),
             GroupError::Panicked(error) => error.source(),
             GroupError::Cancelled(_) => None,
         }
+    }
+}
+
+/// The failure of a [`TaskGroup`] with any error, as an [`Error`]; made by
+/// [`GroupError::into_error`].
+///
+/// It is displayed as the error inside, and has the sources of that.
+pub struct GroupFailure(Box<dyn Error + Send + Sync>);
+
+impl GroupFailure {
+    /// The error inside: that of the child or body, or a [`JoinError`].
+    #[must_use]
+    pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
+        self.0
+    }
+}
+
+impl fmt::Debug for GroupFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for GroupFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for GroupFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
     }
 }

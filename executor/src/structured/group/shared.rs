@@ -54,6 +54,8 @@ struct ChildSlot<T> {
     abort: Option<AbortHandle>,
     /// In a reserved slot: abort the child when the slot is filled, for this reason.
     abort_on_spawn: Option<CancelReason>,
+    /// Makes a result of the child's panic or cancellation, which is then no failure of the group.
+    catch: Option<fn(JoinError) -> T>,
     /// The child was woken while the handle was out of the slot: wake it again when the handle is
     /// back.
     repoll: bool,
@@ -91,7 +93,8 @@ impl<E, T> GroupShared<E, T> {
     }
 
     /// GR1. A slot for a child that is about to be spawned; without a key if the group is closed.
-    pub(super) fn reserve_slot(&self) -> ReservedSlot<'_, E, T> {
+    /// `catch` makes a result of the child's panic or cancellation.
+    pub(super) fn reserve_slot(&self, catch: Option<fn(JoinError) -> T>) -> ReservedSlot<'_, E, T> {
         let mut state = self.lock();
         let abort_on_spawn = match state.phase {
             Phase::Open => None,
@@ -101,7 +104,7 @@ impl<E, T> GroupShared<E, T> {
         let slot = state.slots.vacant_entry();
         let key = slot.key();
         let waker = ChildWaker::new(key, &self.ready_list);
-        slot.insert(ChildSlot { handle: None, abort: None, abort_on_spawn, repoll: false, waker });
+        slot.insert(ChildSlot { handle: None, abort: None, abort_on_spawn, catch, repoll: false, waker });
         ReservedSlot { shared: self, key: Some(key) }
     }
 
@@ -181,6 +184,7 @@ impl<E, T> GroupShared<E, T> {
             Ok(Some(output)) => state.outputs.push_back(output),
             // The child has reported its failure itself (GR3), or was never started.
             Ok(None) => {}
+            Err(error) if slot.catch.is_some() => state.outputs.extend(slot.catch.map(|catch| catch(error))),
             Err(error) => {
                 let first = match state.phase {
                     Phase::Open => is_failure(&error),
@@ -211,27 +215,59 @@ impl<E, T> GroupShared<E, T> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<GroupError<E>>> {
         self.poll_ready_children(waiter, cx);
-        let mut state = self.lock();
-        if !state.slots.is_empty() {
-            return Poll::Pending;
-        }
+        let state = self.lock();
+        if state.slots.is_empty() { Poll::Ready(self.end(state)) } else { Poll::Pending }
+    }
+
+    /// GR6. Closes a group without slots, and returns the failure if there was one.
+    fn end(&self, mut state: MutexGuard<'_, GroupState<E, T>>) -> Option<GroupError<E>> {
+        debug_assert!(state.slots.is_empty());
         self.stop();
-        match mem::replace(&mut state.phase, Phase::Closed) {
-            Phase::Open | Phase::Closed => Poll::Ready(None),
-            Phase::Failed(error) => Poll::Ready(Some(error)),
+        let phase = mem::replace(&mut state.phase, Phase::Closed);
+        drop(state);
+        match phase {
+            Phase::Open | Phase::Closed => None,
+            Phase::Failed(error) => {
+                // The other waiters learn that the group has ended.
+                self.ready_list.wake_waiters();
+                Some(error)
+            }
             Phase::Panicking(_) => {
                 unreachable!("the child that panics has a slot until GR5, which sets `Failed`")
             }
         }
     }
 
-    /// The next result; `None` if there are neither results nor children.
+    /// The next result; the failure, when all children have ended; `None` if there are neither
+    /// results nor children nor a failure.
+    pub(super) fn poll_result(
+        &self,
+        waiter: &mut GroupWaiter<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, GroupError<E>>>> {
+        self.poll_ready_children(waiter, cx);
+        let mut state = self.lock();
+        if let Some(output) = state.pop_output() {
+            return Poll::Ready(Some(Ok(output)));
+        }
+        if !state.slots.is_empty() {
+            return Poll::Pending;
+        }
+        // An open group stays open: it may get children again.
+        let failed = matches!(state.phase, Phase::Failed(_));
+        Poll::Ready(if failed { self.end(state).map(Err) } else { None })
+    }
+
+    /// For the body of a scope, which is dropped when the group has failed: the next result; `None`
+    /// if there are neither results nor children.
     pub(super) fn poll_output(&self, waiter: &mut GroupWaiter<'_>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         self.poll_ready_children(waiter, cx);
         let mut state = self.lock();
-        let output = state.outputs.pop_front();
-        room::trim(&mut state.outputs);
-        match output {
+        if matches!(state.phase, Phase::Panicking(_) | Phase::Failed(_)) {
+            // The end of the child that has failed wakes the scope, which drops the body.
+            return Poll::Pending;
+        }
+        match state.pop_output() {
             Some(output) => Poll::Ready(Some(output)),
             None if state.slots.is_empty() => Poll::Ready(None),
             None => Poll::Pending,
@@ -295,6 +331,12 @@ fn is_failure(error: &JoinError) -> bool {
 }
 
 impl<E, T> GroupState<E, T> {
+    fn pop_output(&mut self) -> Option<T> {
+        let output = self.outputs.pop_front();
+        room::trim(&mut self.outputs);
+        output
+    }
+
     /// All children except the one of `except`. Those in reserved slots are marked, to be aborted
     /// by `fill`; the others are returned.
     #[must_use = "to be aborted when the lock is released"]
