@@ -6,13 +6,16 @@
 //! ```text
 //! fn name() -> R {
 //!     async fn name() -> R { … }
-//!     ::heirloom::block_on(name())
+//!     ::heirloom::block_on(name()) // `main` ends the runtime besides
 //! }
 //! ```
 #![forbid(unsafe_code)]
 
+use std::time::Duration;
+
 use proc_macro2::{Span, TokenStream};
 use quote::quote_spanned;
+use syn::Error;
 use syn::parse::Parser;
 use syn::spanned::Spanned;
 
@@ -39,7 +42,7 @@ impl Kind {
 
     pub(crate) fn options(self) -> &'static str {
         match self {
-            Kind::Main => "`workers = N` and `builder = function`",
+            Kind::Main => "`workers = N`, `builder = function` and `shutdown = \"5s\"`",
             Kind::Test => "`workers = N`, `builder = function` and `timeout = \"5s\"`",
         }
     }
@@ -101,9 +104,29 @@ fn plain(kind: Kind, function: &Function, options: Options) -> TokenStream {
 
 fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
     let span = Span::mixed_site();
-    let Options { workers, timeout, builder } = options;
+    let Options { workers, timeout, shutdown, builder } = options;
+    // The default runtime is the process's, so only the process's `main` ends it.
+    let is_program = kind == Kind::Main && name == "main";
+    let uses_default = kind == Kind::Main && (workers.is_none() || builder.is_some());
+    if let Some((place, _)) = shutdown.as_ref().filter(|_| uses_default && !is_program) {
+        let message = "`shutdown` ends the default runtime, which only a function `main` may do: call the function \
+                       `main`, or give it a runtime of its own by `workers = N` without `builder`";
+        return Error::new_spanned(place, message).into_compile_error();
+    }
+    let limit = match &shutdown {
+        None => quote_spanned! {span=> ::core::option::Option::None },
+        Some((_, limit)) => {
+            let limit = duration(*limit);
+            quote_spanned! {span=> ::core::option::Option::Some(#limit) }
+        }
+    };
+    let block_on_default = if is_program {
+        quote_spanned! {span=> ::heirloom::runtime::block_on_main(::core::option::Option::None, true, #limit, #name()) }
+    } else {
+        quote_spanned! {span=> ::heirloom::block_on(#name()) }
+    };
     if kind == Kind::Main && workers.is_none() && builder.is_none() {
-        return quote_spanned! {span=> ::heirloom::block_on(#name()) };
+        return block_on_default;
     }
     let workers = match (kind, workers, &builder) {
         (_, Some(workers), _) => Some(quote_spanned! {span=> .workers(#workers) }),
@@ -121,12 +144,11 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
     let future = match timeout {
         None => quote_spanned! {span=> #name() },
         Some((text, limit)) => {
-            let (seconds, nanoseconds) = (limit.as_secs(), limit.subsec_nanos());
+            let limit = duration(limit);
             let message = format!("the test `{name}` has not ended within {}", text.value());
             quote_spanned! {span=>
                 async {
-                    let limit = ::core::time::Duration::new(#seconds, #nanoseconds);
-                    match ::heirloom::wait_for(#name(), limit).await {
+                    match ::heirloom::wait_for(#name(), #limit).await {
                         ::core::result::Result::Ok(output) => output,
                         ::core::result::Result::Err(_) => ::core::panic!(#message),
                     }
@@ -137,15 +159,26 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
     if kind == Kind::Main && builder.is_some() {
         return quote_spanned! {span=>
             match #start #workers.build_default() {
-                ::core::result::Result::Ok(_) => ::heirloom::block_on(#future),
+                ::core::result::Result::Ok(_) => #block_on_default,
                 ::core::result::Result::Err(error) => ::core::panic!("the default runtime cannot be started: {error}"),
             }
         };
     }
+    let block_on = match kind {
+        Kind::Main => quote_spanned! {span=>
+            ::heirloom::runtime::block_on_main(::core::option::Option::Some(runtime), #is_program, #limit, #future)
+        },
+        Kind::Test => quote_spanned! {span=> runtime.block_on(#future) },
+    };
     quote_spanned! {span=>
         match #start #workers.build() {
-            ::core::result::Result::Ok(runtime) => runtime.block_on(#future),
+            ::core::result::Result::Ok(runtime) => #block_on,
             ::core::result::Result::Err(error) => ::core::panic!("the runtime cannot be started: {error}"),
         }
     }
+}
+
+fn duration(of: Duration) -> TokenStream {
+    let (seconds, nanoseconds) = (of.as_secs(), of.subsec_nanos());
+    quote_spanned! {Span::mixed_site()=> ::core::time::Duration::new(#seconds, #nanoseconds) }
 }

@@ -13,15 +13,28 @@ use crate::expand::Kind;
 /// Makes an `async fn main` a program: the body runs to its end on the thread that starts the
 /// program, and what it spawns on a runtime's workers.
 ///
-/// What the function returns is what the program returns, so `Result` and `ExitCode` work. When it
-/// returns, tasks that still run are cancelled with the process.
+/// What the function returns is what the program returns, so `Result` and `ExitCode` work.
+///
+/// When it returns, or panics, **the runtime is shut down, so that destructors run**: tasks that
+/// have not ended may do so within the time of `shutdown`, and are cancelled then. Without that
+/// option they are cancelled at once. A poll or destructor that is in progress is waited for, five
+/// seconds at most; a blocking closure that has started, within the time of `shutdown`. Tasks that
+/// outlast this, and with `shutdown` also those that were cancelled, are named on standard error.
+///
+/// `std::process::exit` ends the process without any of this, here as everywhere.
 ///
 /// | option | meaning |
 /// | --- | --- |
 /// | `workers = N` | a runtime of its own with that many workers; without it, the default runtime |
 /// | `builder = path::to::function` | the default runtime is made by the `Builder` that the function returns: hooks, ambient states, panic policy and all else; with `workers = N` besides, it has that many |
+/// | `shutdown = "5s"` | how long tasks may run on when the function has returned; a number with `ms`, `s`, `m` or `h`; without it, no time |
 ///
 /// The function takes no arguments and is not generic.
+///
+/// The default runtime belongs to the process. Threads that still run when `main` has ended it find
+/// it ended: what they spawn is cancelled at once. A function of another name than `main` that
+/// has this attribute leaves the default runtime as it is; a runtime of its own (`workers = N`) it
+/// shuts down as `main` does.
 ///
 /// # Examples
 ///

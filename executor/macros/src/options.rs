@@ -17,6 +17,8 @@ pub(crate) struct Options {
     pub(crate) workers: Option<LitInt>,
     /// As written, and as parsed.
     pub(crate) timeout: Option<(LitStr, Duration)>,
+    /// Its place, and how long tasks may run on when `main` has returned.
+    pub(crate) shutdown: Option<(Ident, Duration)>,
     /// A function that returns a `Builder`.
     pub(crate) builder: Option<Path>,
 }
@@ -75,6 +77,7 @@ impl Options {
             "workers" if self.workers.is_some() => error("`workers` is given twice".into()),
             "timeout" if self.timeout.is_some() => error("`timeout` is given twice".into()),
             "builder" if self.builder.is_some() => error("`builder` is given twice".into()),
+            "shutdown" if self.shutdown.is_some() => error("`shutdown` is given twice".into()),
             "builder" => {
                 self.builder = Some(builder(&name, value)?);
                 Ok(())
@@ -88,6 +91,14 @@ impl Options {
             ),
             "timeout" => {
                 self.timeout = Some(timeout(&name, value)?);
+                Ok(())
+            }
+            "shutdown" if kind == Kind::Test => error(
+                "`shutdown` is for `main`; the runtime of a test cancels all tasks at the end of the test"
+                    .into(),
+            ),
+            "shutdown" => {
+                self.shutdown = Some((name.clone(), time(&name, value)?.1));
                 Ok(())
             }
             "seed" | "virtual_time" => {
@@ -112,14 +123,23 @@ fn workers(name: &Ident, value: Option<Value>) -> Result<LitInt> {
 }
 
 fn timeout(name: &Ident, value: Option<Value>) -> Result<(LitStr, Duration)> {
-    const EXPECTED: &str = "expected a text with a number and a unit, as in `timeout = \"5s\"`";
+    let (text, limit) = time(name, value)?;
+    if limit.is_zero() {
+        return Err(Error::new_spanned(text, "a limit of no time at all fails every test"));
+    }
+    Ok((text, limit))
+}
+
+/// The value of an option that is a time, as written and as parsed.
+fn time(name: &Ident, value: Option<Value>) -> Result<(LitStr, Duration)> {
+    let expected = || format!("expected a text with a number and a unit, as in `{name} = \"5s\"`");
     match value {
         Some(Value::Lit(Lit::Str(text))) => match duration(&text.value()) {
             Ok(limit) => Ok((text, limit)),
             Err(message) => Err(Error::new_spanned(text, message)),
         },
-        Some(other) => Err(Error::new_spanned(other, EXPECTED)),
-        None => Err(Error::new_spanned(name, EXPECTED)),
+        Some(other) => Err(Error::new_spanned(other, expected())),
+        None => Err(Error::new_spanned(name, expected())),
     }
 }
 
@@ -155,7 +175,6 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
     let number = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds));
     match number {
         None => Err(format!("`{text}` is too long")),
-        Some(0) => Err("a limit of no time at all fails every test".into()),
         Some(milliseconds) => Ok(Duration::from_millis(milliseconds)),
     }
 }
@@ -180,9 +199,8 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("2 m"), Ok(Duration::from_secs(120)));
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
-        for wrong in
-            ["", "s", "5", "5 sec", "-5s", "1.5s", "0s", "0h", "99999999999999999999s", "99999999999999999h"]
-        {
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "s", "5", "5 sec", "-5s", "1.5s", "99999999999999999999s", "99999999999999999h"] {
             assert!(duration(wrong).is_err(), "{wrong:?}");
         }
     }
@@ -192,6 +210,7 @@ mod tests {
         let options = parse(Kind::Test, "workers = 0x10, timeout = \"1s\",").unwrap();
         assert_eq!(options.workers.unwrap().base10_parse::<usize>().unwrap(), 16);
         assert_eq!(options.timeout.unwrap().1, Duration::from_secs(1));
+        assert_eq!(parse(Kind::Main, "shutdown = \"0s\"").unwrap().shutdown.unwrap().1, Duration::ZERO);
         let none = parse(Kind::Main, "").unwrap();
         assert!(none.workers.is_none() && none.timeout.is_none() && none.builder.is_none());
         for kind in [Kind::Main, Kind::Test] {
@@ -224,6 +243,14 @@ mod tests {
             refused(kind, "workers = 1 timeout", "expected `,`");
         }
         refused(Kind::Main, "timeout = \"1s\"", "is for tests");
+        refused(
+            Kind::Main,
+            "shutdown = 5",
+            "expected a text with a number and a unit, as in `shutdown = \"5s\"`",
+        );
+        refused(Kind::Main, "shutdown = \"1s\", shutdown = \"1s\"", "given twice");
+        refused(Kind::Test, "shutdown = \"1s\"", "is for `main`");
+        refused(Kind::Test, "timeout = \"0h\"", "fails every test");
         refused(Kind::Test, "timeout = 5", "expected a text");
         refused(Kind::Test, "timeout", "expected a text");
         refused(Kind::Test, "timeout = long", "expected a text");

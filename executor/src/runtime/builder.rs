@@ -183,8 +183,8 @@ impl Builder {
     /// Starts the default runtime: the one of [`block_on`](crate::block_on),
     /// [`spawn`](crate::spawn()) and everything else on threads of no runtime. Without this call,
     /// it starts at first use with the default options. It lives as long as the process, unless its
-    /// handle [shuts it down](crate::Handle::shutdown). `#[heirloom::main(builder = …)]` calls
-    /// this.
+    /// handle [shuts it down](crate::Handle::shutdown), or the end of a `main` with
+    /// [`#[heirloom::main]`](macro@crate::main). `#[heirloom::main(builder = …)]` calls this.
     ///
     /// This is for programs; a library should not decide it.
     ///

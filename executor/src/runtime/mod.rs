@@ -13,6 +13,7 @@ pub(crate) mod builder;
 pub(crate) mod eager_call;
 pub(crate) mod handle;
 pub(crate) mod local;
+mod main_end;
 pub(crate) mod spawn;
 pub(crate) mod task_builder;
 
@@ -55,6 +56,8 @@ pub use crate::instrument::hooks::Hooks;
 pub use crate::instrument::stats::{Stats, TaskDump, WorkerStats};
 pub use crate::runtime::builder::Builder;
 pub use crate::runtime::handle::{EnterGuard, Handle};
+#[doc(hidden)]
+pub use crate::runtime::main_end::block_on_main;
 pub use crate::scheduler::shared::PanicPolicy;
 
 /// Worker threads and everything they run.
@@ -449,7 +452,8 @@ struct DefaultRuntime {
     configured: bool,
 }
 
-/// The default runtime, started at first use. It lives as long as the process.
+/// The default runtime, started at first use. It lives as long as the process, or until `main` ends
+/// it.
 pub(crate) fn default_runtime() -> &'static Handle {
     let start = || {
         // Fewer workers are better than none, and a runtime that is closed from the start is better
@@ -473,6 +477,11 @@ pub(crate) fn default_runtime() -> &'static Handle {
         }
     };
     DEFAULT.get_or_init(|| DefaultRuntime { runtime: start(), configured: false }).runtime.handle()
+}
+
+/// The default runtime, if it has started.
+fn started_default() -> Option<&'static Handle> {
+    DEFAULT.get().map(|default| default.runtime.handle())
 }
 
 /// What `Builder::build_default` does.

@@ -22,7 +22,8 @@ use crate::task::join_handle::{AbortHandle, JoinHandle};
 /// thread, else on the **default runtime**. There is one per process. It starts at first use, with
 /// a worker for each processor that the process may use, or `HEIRLOOM_WORKERS` of them, and an
 /// empty root context. [`Builder::build_default`](crate::runtime::Builder::build_default) starts it
-/// with other options, before the first use.
+/// with other options, before the first use. A program's `main` with
+/// [`#[heirloom::main]`](macro@crate::main) ends it; what is spawned on it later is cancelled.
 ///
 /// The future itself is no task, here as in [`Runtime::block_on`](crate::Runtime::block_on): hooks
 /// are not called for it, and it sees the [ambient states](crate::runtime::Builder::ambient) of the

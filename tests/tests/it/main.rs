@@ -27,6 +27,7 @@ mod inheritance;
 mod join_handle;
 mod lifecycle;
 mod local;
+mod main_end;
 mod net;
 mod promises;
 mod queues;
