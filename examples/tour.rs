@@ -1,4 +1,4 @@
-//! Runs all the other programs of this folder, in reading order, each under a heading.
+//! Runs all the other programs of this package, in reading order, each under a heading.
 
 mod busy_time;
 mod deadlines;
@@ -8,8 +8,6 @@ mod groups;
 mod hello;
 mod rate_limiter;
 mod request_context;
-#[path = "service/main.rs"]
-mod service;
 mod telnet_apps;
 mod translations;
 mod wait_for;
@@ -36,7 +34,6 @@ const STORIES: &[Story] = &[
     ("worker_pool", || done(worker_pool::main)),
     ("rate_limiter", || done(rate_limiter::main)),
     ("driver", driver::main),
-    ("service", || service::main().map_err(Into::into)),
 ];
 
 fn done(story: fn()) -> End {
@@ -51,5 +48,6 @@ fn main() -> End {
         run()?;
     }
     println!("\n\nall {} programs have run, and checked what they claim", STORIES.len());
+    println!("a web service is a package of its own: cargo run --release -p example-service");
     Ok(())
 }

@@ -2,8 +2,8 @@
 //! request, the tenant and the deadline without being told.
 //!
 //! ```text
-//! cargo run --release --example service        drives itself for some seconds, and checks
-//! cargo run --release --example service -- --listen 127.0.0.1:8080    serves until Ctrl-C
+//! cargo run --release -p example-service       drives itself for some seconds, and checks
+//! cargo run --release -p example-service -- --listen 127.0.0.1:8080    serves until Ctrl-C
 //! curl -H 'x-request-id: mine' -H 'x-tenant: acme' http://127.0.0.1:8080/orders/7
 //! curl -H 'x-deadline-ms: 100' --http2-prior-knowledge http://127.0.0.1:8080/slow/5000
 //! ```
@@ -111,7 +111,7 @@ fn check(version: Version, limits: Limits) -> io::Result<()> {
     Ok(())
 }
 
-pub(crate) fn main() -> io::Result<()> {
+fn main() -> io::Result<()> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let all = arguments.len();
     arguments.retain(|argument| argument != "--http2");

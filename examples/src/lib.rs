@@ -16,4 +16,6 @@
 //! | `worker_pool` | jobs that arrive with their submitter's context, and a log that only links to it |
 //! | `rate_limiter` | a limit per tenant that never asks whose a request is |
 //! | `driver` | one set of async functions with a synchronous and an asynchronous front end |
-//! | `service` | a web service, axum over hyper on our sockets, whose handlers know the request without being told |
+//!
+//! The programs that need other crates are packages of their own in the folders beside: `cargo run
+//! --release -p example-service`.

@@ -28,11 +28,11 @@ use crate::value::{SPECIAL, Value, WATCHED, reaper};
 
 /// How many bindings one flat table holds at most.
 ///
-/// `cargo run --release -p heirloom-benches --bin threshold`, a set into a shared snapshot in ratio
-/// to imbl's: flat 0.40 at 16 bindings, 0.31 at 32, 0.30 at 64; as a map of flat tables 0.52 at
-/// 128, 0.50 at 256, 0.60 at 1,024. A flat table of 128 would do with 0.38, but each further
-/// snapshot would hold four kilobytes, and a table would have no room to remember, in the worst
-/// case, 128 removals besides.
+/// `cargo run --profile measured -p heirloom-benches --bin threshold`, a set into a shared snapshot
+/// in ratio to imbl's: flat 0.40 at 16 bindings, 0.31 at 32, 0.30 at 64; as a map of flat tables
+/// 0.52 at 128, 0.50 at 256, 0.60 at 1,024. A flat table of 128 would do with 0.38, but each
+/// further snapshot would hold four kilobytes, and a table would have no room to remember, in the
+/// worst case, 128 removals besides.
 pub(crate) const FLAT_MAX: usize = 64;
 
 /// The bits of an id that are looked up inside a page of a large context.

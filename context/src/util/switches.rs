@@ -2,7 +2,7 @@
 //!
 //! `RUSTFLAGS='--cfg without="pins"' cargo test -p heirloom-context` builds the crate without one;
 //! for several, repeat the flag. What each one buys is measured with it and without it by
-//! `cargo run --release -p heirloom-benches --bin context`.
+//! `cargo run --profile measured -p heirloom-benches --bin context`.
 //!
 //! Behaviour is the same without any of them, and all tests pass.
 
