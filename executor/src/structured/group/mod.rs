@@ -407,7 +407,8 @@ impl<E, T> TaskGroup<E, T> {
     /// for number in 1..=4 {
     ///     group.spawn(async move { Ok(number) });
     /// }
-    /// let product = group.results().try_fold(1, async |product, number| Ok(product * number)).await;
+    /// let multiply = async |product, number| Ok(product * number);
+    /// let product = group.results().try_fold(1, multiply).await;
     /// assert_eq!(product.unwrap(), 24);
     /// # });
     /// ```
