@@ -297,9 +297,11 @@ pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
                 // If the thread's destructors have run already, this frame is not its root: that
                 // one is closed.
                 let _ = JANITOR.try_with(|_| ());
-                // SAFETY: the slot's own handle, if there is one, moves into the frame.
-                let bindings = unsafe { word.own_header() }
-                    .map_or(Bindings::EMPTY, |header| unsafe { Bindings::from_raw(header.as_ptr()) });
+                // SAFETY: the slot has a handle of the snapshot that its word points to, if to any.
+                let header = unsafe { word.own_header() };
+                // SAFETY: the slot is closed, so its handle moves into the answer.
+                let own = |header: NonNull<_>| unsafe { Bindings::from_raw(header.as_ptr()) };
+                let bindings = header.map_or(Bindings::EMPTY, own);
                 NonNull::from(Box::leak(Box::new(Frame::new(0, bindings))))
             }
         };

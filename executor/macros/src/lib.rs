@@ -32,7 +32,8 @@ use crate::expand::Kind;
 /// The function takes no arguments and is not generic.
 ///
 /// The default runtime belongs to the process. Threads that still run when `main` has ended it find
-/// it ended: what they spawn is cancelled at once. A function of another name than `main` that
+/// it ended: what they spawn is cancelled at once. A `main` in a module ends it too: the attribute
+/// knows the function's name and not where it stands. A function of another name than `main` that
 /// has this attribute leaves the default runtime as it is; a runtime of its own (`workers = N`) it
 /// shuts down as `main` does.
 ///

@@ -21,6 +21,7 @@ mod fairness;
 // Other people's threads, polls and processes: nothing for an interpreter.
 #[cfg(not(miri))]
 mod goes_with;
+mod group_results;
 mod groups;
 mod hyper;
 mod inheritance;

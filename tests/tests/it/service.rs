@@ -45,6 +45,8 @@ struct Running {
 
 const PATIENT: Limits =
     Limits { head: Duration::from_secs(3_600), drain: Duration::from_secs(3_600), http2_only: false };
+/// Too many open files.
+const EMFILE: i32 = 24;
 const VERSIONS: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
 
 async fn connect(server: SocketAddr) -> std::io::Result<Sender> {
@@ -520,7 +522,7 @@ fn without_descriptors_for_new_connections_the_others_are_served_and_the_new_one
             let mut sender = loop {
                 match connect(address).await {
                     Ok(sender) => break sender,
-                    Err(error) => assert_eq!(error.raw_os_error(), Some(24), "{error}"),
+                    Err(error) => assert_eq!(error.raw_os_error(), Some(EMFILE), "{error}"),
                 }
                 sleep(Duration::from_millis(1)).await;
             };

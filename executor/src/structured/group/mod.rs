@@ -64,29 +64,32 @@
 //!   GR4) wakes the child waker again.
 #![forbid(unsafe_code)]
 
+mod error;
 #[cfg(all(test, loom))]
 mod models;
 mod ready_list;
+mod results;
+mod scope;
 mod shared;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use std::convert::Infallible;
-use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use futures_core::Stream;
 
-use self::ready_list::GroupWaiter;
 use self::shared::{Child, GroupShared, Phase};
 use crate::task::budget::Claim;
 use crate::task::{AbortHandle, CancelReason, JoinError};
+
+pub use self::error::{GroupError, GroupFailure};
+pub use self::results::{Results, ScopeResults};
+pub use self::scope::GroupScope;
 
 /// Tasks that are waited for together and fail together: no child outlives [`scope`](Self::scope)
 /// or [`join`](Self::join).
@@ -545,104 +548,6 @@ impl<E, T> fmt::Debug for TaskGroup<E, T> {
     }
 }
 
-/// The group of a [`TaskGroup::scope`], as its body gets it. It has all methods of a group except
-/// `join`: the scope joins.
-///
-/// When the group has failed, the scope drops the body where it awaits. So [`next`](Self::next) and
-/// [`results`](Self::results) give the outputs themselves: the body never sees a failure.
-///
-/// It is an owned value, not a reference. If the body took a reference of any lifetime, the
-/// compiler could not see that the body's future is `Send` when the group's types contain a
-/// lifetime, such as that of a `Box<dyn Error>` ([rust-lang/rust#110338]).
-///
-/// A `GroupScope` that is kept longer than the scope is like a [`GroupHandle`]: what is spawned is
-/// cancelled at once.
-///
-/// [rust-lang/rust#110338]: https://github.com/rust-lang/rust/issues/110338
-///
-/// ```
-/// use std::error::Error;
-/// use heirloom::group::GroupScope;
-/// use heirloom::{TaskGroup, spawn};
-///
-/// type Anything = Box<dyn Error + Send + Sync>;
-///
-/// fn fan_out(group: &TaskGroup<Anything>) {
-///     group.spawn(async { Ok("42".parse().map(|_: u32| ())?) });
-/// }
-///
-/// # heirloom::block_on(async {
-/// let task = spawn(TaskGroup::<Anything>::scope(async |group: GroupScope<_, _>| {
-///     fan_out(&group);
-///     Ok(())
-/// }));
-/// assert!(task.await.unwrap().is_ok());
-/// # });
-/// ```
-pub struct GroupScope<E, T = ()> {
-    group: TaskGroup<E, T>,
-}
-
-impl<E, T> GroupScope<E, T> {
-    /// The next output, in the order in which the children ended; `None` when there are neither
-    /// outputs nor children. After a failure it is pending: the body is dropped there.
-    ///
-    /// # Cancel safety
-    /// Dropping the future takes no output.
-    ///
-    /// ```
-    /// use heirloom::TaskGroup;
-    ///
-    /// # heirloom::block_on(async {
-    /// let failed = TaskGroup::<&str>::scope(async |group| {
-    ///     group.spawn(async { Err("no such page") });
-    ///     while let Some(()) = group.next().await {}
-    ///     unreachable!("the body ends with the group")
-    /// });
-    /// assert_eq!(failed.await.map(|()| ()).unwrap_err().to_string(), "no such page");
-    /// # });
-    /// ```
-    pub async fn next(&self) -> Option<T> {
-        let mut results = self.results();
-        poll_fn(|cx| Pin::new(&mut results).poll_next(cx)).await
-    }
-
-    /// The outputs as a stream, each as [`next`](Self::next) returns it.
-    ///
-    /// ```
-    /// use futures::StreamExt;
-    /// use heirloom::TaskGroup;
-    ///
-    /// # heirloom::block_on(async {
-    /// let product = TaskGroup::<String, u64>::scope(async |group| {
-    ///     for number in 1..=4 {
-    ///         group.spawn(async move { Ok(number) });
-    ///     }
-    ///     Ok(group.results().fold(1, async |product, number| product * number).await)
-    /// });
-    /// assert_eq!(product.await.unwrap(), 24);
-    /// # });
-    /// ```
-    pub fn results(&self) -> ScopeResults<'_, E, T> {
-        let shared = &*self.group.handle.shared;
-        ScopeResults { shared, waiter: shared.waiter(), claim: Claim::default() }
-    }
-}
-
-impl<E, T> Deref for GroupScope<E, T> {
-    type Target = TaskGroup<E, T>;
-
-    fn deref(&self) -> &TaskGroup<E, T> {
-        &self.group
-    }
-}
-
-impl<E, T> fmt::Debug for GroupScope<E, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.group.handle.shared.debug("GroupScope", f)
-    }
-}
-
 /// Spawns into a [`TaskGroup`] from elsewhere, for instance from one of its children; a handle, to
 /// be cloned.
 ///
@@ -706,179 +611,5 @@ impl<E, T> Clone for GroupHandle<E, T> {
 impl<E, T> fmt::Debug for GroupHandle<E, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shared.debug("GroupHandle", f)
-    }
-}
-
-/// The results of a [`TaskGroup`] as a stream; made by [`TaskGroup::results`].
-///
-/// Dropping it leaves the group and its results as they are.
-#[doc(alias = "join_next")]
-#[doc(alias = "as_completed")]
-#[must_use = "streams do nothing unless they are polled"]
-pub struct Results<'a, E, T> {
-    group: &'a TaskGroup<E, T>,
-    waiter: GroupWaiter<'a>,
-    claim: Claim,
-}
-
-impl<E, T> Stream for Results<'_, E, T> {
-    type Item = Result<T, GroupError<E>>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Results { group, waiter, claim } = &mut *self;
-        let shared = &group.handle.shared;
-        claim.spend(cx, |cx| {
-            if group.in_scope {
-                // The failure is the scope's to return.
-                shared.poll_output(waiter, cx).map(|output| output.map(Ok))
-            } else {
-                shared.poll_result(waiter, cx)
-            }
-        })
-    }
-}
-
-impl<E, T> fmt::Debug for Results<'_, E, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.group.handle.shared.debug("Results", f)
-    }
-}
-
-/// The outputs of a [`GroupScope`] as a stream; made by [`GroupScope::results`].
-///
-/// Dropping it leaves the group and its outputs as they are.
-#[must_use = "streams do nothing unless they are polled"]
-pub struct ScopeResults<'a, E, T> {
-    shared: &'a GroupShared<E, T>,
-    waiter: GroupWaiter<'a>,
-    claim: Claim,
-}
-
-impl<E, T> Stream for ScopeResults<'_, E, T> {
-    type Item = T;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let ScopeResults { shared, waiter, claim } = &mut *self;
-        claim.spend(cx, |cx| shared.poll_output(waiter, cx))
-    }
-}
-
-impl<E, T> fmt::Debug for ScopeResults<'_, E, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.debug("ScopeResults", f)
-    }
-}
-
-/// Why a [`TaskGroup`] has failed.
-///
-/// It is displayed as the error that it holds, so it can be reported as it is.
-///
-/// # In the caller's error type
-///
-/// | the caller returns | the line |
-/// | --- | --- |
-/// | `anyhow::Error`, `Box<dyn Error + Send + Sync>` and the like | `.map_err(GroupError::into_error)?` |
-/// | the same, and `E` implements [`Error`] | `?` |
-/// | a type of its own with `From<GroupError<E>>` | `?` |
-///
-/// `anyhow::Error` and `Box<dyn Error>` do not implement `Error`, so a `GroupError` of one of them
-/// does not either, and a bare `?` does not convert it.
-#[derive(Debug)]
-pub enum GroupError<E> {
-    /// A child, or the body of the scope, returned this error.
-    Failed(E),
-    /// A child panicked.
-    Panicked(JoinError),
-    /// The runtime cancelled a child, or could not run it.
-    Cancelled(CancelReason),
-}
-
-impl<E> GroupError<E> {
-    /// Converts it into an error that each error type converts from by `?`, also if `E` itself is
-    /// no [`Error`]: `anyhow::Error`, `Box<dyn Error + Send + Sync>`, `String`. Text and sources
-    /// are those of the error inside.
-    ///
-    /// ```
-    /// use std::error::Error;
-    /// use heirloom::group::GroupError;
-    /// use heirloom::TaskGroup;
-    ///
-    /// type Anything = Box<dyn Error + Send + Sync>;
-    ///
-    /// async fn fetch_all() -> Result<u32, Anything> {
-    ///     let fetched = TaskGroup::<Anything>::scope(async |group| {
-    ///         group.spawn(async { Ok("x".parse().map(|_: u32| ())?) });
-    ///         Ok(1)
-    ///     });
-    ///     Ok(fetched.await.map_err(GroupError::into_error)?)
-    /// }
-    ///
-    /// let error = heirloom::block_on(fetch_all()).unwrap_err();
-    /// assert_eq!(error.to_string(), "invalid digit found in string");
-    /// ```
-    #[must_use]
-    pub fn into_error(self) -> GroupFailure
-    where
-        E: Into<Box<dyn Error + Send + Sync>>,
-    {
-        GroupFailure(match self {
-            GroupError::Failed(error) => error.into(),
-            GroupError::Panicked(error) => error.into(),
-            GroupError::Cancelled(reason) => GroupError::<Infallible>::Cancelled(reason).into(),
-        })
-    }
-}
-
-impl<E: fmt::Display> fmt::Display for GroupError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GroupError::Failed(error) => error.fmt(f),
-            GroupError::Panicked(error) => error.fmt(f),
-            GroupError::Cancelled(reason) => write!(f, "a task of the group was cancelled: {reason}"),
-        }
-    }
-}
-
-// The compiler shows the next line to a caller whose `?` needs this and whose `E` is no `Error`.
-#[rustfmt::skip]
-impl<E: Error> Error for GroupError<E> { // `E` is no `Error`? `.map_err(GroupError::into_error)?`
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            GroupError::Failed(error) => error.source(),
-            GroupError::Panicked(error) => error.source(),
-            GroupError::Cancelled(_) => None,
-        }
-    }
-}
-
-/// The failure of a [`TaskGroup`] with any error, as an [`Error`]; made by
-/// [`GroupError::into_error`].
-///
-/// It is displayed as the error inside, and has the sources of that.
-pub struct GroupFailure(Box<dyn Error + Send + Sync>);
-
-impl GroupFailure {
-    /// The error inside: that of the child or body, or a [`JoinError`].
-    #[must_use]
-    pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
-        self.0
-    }
-}
-
-impl fmt::Debug for GroupFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Display for GroupFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl Error for GroupFailure {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
     }
 }

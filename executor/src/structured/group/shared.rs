@@ -180,12 +180,12 @@ impl<E, T> GroupShared<E, T> {
         room::trim_slab(&mut state.slots);
         let mut siblings = Vec::new();
         let mut dropped = None;
-        match result {
-            Ok(Some(output)) => state.outputs.push_back(output),
+        match (result, slot.catch) {
+            (Ok(Some(output)), _) => state.outputs.push_back(output),
             // The child has reported its failure itself (GR3), or was never started.
-            Ok(None) => {}
-            Err(error) if slot.catch.is_some() => state.outputs.extend(slot.catch.map(|catch| catch(error))),
-            Err(error) => {
+            (Ok(None), _) => {}
+            (Err(error), Some(catch)) => state.outputs.push_back(catch(error)),
+            (Err(error), None) => {
                 let first = match state.phase {
                     Phase::Open => is_failure(&error),
                     Phase::Panicking(child) => child == key,
