@@ -9,6 +9,7 @@
 //! | [`eager`] | one set of async functions with a synchronous front end |
 //! | [`cancellation`] | drops, aborts, limits, deadlines, groups, tokens |
 //! | [`goes_with`] | locks, channels, processes, files, TLS, HTTP: which crate |
+//! | [`mistakes`] | what ten common mistakes look like, and the way out |
 //! | [`testing`] | tests that do not depend on luck |
 //! | [`deployment`] | workers, blocking calls, shutdown, panics, memory, numbers |
 //! | [`questions`] | questions and answers |
@@ -39,6 +40,7 @@ chapters! {
     eager, "eager.md";
     cancellation, "cancellation.md";
     goes_with, "goes_with.md";
+    mistakes, "mistakes.md";
     testing, "testing.md";
     deployment, "deployment.md";
     questions, "questions.md";

@@ -167,6 +167,8 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
     if eager::is_eager() {
         return eager_call::run_eagerly(future);
     }
+    #[cfg(debug_assertions)]
+    let _inside = nested::enter();
     let _root = RootGuard::install(crate::clock::execution());
     let _budget = budget::full();
 
@@ -186,4 +188,46 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
     };
     let _ = SPARE.try_with(|spare| spare.set(Some(block_on)));
     output
+}
+
+/// The report of a call inside the future of another call, in debug builds.
+#[cfg(debug_assertions)]
+mod nested {
+    use std::cell::Cell;
+    use std::panic::Location;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use crate::runtime::handle::with_current_or_configured;
+    use crate::util::report::complain;
+
+    thread_local! {
+        static INSIDE: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// The thread is inside a call until this is dropped.
+    pub(super) struct InsideGuard(bool);
+
+    impl Drop for InsideGuard {
+        fn drop(&mut self) {
+            INSIDE.set(self.0);
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn enter() -> InsideGuard {
+        // Once in a process: the mistake is a habit.
+        static REPORTED: AtomicBool = AtomicBool::new(false);
+        let outer = INSIDE.replace(true);
+        if outer
+            && with_current_or_configured(|runtime| runtime.is_none_or(|runtime| runtime.report_mistakes))
+            && !REPORTED.swap(true, Ordering::Relaxed)
+        {
+            complain(format_args!(
+                "`block_on` at {} is inside the future of another `block_on`, and blocks its thread meanwhile; in a \
+                 spawned task it would panic. Use `.await` instead, or call it inside `spawn_blocking`",
+                Location::caller()
+            ));
+        }
+        InsideGuard(outer)
+    }
 }

@@ -41,6 +41,8 @@ pub struct Builder {
     pub(crate) on_thread_start: Option<ThreadHook>,
     pub(crate) on_thread_stop: Option<ThreadHook>,
     pub(crate) search: Duration,
+    /// Read in debug builds alone.
+    pub(crate) report_mistakes: bool,
 }
 
 impl Default for Builder {
@@ -67,6 +69,7 @@ impl Builder {
             on_thread_start: None,
             on_thread_stop: None,
             search: Duration::ZERO,
+            report_mistakes: true,
         }
     }
 
@@ -167,6 +170,19 @@ impl Builder {
     #[must_use]
     pub fn search(mut self, search: Duration) -> Self {
         self.search = search.min(Duration::from_millis(1));
+        self
+    }
+
+    /// Whether likely mistakes are reported on standard error, in debug builds: a task that is
+    /// cancelled before its first poll because its handle was dropped; a poll that takes more than
+    /// a second; a [`block_on`](crate::block_on) inside of another. Each is reported once for a
+    /// place that spawns. Default: yes. Release builds report none of this, and spend nothing on
+    /// it.
+    ///
+    /// The guide has a [page of mistakes](crate::guide::mistakes).
+    #[must_use]
+    pub fn report_mistakes(mut self, report: bool) -> Self {
+        self.report_mistakes = report;
         self
     }
 

@@ -112,7 +112,7 @@ impl Handle {
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
-        F: Future + Send + 'static,
+        F: Future + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
         F::Output: Send + 'static,
     {
         let place = Location::caller();
@@ -123,7 +123,7 @@ impl Handle {
     #[track_caller]
     pub fn spawn_in<F>(&self, context: Context, future: F) -> JoinHandle<F::Output>
     where
-        F: Future + Send + 'static,
+        F: Future + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
         F::Output: Send + 'static,
     {
         let place = Location::caller();
@@ -135,7 +135,7 @@ impl Handle {
     #[track_caller]
     pub fn spawn_background<F>(&self, future: F) -> AbortHandle
     where
-        F: Future + Send + 'static,
+        F: Future + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
         F::Output: Send + 'static,
     {
         let live = Live::new(self.shared.root());

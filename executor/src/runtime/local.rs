@@ -155,12 +155,13 @@ impl Schedule for LocalScheduler {
     }
 
     /// The policy is that of the runtime in which the set is run.
-    fn panicked(_: &LocalShared) {
-        with_current_or_configured(|runtime| {
-            if let Some(runtime) = runtime {
-                Workers::panicked(runtime);
-            }
-        });
+    fn aborts_on_panic(_: &LocalShared) -> bool {
+        with_current_or_configured(|runtime| runtime.is_some_and(|runtime| Workers::aborts_on_panic(runtime)))
+    }
+
+    #[cfg(debug_assertions)]
+    fn reports_mistakes(_: &LocalShared) -> bool {
+        with_current_or_configured(|runtime| runtime.is_none_or(|runtime| Workers::reports_mistakes(runtime)))
     }
 
     unsafe fn free(task: NonNull<Header>) {

@@ -172,7 +172,7 @@ impl Runtime {
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
-        F: Future + Send + 'static,
+        F: Future + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
         F::Output: Send + 'static,
     {
         self.handle.spawn(future)
@@ -182,7 +182,7 @@ impl Runtime {
     #[track_caller]
     pub fn spawn_in<F>(&self, context: Context, future: F) -> JoinHandle<F::Output>
     where
-        F: Future + Send + 'static,
+        F: Future + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
         F::Output: Send + 'static,
     {
         self.handle.spawn_in(context, future)
@@ -193,7 +193,7 @@ impl Runtime {
     #[track_caller]
     pub fn spawn_background<F>(&self, future: F) -> AbortHandle
     where
-        F: Future + Send + 'static,
+        F: Future + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
         F::Output: Send + 'static,
     {
         self.handle.spawn_background(future)
@@ -350,6 +350,8 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             }),
             adopt: parts.is_empty().then_some(adopt as fn(Runnable)),
             on_panic: builder.on_panic,
+            #[cfg(debug_assertions)]
+            report_mistakes: builder.report_mistakes,
             search: builder.search,
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),

@@ -32,6 +32,12 @@ use crate::task::join_handle::{AbortHandle, JoinHandle};
 /// # Panics
 /// On a worker thread, that is inside a task: use `.await` there, or `spawn_blocking`.
 ///
+/// Inside the future of another `block_on` this call works, since that future is no task: it blocks
+/// its own thread and no worker. What else that thread should poll waits meanwhile, so `.await` is
+/// better there too, and the same code panics when it is moved into a task. Debug builds
+/// [report](crate::runtime::Builder::report_mistakes) the first such call. (Under the [eager
+/// flag](crate::run_eagerly) a call is a nested eager one, everywhere.)
+///
 /// ```
 /// assert_eq!(heirloom::block_on(async { 6 * 7 }), 42);
 /// ```
@@ -48,7 +54,12 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// the caller's [deadline](crate::deadline). Both are taken by this call; later, neither the task
 /// nor the caller sees what the other sets.
 ///
-/// **Dropping the handle cancels the task**; see [`JoinHandle`].
+/// <div class="warning">
+///
+/// **Dropping the handle cancels the task.** Await the handle, keep it, or
+/// [`detach`](JoinHandle::detach) it; `let _ = spawn(f)` drops it. See [`JoinHandle`].
+///
+/// </div>
 ///
 /// It may be called on any thread. The task runs on the [current](Handle::current) runtime, else on
 /// the [default](crate::block_on) one. If the runtime has ended, the handle resolves as cancelled.
@@ -80,7 +91,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 #[track_caller]
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
-    F: Future + Send + 'static,
+    F: Future + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
     F::Output: Send + 'static,
 {
     let place = Location::caller();
@@ -109,7 +120,7 @@ where
 #[track_caller]
 pub fn spawn_in<F>(context: Context, future: F) -> JoinHandle<F::Output>
 where
-    F: Future + Send + 'static,
+    F: Future + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
     F::Output: Send + 'static,
 {
     let place = Location::caller();
@@ -140,7 +151,7 @@ where
 #[track_caller]
 pub fn spawn_background<F>(future: F) -> AbortHandle
 where
-    F: Future + Send + 'static,
+    F: Future + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
     F::Output: Send + 'static,
 {
     if eager::is_eager() {

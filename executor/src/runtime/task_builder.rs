@@ -145,7 +145,7 @@ impl Builder {
     #[track_caller]
     pub fn spawn<F>(mut self, future: F) -> JoinHandle<F::Output>
     where
-        F: Future + Send + 'static,
+        F: Future + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
         F::Output: Send + 'static,
     {
         let (parts, cell) = self.parts();

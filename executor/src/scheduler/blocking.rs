@@ -271,9 +271,17 @@ impl Schedule for Blocking {
         Workers::ending(shared);
     }
 
-    fn panicked(shared: &Shared) {
-        Workers::panicked(shared);
+    fn aborts_on_panic(shared: &Shared) -> bool {
+        Workers::aborts_on_panic(shared)
     }
+
+    #[cfg(debug_assertions)]
+    fn reports_mistakes(shared: &Shared) -> bool {
+        Workers::reports_mistakes(shared)
+    }
+
+    #[cfg(debug_assertions)]
+    const MAY_BLOCK: bool = true;
 }
 
 /// A blocking closure as a future.

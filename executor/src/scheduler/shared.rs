@@ -30,6 +30,10 @@ use crate::time::Timers;
 use crate::util::idle_condvar::IdleCondvar;
 
 /// What happens when a task panics, besides its joiner being told.
+///
+/// A panic that no joiner will see, because the task is detached or the process aborts, is reported
+/// on standard error: the task's name, where it was spawned, the message, and the context variables
+/// that opted in to a text (`debug = Debug`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PanicPolicy {
@@ -95,6 +99,8 @@ pub(crate) struct Shared {
     /// another runtime.
     pub(crate) adopt: Option<fn(Runnable)>,
     pub(crate) on_panic: PanicPolicy,
+    #[cfg(debug_assertions)]
+    pub(crate) report_mistakes: bool,
     /// How long an idle worker searches before it parks.
     pub(crate) search: Duration,
     /// S1: no further task is accepted.
@@ -407,10 +413,13 @@ impl Schedule for Workers {
         }
     }
 
-    fn panicked(shared: &Shared) {
-        if shared.on_panic == PanicPolicy::Abort {
-            std::process::abort();
-        }
+    fn aborts_on_panic(shared: &Shared) -> bool {
+        shared.on_panic == PanicPolicy::Abort
+    }
+
+    #[cfg(debug_assertions)]
+    fn reports_mistakes(shared: &Shared) -> bool {
+        shared.report_mistakes && !shared.closing.load(Relaxed)
     }
 }
 

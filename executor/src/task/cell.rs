@@ -1,7 +1,6 @@
 //! The memory of a task, and references to the task.
 
 use std::alloc::Layout;
-use std::any::Any;
 use std::borrow::Cow;
 use std::cell::UnsafeCell;
 use std::future::Future;
@@ -15,6 +14,7 @@ use super::current::TaskMeta;
 use super::harness;
 use super::info::TaskInfo;
 use super::join_waker::JoinWaker;
+use super::panicked::TaskPanic;
 use super::state::{StateWord, Wake};
 use super::{Attendant, Schedule};
 use crate::slab::{Class, Heap, SlotHead};
@@ -47,12 +47,15 @@ pub(crate) struct VTable {
     pub(crate) free: unsafe fn(NonNull<Header>),
     /// Offset of the stage in the cell.
     pub(crate) stage: usize,
+    /// Whether mistakes with the task are reported.
+    #[cfg(debug_assertions)]
+    pub(crate) reports_mistakes: unsafe fn(NonNull<Header>) -> bool,
 }
 
 /// How a task ended.
 pub(crate) enum Outcome<T> {
     Returned(T),
-    Panicked(Box<dyn Any + Send>),
+    Panicked(Box<TaskPanic>),
     Cancelled,
 }
 

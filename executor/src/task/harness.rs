@@ -12,6 +12,9 @@ use std::task::{Context, Poll};
 use heirloom_context::raw;
 
 use super::cell::{Cell, Header, Outcome, Stage, VTable, release};
+#[cfg(debug_assertions)]
+use super::mistakes;
+use super::panicked::TaskPanic;
 use super::state::{AfterPending, AfterStart, Close, Seal};
 use super::{Attendant, Schedule, budget, current, waker};
 use crate::slab;
@@ -43,6 +46,12 @@ impl<F: Future, S: Schedule> Table<F, S> {
             }
         },
         stage: std::mem::offset_of!(Cell<F>, stage),
+        #[cfg(debug_assertions)]
+        reports_mistakes: |header| {
+            // SAFETY: the caller has a reference of the task, which keeps the page, which keeps the
+            // shared part.
+            S::reports_mistakes(unsafe { slab::shared_of(header.cast()) })
+        },
     };
 }
 
@@ -114,6 +123,8 @@ unsafe fn poll<F: Future, S: Schedule>(
         }
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
         let phase = Plain::new(PollPhase::Polling);
+        #[cfg(debug_assertions)]
+        let began = (attendant.is_none() && !S::MAY_BLOCK).then(std::time::Instant::now);
         let polled = panic::catch(|| {
             let waker = waker::borrowed(header);
             let waker = attendant.map_or(&*waker, |attendant| {
@@ -145,6 +156,12 @@ unsafe fn poll<F: Future, S: Schedule>(
             }
             true
         });
+        #[cfg(debug_assertions)]
+        if let Some(began) = began
+            && S::reports_mistakes(slab::shared_of(header.cast()))
+        {
+            mistakes::poll_ended(header.as_ref(), began);
+        }
         match polled {
             Ok(false) => {
                 let yielded = current::has_yielded();
@@ -163,10 +180,12 @@ unsafe fn poll<F: Future, S: Schedule>(
             // one swap in and one out.
             Ok(true) => close::<F, S>(header, guard, 1),
             Err(panic) if phase.get() == PollPhase::Polling => {
+                let panic = TaskPanic::new(panic, &header.as_ref().about);
                 finish::<F, S>(header, guard, Outcome::Panicked(panic), 1);
             }
             Err(panic) => {
-                S::panicked(slab::shared_of(header.cast()));
+                let panic = TaskPanic::new(panic, &header.as_ref().about);
+                abort_if_so_told::<S>(header, &panic);
                 put_output::<F>(stage, Outcome::Panicked(panic));
                 close::<F, S>(header, guard, 1);
             }
@@ -201,18 +220,39 @@ unsafe fn finish<F: Future, S: Schedule>(
     // SAFETY: the caller has the stage.
     unsafe {
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
+        #[cfg(debug_assertions)]
+        let consequence = mistakes::Consequence::begin();
         let dropped = panic::catch(|| ManuallyDrop::drop(&mut (*stage).future));
+        #[cfg(debug_assertions)]
+        drop(consequence);
         // A panic of the future's destructor becomes the task's outcome.
-        if let Err(panic) = dropped
-            && let Outcome::Panicked(former) = std::mem::replace(&mut outcome, Outcome::Panicked(panic))
-        {
-            panic::discard(former);
+        if let Err(panic) = dropped {
+            let panic = TaskPanic::new(panic, &header.as_ref().about);
+            if let Outcome::Panicked(former) = std::mem::replace(&mut outcome, Outcome::Panicked(panic)) {
+                panic::discard(former.into_payload());
+            }
         }
-        if matches!(outcome, Outcome::Panicked(_)) {
-            S::panicked(slab::shared_of(header.cast()));
+        if let Outcome::Panicked(panic) = &outcome {
+            abort_if_so_told::<S>(header, panic);
         }
         put_output::<F>(stage, outcome);
         close::<F, S>(header, guard, references);
+    }
+}
+
+/// Ends the process, if that is what a panic does here. The report comes first: no joiner will see
+/// the panic.
+///
+/// # Safety
+/// The caller has a reference of the task, which is one of this scheduler.
+#[cold]
+unsafe fn abort_if_so_told<S: Schedule>(header: NonNull<Header>, panic: &TaskPanic) {
+    // SAFETY: the reference keeps the task, and its page, which keeps the shared part.
+    unsafe {
+        if S::aborts_on_panic(slab::shared_of(header.cast())) {
+            panic.report(&header.as_ref().about);
+            std::process::abort();
+        }
     }
 }
 
@@ -230,6 +270,9 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, guard: TaskGuar
         let mut joiner = None;
         match task.state.seal() {
             Seal::Unclaimed => {
+                if let Outcome::Panicked(panic) = &*(*stage).output {
+                    panic.report(&task.about);
+                }
                 if std::mem::needs_drop::<F::Output>() || !matches!(&*(*stage).output, Outcome::Returned(_)) {
                     panic::swallow(|| ManuallyDrop::drop(&mut (*stage).output));
                 }

@@ -92,6 +92,16 @@ impl TaskInfo {
         self.extra().ok()?.name.as_ref()
     }
 
+    /// The task in a report: its name, else its identity, and where it was spawned.
+    #[cold]
+    pub(crate) fn describe(&self) -> String {
+        let place = self.spawned_at();
+        match self.name() {
+            Some(name) => format!("task `{name}`, spawned at {place},"),
+            None => format!("task {}, spawned at {place},", self.id()),
+        }
+    }
+
     /// Why the task was cancelled: the first reason that was stored, or an abort.
     pub(crate) fn reason(&self) -> CancelReason {
         let reason = self.extra().ok().and_then(|extra| extra.reason.get());

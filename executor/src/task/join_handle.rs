@@ -17,14 +17,23 @@ use crate::eager;
 use crate::task::Id;
 use crate::task::budget::Claim;
 use crate::task::cell::{self, Header, Outcome, TaskRef};
+#[cfg(debug_assertions)]
+use crate::task::mistakes;
 use crate::task::output;
 use crate::task::state::{AfterRelease, Wake};
 use crate::util::tagged::Tagged;
 
 /// Waits for a spawned task, and owns it: **dropping the handle cancels the task.**
 ///
-/// `let _ = spawn(f);` therefore cancels at once. [`detach`](Self::detach) lets a task run on
-/// without a handle. `(&mut handle).await` waits and keeps the handle.
+/// <div class="warning">
+///
+/// `let _ = spawn(f);` drops the handle, and so cancels the task, mostly before its first poll; and
+/// so does a `?` or `return` between the spawn and the await. [`detach`](Self::detach) lets a task
+/// run on without a handle. `(&mut handle).await` waits and keeps the handle. Debug builds
+/// [report](crate::runtime::Builder::report_mistakes) a task that is cancelled before its first
+/// poll because its handle was dropped.
+///
+/// </div>
 ///
 /// Cancelling is a request: dropping the handle does not wait for the task. To wait, call
 /// [`abort`](Self::abort), then await the handle: it is ready, with an error that is
@@ -33,8 +42,9 @@ use crate::util::tagged::Tagged;
 ///
 /// An output that is not taken is dropped in the task's context if the handle was dropped before
 /// the task ended, else by the thread that drops the handle. The payload of a panic is dropped
-/// likewise, and not reported again. (Handles in outputs of handles may form a chain of any length:
-/// beyond a few levels, the outputs are dropped one after the other, not one inside the other.)
+/// likewise, and the panic is [reported](crate::runtime::PanicPolicy). (Handles in outputs of
+/// handles may form a chain of any length: beyond a few levels, the outputs are dropped one after
+/// the other, not one inside the other.)
 ///
 /// # Panics
 /// If it is polled again after it was ready. [Eagerly](crate::run_eagerly) and on a worker, if the
@@ -52,7 +62,7 @@ use crate::util::tagged::Tagged;
 #[doc(alias = "Task")]
 #[doc(alias = "Deferred")]
 #[doc(alias = "Job")]
-#[must_use = "dropping a join handle cancels its task: await it, keep it, or `detach` it"]
+#[must_use = "dropping a join handle cancels its task, and `let _ =` drops it: await it, keep it, or `detach` it"]
 pub struct JoinHandle<T> {
     /// The handle's reference of the task, with the tags below. One word: a processor is slow to
     /// read at once what was written as two.
@@ -184,9 +194,9 @@ impl<T> JoinHandle<T> {
         // `TAKEN` was not set, and is now.
         match unsafe { cell::output_of::<T>(task).read() } {
             Outcome::Returned(output) => Ok(output),
-            Outcome::Panicked(payload) => {
-                let message = message(&*payload).map(str::to_owned);
-                Err(self.error(Kind::Panicked { payload: Mutex::new(payload), message }))
+            Outcome::Panicked(panic) => {
+                let message = panic.message().map(str::to_owned);
+                Err(self.error(Kind::Panicked { payload: Mutex::new(panic.into_payload()), message }))
             }
             Outcome::Cancelled => Err(self.error(Kind::Cancelled(self.header().about.reason()))),
         }
@@ -195,6 +205,21 @@ impl<T> JoinHandle<T> {
     #[cold]
     fn error(&self, kind: Kind) -> JoinError {
         JoinError { kind, id: self.id(), name: self.header().about.name().cloned() }
+    }
+
+    /// Cancels the task as a consequence of something else: the drop of the handle is no mistake.
+    pub(crate) fn discard(self) {
+        ManuallyDrop::new(self).release(false);
+    }
+
+    /// The task, if it would be lost by a drop of the handle.
+    #[cfg(debug_assertions)]
+    fn would_be_lost(&self) -> Option<TaskRef> {
+        let task = self.raw();
+        // SAFETY: the handle's reference keeps the task, and the table is the task's.
+        let reports = || unsafe { (task.as_ref().vtable.reports_mistakes)(task) };
+        let lost = !self.word().has(WAITED) && mistakes::would_be_lost(self.header()) && reports();
+        lost.then(|| TaskRef::clone(&self.task()))
     }
 
     /// Gives up the handle's reference: the task is detached, or else cancelled.
@@ -259,7 +284,11 @@ impl<T> Future for JoinHandle<T> {
 impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
+        #[cfg(debug_assertions)]
+        let lost = self.would_be_lost();
         self.release(false);
+        #[cfg(debug_assertions)]
+        lost.iter().for_each(mistakes::report_lost);
     }
 }
 
@@ -377,11 +406,6 @@ enum Kind {
     // A payload is not `Sync`.
     Panicked { payload: Mutex<Box<dyn Any + Send>>, message: Option<String> },
     Cancelled(CancelReason),
-}
-
-fn message(payload: &(dyn Any + Send)) -> Option<&str> {
-    let text = payload.downcast_ref::<&'static str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
 impl JoinError {

@@ -37,6 +37,7 @@
 //! | **CANCELLED** | by an abort, a dropped join handle, a shutdown | never | |
 //! | **JOIN** | by the spawn: the join handle exists | when the handle is released before 4 | DETACHED |
 //! | **DETACHED** | when the handle lets the task run on alone | never | JOIN |
+//! | **FRESH** | by the spawn | when the first poll begins | |
 //! | **WAKER** | when the joiner's waker lies in the header for the closer | when the handle takes it back | |
 //!
 //! # States
@@ -134,11 +135,14 @@ pub(crate) mod id;
 pub(crate) mod info;
 pub(crate) mod join_handle;
 pub(crate) mod join_waker;
+#[cfg(debug_assertions)]
+pub(crate) mod mistakes;
 #[cfg(all(test, loom))]
 mod models;
 #[cfg(all(test, not(loom)))]
 mod order_tests;
 pub(crate) mod output;
+pub(crate) mod panicked;
 mod phase;
 pub(crate) mod state;
 pub(crate) mod waker;
@@ -194,8 +198,20 @@ pub(crate) trait Schedule: 'static {
     /// A task is about to be done.
     fn ending(_shared: &Self::Shared) {}
 
-    /// A panic was caught in a task.
-    fn panicked(_shared: &Self::Shared) {}
+    /// Whether a panic in a task ends the process.
+    fn aborts_on_panic(_shared: &Self::Shared) -> bool {
+        false
+    }
+
+    /// Whether mistakes are reported.
+    #[cfg(debug_assertions)]
+    fn reports_mistakes(_shared: &Self::Shared) -> bool {
+        false
+    }
+
+    /// Whether its tasks may block their thread.
+    #[cfg(debug_assertions)]
+    const MAY_BLOCK: bool = false;
 }
 
 /// Stays with a task that is polled where it was spawned, and waits there between polls.

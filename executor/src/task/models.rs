@@ -13,7 +13,7 @@ use loom::thread;
 
 use super::Schedule;
 use super::cell::{self, Header, Parts, Runnable, Spawned, TaskRef};
-use super::state::{AfterStart, Close, StateWord};
+use super::state::{AfterRelease, AfterStart, Close, StateWord, Wake};
 use crate::slab::{self, Heap, SlotHead};
 use crate::task::join_handle::{CancelReason, JoinHandle};
 use crate::util::sync::UnsafeCell;
@@ -448,6 +448,32 @@ fn claim_during_start() {
         memory.used.with_mut(|used| unsafe { *used = 2 });
     }
     worker.join().unwrap();
+}
+
+/// The join handle is dropped while a worker takes the runnable: what the dropper reads afterwards
+/// is whether the task was, or will be, polled.
+fn lose_during_start() {
+    let state = Arc::new(StateWord::vacant());
+    state.publish();
+    let worker = {
+        let state = Arc::clone(&state);
+        thread::spawn(move || state.start())
+    };
+    assert_eq!(state.release_handle(false), AfterRelease::Released(Wake::Nothing));
+    let lost = state.is_fresh();
+    let polled = worker.join().unwrap() != AfterStart::Cancel;
+    assert!(lost != polled, "a task was lost and polled, or neither");
+}
+
+#[test]
+fn a_task_is_lost_or_polled() {
+    check(lose_during_start);
+}
+
+#[test]
+#[should_panic(expected = "a task was lost and polled, or neither")]
+fn twin_that_polls_a_cancelled_task_is_caught() {
+    check_without("start look", lose_during_start);
 }
 
 #[test]

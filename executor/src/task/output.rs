@@ -38,12 +38,16 @@ thread_local! {
 /// # Safety
 /// The output is there, is a `T`, and no other thread takes or drops it.
 unsafe fn drop_in_place<T>(task: NonNull<Header>) {
-    // SAFETY: the output is there and has this type, by this function's contract. The payload is
+    // SAFETY: the output is there and has this type, by this function's contract. The panic is
     // moved out once, and the rest of a `Panicked` needs no drop.
     unsafe {
         let output = cell::output_of::<T>(task);
         match &*output {
-            Outcome::Panicked(payload) => discard(std::ptr::read(payload)),
+            Outcome::Panicked(panic) => {
+                let panic = std::ptr::read(panic);
+                panic.report(&task.as_ref().about);
+                discard(panic.into_payload());
+            }
             _ => output.drop_in_place(),
         }
     }

@@ -22,8 +22,10 @@ const JOIN: usize = 1 << 5;
 const DETACHED: usize = 1 << 6;
 /// The joiner's waker lies in the header, for the closer.
 const WAKER: usize = 1 << 7;
+/// The task was never polled.
+const FRESH: usize = 1 << 8;
 /// One reference.
-const REFERENCE: usize = 1 << 8;
+const REFERENCE: usize = 1 << 9;
 
 /// References of a new task: the task's own, which keeps it until it is done, the runnable's, the
 /// join handle's.
@@ -116,7 +118,7 @@ impl StateWord {
     /// walker that sees the word sees the rest of the header.
     pub(crate) fn publish(&self) {
         let order = if weakened("publish") { Relaxed } else { Release };
-        self.0.word.store(SCHEDULED | JOIN | (FIRST * REFERENCE), order);
+        self.0.word.store(SCHEDULED | JOIN | FRESH | (FIRST * REFERENCE), order);
     }
 
     /// Changes the word to what `next` makes of it, and tries again if another thread was first;
@@ -178,10 +180,10 @@ impl StateWord {
             }
             debug_assert!(word & SCHEDULED != 0, "a runnable of a task that is not scheduled");
             let next = word & !SCHEDULED | RUNNING;
-            if word & CANCELLED != 0 {
+            if word & CANCELLED != 0 && !weakened("start look") {
                 return (Some(next), AfterStart::Cancel);
             }
-            (Some(next), AfterStart::Poll { detached: word & DETACHED != 0 })
+            (Some(next & !FRESH), AfterStart::Poll { detached: word & DETACHED != 0 })
         })
     }
 
@@ -324,6 +326,13 @@ impl StateWord {
     /// Whether the end of the task was asked for.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.0.word.load(Relaxed) & CANCELLED != 0
+    }
+
+    /// Whether no poll of the task has begun. Orders nothing. For the join handle of a task that is
+    /// cancelled, a yes is final.
+    #[cfg(debug_assertions)]
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.0.word.load(Relaxed) & FRESH != 0
     }
 
     /// Counts a further reference.

@@ -29,6 +29,7 @@ mod join_handle;
 mod lifecycle;
 mod local;
 mod main_end;
+mod mistakes;
 mod net;
 mod promises;
 mod queues;

@@ -284,7 +284,7 @@ impl<E, T> TaskGroup<E, T> {
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> AbortHandle
     where
-        F: Future<Output = Result<T, E>> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
         E: Send + 'static,
         T: Send + 'static,
     {
@@ -520,7 +520,7 @@ impl<E, U> TaskGroup<E, Result<U, JoinError>> {
     #[track_caller]
     pub fn spawn_caught<F>(&self, future: F) -> AbortHandle
     where
-        F: Future<Output = U> + Send + 'static,
+        F: Future<Output = U> + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
         E: Send + 'static,
         U: Send + 'static,
     {
@@ -562,7 +562,7 @@ impl<E, T> GroupHandle<E, T> {
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> AbortHandle
     where
-        F: Future<Output = Result<T, E>> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
         E: Send + 'static,
         T: Send + 'static,
     {
@@ -590,7 +590,7 @@ impl<E, U> GroupHandle<E, Result<U, JoinError>> {
     #[track_caller]
     pub fn spawn_caught<F>(&self, future: F) -> AbortHandle
     where
-        F: Future<Output = U> + Send + 'static,
+        F: Future<Output = U> + Send + 'static, // if not `Send`: drop what is not before the `.await`, or `spawn_local`
         E: Send + 'static,
         U: Send + 'static,
     {

@@ -291,7 +291,8 @@ impl<E, T> GroupShared<E, T> {
         let slots = mem::take(&mut state.slots);
         let outputs = mem::take(&mut state.outputs);
         drop(state);
-        drop((slots, outputs, phase));
+        slots.into_iter().filter_map(|(_, slot)| slot.handle).for_each(JoinHandle::discard);
+        drop((outputs, phase));
     }
 
     pub(super) fn take_outputs(&self) -> VecDeque<T> {
@@ -365,12 +366,15 @@ impl<E, T> ReservedSlot<'_, E, T> {
     /// cancels the child.
     pub(super) fn fill(mut self, handle: JoinHandle<Option<T>>) -> AbortHandle {
         let abort = handle.abort_handle();
-        let Some(key) = self.key.take() else { return abort };
+        let Some(key) = self.key.take() else {
+            handle.discard();
+            return abort;
+        };
         let mut state = self.shared.lock();
         let Some(slot) = state.slots.get_mut(key) else {
             // GR7 came in between, through a handle of the group on another thread.
             drop(state);
-            drop(handle);
+            handle.discard();
             return abort;
         };
         slot.handle = Some(handle);
