@@ -1,9 +1,9 @@
 //! Did it get worse since an earlier run?
 //!
 //! Like is compared with like: the same scenario, executor, load, number of workers and of
-//! variables, and the same share of timed tasks. Compared are throughput, the median and the 99th
-//! percentile of end-to-end. Further out in the tail, two runs of the same program differ by more
-//! than any useful threshold.
+//! variables, carried the same way, and the same share of timed tasks. Compared are throughput, the
+//! median and the 99th percentile of end-to-end. Further out in the tail, two runs of the same
+//! program differ by more than any useful threshold.
 
 use std::fmt;
 use std::fs;
@@ -79,7 +79,14 @@ impl Baseline {
     /// # Errors
     /// A sentence that says what differs.
     pub fn fits(&self, options: &Options) -> Result<(), String> {
-        let Settings { workers, variables, sample, smoke, .. } = options.settings;
+        let Settings { workers, carry, variables, sample, smoke, .. } = options.settings;
+        match self.report["settings"]["carry"].as_str() {
+            Some(then) if then == carry.name() => {}
+            then => {
+                let (then, now) = (then.unwrap_or("?"), carry.name());
+                return Err(format!("it was measured with --carry {then}, and this is --carry {now}"));
+            }
+        }
         let same = [("workers", workers as u64), ("variables", variables as u64), ("sample", sample)];
         for (name, now) in same {
             match self.report["settings"][name].as_u64() {
@@ -235,8 +242,8 @@ mod tests {
         assert!(problem("{").contains("no JSON"));
         assert!(problem("{}").contains("no schema version"));
         assert!(problem("[1]").contains("no schema version"));
-        assert!(problem(r#"{"schema": 2, "runs": []}"#).contains("schema version 2"));
-        assert!(problem(r#"{"schema": 1}"#).contains("no runs"));
+        assert!(problem(r#"{"schema": 1, "runs": []}"#).contains("schema version 1"));
+        assert!(problem(r#"{"schema": 2}"#).contains("no runs"));
     }
 
     #[test]
@@ -253,5 +260,6 @@ mod tests {
         assert!(problem(&["spawn", "--rate", "10"]).is_err());
         let variables = parse(&["spawn", "--workers", "2", "--variables", "9"]).unwrap();
         assert!(baseline.fits(&variables).unwrap_err().contains("--variables 8"));
+        assert!(problem(&["spawn", "--carry", "hand"]).unwrap_err().contains("--carry ours"));
     }
 }

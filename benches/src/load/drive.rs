@@ -90,7 +90,7 @@ struct Shared<E> {
 }
 
 /// One request, from beginning to end.
-async fn request<S: Scenario, E: Loadable>(executor: E, own: Own, begun: Instant) {
+async fn request<S: Scenario, E: Loadable>(executor: E, mut own: Own, begun: Instant) {
     own.bind();
     let units = S::request(executor, own).await;
     record(Metric::EndToEnd, begun.elapsed());
@@ -179,7 +179,7 @@ pub fn round<S: Scenario, E: Loadable>(
     watch.until(warm_until, None);
 
     drop(record::take_histograms());
-    let mut timeline = Timeline::new(machine::memory(), record::worker_threads());
+    let mut timeline = Timeline::new(machine::memory(), &record::totals(), record::worker_threads());
     let begun = Instant::now();
     let start = Reading::of(&executor);
     watch.until(begun + plan.measured, Some((begun, &mut timeline)));
@@ -279,7 +279,8 @@ impl<E: Loadable> Watch<'_, E> {
             if left.is_zero() || self.interrupt.is_raised() {
                 return;
             }
-            thread::sleep(left.min(self.tick));
+            // No look so soon after another that what it sees means nothing.
+            thread::sleep(if left < self.tick * 3 / 2 { left } else { self.tick });
             let now = Instant::now();
             let totals = record::totals();
             let mine = totals.since(&self.before);

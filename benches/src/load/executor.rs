@@ -5,8 +5,10 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 
+use super::check::Carrier;
 use super::drive::{self, Live, Plan};
 use super::interrupt::Interrupt;
+use super::options::Carry;
 use super::outcome::Round;
 use super::scenario::{self, Fanout, Kind, PingPong, Service, Soak, Spawn};
 use crate::peers::{AsyncExecutor, Heirloom, Smol, Timers, Tokio};
@@ -22,11 +24,8 @@ pub trait Loadable: Timers {
     /// Its name on the command line and in reports.
     const LABEL: &'static str = Self::NAME;
 
-    /// A variable that a spawned task inherits; `None` if there are none. Where there are, every
-    /// task is checked.
-    fn variable(_name: &'static str) -> Option<Box<dyn Variable>> {
-        None
-    }
+    /// Makes a variable that spawned tasks inherit; `None` where tasks inherit nothing.
+    const VARIABLE: Option<MakeVariable> = None;
 
     /// Runs a closure that blocks.
     fn blocking<F: FnOnce() + Send + 'static>(f: F) -> impl Future<Output = ()> + Send;
@@ -39,13 +38,14 @@ pub trait Loadable: Timers {
 
 /// A variable of a context.
 pub trait Variable: fmt::Debug + Send + Sync {
-    /// Its name.
-    fn name(&self) -> &str;
     /// Its value in the current context.
     fn get(&self) -> Option<u64>;
     /// Binds it in the current context.
     fn set(&self, value: u64);
 }
+
+/// Makes a variable of that name.
+pub type MakeVariable = fn(&'static str) -> Box<dyn Variable>;
 
 /// Runs one round of a scenario.
 type RunRound = fn(Kind, &Plan, &Interrupt, &mut dyn FnMut(Live)) -> io::Result<Round>;
@@ -55,8 +55,8 @@ type RunRound = fn(Kind, &Plan, &Interrupt, &mut dyn FnMut(Live)) -> io::Result<
 pub struct Entry {
     /// [`Loadable::LABEL`].
     pub label: &'static str,
-    /// [`Loadable::variable`].
-    pub variable: fn(&'static str) -> Option<Box<dyn Variable>>,
+    /// [`Loadable::VARIABLE`].
+    pub variable: Option<MakeVariable>,
     /// Runs one round of a scenario.
     pub round: RunRound,
 }
@@ -64,7 +64,16 @@ pub struct Entry {
 impl Entry {
     /// That of an executor.
     pub const fn of<E: Loadable>() -> Entry {
-        Entry { label: E::LABEL, variable: E::variable, round: round_on::<E> }
+        Entry { label: E::LABEL, variable: E::VARIABLE, round: round_on::<E> }
+    }
+
+    /// How variables come to the tasks of this executor.
+    pub fn carrier(&self, carry: Carry) -> Carrier {
+        match (carry, self.variable) {
+            (Carry::None, _) => Carrier::Nothing,
+            (Carry::Ours, Some(variable)) => Carrier::Inheritance(variable),
+            (Carry::Hand, _) | (Carry::Ours, None) => Carrier::Hand,
+        }
     }
 }
 

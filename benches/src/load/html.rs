@@ -2,39 +2,41 @@
 
 use std::fmt::Write as _;
 
-use super::machine::version_of;
 use super::outcome::{Outcome, Run, Tick};
-use super::record::{Metric, Tally};
+use super::record::Metric;
 use super::svg::{Axis, Series, Style, chart, escape, swatch};
 use super::text;
 
-/// Light and dark; dashes tell series apart where colours do not.
+/// Light and dark, wide and narrow. The colours are told apart by readers who do not see red and
+/// green, and dashes tell series apart where colours do not. Red is for what is wrong alone.
 const STYLE: &str = "
 :root { color-scheme: light dark;
   --back: #ffffff; --panel: #f6f7f9; --text: #1b1f24; --faint: #57606a; --grid: #dfe3e8; --axis: #8c959f;
-  --good: #1a7f37; --bad: #b42318;
-  --s0: #0b57d0; --s1: #c2410c; --s2: #15803d; --s3: #7e22ce; --s4: #a16207; --s5: #0e7490; --s6: #be185d; --s7: #475569; }
+  --good: #0a6b4f; --bad: #b42318; --remark: #8a5a00;
+  --s0: #0060a8; --s1: #c14a00; --s2: #00795c; --s3: #a03f79; --s4: #7d6608; --s5: #2a7f9e; --s6: #5b4b8a; --s7: #475569; }
 @media (prefers-color-scheme: dark) { :root {
   --back: #0f1318; --panel: #181d24; --text: #e6eaf0; --faint: #a3adb8; --grid: #2b323c; --axis: #66717e;
-  --good: #5bd07a; --bad: #ff8a80;
-  --s0: #7db4ff; --s1: #ffa66b; --s2: #74d68e; --s3: #cfa2ff; --s4: #e3c25b; --s5: #63d3e6; --s6: #ff8fbd; --s7: #b6c2d0; } }
+  --good: #4fd1a5; --bad: #ff8a80; --remark: #e9b949;
+  --s0: #7db4ff; --s1: #ffa05c; --s2: #4fd1a5; --s3: #f09bc8; --s4: #e3cf5b; --s5: #79d3ee; --s6: #bfaef5; --s7: #b6c2d0; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem; max-width: 78rem; background: var(--back); color: var(--text);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0 0 .5rem; } h2 { font-size: 1.25rem; margin: 2.5rem 0 .2rem; }
-p { margin: .2rem 0 .8rem; } .faint { color: var(--faint); }
+body { margin: 0 auto; padding: 1.5rem; max-width: 84rem; background: var(--back); color: var(--text);
+  font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.3rem; margin: 2.5rem 0 .2rem; } h3 { font-size: 1rem; margin: 0; }
+p { margin: .2rem 0 .8rem; } .lead { font-size: 1.1rem; } .faint { color: var(--faint); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .8rem 0; }
 dt { color: var(--faint); } dd { margin: 0; }
-.verdict { font-weight: 600; border-left: 4px solid; padding-left: .7rem; }
-p.note { margin: .6rem 0 0; color: var(--bad); } .good { color: var(--good); } .bad { color: var(--bad); }
-.tables { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; align-items: flex-start; }
-.wide { overflow-x: auto; max-width: 100%; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .15rem .65rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--grid); }
-th { color: var(--faint); font-weight: 600; } th.left, td.left { text-align: left; padding-left: 0; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1rem; margin-top: 1rem; }
-figure { margin: 0; padding: .8rem .8rem .4rem; background: var(--panel); border-radius: 8px; }
-figcaption { font-weight: 600; } .legend { color: var(--faint); font-size: .85rem; display: flex; flex-wrap: wrap; gap: 0 1.1rem; min-height: 1.3rem; }
+.verdict { font-weight: 600; } .verdict, .remark { border-left: 4px solid; padding-left: .7rem; }
+.remark { color: var(--remark); } .good { color: var(--good); } .bad { color: var(--bad); }
+summary { cursor: pointer; color: var(--faint); } details dl { font-size: .9rem; }
+.cards { columns: 2 26rem; column-gap: 1rem; }
+.card { break-inside: avoid; margin: 0 0 1rem; padding: .8rem; background: var(--panel); border-radius: 8px; }
+.card p { margin: 0; font-size: .85rem; color: var(--faint); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .87rem; }
+th, td { padding: .14rem 0 .14rem .7rem; text-align: right; font-weight: 400; border-top: 1px solid var(--grid); overflow-wrap: normal; }
+tr:first-child > * { border-top: 0; color: var(--faint); font-weight: 600; } th:first-child { text-align: left; padding-left: 0; }
+.numbers td { white-space: nowrap; }
+.legend { font-size: .85rem; display: flex; flex-wrap: wrap; gap: 0 1.1rem; margin-top: .2rem; }
 .legend span { white-space: nowrap; } .swatch { width: 26px; height: 8px; margin-right: .35rem; vertical-align: middle; }
 svg { display: block; width: 100%; height: auto; } svg.swatch { display: inline-block; }
 text { fill: var(--faint); font: 12px system-ui, sans-serif; } text.label { fill: var(--text); font-size: 12.5px; }
@@ -44,7 +46,32 @@ text { fill: var(--faint); font: 12px system-ui, sans-serif; } text.label { fill
 .s3 { --c: var(--s3); stroke-dasharray: 9 3 2 3; } .s4 { --c: var(--s4); } .s5 { --c: var(--s5); stroke-dasharray: 7 3; }
 .s6 { --c: var(--s6); stroke-dasharray: 2 3; } .s7 { --c: var(--s7); stroke-dasharray: 9 3 2 3; }
 .line { stroke: var(--c); } .area { fill: var(--c); }
+@media (max-width: 600px) {
+  body { padding: .8rem; } .card { padding: .6rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; }
+  table { font-size: .78rem; } th, td { padding-left: .4rem; } .less { display: none; }
+  text, text.label { font-size: 18px; } .line { stroke-width: 3; } .swatch .line { stroke-width: 2; } }
 ";
+
+/// What a reader must know who has never seen such a page.
+const TERMS: [(&str, &str); 8] = [
+    ("closed loop", "each client starts its next request when its last one has ended: how much can be done"),
+    (
+        "open loop",
+        "requests start at a fixed rate, and their time counts from when they were due: what users feel",
+    ),
+    ("p50, p99 …", "so many percent of all values are at most this"),
+    (
+        "… over this one",
+        "the throughputs within a round divided, their median; above 1 the first executor is faster",
+    ),
+    (
+        "variables",
+        "what a request knows of itself, such as its id; inherited by its tasks, or moved into each by hand",
+    ),
+    ("processors busy", "processor time used over time passed: 2.00 is all of two processors"),
+    ("over time", "the rounds of an executor are put end to end"),
+    ("-", "the executor does not tell, or it is not asked"),
+];
 
 /// The page.
 pub fn report(outcome: &Outcome) -> String {
@@ -62,77 +89,61 @@ pub fn report(outcome: &Outcome) -> String {
 }
 
 fn head(out: &mut String, outcome: &Outcome) {
-    let (machine, settings, price) = (&outcome.machine, &outcome.settings, &outcome.price);
-    let mut names: Vec<&str> = outcome.runs.iter().map(|run| run.executor).collect();
-    names.sort_unstable();
-    names.dedup();
-    let versions: Vec<String> = names.iter().map(|name| format!("{name} {}", version_of(name))).collect();
-    let mut facts = vec![
-        ("executors", versions.join(", ")),
-        ("machine", format!("{} processors ({}), {}", machine.processors, machine.processor, machine.system)),
-        ("built by", machine.rustc.to_owned()),
-        (
-            "settings",
-            format!(
-                "{} workers, {} variables bound by each request, 1 task in {} timed, seed {}",
-                settings.workers, settings.variables, settings.sample, settings.seed
-            ),
-        ),
-    ];
-    if price.variables > 0 {
-        let text = format!(
-            "with {} variables: inherited in {:.1} ns, read in {:.1} ns, set in {:.0} ns; an Arc is cloned and dropped in {:.1} ns",
-            price.variables, price.fork, price.read, price.set, price.arc
-        );
-        facts.push(("contexts", text));
-    }
-    let notes = [
-        (!machine.optimised, "built without optimisation: the numbers mean nothing"),
-        (settings.smoke, "a smoke run: the numbers mean nothing"),
-        (outcome.interrupted, "interrupted: what was measured until then"),
-    ];
-    facts.extend(notes.iter().filter(|(holds, _)| *holds).map(|(_, text)| ("note", (*text).to_owned())));
     // Writing to a string cannot fail.
-    out.push_str("<h1>Heirloom under load</h1>\n<dl>\n");
-    for (name, text) in facts {
-        let _ = writeln!(out, "<dt>{name}</dt><dd>{}</dd>", escape(&text));
+    let _ = writeln!(
+        out,
+        "<h1>Heirloom under load</h1>\n<p class=\"lead\">{}.</p>",
+        escape(&capital(&text::carried(outcome)))
+    );
+    let (right, verdict) = text::verdict(outcome);
+    let (class, mark) = match right {
+        None => ("faint", ""),
+        Some(true) => ("good", "✓ "),
+        Some(false) => ("bad", "✗ "),
+    };
+    let _ = writeln!(out, "<p class=\"verdict {class}\">{mark}{}</p>", escape(&verdict));
+    for remark in text::remarks(outcome) {
+        let _ = writeln!(out, "<p class=\"remark\">{}.</p>", escape(&capital(&remark)));
+    }
+    list(out, text::about(outcome).iter().map(|(name, text)| (*name, text.as_str())));
+    out.push_str("<details><summary>How to read this page</summary>\n");
+    list(out, TERMS.into_iter());
+    out.push_str("</details>\n");
+}
+
+fn list<'a>(out: &mut String, terms: impl Iterator<Item = (&'a str, &'a str)>) {
+    out.push_str("<dl>\n");
+    for (name, text) in terms {
+        let _ = writeln!(out, "<dt>{}</dt><dd>{}</dd>", escape(name), escape(text));
     }
     out.push_str("</dl>\n");
-    let ours = || outcome.runs.iter().filter(|run| run.carries);
-    let checks: u64 = ours().map(|run| run.all().get(Tally::Checks)).sum();
-    let violations: u64 = ours().map(Run::violations).sum();
-    let (class, text) = match (checks, violations) {
-        (0, _) => ("faint", "No contexts were checked.".to_owned()),
-        (_, 0) => ("good", format!("Context violations: 0 in {} checks.", text::whole(checks))),
-        _ => (
-            "bad",
-            format!("Context VIOLATIONS: {} in {} checks.", text::whole(violations), text::whole(checks)),
-        ),
-    };
-    let _ = writeln!(out, "<p class=\"verdict {class}\">{text}</p>");
+}
+
+/// A text that begins a sentence.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn section(out: &mut String, runs: &[Run]) {
     let first = &runs[0];
     let _ = writeln!(
         out,
-        "<section>\n<h2>{}</h2>\n<p>{}<br><span class=\"faint\">{}, {} each</span></p>",
-        first.about.name,
-        escape(first.about.text),
-        escape(&text::load(first.load)),
-        text::seconds(first.window())
+        "<section>\n<h2>{}</h2>\n<p>{}.<br><span class=\"faint\">{}.</span></p>",
+        capital(first.about.name),
+        escape(&capital(first.about.text)),
+        escape(&capital(&text::measured(first))),
     );
-    out.push_str("<div class=\"tables\">\n");
-    table(out, &text::facts(runs), 1);
-    table(out, &text::distributions(runs), 2);
-    out.push_str("</div>\n");
     for run in runs {
         for note in text::notes(run) {
-            let _ = writeln!(out, "<p class=\"note\">{}: {}</p>", run.executor, escape(&note));
+            let (class, mark) = if note.wrong { ("bad", "✗ ") } else { ("remark", "") };
+            let _ = writeln!(out, "<p class=\"{class}\">{mark}{}: {}</p>", run.executor, escape(&note.text));
         }
     }
-    out.push_str("<div class=\"charts\">\n");
-    for metric in [Metric::EndToEnd, Metric::FirstPoll, Metric::WakeToPoll, Metric::Lateness] {
+    out.push_str("<div class=\"cards\">\n<div class=\"card\"><h3>In numbers</h3>\n");
+    table(out, "", &text::facts(runs), &[]);
+    out.push_str("</div>\n");
+    for metric in Metric::ALL {
         percentiles(out, runs, metric);
     }
     histogram(out, runs);
@@ -157,13 +168,14 @@ fn section(out: &mut String, runs: &[Run]) {
     out.push_str("</div>\n</section>\n");
 }
 
-fn table(out: &mut String, rows: &[Vec<String>], left: usize) {
-    out.push_str("<div class=\"wide\"><table>\n");
+/// A table with a head and a first column; `less` are columns that a narrow screen does without.
+fn table(out: &mut String, class: &str, rows: &[Vec<String>], less: &[usize]) {
+    let _ = writeln!(out, "<div class=\"wide\"><table class=\"{class}\">");
     for (at, row) in rows.iter().enumerate() {
-        let tag = if at == 0 { "th" } else { "td" };
         out.push_str("<tr>");
         for (column, cell) in row.iter().enumerate() {
-            let class = if column < left { " class=\"left\"" } else { "" };
+            let tag = if at == 0 || column == 0 { "th" } else { "td" };
+            let class = if less.contains(&column) { " class=\"less\"" } else { "" };
             let _ = write!(out, "<{tag}{class}>{}</{tag}>", escape(cell));
         }
         out.push_str("</tr>\n");
@@ -171,12 +183,17 @@ fn table(out: &mut String, rows: &[Vec<String>], left: usize) {
     out.push_str("</table></div>\n");
 }
 
-fn figure(out: &mut String, caption: &str, x: &Axis, y: &Axis, series: &[Series]) {
-    let _ = writeln!(out, "<figure><figcaption>{}</figcaption>\n<div class=\"legend\">", escape(caption));
+/// A card with a chart; `about` says what it shows, and `below` is a table.
+fn figure(out: &mut String, caption: &str, about: &str, x: &Axis, y: &Axis, series: &[Series], below: &str) {
+    let _ = writeln!(out, "<div class=\"card\"><h3>{}</h3>", escape(caption));
+    if !about.is_empty() {
+        let _ = writeln!(out, "<p>{}</p>", escape(about));
+    }
+    out.push_str("<div class=\"legend\">");
     for one in series {
         let _ = write!(out, "<span>{}{}</span>", swatch(one.class), escape(&one.name));
     }
-    let _ = writeln!(out, "</div>\n{}</figure>", chart(caption, x, y, series));
+    let _ = writeln!(out, "</div>\n{}{below}</div>", chart(caption, x, y, series));
 }
 
 /// How a metric grows towards its tail.
@@ -199,11 +216,15 @@ fn percentiles(out: &mut String, runs: &[Run], metric: Metric) {
     if series.is_empty() {
         return;
     }
-    let x = Axis::percentile("percentile (%)", count);
-    let y = Axis::log("time (logarithmic)", least, most, round_time);
-    let mut title = metric.title().to_owned();
-    title[..1].make_ascii_uppercase();
-    figure(out, &format!("{title}: percentiles"), &x, &y, &series);
+    let x = Axis::percentile("percent of values that are at most this", count);
+    let y = Axis::log("time, each line ten times the one below", least, most, round_time);
+    let mut rows = vec![vec![String::new()]];
+    rows[0].extend(text::QUANTILES.map(|(_, name)| name.to_owned()));
+    rows[0].push("values".to_owned());
+    rows.extend(runs.iter().filter_map(|run| text::distribution(run, metric)));
+    let mut below = String::new();
+    table(&mut below, "numbers", &rows, &[4, 6]);
+    figure(out, &capital(metric.title()), metric.meaning(), &x, &y, &series, &below);
 }
 
 /// A power of ten of nanoseconds.
@@ -239,9 +260,9 @@ fn histogram(out: &mut String, runs: &[Run]) {
     if series.is_empty() {
         return;
     }
-    let x = Axis::log("time from start to end (logarithmic)", least, most, round_time);
+    let x = Axis::log("time from start to end, each line ten times the one before", least, most, round_time);
     let y = Axis::linear("share of requests (%)", highest, |share| format!("{share}"));
-    figure(out, "End to end: histogram", &x, &y, &series);
+    figure(out, "End to end: how often which time", "", &x, &y, &series, "");
 }
 
 fn over_time(
@@ -311,13 +332,17 @@ fn timed(
     x.to = end.max(1e-3);
     x.ticks.retain(|(at, _)| *at <= x.to);
     let y = Axis::linear(label, most, text);
-    figure(out, caption, &x, &y, series);
+    figure(out, caption, "", &x, &y, series, "");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::tests::outcome;
+    use std::time::Duration;
+
+    use crate::load::options::Carry;
+    use crate::load::record::{Tally, Totals};
+    use crate::load::tests::{comparison, outcome};
 
     #[test]
     fn a_page_is_complete_and_needs_nothing_from_elsewhere() {
@@ -328,12 +353,12 @@ mod tests {
         }
         // The name of the SVG vocabulary is no address that is fetched.
         assert!(!page.replace("http://www.w3.org/2000/svg", "").contains("http"));
-        for tag in ["figure", "svg", "table", "section", "div", "span", "dl"] {
+        for tag in ["svg", "table", "section", "div", "span", "dl", "h3", "details"] {
             let (open, close) =
                 (page.matches(&format!("<{tag}")).count(), page.matches(&format!("</{tag}>")).count());
             assert_eq!(open, close, "{tag}");
         }
-        assert!(page.contains("prefers-color-scheme: dark") && page.contains("percentile (%)"));
+        assert!(page.contains("prefers-color-scheme: dark") && page.contains("percent of values"));
         assert!(!page.contains("NaN") && !page.contains("inf"));
     }
 
@@ -343,5 +368,31 @@ mod tests {
         outcome.runs[0].rounds[0].violations.push("\"<b>\" & so on".to_owned());
         let page = report(&outcome);
         assert!(page.contains("&quot;&lt;b&gt;&quot; &amp; so on") && !page.contains("<b>"));
+    }
+
+    #[test]
+    fn the_first_line_says_what_carries_and_red_is_for_what_is_wrong() {
+        let mut outcome = comparison(Carry::Ours);
+        let page = report(&outcome);
+        let lead = "</h1>\n<p class=\"lead\">8 variables per request, inherited on heirloom, carried by hand on tokio, ";
+        assert!(page.contains(lead), "{page}");
+        assert!(page.contains("<p class=\"verdict good\">") && !page.contains("class=\"bad\""));
+        outcome.runs[1].rounds[0].all.add(&Totals::of(&[(Tally::Violations, 1)]));
+        outcome.runs[1].rounds[0].violations.push("request 7 was wrong".to_owned());
+        let page = report(&outcome);
+        assert!(page.contains("<p class=\"verdict bad\">✗ WRONG VALUES"));
+        assert!(page.contains("<p class=\"bad\">✗ tokio: request 7 was wrong</p>"));
+    }
+
+    #[test]
+    fn what_disturbs_is_told_once_and_not_in_red() {
+        let mut outcome = comparison(Carry::Ours);
+        for run in &mut outcome.runs {
+            run.rounds[0].processor_time = Some(Duration::from_secs(1));
+            run.rounds[0].others_time = Some(Duration::from_secs(1));
+        }
+        let page = report(&outcome);
+        assert_eq!(page.matches("ther programs kept up to 1.0 of").count(), 1);
+        assert!(page.contains("<p class=\"remark\">Other programs"));
     }
 }

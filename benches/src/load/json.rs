@@ -6,10 +6,10 @@ use super::drive::Load;
 use super::machine::version_of;
 use super::outcome::{Outcome, Run};
 use super::record::{Metric, Tally};
-use super::text::QUANTILES;
+use super::text::{self, QUANTILES};
 
 /// The version of the schema. It changes when a reader of the last one would misread this one.
-pub const SCHEMA: u64 = 1;
+pub const SCHEMA: u64 = 2;
 
 /// Most points of a timeline: more say no more.
 const TICKS: usize = 600;
@@ -24,6 +24,8 @@ pub fn report(outcome: &Outcome) -> Value {
     let versions: serde_json::Map<String, Value> =
         names.into_iter().map(|name| (name.to_owned(), json!(version_of(name)))).collect();
     json!({
+        // The first in a map that is sorted, too.
+        "carried": text::carried(outcome),
         "schema": SCHEMA,
         "program": "heirloom load",
         "versions": versions,
@@ -45,6 +47,7 @@ fn settings(outcome: &Outcome) -> Value {
     let settings = &outcome.settings;
     json!({
         "workers": settings.workers,
+        "carry": settings.carry.name(),
         "variables": settings.variables,
         "sample": settings.sample,
         "seed": settings.seed,
@@ -94,7 +97,7 @@ fn run(run: &Run) -> Value {
         "queue_depth": queue,
         "memory_bytes": memory,
         "context": {
-            "carried": run.carries,
+            "carried": run.carrier.text(),
             "checks": all.get(Tally::Checks),
             "violations": run.violations(),
             "first_violations": run.rounds.iter().flat_map(|round| &round.violations).collect::<Vec<_>>(),

@@ -13,7 +13,8 @@
 //! task that is not timed pays a branch a poll, and 8 bytes. One that is (`--sample`, one in 16)
 //! pays an allocation or two, two clock reads a poll, and a waker of ours around the executor's:
 //! some 150 ns a poll. A check reads one variable; one in four points has one. All executors are
-//! measured by the same code; those that carry no context bind and check nothing.
+//! measured by the same code, and all carry and check the same number of variables: `--carry` says
+//! by inheritance or by hand, see [`check`].
 
 pub mod baseline;
 pub mod check;
@@ -127,9 +128,10 @@ fn run(options: &Options, interrupt: &Interrupt) -> io::Result<Outcome> {
     let mut progress = Progress::new(options.quiet, total * executors as u32);
     let price =
         Price::measure(settings.variables, Duration::from_millis(if settings.smoke { 1 } else { 10 }));
-    // Executors that carry no context bind and check none.
-    let rules_of =
-        |executor: &Entry| Rules::new(settings.seed, settings.sample, settings.variables, executor.variable);
+    let carrier_of = |executor: &Entry| executor.carrier(settings.carry);
+    let rules_of = |executor: &Entry| {
+        Rules::new(settings.seed, settings.sample, settings.variables, carrier_of(executor))
+    };
     let rules: Vec<&'static Rules> = options.executors.iter().map(rules_of).collect();
     let mut runs = Vec::new();
     for &kind in &options.scenarios {
@@ -137,10 +139,8 @@ fn run(options: &Options, interrupt: &Interrupt) -> io::Result<Outcome> {
             break;
         }
         let load = settings.load_of(kind.about());
-        let begin = |(executor, rules): (&Entry, &&Rules)| {
-            Run::new(kind.about(), load, executor.label, rules.check_something())
-        };
-        let mut group: Vec<Run> = options.executors.iter().zip(&rules).map(begin).collect();
+        let begin = |executor: &Entry| Run::new(kind.about(), load, executor.label, carrier_of(executor));
+        let mut group: Vec<Run> = options.executors.iter().map(begin).collect();
         let rounds = settings.rounds_of(kind, executors);
         let measured = settings.duration_of(kind) / rounds;
         for round in 0..rounds as usize {
@@ -251,8 +251,10 @@ fn judge(report: &mut String, baseline: &Baseline, outcome: &Outcome, threshold:
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use check::take_violations;
-    use executor::{Loadable, Ours, TokioMain};
+    use crate::peers::AsyncExecutor;
+    use check::{Carrier, Own, take_violations};
+    use executor::{EXECUTORS, Loadable, Ours, TokioMain};
+    use options::Carry;
     use outcome::Round;
     use record::{Histograms, Metric, Tally, Totals};
     use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -262,7 +264,7 @@ pub(crate) mod tests {
     pub(crate) fn outcome(units: u64, end_to_end: u64) -> Outcome {
         let options = options::tests::parse(&["spawn", "--workers", "2", "--concurrency", "4"]).unwrap();
         let about = Kind::Spawn.about();
-        let mut run = Run::new(about, options.settings.load_of(about), "heirloom", true);
+        let mut run = Run::new(about, options.settings.load_of(about), "heirloom", Carrier::Hand);
         let mut histograms = Histograms::default();
         (0..1000).for_each(|_| histograms.record(Metric::EndToEnd, end_to_end));
         let totals = Totals::of(&[(Tally::Units, units), (Tally::Started, 1000), (Tally::Finished, 1000)]);
@@ -286,6 +288,26 @@ pub(crate) mod tests {
         Outcome { machine, settings: options.settings, price, runs: vec![run], interrupted: false }
     }
 
+    /// A second of `spawn` on all executors.
+    pub(crate) fn comparison(carry: Carry) -> Outcome {
+        let mut outcome = outcome(12_345_678, 1000);
+        outcome.settings.carry = carry;
+        let model = outcome.runs.remove(0);
+        for executor in EXECUTORS {
+            let mut run = Run { executor: executor.label, carrier: executor.carrier(carry), ..model.clone() };
+            let round = &mut run.rounds[0];
+            round.peak_memory = Some(42_000_000);
+            round.timeline.memory = Some(machine::Memory { now: 40_000_000, peak: 41_000_000 });
+            if carry == Carry::None {
+                outcome.settings.variables = 0;
+            } else {
+                round.all.add(&Totals::of(&[(Tally::Checks, 100)]));
+            }
+            outcome.runs.push(run);
+        }
+        outcome
+    }
+
     /// What is recorded belongs to the process: one test at a time that counts, or takes what
     /// others recorded.
     pub(crate) fn alone() -> MutexGuard<'static, ()> {
@@ -294,26 +316,31 @@ pub(crate) mod tests {
     }
 
     /// A round that is too short to measure anything.
-    fn short_round<E: Loadable>(kind: Kind, load: drive::Load) -> Round {
+    fn short_round<E: Loadable>(kind: Kind, carrier: Carrier, load: drive::Load) -> Round {
         let _alone = alone();
-        let plan = Plan {
+        let plan = short_plan(carrier, load);
+        let round = (Entry::of::<E>().round)(kind, &plan, &Interrupt::default(), &mut |_| {}).unwrap();
+        let _ = take_violations();
+        round
+    }
+
+    fn short_plan(carrier: Carrier, load: drive::Load) -> Plan {
+        Plan {
             load,
             workers: 2,
             warm_up: Duration::from_millis(10),
             measured: Duration::from_millis(100),
             tick: Duration::from_millis(10),
             drain: Duration::from_secs(10),
-            rules: Rules::new(1, 2, 4, Ours::variable),
-        };
-        let round = (Entry::of::<E>().round)(kind, &plan, &Interrupt::default(), &mut |_| {}).unwrap();
-        let _ = take_violations();
-        round
+            rules: Rules::new(1, 2, 4, carrier),
+        }
     }
 
-    #[test]
-    fn every_scenario_ends_what_it_begins_and_sees_its_own_contexts() {
+    const FEW: drive::Load = drive::Load::Closed { clients: 8 };
+
+    fn ends_and_sees_its_own<E: Loadable>(carrier: Carrier) {
         for kind in Kind::ALL {
-            let round = short_round::<Ours>(kind, drive::Load::Closed { clients: 8 });
+            let round = short_round::<E>(kind, carrier, FEW);
             assert_eq!(round.unfinished, 0, "{kind:?}");
             assert!(round.all.get(Tally::Checks) > 0 && round.all.get(Tally::Finished) > 0, "{kind:?}");
             assert_eq!(round.all.get(Tally::Violations), 0, "{kind:?}: {:?}", round.violations);
@@ -321,13 +348,70 @@ pub(crate) mod tests {
         }
     }
 
-    /// The twin of the above: on an executor that carries no contexts, every scenario notices it.
+    #[test]
+    fn every_scenario_ends_what_it_begins_and_its_tasks_inherit_their_own_variables() {
+        ends_and_sees_its_own::<Ours>(EXECUTORS[0].carrier(Carry::Ours));
+    }
+
+    #[test]
+    fn every_scenario_ends_what_it_begins_and_its_tasks_are_handed_their_own_variables() {
+        ends_and_sees_its_own::<Ours>(Carrier::Hand);
+        ends_and_sees_its_own::<TokioMain>(EXECUTORS[1].carrier(Carry::Ours));
+    }
+
+    /// The twin of the above: on an executor whose tasks inherit nothing, every scenario notices
+    /// it.
     #[test]
     fn every_scenario_notices_that_contexts_are_not_carried() {
         for kind in Kind::ALL {
-            let round = short_round::<TokioMain>(kind, drive::Load::Closed { clients: 8 });
+            let round = short_round::<TokioMain>(kind, EXECUTORS[0].carrier(Carry::Ours), FEW);
             assert!(round.all.get(Tally::Violations) > 0, "{kind:?}");
             assert!(!round.violations.is_empty(), "{kind:?}");
+        }
+    }
+
+    /// One request in 16 is given the variables of another one.
+    #[derive(Debug)]
+    struct MixedUp;
+
+    impl scenario::Scenario for MixedUp {
+        const ABOUT: scenario::About =
+            scenario::About { name: "mixed up", text: "", unit: "requests", clients_per_worker: 1 };
+
+        async fn request<E: Loadable>(executor: E, mut own: Own) -> u64 {
+            if own.pick(16) == 0 {
+                own.bind_those_of(u64::MAX);
+            }
+            let mut child = own.child(1);
+            executor.spawn(async move { (0..8).for_each(|_| child.check("in a child")) }).await;
+            1
+        }
+    }
+
+    /// Of all checks, how many failed.
+    fn mixed_up<E: Loadable>(carry: Carry) -> (u64, u64) {
+        let _alone = alone();
+        let plan = short_plan(Entry::of::<E>().carrier(carry), FEW);
+        let round = drive::round::<MixedUp, E>(&plan, &Interrupt::default(), &mut |_| {}).unwrap();
+        let violations = round.all.get(Tally::Violations);
+        assert_eq!(round.violations.is_empty(), violations == 0, "{:?}", round.violations);
+        (violations, round.all.get(Tally::Checks))
+    }
+
+    #[test]
+    fn a_variable_of_another_request_is_found_whatever_carries_it_and_on_peers_too() {
+        for carry in [Carry::Hand, Carry::Ours] {
+            for (executor, (violations, checks)) in [
+                ("heirloom", mixed_up::<Ours>(carry)),
+                ("tokio", mixed_up::<TokioMain>(carry)),
+                ("async-executor", mixed_up::<AsyncExecutor>(carry)),
+            ] {
+                let rare = violations > 0 && violations < checks / 8;
+                assert!(rare, "{carry:?} on {executor}: {violations} of {checks}");
+            }
+        }
+        for none in [mixed_up::<Ours>(Carry::None), mixed_up::<TokioMain>(Carry::None)] {
+            assert_eq!(none, (0, 0));
         }
     }
 
@@ -336,7 +420,7 @@ pub(crate) mod tests {
     fn in_an_open_loop_the_time_before_the_start_counts() {
         let begun = Instant::now();
         let load = drive::Load::Open { per_second: 2000.0, most_in_flight: 1 };
-        let round = short_round::<Ours>(Kind::Timers, load);
+        let round = short_round::<Ours>(Kind::Timers, Carrier::Hand, load);
         assert!(begun.elapsed() < Duration::from_secs(10));
         // Each sleeps for 10 ms or so.
         assert!(round.behind > 100, "{}", round.behind);

@@ -6,11 +6,36 @@ use std::thread;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::drive::Load;
 use super::executor::Entry;
 use super::scenario::{About, Kind};
+
+/// What brings the variables of a request to its tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carry {
+    /// No executor and no code: there are no variables, and nothing is checked.
+    None,
+    /// The code that spawns, on all executors.
+    Hand,
+    /// Heirloom by inheritance; on its peers, which have none, the code that spawns.
+    Ours,
+}
+
+impl Carry {
+    const ALL: [Carry; 3] = [Carry::None, Carry::Hand, Carry::Ours];
+
+    /// Its name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Carry::None => "none",
+            Carry::Hand => "hand",
+            Carry::Ours => "ours",
+        }
+    }
+}
 
 /// How to measure: what must be the same in two runs that are compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +50,8 @@ pub struct Settings {
     pub concurrency: Option<usize>,
     /// Worker threads.
     pub workers: usize,
+    /// What carries variables; `None` exactly if there are none.
+    pub carry: Carry,
     /// Variables that each request binds.
     pub variables: usize,
     /// One task in so many is timed.
@@ -100,10 +127,20 @@ impl Options {
     /// Reads the command line. A bad one is explained on standard error, and the process ends with
     /// code 2.
     pub fn parse(executors: &[Entry], arguments: impl IntoIterator<Item = OsString>) -> Options {
-        Options::from_matches(&command(executors).get_matches_from(arguments), executors)
+        Options::try_parse(executors, arguments).unwrap_or_else(|why| why.exit())
     }
 
-    fn from_matches(matches: &ArgMatches, executors: &[Entry]) -> Options {
+    fn try_parse(
+        executors: &[Entry],
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Options, clap::Error> {
+        let mut command = command(executors);
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        Options::from_matches(&matches, executors)
+            .map_err(|why| command.error(ErrorKind::ArgumentConflict, why))
+    }
+
+    fn from_matches(matches: &ArgMatches, executors: &[Entry]) -> Result<Options, String> {
         let smoke = matches.get_flag("smoke");
         let named: Vec<Kind> = matches
             .get_many::<String>("scenario")
@@ -119,7 +156,8 @@ impl Options {
         // Ours always runs, and first.
         let ours = executors[0].label;
         let asked = |name: &str| name == ours || smoke || peers.iter().any(|peer| *peer == name);
-        Options {
+        let (carry, variables) = carried(matches)?;
+        Ok(Options {
             scenarios,
             executors: executors.iter().filter(|executor| asked(executor.label)).copied().collect(),
             settings: Settings {
@@ -131,7 +169,8 @@ impl Options {
                     Some(&workers) => workers as usize,
                     None => thread::available_parallelism().map_or(1, usize::from),
                 },
-                variables: matches.get_one::<u64>("variables").map_or(8, |&variables| variables as usize),
+                carry,
+                variables,
                 sample: matches.get_one("sample").copied().unwrap_or(16),
                 seed: matches.get_one("seed").copied().unwrap_or(1),
                 smoke,
@@ -142,7 +181,24 @@ impl Options {
             baseline: matches.get_one("baseline").cloned(),
             threshold: matches.get_one("threshold").copied().unwrap_or(10.0),
             quiet: matches.get_flag("quiet"),
+        })
+    }
+}
+
+/// What carries how many variables.
+fn carried(matches: &ArgMatches) -> Result<(Carry, usize), String> {
+    let variables = matches.get_one::<u64>("variables").map(|&variables| variables as usize);
+    let named = matches.get_one::<String>("carry");
+    let carry = named.and_then(|name| Carry::ALL.into_iter().find(|carry| carry.name() == name));
+    match (carry, variables) {
+        (Some(Carry::None), Some(1..)) => {
+            Err("with --carry none there are no variables: leave --variables out".to_owned())
         }
+        (Some(Carry::Hand | Carry::Ours), Some(0)) => {
+            Err("with --variables 0 there is nothing to carry: leave --carry out".to_owned())
+        }
+        (Some(Carry::None), _) | (_, Some(0)) => Ok((Carry::None, 0)),
+        _ => Ok((carry.unwrap_or(Carry::Ours), variables.unwrap_or(8))),
     }
 }
 
@@ -150,75 +206,93 @@ fn command(executors: &[Entry]) -> Command {
     let flag = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
     };
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
     let number = |name: &'static str, least: u64, most: u64, help: &'static str| {
-        let range = value_parser!(u64).range(least..=most);
-        Arg::new(name).long(name).help(help).value_name("N").value_parser(range)
+        option(name, "N", help).value_parser(value_parser!(u64).range(least..=most))
     };
     let file = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).help(help).value_name("FILE").value_parser(value_parser!(PathBuf))
+        option(name, "FILE", help).value_parser(value_parser!(PathBuf))
     };
-    let scenarios = PossibleValuesParser::new(Kind::ALL.map(|kind| kind.about().name));
-    Command::new("load")
-        .about("Puts the executor under load, and checks that every task sees its own context.")
-        .after_help(
-            "Exit codes: 0 all is well, 1 a context violation, a request that never ended, or a report that could not \
-             be written, 2 bad arguments, 3 worse than the baseline, 130 interrupted.\n\
-             How to read the report: benches/README.md.",
+    let peers: Vec<&str> = executors[1..].iter().map(|executor| executor.label).collect();
+    let scenarios = Kind::ALL.map(|kind| kind.about().name);
+    let what = [
+        Arg::new("scenario")
+            .value_name("SCENARIO")
+            .num_args(0..)
+            .help(format!("What to run [default: all but soak]\n{}", scenarios.join(", ")))
+            .value_parser(PossibleValuesParser::new(scenarios))
+            .hide_possible_values(true),
+        flag("list", "Name the scenarios and what they do, and run nothing"),
+        Arg::new("compare")
+            .long("compare")
+            .value_name("PEER,..")
+            .help(format!("Run the same on these too, in turns [default: none]\n{}", peers.join(", ")))
+            .value_delimiter(',')
+            .value_parser(PossibleValuesParser::new(peers))
+            .hide_possible_values(true),
+        option(
+            "carry",
+            "HOW",
+            "How variables come to tasks [default: ours]\n\
+             none  there are no variables, and nothing is checked\n\
+             hand  moved into each task by the code that spawns it\n\
+             ours  inherited on Heirloom, by hand on its peers",
         )
-        .arg(
-            Arg::new("scenario")
-                .value_name("SCENARIO")
-                .num_args(0..)
-                .value_parser(scenarios)
-                .help("What to run [default: all but soak]"),
+        .value_parser(PossibleValuesParser::new(Carry::ALL.map(Carry::name)))
+        .hide_possible_values(true),
+        number("variables", 0, 10_000, "Variables of a request; 0: --carry none [default: 8]"),
+    ];
+    let how = [
+        option(
+            "duration",
+            "TIME",
+            "How long to measure each executor in each scenario,\n\
+             in s without a unit: 5, 500ms, 10m, 1h\n[default: 3s, soak 60s]",
         )
-        .arg(flag("list", "Name the scenarios and what they do, and run nothing"))
-        .arg(
-            Arg::new("compare")
-                .long("compare")
-                .value_name("PEER,..")
-                .value_delimiter(',')
-                .value_parser(PossibleValuesParser::new(executors[1..].iter().map(|executor| executor.label)))
-                .help("Run the same on others too, in turns"),
+        .value_parser(duration),
+        number("rounds", 1, 1000, "Rounds that make up this time\n[default: 1, in a comparison 4, soak 1]"),
+        option(
+            "rate",
+            "N",
+            "Open loop: start N requests a second, and count\n\
+             latency from when each was due [default: closed loop]",
         )
-        .arg(
-            Arg::new("duration")
-                .long("duration")
-                .value_name("TIME")
-                .value_parser(duration)
-                .help("How long to measure each executor under each scenario: 5, 500ms, 10m [default: 3s, soak 60s]"),
-        )
-        .arg(number("rounds", 1, 1000, "Rounds that make up that time [default: 1, in a comparison 4, soak 1]"))
-        .arg(
-            Arg::new("rate")
-                .long("rate")
-                .value_name("N")
-                .value_parser(rate)
-                .help("Open loop: start so many requests a second, and count latency from when they were due"),
-        )
-        .arg(number(
+        .value_parser(rate),
+        number(
             "concurrency",
             1,
             1_000_000,
-            "Clients of the closed loop [default: by scenario]; with --rate, requests in flight at most [default: 100000]",
-        ))
-        .arg(number("workers", 1, 1024, "Worker threads [default: one per processor]"))
-        .arg(number("variables", 0, 10_000, "Variables each request binds; 0: no contexts, no checks [default: 8]"))
-        .arg(number("sample", 1, 1_000_000_000, "Time one task in N; all requests are timed [default: 16]"))
-        .arg(number("seed", 0, u64::MAX, "Where random numbers start [default: 1]"))
-        .arg(file("json", "Also write everything to FILE"))
-        .arg(file("html", "Also write a page with charts to FILE"))
-        .arg(file("baseline", "Compare with a FILE that --json wrote; end with code 3 if something got worse"))
-        .arg(
-            Arg::new("threshold")
-                .long("threshold")
-                .value_name("PERCENT")
-                .requires("baseline")
-                .value_parser(percent)
-                .help("How much worse is worse [default: 10]"),
+            "Clients of the closed loop [default: by scenario];\n\
+             with --rate the most in flight [default: 100000]",
+        ),
+        number("workers", 1, 1024, "Worker threads [default: one per processor]"),
+        number("sample", 1, 1_000_000_000, "Time one task in N, and all requests [default: 16]"),
+        number("seed", 0, u64::MAX, "Where random numbers start [default: 1]"),
+        flag("smoke", "Everything, very briefly: does it run?"),
+    ];
+    let report = [
+        file("json", "Also write everything as JSON to FILE"),
+        file("html", "Also write a page with charts to FILE"),
+        file("baseline", "Compare with a FILE that --json wrote;\nexit code 3 if something got worse"),
+        option("threshold", "PERCENT", "How much worse is worse, in percent [default: 10]")
+            .requires("baseline")
+            .value_parser(percent),
+        flag("quiet", "No progress on standard error"),
+    ];
+    Command::new("load")
+        .about("Puts the executor under load, and checks that every task sees its own variables.")
+        .after_help(
+            "Exit codes: 0 all is well; 1 a variable with a wrong value, a request that never\n\
+             ended, or a report that could not be written; 2 bad arguments; 3 worse than the\n\
+             baseline; 130 interrupted. How to read the report: benches/README.md.",
         )
-        .arg(flag("smoke", "Everything, as briefly as can be: does it run? The numbers mean nothing"))
-        .arg(flag("quiet", "No progress on standard error"))
+        .args(what)
+        .next_help_heading("How to measure")
+        .args(how)
+        .next_help_heading("Reports")
+        .args(report)
 }
 
 /// A number with or without a unit.
@@ -263,8 +337,7 @@ pub(super) mod tests {
 
     /// The options that these arguments give.
     pub(in crate::load) fn parse(args: &[&str]) -> Result<Options, clap::Error> {
-        let matches = command(EXECUTORS).try_get_matches_from([&["load"], args].concat())?;
-        Ok(Options::from_matches(&matches, EXECUTORS))
+        Options::try_parse(EXECUTORS, [&["load"], args].concat().into_iter().map(OsString::from))
     }
 
     fn labels(options: &Options) -> Vec<&str> {
@@ -324,11 +397,62 @@ pub(super) mod tests {
             &["--workers", "0"],
             &["--sample", "0"],
             &["--compare", "rayon"],
+            &["--carry", "nothing"],
+            &["--carry", "none", "--variables", "3"],
+            &["--carry", "hand", "--variables", "0"],
             &["--threshold", "5"],
             &["--baseline", "file", "--threshold", "-5"],
             &["--json"],
         ] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ours_inherits_and_peers_carry_by_hand_unless_all_do_the_same() {
+        let settings = |args: &[&str]| {
+            let settings = parse(args).unwrap().settings;
+            (settings.carry, settings.variables)
+        };
+        assert_eq!(settings(&[]), (Carry::Ours, 8));
+        assert_eq!(settings(&["--carry", "hand", "--variables", "3"]), (Carry::Hand, 3));
+        assert_eq!(settings(&["--carry", "none"]), (Carry::None, 0));
+        assert_eq!(settings(&["--variables", "0"]), (Carry::None, 0));
+        let carriers = |carry: Carry| -> Vec<&str> {
+            EXECUTORS[..2].iter().map(|executor| executor.carrier(carry).text()).collect()
+        };
+        assert_eq!(carriers(Carry::Ours), ["inherited", "by hand"]);
+        assert_eq!(carriers(Carry::Hand), ["by hand", "by hand"]);
+        assert_eq!(carriers(Carry::None), ["none", "none"]);
+    }
+
+    #[test]
+    fn an_unknown_value_is_answered_with_those_there_are() {
+        let answer = |args: &[&str]| parse(args).unwrap_err().to_string();
+        for name in Carry::ALL.map(Carry::name) {
+            assert!(answer(&["--carry", "all"]).contains(name), "{name}");
+        }
+        for executor in &EXECUTORS[1..] {
+            assert!(answer(&["--compare", "rayon"]).contains(executor.label), "{}", executor.label);
+        }
+        for kind in Kind::ALL {
+            assert!(answer(&["everything"]).contains(kind.about().name), "{kind:?}");
+        }
+        assert!(answer(&["--duration", "5 fortnights"]).contains("use ms, s, m or h"));
+        assert!(answer(&["--carry", "none", "--variables", "3"]).contains("leave --variables out"));
+    }
+
+    #[test]
+    fn help_gives_the_default_of_every_option_that_has_a_value() {
+        for argument in
+            command(EXECUTORS).get_arguments().filter(|argument| argument.get_action().takes_values())
+        {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            let is_file = argument.get_value_names().is_some_and(|names| names[0] == "FILE");
+            assert!(is_file || help.contains("[default: "), "{}: {help}", argument.get_id());
+        }
+        for line in command(EXECUTORS).render_help().to_string().lines() {
+            assert!(line.chars().count() <= 80, "{line}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::check::Carrier;
 use super::drive::Load;
 use super::executor::Observed;
 use super::machine::{self, Memory};
@@ -64,15 +65,15 @@ pub struct Timeline {
     /// All looks.
     pub ticks: Vec<Tick>,
     threads: Vec<(u32, Duration)>,
-    units: Option<u64>,
+    units: u64,
 }
 
 impl Timeline {
-    /// One that begins now, and watches these threads.
-    pub fn new(memory: Option<Memory>, threads: Vec<u32>) -> Timeline {
+    /// One that begins now, when so much has been counted, and watches these threads.
+    pub fn new(memory: Option<Memory>, totals: &Totals, threads: Vec<u32>) -> Timeline {
         let timed = |thread| Some((thread, machine::thread_time(thread)?));
         let threads = threads.into_iter().filter_map(timed).collect();
-        Timeline { memory, ticks: Vec::new(), threads, units: None }
+        Timeline { memory, ticks: Vec::new(), threads, units: totals.get(Tally::Units) }
     }
 
     /// Adds a look.
@@ -80,6 +81,7 @@ impl Timeline {
         let since = at.saturating_sub(self.ticks.last().map_or(Duration::ZERO, |tick| tick.at));
         let seconds = since.as_secs_f64().max(1e-9);
         let units = totals.get(Tally::Units);
+        let more = units.saturating_sub(std::mem::replace(&mut self.units, units));
         let busy = self.threads.iter_mut().map(|(thread, before)| {
             let now = machine::thread_time(*thread).unwrap_or(*before);
             let used = now.saturating_sub(std::mem::replace(before, now));
@@ -87,16 +89,12 @@ impl Timeline {
         });
         self.ticks.push(Tick {
             at,
-            units_per_second: self.units.map_or(0.0, |before| units.saturating_sub(before) as f64 / seconds),
+            units_per_second: more as f64 / seconds,
             in_flight,
             memory: machine::memory().map_or(0, |memory| memory.now),
             queued: observed.queued,
             busy: busy.collect(),
         });
-        if self.units.replace(units).is_none() {
-            // Nothing to compare the first one with: it only sets the beginning.
-            self.ticks.pop();
-        }
     }
 
     /// The most memory that was seen.
@@ -114,8 +112,8 @@ pub struct Run {
     pub load: Load,
     /// The executor.
     pub executor: &'static str,
-    /// Whether contexts were bound and checked.
-    pub carries: bool,
+    /// What brought variables to tasks.
+    pub carrier: Carrier,
     /// The distributions of all rounds.
     pub histograms: Histograms,
     /// The rounds, without their distributions.
@@ -124,8 +122,8 @@ pub struct Run {
 
 impl Run {
     /// One that has no rounds yet.
-    pub fn new(about: About, load: Load, executor: &'static str, carries: bool) -> Run {
-        Run { about, load, executor, carries, histograms: Histograms::default(), rounds: Vec::new() }
+    pub fn new(about: About, load: Load, executor: &'static str, carrier: Carrier) -> Run {
+        Run { about, load, executor, carrier, histograms: Histograms::default(), rounds: Vec::new() }
     }
 
     /// Adds a round.
@@ -165,7 +163,7 @@ impl Run {
         self.measured().get(tally) as f64 / self.window().as_secs_f64().max(1e-9)
     }
 
-    /// Violations of the context.
+    /// Variables that had a wrong value.
     pub fn violations(&self) -> u64 {
         self.all().get(Tally::Violations)
     }
@@ -273,4 +271,20 @@ pub struct Outcome {
     pub runs: Vec<Run>,
     /// Whether it was broken off.
     pub interrupted: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_look_tells_the_rate_since_the_one_before_and_the_first_since_the_beginning() {
+        let units = |units| Totals::of(&[(Tally::Units, units)]);
+        let mut timeline = Timeline::new(None, &units(1000), Vec::new());
+        for (at, total) in [(10, 1100), (20, 1200), (40, 1400)] {
+            timeline.add(Duration::from_millis(at), &units(total), 0, &Observed::default());
+        }
+        let rates: Vec<f64> = timeline.ticks.iter().map(|tick| tick.units_per_second.round()).collect();
+        assert_eq!(rates, [10_000.0; 3]);
+    }
 }

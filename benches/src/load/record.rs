@@ -59,6 +59,22 @@ impl Metric {
         }
     }
 
+    /// What it is, for a reader who sees it for the first time.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Metric::EndToEnd => {
+                "From the start of a request, in an open loop from when it was due, to its end."
+            }
+            Metric::FirstPoll => "How long a new task waits for a worker.",
+            Metric::WakeToPoll => "How long a task that was woken waits for a worker.",
+            Metric::Poll => "How long a task keeps its worker at a time.",
+            Metric::Lateness => "How long after its time a sleep ended.",
+            Metric::Generator => {
+                "How late requests were started: part of end to end, and not the executor's fault."
+            }
+        }
+    }
+
     /// Its name in JSON.
     pub fn key(self) -> &'static str {
         match self {

@@ -107,17 +107,17 @@ pub struct Series {
 pub const CLASSES: usize = 8;
 
 const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 70.0;
-const RIGHT: f64 = 30.0;
-const TOP: f64 = 14.0;
-const BOTTOM: f64 = 52.0;
+const HEIGHT: f64 = 310.0;
+const LEFT: f64 = 76.0;
+const RIGHT: f64 = 34.0;
+const TOP: f64 = 42.0;
+const BOTTOM: f64 = 64.0;
 
 /// Draws a chart; `title` is what is read out where it cannot be seen.
 pub fn chart(title: &str, x: &Axis, y: &Axis, series: &[Series]) -> String {
     let across = |value: f64| LEFT + x.share(value) * (WIDTH - LEFT - RIGHT);
     let up = |value: f64| HEIGHT - BOTTOM - y.share(value) * (HEIGHT - TOP - BOTTOM);
-    let (floor, right, middle) = (HEIGHT - BOTTOM, WIDTH - RIGHT, (TOP + HEIGHT - BOTTOM) / 2.0);
+    let (floor, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
     let mut out = format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\" xmlns=\"http://www.w3.org/2000/svg\">\n",
         escape(title)
@@ -140,7 +140,7 @@ pub fn chart(title: &str, x: &Axis, y: &Axis, series: &[Series]) -> String {
             out,
             "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{floor}\"/>\
              <text class=\"tick\" text-anchor=\"middle\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
-            floor + 17.0,
+            floor + 22.0,
             escape(text)
         );
     }
@@ -148,9 +148,9 @@ pub fn chart(title: &str, x: &Axis, y: &Axis, series: &[Series]) -> String {
         out,
         "<path class=\"axis\" d=\"M{LEFT} {TOP}V{floor}H{right}\"/>\
          <text class=\"label\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\
-         <text class=\"label\" text-anchor=\"middle\" transform=\"translate(14 {middle:.1}) rotate(-90)\">{}</text>",
+         <text class=\"label\" x=\"4\" y=\"18\">{}</text>",
         (LEFT + right) / 2.0,
-        HEIGHT - 10.0,
+        HEIGHT - 12.0,
         escape(&x.label),
         escape(&y.label)
     );
@@ -230,7 +230,7 @@ mod tests {
                 && chart.contains("tasks &lt;1/s&gt;")
                 && chart.contains("&quot;it&quot;")
         );
-        assert!(chart.contains("M70.0 177.8L223.3 14.0L530.0 248.0"), "{chart}");
+        assert!(chart.contains("M76.0 184.8L226.0 42.0L526.0 246.0"), "{chart}");
         assert!(chart.contains("class=\"line s1\"") && !chart.contains("NaN"));
     }
 }

@@ -1,8 +1,9 @@
-//! The report in text.
+//! The report in text, in lines of 80 columns; and the words that it shares with the page.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::check::Carrier;
 use super::drive::Load;
 use super::machine::{Machine, version_of};
 use super::outcome::{Outcome, Run};
@@ -82,37 +83,176 @@ pub fn load(load: Load) -> String {
     }
 }
 
-/// Lays out columns: the first `left` to the left, the others to the right.
-fn columns(rows: &[Vec<String>], left: usize) -> String {
+/// The width of a terminal.
+const COLUMNS: usize = 80;
+
+/// Lays out columns, the first to the left, the others to the right. What is wider than the report
+/// is laid out in blocks, each with the first column.
+fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
     let mut out = String::new();
-    for row in rows {
-        let mut line = String::from(" ");
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            // Writing to a string cannot fail.
-            let _ = if column < left {
-                write!(line, " {cell:<width$}")
-            } else {
-                write!(line, "  {cell:>width$}")
-            };
+    let mut from = 1;
+    while from < count {
+        let mut used = 2 + widths[0];
+        let fits = |width: &&usize| {
+            used += 2 + **width;
+            used <= COLUMNS
+        };
+        let to = from + widths[from..].iter().take_while(fits).count().max(1);
+        if from > 1 {
+            out.push('\n');
         }
-        out.push_str(line.trim_end());
-        out.push('\n');
+        for row in rows {
+            let mut line = format!("  {:<1$}", row[0], widths[0]);
+            for (cell, width) in row.iter().zip(&widths).take(to).skip(from) {
+                // Writing to a string cannot fail.
+                let _ = write!(line, "  {cell:>width$}");
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        from = to;
     }
+    out
+}
+
+/// Breaks a text into lines: the first begins with `first`, the others are indented as far.
+fn wrapped(first: &str, text: &str) -> String {
+    let indent = first.chars().count();
+    let mut out = first.to_owned();
+    let mut used = indent;
+    for word in text.split_whitespace() {
+        let width = word.chars().count();
+        if used > indent && used + 1 + width > COLUMNS {
+            let _ = write!(out, "\n{:indent$}", "");
+            used = indent;
+        } else if used > indent {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += width;
+    }
+    out.push('\n');
     out
 }
 
 /// The whole report.
 pub fn report(outcome: &Outcome) -> String {
-    let mut out = head(outcome);
+    let mut out = wrapped("Load test: ", &carried(outcome));
+    for (name, text) in about(outcome) {
+        out.push_str(&wrapped(&format!("  {name:<9} "), &text));
+    }
+    for remark in remarks(outcome) {
+        out.push_str(&wrapped("  NOTE      ", &remark));
+    }
     for group in by_scenario(&outcome.runs) {
         scenario(&mut out, group);
     }
-    out.push_str(&verdict(outcome));
+    out.push('\n');
+    out.push_str(&wrapped("", &verdict(outcome).1));
     out
+}
+
+/// What carries the variables: the first line of every report.
+pub fn carried(outcome: &Outcome) -> String {
+    let names = |is: &dyn Fn(Carrier) -> bool| {
+        let mut names: Vec<&str> = Vec::new();
+        for run in outcome.runs.iter().filter(|run| is(run.carrier)) {
+            if !names.contains(&run.executor) {
+                names.push(run.executor);
+            }
+        }
+        names.join(", ")
+    };
+    let inherited = names(&|carrier| matches!(carrier, Carrier::Inheritance(_)));
+    let by_hand = names(&|carrier| matches!(carrier, Carrier::Hand));
+    let how = match (inherited.as_str(), by_hand.as_str()) {
+        ("", "") => return "no variables, on no executor; nothing is checked".to_owned(),
+        (inherited, "") => format!("inherited on {inherited}"),
+        ("", by_hand) => format!("carried by hand on {by_hand}"),
+        (inherited, by_hand) => format!("inherited on {inherited}, carried by hand on {by_hand}"),
+    };
+    let variables = match outcome.settings.variables {
+        1 => "1 variable".to_owned(),
+        variables => format!("{} variables", whole(variables as u64)),
+    };
+    let alike = if executors(outcome).len() > 1 { ", checked alike on all" } else { ", and checked" };
+    format!("{variables} per request, {how}{alike}")
+}
+
+/// The executors, in the order of the reports.
+fn executors(outcome: &Outcome) -> Vec<&'static str> {
+    let mut names: Vec<&str> = Vec::new();
+    for run in &outcome.runs {
+        if !names.contains(&run.executor) {
+            names.push(run.executor);
+        }
+    }
+    names
+}
+
+/// Where and how it was measured.
+pub fn about(outcome: &Outcome) -> Vec<(&'static str, String)> {
+    let Machine { processors, processor, system, memory, rustc, .. } = &outcome.machine;
+    let settings = &outcome.settings;
+    let versions: Vec<String> =
+        executors(outcome).iter().map(|name| format!("{name} {}", version_of(name))).collect();
+    let memory = memory.map(|bytes| format!("{:.0} GB of memory, ", bytes as f64 / 1e9)).unwrap_or_default();
+    let plural = if *processors == 1 { "" } else { "s" };
+    let mut about = vec![
+        ("executors", versions.join(", ")),
+        ("machine", format!("{processors} processor{plural} ({processor}), {memory}{system}")),
+        ("built by", (*rustc).to_owned()),
+        (
+            "settings",
+            format!(
+                "--workers {} --carry {} --variables {} --sample {} --seed {}",
+                settings.workers,
+                settings.carry.name(),
+                settings.variables,
+                settings.sample,
+                settings.seed
+            ),
+        ),
+    ];
+    let Price { variables, fork, read, set, arc } = outcome.price;
+    if outcome.runs.iter().any(|run| matches!(run.carrier, Carrier::Inheritance(_))) {
+        about.push((
+            "contexts",
+            format!(
+                "with {variables} variables here: inheriting all {fork:.1} ns, reading one {read:.1} ns, setting one \
+                 {set:.0} ns; an Arc cloned and dropped {arc:.1} ns"
+            ),
+        ));
+    }
+    about
+}
+
+/// What a reader must know before any number.
+pub fn remarks(outcome: &Outcome) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if !outcome.machine.optimised {
+        remarks.push("built without optimisation: the numbers mean nothing; use --release".to_owned());
+    }
+    if outcome.settings.smoke {
+        remarks.push("a smoke run: the numbers mean nothing".to_owned());
+    }
+    if outcome.interrupted {
+        remarks.push("interrupted: what was measured until then".to_owned());
+    }
+    let others = outcome.runs.iter().filter_map(Run::others).fold(0.0, f64::max);
+    if others > DISTURBING {
+        remarks.push(format!(
+            "other programs kept up to {others:.1} of {} processors busy: trust ratios within a round more than \
+             any single number",
+            outcome.machine.processors
+        ));
+    }
+    remarks
 }
 
 /// Neighbours that ran the same.
@@ -120,132 +260,89 @@ pub fn by_scenario(runs: &[Run]) -> impl Iterator<Item = &[Run]> {
     runs.chunk_by(|one, other| one.about.name == other.about.name)
 }
 
-fn head(outcome: &Outcome) -> String {
-    let Machine { processors, processor, system, memory, rustc, optimised } = &outcome.machine;
-    let settings = &outcome.settings;
-    let mut names: Vec<&str> = outcome.runs.iter().map(|run| run.executor).collect();
-    names.sort_unstable();
-    names.dedup();
-    let versions: Vec<String> = names.iter().map(|name| format!("{name} {}", version_of(name))).collect();
-    let Price { variables, fork, read, set, arc } = outcome.price;
-    let memory = memory.map(|bytes| format!(", {:.0} GB", bytes as f64 / 1e9)).unwrap_or_default();
-    let mut out = format!(
-        "Load test of {}\n\
-         \x20 machine   {processors} processors ({processor}){memory}, {system}\n\
-         \x20 built by  {rustc}\n\
-         \x20 settings  {} workers, {} variables bound by each request, 1 task in {} timed, seed {}\n",
-        versions.join(", "),
-        settings.workers,
-        settings.variables,
-        settings.sample,
-        settings.seed,
-    );
-    if variables > 0 {
-        let _ = writeln!(
-            out,
-            "  contexts  with {variables} variables: inherited in {fork:.1} ns, read in {read:.1} ns, set in {set:.0} ns; \
-             an Arc is cloned and dropped in {arc:.1} ns"
-        );
-    }
-    if !optimised {
-        out.push_str("  NOTE      built without optimisation: the numbers mean nothing; use --release\n");
-    }
-    if settings.smoke {
-        out.push_str("  NOTE      a smoke run: the numbers mean nothing\n");
-    }
-    if outcome.interrupted {
-        out.push_str("  NOTE      interrupted: what was measured until then\n");
-    }
-    out
-}
-
 fn scenario(out: &mut String, runs: &[Run]) {
     let first = &runs[0];
-    let rounds = match first.rounds.len() {
-        1 => String::new(),
-        rounds => format!(" in {rounds} rounds, taking turns"),
-    };
-    let _ = writeln!(
-        out,
-        "\n{}: {}\n  {}, {} each{rounds}\n",
-        first.about.name,
-        first.about.text,
-        load(first.load),
-        seconds(first.window()),
-    );
-    out.push_str(&columns(&facts(runs), 1));
+    let _ = write!(out, "\n{}", wrapped(&format!("{}: ", first.about.name), first.about.text));
+    out.push_str(&wrapped("  ", &measured(first)));
     out.push('\n');
-    out.push_str(&columns(&distributions(runs), 2));
+    out.push_str(&columns(&facts(runs)));
+    out.push('\n');
+    out.push_str(&columns(&distributions(runs)));
     for run in runs {
         for note in notes(run) {
-            let _ = writeln!(out, "  {}: {note}", run.executor);
+            let mark = if note.wrong { "WRONG  " } else { "NOTE  " };
+            out.push_str(&wrapped(&format!("  {mark}"), &format!("{}: {}", run.executor, note.text)));
         }
     }
 }
+
+/// How a scenario was measured.
+pub fn measured(run: &Run) -> String {
+    let rounds = match run.rounds.len() {
+        1 => String::new(),
+        rounds => format!(" in {rounds} rounds, in turns"),
+    };
+    format!("{}; {} measured per executor{rounds}", load(run.load), seconds(run.window()))
+}
+
+/// What an executor does not tell, or is not asked.
+const NONE: &str = "-";
 
 /// One line per fact, one column per executor.
 pub fn facts(runs: &[Run]) -> Vec<Vec<String>> {
-    let none = || "-".to_owned();
-    let row = |title: String, of: &dyn Fn(&Run) -> String| {
-        std::iter::once(title).chain(runs.iter().map(of)).collect::<Vec<String>>()
+    let mut rows = Vec::new();
+    // A row in which no executor has anything to say is left out.
+    let mut row = |title: &str, of: &dyn Fn(&Run) -> Option<String>| {
+        let cells: Vec<Option<String>> = runs.iter().map(of).collect();
+        if cells.iter().any(Option::is_some) {
+            let cells = cells.into_iter().map(|cell| cell.unwrap_or_else(|| NONE.to_owned()));
+            rows.push(std::iter::once(title.to_owned()).chain(cells).collect());
+        }
     };
     let unit = runs[0].about.unit;
-    let mut rows = vec![row(String::new(), &|run| run.executor.to_owned())];
-    rows.push(row(format!("{unit}/s"), &|run| count(run.throughput())));
-    if unit != "requests" {
-        rows.push(row("requests/s".to_owned(), &|run| count(run.per_second(Tally::Finished))));
+    row("", &|run| Some(run.executor.to_owned()));
+    row(&format!("{unit} per second"), &|run| Some(count(run.throughput())));
+    let ours = runs[0].executor;
+    row(&format!("{ours} over this one"), &|run| Some(format!("{:.2}", ratio(&runs[0], run)?.median)));
+    row("… least to most", &|run| {
+        let spread = ratio(&runs[0], run).filter(|_| run.rounds.len() > 1);
+        spread.map(|Spread { min, max, .. }| format!("{min:.2} to {max:.2}"))
+    });
+    if unit != "requests" && runs[0].measured().get(Tally::Units) != runs[0].measured().get(Tally::Finished) {
+        row("requests per second", &|run| Some(count(run.per_second(Tally::Finished))));
     }
-    if runs.len() > 1 {
-        rows.push(row(format!("{unit}/s, ours over theirs"), &|run| ratio(&runs[0], run)));
-    }
-    rows.push(row("processors busy".to_owned(), &|run| {
-        run.processors().map_or_else(none, |busy| format!("{busy:.2}"))
-    }));
-    rows.push(row("… by other programs".to_owned(), &|run| {
-        run.others().map_or_else(none, |busy| format!("{busy:.2}"))
-    }));
-    rows.push(row("each worker busy".to_owned(), &|run| {
-        let shares: Vec<String> =
-            run.busy().iter().take(8).map(|share| format!("{:.0}", share * 100.0)).collect();
-        let more = if run.busy().len() > 8 { " …" } else { "" };
-        if shares.is_empty() { none() } else { format!("{}{more} %", shares.join(" ")) }
-    }));
-    let per_second = |run: &Run, total: Option<u64>| {
-        total.map_or_else(none, |total| count((total as f64 / run.window().as_secs_f64()).round()))
-    };
-    rows.push(row("steals/s".to_owned(), &|run| per_second(run, run.counted(|seen| seen.steals))));
-    rows.push(row("parks/s".to_owned(), &|run| per_second(run, run.counted(|seen| seen.parks))));
-    rows.push(row("queued, mean and most".to_owned(), &|run| {
-        run.queue_depth()
-            .map_or_else(none, |(mean, most)| format!("{} {}", count(mean.round()), count(most as f64)))
-    }));
-    rows.push(row("memory, start, peak, end".to_owned(), &|run| match run.memory() {
-        Some((start, peak, end)) => {
-            let whole = |bytes: u64| format!("{:.0}", bytes as f64 / 1e6);
-            format!("{} {} {} MB", whole(start), whole(peak), whole(end))
-        }
-        None => none(),
-    }));
     if runs.iter().any(|run| run.all().get(Tally::TimedOut) > 0) {
-        rows.push(row("time limits reached/s".to_owned(), &|run| {
-            count(run.per_second(Tally::TimedOut).round())
-        }));
+        row("timeouts per second", &|run| Some(count(run.per_second(Tally::TimedOut).round())));
     }
-    rows.push(row("context checks".to_owned(), &|run| match run.carries {
-        true => whole(run.all().get(Tally::Checks)),
-        false => "no context".to_owned(),
-    }));
-    rows.push(row("context violations".to_owned(), &|run| match run.carries {
-        true => whole(run.violations()),
-        false => none(),
-    }));
+    row("variables", &|run| Some(run.carrier.text().to_owned()));
+    let checked = |run: &Run| !matches!(run.carrier, Carrier::Nothing);
+    row("… checked", &|run| checked(run).then(|| count(run.all().get(Tally::Checks) as f64)));
+    row("… with a wrong value", &|run| checked(run).then(|| whole(run.violations())));
+    row("processors busy", &|run| run.processors().map(|busy| format!("{busy:.2}")));
+    row("… by other programs", &|run| run.others().map(|busy| format!("{busy:.2}")));
+    row("least busy worker", &|run| share(run.busy().into_iter().reduce(f64::min)?));
+    row("busiest worker", &|run| share(run.busy().into_iter().reduce(f64::max)?));
+    let per_second =
+        |run: &Run, total: Option<u64>| Some(count((total? as f64 / run.window().as_secs_f64()).round()));
+    row("steals per second", &|run| per_second(run, run.counted(|seen| seen.steals)));
+    row("parks per second", &|run| per_second(run, run.counted(|seen| seen.parks)));
+    row("tasks queued, mean", &|run| run.queue_depth().map(|(mean, _)| count(mean.round())));
+    row("tasks queued, most", &|run| run.queue_depth().map(|(_, most)| count(most as f64)));
+    let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
+    row("memory at the start", &|run| run.memory().map(|(start, _, _)| megabytes(start)));
+    row("memory at its most", &|run| run.memory().map(|(_, most, _)| megabytes(most)));
+    row("memory at the end", &|run| run.memory().map(|(_, _, end)| megabytes(end)));
     rows
 }
 
-/// `2.10 (1.95..2.24)`: the throughput of one over that of the other, within a round.
-fn ratio(ours: &Run, theirs: &Run) -> String {
+fn share(of: f64) -> Option<String> {
+    of.is_finite().then(|| format!("{:.0} %", of * 100.0))
+}
+
+/// The throughput of one over that of the other, within a round.
+fn ratio(ours: &Run, theirs: &Run) -> Option<Spread> {
     if ours.executor == theirs.executor {
-        return "1".to_owned();
+        return None;
     }
     let rates = |run: &Run| -> Vec<f64> {
         run.rounds
@@ -253,81 +350,105 @@ fn ratio(ours: &Run, theirs: &Run) -> String {
             .map(|round| round.measured.get(Tally::Units) as f64 / round.window.as_secs_f64())
             .collect()
     };
-    match Spread::of_ratios(&rates(ours), &rates(theirs)) {
-        Some(Spread { median, min, max, .. }) => format!("{median:.2} ({min:.2}..{max:.2})"),
-        None => "-".to_owned(),
-    }
+    Spread::of_ratios(&rates(ours), &rates(theirs))
 }
 
-/// One line per metric and executor, one column per quantile.
-pub fn distributions(runs: &[Run]) -> Vec<Vec<String>> {
-    let mut head = vec![String::new(), String::new()];
+/// Per metric a line for each executor, one column per quantile.
+fn distributions(runs: &[Run]) -> Vec<Vec<String>> {
+    let mut head = vec![String::new()];
     head.extend(QUANTILES.map(|(_, name)| name.to_owned()));
     head.push("values".to_owned());
     let mut rows = vec![head];
     for metric in Metric::ALL {
-        let mut title = metric.title();
-        for run in runs {
-            let Some(histogram) = run.histograms.get(metric) else { continue };
-            let mut row = vec![std::mem::take(&mut title).to_owned(), run.executor.to_owned()];
-            row.extend(QUANTILES.map(|(quantile, _)| time(histogram.value_at_quantile(quantile) as f64)));
-            row.push(count(histogram.len() as f64));
+        let of_all: Vec<Vec<String>> = runs.iter().filter_map(|run| distribution(run, metric)).collect();
+        if runs.len() > 1 && !of_all.is_empty() {
+            rows.push(vec![metric.title().to_owned()]);
+        }
+        for mut row in of_all {
+            row[0] = if runs.len() > 1 { format!("  {}", row[0]) } else { metric.title().to_owned() };
             rows.push(row);
         }
     }
     rows
 }
 
+/// The executor, its quantiles, and how many values there are.
+pub fn distribution(run: &Run, metric: Metric) -> Option<Vec<String>> {
+    let histogram = run.histograms.get(metric)?;
+    let mut row = vec![run.executor.to_owned()];
+    row.extend(QUANTILES.map(|(quantile, _)| time(histogram.value_at_quantile(quantile) as f64)));
+    row.push(count(histogram.len() as f64));
+    Some(row)
+}
+
 /// What needs saying about a run.
-pub fn notes(run: &Run) -> Vec<String> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The executor, or the scenario on it, did what it must not do.
+    pub wrong: bool,
+    /// In words.
+    pub text: String,
+}
+
+/// What needs saying about a run.
+pub fn notes(run: &Run) -> Vec<Note> {
     let mut notes = Vec::new();
-    let all = run.all();
+    let mut note = |wrong, text| notes.push(Note { wrong, text });
     if let Load::Open { per_second, .. } = run.load {
         let reached = run.per_second(Tally::Started) / per_second;
         // The last few may just have come due.
         if reached < 0.98 {
-            notes.push(format!(
-                "could not keep up: {:.0} % of the rate was reached, {} requests that were due were never started",
-                100.0 * reached,
-                whole(run.behind())
-            ));
+            note(
+                false,
+                format!(
+                    "could not keep up: {:.0} % of the rate was reached, {} requests that were due were never started",
+                    100.0 * reached,
+                    whole(run.behind())
+                ),
+            );
         }
-    }
-    if run.others().is_some_and(|others| others > DISTURBING) {
-        notes.push(format!(
-            "other programs kept {:.1} processors busy meanwhile: the numbers are theirs too",
-            run.others().unwrap_or_default()
-        ));
     }
     match (run.unfinished(), run.stuck()) {
         (0, _) => {}
-        (unfinished, 0) => notes.push(format!(
-            "{} requests had not ended when the time to do so was up: the true percentiles are higher",
-            whole(unfinished)
-        )),
-        (unfinished, _) => notes.push(format!("{} requests NEVER ENDED", whole(unfinished))),
+        (unfinished, 0) => note(
+            false,
+            format!(
+                "{} requests had not ended when the time to do so was up: the true percentiles are higher",
+                whole(unfinished)
+            ),
+        ),
+        (unfinished, _) => note(true, format!("{} requests NEVER ENDED", whole(unfinished))),
     }
-    if all.get(Tally::Early) > 0 {
-        notes.push(format!("{} timers fired EARLY", whole(all.get(Tally::Early))));
+    let early = run.all().get(Tally::Early);
+    if early > 0 {
+        note(true, format!("{} timers fired EARLY", whole(early)));
     }
-    let told: Vec<&String> = run.rounds.iter().flat_map(|round| &round.violations).take(10).collect();
-    if !told.is_empty() {
-        notes.push("VIOLATIONS of the context, the first of them:".to_owned());
-        notes.extend(told.into_iter().map(|violation| format!("  {violation}")));
-    }
+    let told = run.rounds.iter().flat_map(|round| &round.violations).take(10);
+    told.for_each(|violation| note(true, violation.clone()));
     notes
 }
 
-/// The last line.
-fn verdict(outcome: &Outcome) -> String {
-    let ours = || outcome.runs.iter().filter(|run| run.carries);
-    let checks: u64 = ours().map(|run| run.all().get(Tally::Checks)).sum();
-    let violations: u64 = ours().map(Run::violations).sum();
+/// Whether every task saw its own variables (`None` if that was not asked), and that in words.
+pub fn verdict(outcome: &Outcome) -> (Option<bool>, String) {
+    let sum = |of: &dyn Fn(&Run) -> u64| outcome.runs.iter().map(of).sum::<u64>();
+    let (checks, violations) = (sum(&|run| run.all().get(Tally::Checks)), sum(&Run::violations));
     match (checks, violations) {
-        (0, _) => "\nNo contexts were checked.\n".to_owned(),
-        (checks, 0) => format!("\nContext violations: 0 in {} checks.\n", whole(checks)),
-        (checks, violations) => {
-            format!("\nContext VIOLATIONS: {} in {} checks.\n", whole(violations), whole(checks))
+        (0, _) => (None, "No variables were checked.".to_owned()),
+        (_, 0) => (
+            Some(true),
+            format!("Every task saw its own variables: {} checks, 0 wrong values.", whole(checks)),
+        ),
+        _ => {
+            let mut by: Vec<String> = Vec::new();
+            for name in executors(outcome) {
+                let own = outcome.runs.iter().filter(|run| run.executor == name).map(Run::violations);
+                match own.sum::<u64>() {
+                    0 => {}
+                    wrong => by.push(format!("{name} {}", whole(wrong))),
+                }
+            }
+            let (by, checks) = (by.join(", "), whole(checks));
+            (Some(false), format!("WRONG VALUES of variables in {checks} checks: {by}."))
         }
     }
 }
@@ -335,6 +456,10 @@ fn verdict(outcome: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::executor::EXECUTORS;
+    use crate::load::options::Carry;
+    use crate::load::record::Totals;
+    use crate::load::tests::{comparison, outcome};
 
     #[test]
     fn times_and_counts_keep_three_digits_and_change_their_unit_in_time() {
@@ -347,8 +472,87 @@ mod tests {
     }
 
     #[test]
-    fn columns_line_up() {
+    fn columns_line_up_and_go_on_below_when_there_is_no_room_beside() {
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "123 µs".to_owned()]];
-        assert_eq!(columns(&rows, 1), "  a          1\n  long  123 µs\n");
+        assert_eq!(columns(&rows), "  a          1\n  long  123 µs\n");
+        let wide = [vec!["a".to_owned(), "b".repeat(60), "c".repeat(60)]];
+        assert_eq!(columns(&wide), format!("  a  {}\n\n  a  {}\n", "b".repeat(60), "c".repeat(60)));
+    }
+
+    #[test]
+    fn lines_are_broken_between_words_and_indented() {
+        let text = wrapped("  NOTE  ", &"word ".repeat(30));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines.len(), lines[0].chars().count()), (3, 77));
+        assert!(lines[0].starts_with("  NOTE  word ") && lines[1].starts_with("        word "));
+    }
+
+    #[test]
+    fn the_first_line_says_what_carries_the_variables() {
+        let first = |carry| carried(&comparison(carry));
+        assert_eq!(
+            first(Carry::Ours),
+            "8 variables per request, inherited on heirloom, carried by hand on tokio, smol, async-executor, checked \
+             alike on all"
+        );
+        assert_eq!(
+            first(Carry::Hand),
+            "8 variables per request, carried by hand on heirloom, tokio, smol, async-executor, checked alike on all"
+        );
+        assert_eq!(first(Carry::None), "no variables, on no executor; nothing is checked");
+        let text = report(&comparison(Carry::Ours));
+        assert!(text.starts_with("Load test: 8 variables per request, inherited on heirloom, "), "{text}");
+        let alone = report(&outcome(100, 1000));
+        assert!(
+            alone.starts_with(
+                "Load test: 8 variables per request, carried by hand on heirloom, and checked\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_report_on_all_executors_fits_into_eighty_columns() {
+        assert_eq!(comparison(Carry::Ours).runs.len(), EXECUTORS.len());
+        for carry in [Carry::None, Carry::Hand, Carry::Ours] {
+            let report = report(&comparison(carry));
+            for line in report.lines() {
+                assert!(line.chars().count() <= COLUMNS, "{line}");
+            }
+            assert!(!report.contains("NaN") && !report.contains("inf "), "{report}");
+        }
+    }
+
+    #[test]
+    fn memory_is_told_in_words_and_other_programs_once() {
+        let mut outcome = comparison(Carry::Ours);
+        for run in &mut outcome.runs {
+            run.rounds[0].processor_time = Some(Duration::from_secs(1));
+            run.rounds[0].others_time = Some(Duration::from_millis(1300));
+        }
+        outcome.machine.processors = 2;
+        let report = report(&outcome);
+        assert_eq!(
+            report.matches("other programs kept up to 1.3 of 2 processors busy").count(),
+            1,
+            "{report}"
+        );
+        assert!(report.contains("  memory at its most ") && report.contains("42 MB"), "{report}");
+        assert!(outcome.runs.iter().all(|run| notes(run).is_empty()));
+    }
+
+    #[test]
+    fn wrong_values_of_peers_count_too() {
+        let mut outcome = comparison(Carry::Ours);
+        let (right, text) = verdict(&outcome);
+        assert_eq!(
+            (right, text.as_str()),
+            (Some(true), "Every task saw its own variables: 400 checks, 0 wrong values.")
+        );
+        outcome.runs[1].rounds[0].all.add(&Totals::of(&[(Tally::Violations, 3)]));
+        outcome.runs[1].rounds[0].violations.push("request 7, here: what was wrong".to_owned());
+        let report = report(&outcome);
+        assert!(report.contains("  WRONG  tokio: request 7, here: what was wrong\n"), "{report}");
+        assert!(report.ends_with("\nWRONG VALUES of variables in 400 checks: tokio 3.\n"), "{report}");
+        assert_eq!(verdict(&comparison(Carry::None)), (None, "No variables were checked.".to_owned()));
     }
 }

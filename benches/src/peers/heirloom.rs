@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use heirloom_benches::echo;
-use heirloom_benches::load::executor::{Loadable, Observed, Variable};
+use heirloom_benches::load::executor::{Loadable, MakeVariable, Observed, Variable};
 use heirloom_benches::net::serve::{Sockets, hello};
 use heirloom_benches::peers::{Executor, Inheriting, Timers, Unwrapped};
 use hyper::server::conn::http1;
@@ -190,9 +190,7 @@ impl<const BOUND: usize> Inheriting for Heirloom<BOUND> {
 impl Loadable for Heirloom<0> {
     const LABEL: &'static str = NAMES.judged;
 
-    fn variable(name: &'static str) -> Option<Box<dyn Variable>> {
-        Some(Box::new(Carried(ContextVar::new(name))))
-    }
+    const VARIABLE: Option<MakeVariable> = Some(|name| Box::new(Carried(ContextVar::new(name))));
 
     async fn blocking<F: FnOnce() + Send + 'static>(f: F) {
         let _ = tested::spawn_blocking(f).await;
@@ -215,10 +213,6 @@ impl Loadable for Heirloom<0> {
 struct Carried(ContextVar<u64>);
 
 impl Variable for Carried {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
     fn get(&self) -> Option<u64> {
         self.0.get()
     }
