@@ -129,7 +129,7 @@ impl Context {
     /// ```
     #[doc(alias = "with_value")]
     #[doc(alias = "plus")]
-    pub fn with_var<T: Send + Sync + 'static>(&self, var: &ContextVar<T>, value: T) -> Context {
+    pub fn with_var<T: Send + Sync + 'static, D>(&self, var: &ContextVar<T, D>, value: T) -> Context {
         Context { bindings: self.bindings.with(var.assigned_id(), Entry::Bound(var.value(value))) }
     }
 
@@ -142,7 +142,7 @@ impl Context {
     /// assert!(acme.without_var(&TENANT).is_empty());
     /// ```
     #[doc(alias = "minusKey")]
-    pub fn without_var<T: Send + Sync + 'static>(&self, var: &ContextVar<T>) -> Context {
+    pub fn without_var<T: Send + Sync + 'static, D>(&self, var: &ContextVar<T, D>) -> Context {
         match var.id() {
             Some(id) => Context { bindings: self.bindings.with(id, Entry::Absent) },
             None => self.clone(),
@@ -175,7 +175,7 @@ impl Context {
     /// # heirloom_context::context_var! { static PRECISION: u32 = 28; }
     /// assert_eq!(Context::empty().get(&PRECISION), None);
     /// ```
-    pub fn get<T: Clone + Send + Sync + 'static>(&self, var: &ContextVar<T>) -> Option<T> {
+    pub fn get<T: Clone + Send + Sync + 'static, D>(&self, var: &ContextVar<T, D>) -> Option<T> {
         match self.bindings.lookup(var.id()?) {
             // SAFETY: only this variable has the id, so the value is a `T`; `self` keeps it alive.
             Lookup::Bound(found) => Some(unsafe { value::get::<T>(found.as_ptr()) }.clone()),
@@ -184,7 +184,7 @@ impl Context {
     }
 
     /// Whether the variable is bound here.
-    pub fn contains<T: Send + Sync + 'static>(&self, var: &ContextVar<T>) -> bool {
+    pub fn contains<T: Send + Sync + 'static, D>(&self, var: &ContextVar<T, D>) -> bool {
         var.id().is_some_and(|id| matches!(self.bindings.lookup(id), Lookup::Bound(_)))
     }
 

@@ -34,9 +34,44 @@
 #[cfg(all(test, loom))]
 mod models;
 
+use std::fmt;
 use std::sync::OnceLock;
 
 use crate::util::sync::{Mutex, lock, weakened};
+
+/// The second parameter of a [`ContextVar`](crate::ContextVar) without a default, which reads as
+/// `Option<T>`.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct NoDefault;
+
+/// The second parameter of a [`ContextVar`](crate::ContextVar) with a default, which reads as `T`;
+/// made by [`ContextVar::with_default`](crate::ContextVar::with_default).
+pub struct WithDefault<T> {
+    make: fn() -> T,
+    made: OnceLock<T>,
+}
+
+impl<T> WithDefault<T> {
+    pub(crate) const fn new(make: fn() -> T) -> Self {
+        WithDefault { make, made: OnceLock::new() }
+    }
+
+    /// The value, made at the first need. `name` is the variable's, for the text of a panic.
+    ///
+    /// # Panics
+    /// As [`get_or_make`].
+    #[inline(never)]
+    pub(crate) fn value(&self, name: &'static str) -> &T {
+        self.made.get().unwrap_or_else(|| get_or_make(&self.made, name, self.make))
+    }
+}
+
+impl<T> fmt::Debug for WithDefault<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WithDefault").field("is_made", &self.made.get().is_some()).finish_non_exhaustive()
+    }
+}
 
 struct Record {
     /// The thread, by an address that no other living thread has.
@@ -124,7 +159,7 @@ thread_local! {
 ///
 /// # Panics
 /// If making it needs it; or if `make` does, and then the next call tries again.
-pub(crate) fn get_or_make<'a, T>(once: &'a OnceLock<T>, name: &'static str, make: fn() -> T) -> &'a T {
+fn get_or_make<'a, T>(once: &'a OnceLock<T>, name: &'static str, make: fn() -> T) -> &'a T {
     let thread = HERE.with(|here| std::ptr::from_ref(here).addr());
     let needed = MAKERS.wait(thread, std::ptr::from_ref(once).addr(), name).unwrap_or_else(|circle| {
         panic!(

@@ -93,9 +93,11 @@ mod error;
 pub mod future;
 mod iter;
 mod join;
+mod macros;
 pub mod raw;
 mod stream;
 mod token;
+mod unset;
 mod util;
 mod value;
 mod var;
@@ -105,6 +107,7 @@ pub use ambient::{Ambient, AmbientSnapshot, Ambients, Captured};
 pub use binding::Binding;
 pub use cell::ContextCell;
 pub use context::{Change, Context, ContextEntry, Difference, Entries};
+pub use default::{NoDefault, WithDefault};
 pub use error::{AlreadyEntered, ResetError, ResetErrorKind};
 pub use future::{ContextFutureExt, InCell};
 pub use iter::ContextIteratorExt;
@@ -118,5 +121,6 @@ pub use with_context::WithContext;
 /// promise.
 #[doc(hidden)]
 pub mod internal {
+    pub use crate::unset::name_tasks;
     pub use crate::util::{panic, sync, tagged};
 }

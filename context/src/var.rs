@@ -1,15 +1,15 @@
 //! Context variables: typed keys.
 
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::binding::{Binding, Origin};
 use crate::bindings::{Entry, Id};
 use crate::current::{self, Scope, Surroundings};
-use crate::default;
+use crate::default::{NoDefault, WithDefault};
 use crate::error::{ResetError, ResetErrorKind};
 use crate::token::Token;
+use crate::unset;
 use crate::value::{self, Value, VarOptions};
 
 /// A typed key to a value in the current context.
@@ -21,6 +21,16 @@ use crate::value::{self, Value, VarOptions};
 /// A value is bound *in a context*: that of the current task or, outside any task, of the current
 /// thread. Under an executor that knows nothing of this crate, and without one of its adaptors, a
 /// [`set`](Self::set) in a task lands in the context of the worker thread that happens to poll it.
+///
+/// Whether the variable has a default is part of its type, decided at the declaration:
+///
+/// | declared with [`context_var!`](crate::context_var) | type | [`get`](Self::get) returns | where nothing is bound |
+/// | --- | --- | --- | --- |
+/// | `static TENANT: u32;` | `ContextVar<u32>` | `Option<u32>` | `None`; [`require`](Self::require) panics, with a text that helps |
+/// | `static PRECISION: u32 = 28;` | `ContextVar<u32, WithDefault<u32>>` | `u32` | the default, `28` |
+///
+/// A function for variables of both kinds takes a `&ContextVar<T, D>`: everything but reading is the
+/// same for both, and [`Context::get`](crate::Context::get) reads what is bound.
 ///
 /// The model is that of Python's [`contextvars`](https://peps.python.org/pep-0567/).
 ///
@@ -35,7 +45,7 @@ use crate::value::{self, Value, VarOptions};
 /// }
 ///
 /// assert_eq!(REQUEST_ID.get(), None);
-/// assert_eq!(PRECISION.get(), Some(28));
+/// assert_eq!(PRECISION.get(), 28);
 ///
 /// let token = REQUEST_ID.set(42);
 /// assert_eq!(REQUEST_ID.get(), Some(42));
@@ -50,14 +60,15 @@ use crate::value::{self, Value, VarOptions};
 #[doc(alias = "ScopedValue")]
 #[doc(alias = "CoroutineContext")]
 #[doc(alias = "baggage")]
-pub struct ContextVar<T: Send + Sync + 'static> {
+pub struct ContextVar<T: Send + Sync + 'static, D = NoDefault> {
     /// Zero until a value is bound somewhere.
     id: AtomicU64,
     name: &'static str,
     options: VarOptions<T>,
-    default: OnceLock<T>,
+    default: D,
 }
 
+/// Making and reading a variable without a default.
 impl<T: Send + Sync + 'static> ContextVar<T> {
     /// A variable without options.
     ///
@@ -74,30 +85,35 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
         Self::with_options(name, VarOptions::new())
     }
 
-    /// A variable with a default, a policy, a hook or a text; see [`VarOptions`].
+    /// A variable with a policy, a hook or a text; see [`VarOptions`].
     ///
     /// ```
-    /// use heirloom_context::{ContextVar, VarOptions};
+    /// use heirloom_context::{ContextVar, Inherit, VarOptions};
     ///
-    /// const TEN: VarOptions<u32> = VarOptions { default: Some(|| 10), ..VarOptions::new() };
-    /// static LIMIT: ContextVar<u32> = ContextVar::with_options("LIMIT", TEN);
-    /// assert_eq!(LIMIT.get(), Some(10));
+    /// const NEVER: VarOptions<u32> = VarOptions { inherit: Inherit::Never, ..VarOptions::new() };
+    /// static SESSION: ContextVar<u32> = ContextVar::with_options("SESSION", NEVER);
+    /// assert_eq!(SESSION.get(), None);
     /// ```
     pub const fn with_options(name: &'static str, options: VarOptions<T>) -> Self {
-        ContextVar { id: AtomicU64::new(0), name, options, default: OnceLock::new() }
+        ContextVar { id: AtomicU64::new(0), name, options, default: NoDefault }
     }
 
-    /// The name given when the variable was made. It identifies nothing.
+    /// The same variable with a default: what it reads as where no value is bound. The function is
+    /// called once, at the first need.
     ///
     /// ```
-    /// # heirloom_context::context_var! { static TENANT: u32; }
-    /// assert_eq!(TENANT.name(), "TENANT");
+    /// use heirloom_context::{ContextVar, WithDefault};
+    ///
+    /// static LIMIT: ContextVar<u32, WithDefault<u32>> = ContextVar::new("LIMIT").with_default(|| 10);
+    /// assert_eq!(LIMIT.get(), 10);
     /// ```
-    pub fn name(&self) -> &'static str {
-        self.name
+    #[must_use]
+    pub const fn with_default(self, make: fn() -> T) -> ContextVar<T, WithDefault<T>> {
+        let ContextVar { id, name, options, default: NoDefault } = self;
+        ContextVar { id, name, options, default: WithDefault::new(make) }
     }
 
-    /// A copy of the bound value, else of the default, else `None`.
+    /// A copy of the bound value, else `None`.
     ///
     /// ```
     /// # heirloom_context::context_var! { static TENANT: String; }
@@ -112,16 +128,37 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
         self.with(|value| value.cloned())
     }
 
-    /// Lends the bound value, else the default, else `None`, without copying it.
+    /// A copy of the bound value, for code that is wrong without one.
+    ///
+    /// # Panics
+    /// If no value is bound. The text names the variable and where the code runs, tells a variable
+    /// that no code has set so far from one that is set elsewhere, and says what to check: in the
+    /// code that reads, in the code that sets, and where work is handed over.
+    ///
+    /// ```
+    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// TENANT.set(7);
+    /// assert_eq!(TENANT.require(), 7);
+    /// ```
+    #[doc(alias = "expect")]
+    #[doc(alias = "unwrap")]
+    #[doc(alias = "LookupError")]
+    #[inline]
+    #[track_caller]
+    pub fn require(&self) -> T
+    where
+        T: Clone,
+    {
+        match self.get() {
+            Some(value) => value,
+            None => unset::panic(self.name, self.id().is_some(), &self.options.inherit),
+        }
+    }
+
+    /// Lends the bound value, else `None`, without copying it.
     ///
     /// The closure may do anything, also set, reset or leave the very binding it looks at: the
     /// value it borrows is kept until it returns.
-    ///
-    /// # Panics
-    /// If the default is evaluated and panics (it is tried again at the next need). If the default
-    /// needs itself, through other variables too, also if several threads evaluate them: the text
-    /// names the variables. (A default that waits in another way for a thread or a task that needs
-    /// it waits for ever.)
     ///
     /// ```
     /// # heirloom_context::context_var! { static TENANT: String; }
@@ -133,14 +170,62 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// ```
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
-        current::read(self.id(), |found| {
-            f(match found {
-                // SAFETY: only this variable has the id, so the value is a `T`; it is alive until
-                // `read` returns.
-                Some(pointer) => Some(unsafe { value::get::<T>(pointer) }),
-                None => self.default(),
-            })
-        })
+        self.with_bound(f)
+    }
+}
+
+/// Reading a variable with a default.
+impl<T: Send + Sync + 'static> ContextVar<T, WithDefault<T>> {
+    /// A copy of the bound value, else of the default.
+    ///
+    /// # Panics
+    /// As [`with`](Self::with).
+    ///
+    /// ```
+    /// # heirloom_context::context_var! { static PRECISION: u32 = 28; }
+    /// assert_eq!(PRECISION.get(), 28);
+    /// PRECISION.set(100);
+    /// assert_eq!(PRECISION.get(), 100);
+    /// ```
+    #[inline]
+    pub fn get(&self) -> T
+    where
+        T: Clone,
+    {
+        self.with(T::clone)
+    }
+
+    /// Lends the bound value, else the default, without copying it.
+    ///
+    /// The closure may do anything, also set, reset or leave the very binding it looks at: the
+    /// value it borrows is kept until it returns.
+    ///
+    /// # Panics
+    /// If the default is evaluated and panics (it is tried again at the next need). If the default
+    /// needs itself, through other variables too, also if several threads evaluate them: the text
+    /// names the variables. (A default that waits in another way for a thread or a task that needs
+    /// it waits for ever.)
+    ///
+    /// ```
+    /// # heirloom_context::context_var! { static GREETING: String = "hello".to_string(); }
+    /// assert_eq!(GREETING.with(|greeting| greeting.len()), 5);
+    /// ```
+    #[inline]
+    pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        self.with_bound(|bound| f(bound.unwrap_or_else(|| self.default.value(self.name))))
+    }
+}
+
+/// What is the same with a default and without.
+impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
+    /// The name given when the variable was made. It identifies nothing.
+    ///
+    /// ```
+    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// assert_eq!(TENANT.name(), "TENANT");
+    /// ```
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Whether a value is bound in the current context. A default does not count.
@@ -185,9 +270,9 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// # heirloom_context::context_var! { static PRECISION: u32 = 28; }
     /// PRECISION.set(10);
     /// let token = PRECISION.unset();
-    /// assert_eq!(PRECISION.get(), Some(28));
+    /// assert_eq!(PRECISION.get(), 28);
     /// PRECISION.reset(token).unwrap();
-    /// assert_eq!(PRECISION.get(), Some(10));
+    /// assert_eq!(PRECISION.get(), 10);
     /// ```
     pub fn unset(&self) -> Token<T> {
         self.put(Entry::Hidden)
@@ -304,6 +389,16 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
         f()
     }
 
+    /// Lends what is bound.
+    #[inline]
+    fn with_bound<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
+        current::read(self.id(), |found| {
+            // SAFETY: only this variable has the id, so the value is a `T`; it is alive until
+            // `read` returns.
+            f(found.map(|pointer| unsafe { value::get::<T>(pointer) }))
+        })
+    }
+
     /// A scope that binds `value`, to be entered as often as it takes.
     pub(crate) fn surroundings(&self, value: T) -> Surroundings {
         let scope = Scope::new(self.assigned_id(), Entry::Bound(self.value(value)));
@@ -339,16 +434,6 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
         }
     }
 
-    #[inline]
-    fn default(&self) -> Option<&T> {
-        self.options.default.map(|default| self.initialized(default))
-    }
-
-    #[inline(never)]
-    fn initialized(&self, default: fn() -> T) -> &T {
-        self.default.get().unwrap_or_else(|| default::get_or_make(&self.default, self.name, default))
-    }
-
     fn is_watched(&self) -> bool {
         self.options.on_change.is_some()
     }
@@ -358,109 +443,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> fmt::Debug for ContextVar<T> {
+impl<T: Send + Sync + 'static, D> fmt::Debug for ContextVar<T, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ContextVar").field(&self.name).finish()
     }
-}
-
-/// Declares context variables.
-///
-/// ```
-/// use heirloom_context::context_var;
-///
-/// #[derive(Clone, Debug)]
-/// struct Span(u32);
-///
-/// impl Span {
-///     fn child(&self) -> Option<Span> {
-///         Some(Span(self.0 + 1))
-///     }
-/// }
-///
-/// fn mirror(_previous: Option<&Span>, _current: Option<&Span>) {}
-///
-/// context_var! {
-///     /// No default: unset until set.
-///     pub static REQUEST_ID: u64;
-///     /// Any expression, evaluated once.
-///     pub static PRECISION: u32 = 28;
-///     /// A policy: `Always`, `Never` or `Derive(function)`.
-///     static TRANSACTION: u64, inherit = Never;
-///     /// All options, in any order. `debug = Debug` uses the type's own implementation; a
-///     /// function works as well, also for a type that has none.
-///     static SPAN: Span, inherit = Derive(Span::child), on_change = mirror, debug = Debug;
-/// }
-///
-/// SPAN.set(Span(1));
-/// assert_eq!(PRECISION.get(), Some(28));
-/// assert_eq!(format!("{REQUEST_ID:?}"), r#"ContextVar("REQUEST_ID")"#);
-/// ```
-#[macro_export]
-macro_rules! context_var {
-    () => {};
-    (
-        $(#[$meta:meta])* $vis:vis static $name:ident : $type:ty = $default:expr
-        $(, $option:ident = $value:expr)* $(,)? ; $($rest:tt)*
-    ) => {
-        $(#[$meta])*
-        $vis static $name: $crate::ContextVar<$type> = $crate::ContextVar::with_options(
-            ::core::stringify!($name),
-            $crate::__var_options!($type; [default = $default] $([$option = $value])*),
-        );
-        $crate::context_var! { $($rest)* }
-    };
-    (
-        $(#[$meta:meta])* $vis:vis static $name:ident : $type:ty
-        $(, $option:ident = $value:expr)* $(,)? ; $($rest:tt)*
-    ) => {
-        $(#[$meta])*
-        $vis static $name: $crate::ContextVar<$type> = $crate::ContextVar::with_options(
-            ::core::stringify!($name),
-            $crate::__var_options!($type; $([$option = $value])*),
-        );
-        $crate::context_var! { $($rest)* }
-    };
-    // The last variable may do without the semicolon.
-    ($(#[$meta:meta])* $vis:vis static $name:ident : $type:ty $(= $default:expr)? $(, $option:ident = $value:expr)* $(,)?) => {
-        $crate::context_var! { $(#[$meta])* $vis static $name: $type $(= $default)? $(, $option = $value)* ; }
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __var_options {
-    ($type:ty; $([$option:ident = $value:expr])*) => {{
-        #[allow(unused_mut)]
-        let mut options = $crate::VarOptions::<$type>::new();
-        $($crate::__var_option!(options, $type, $option, $value);)*
-        options
-    }};
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __var_option {
-    ($options:ident, $type:ty, default, $value:expr) => {
-        $options.default = ::core::option::Option::Some(|| -> $type { $value })
-    };
-    ($options:ident, $type:ty, inherit, $value:expr) => {{
-        #[allow(unused_imports)]
-        use $crate::Inherit::{Always, Derive, Never};
-        $options.inherit = $value
-    }};
-    ($options:ident, $type:ty, on_change, $value:expr) => {
-        $options.on_change = ::core::option::Option::Some($value)
-    };
-    ($options:ident, $type:ty, debug, $value:expr) => {{
-        // Asks for the type's implementation only where it is named.
-        #[allow(non_snake_case, dead_code)]
-        fn Debug<T: ::core::fmt::Debug>(
-            value: &T,
-            f: &mut ::core::fmt::Formatter<'_>,
-        ) -> ::core::fmt::Result {
-            ::core::fmt::Debug::fmt(value, f)
-        }
-        $options.debug = ::core::option::Option::Some($value)
-    }};
 }

@@ -159,7 +159,7 @@ macro_rules! modes {
         }
 
         $(#[$with_var])*
-        fn with_var<T: Send + Sync + 'static>(self, var: &ContextVar<T>, value: T) -> WithContext<Self> {
+        fn with_var<T: Send + Sync + 'static, D>(self, var: &ContextVar<T, D>, value: T) -> WithContext<Self> {
             WithContext::new(self, var.surroundings(value))
         }
     };

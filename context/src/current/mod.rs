@@ -264,6 +264,11 @@ pub(crate) fn identity() -> Option<u64> {
     SLOT.with(|slot| unsafe { slot.word.get().identity() })
 }
 
+/// Whether there is no context: this thread is being torn down, or its frame is being changed.
+pub(crate) fn is_closed() -> bool {
+    SLOT.with(|slot| slot.word.get() == Word::CLOSED)
+}
+
 /// Changes the current frame, steps C2 and C3; makes one of a snapshot first. `None` if the slot is
 /// closed.
 ///

@@ -103,8 +103,7 @@ impl<T: Send + Sync + 'static> Boxed<T> {
             let Boxed { header, inherit, on_change, debug, value } =
                 unsafe { pointer.cast::<Boxed<T>>().as_ref() };
             let Inherit::Derive(derive) = *inherit else { return None };
-            let options =
-                VarOptions { default: None, inherit: *inherit, on_change: *on_change, debug: *debug };
+            let options = VarOptions { inherit: *inherit, on_change: *on_change, debug: *debug };
             Some(Value::new(derive(value)?, header.name, &options))
         },
         notify: |any, previous, current| {
@@ -152,7 +151,7 @@ impl Value {
         name: &'static str,
         options: &VarOptions<T>,
     ) -> Value {
-        let VarOptions { inherit, on_change, debug, .. } = *options;
+        let VarOptions { inherit, on_change, debug } = *options;
         let watched = if on_change.is_some() { WATCHED } else { 0 };
         let special = if matches!(inherit, Inherit::Always) { 0 } else { SPECIAL };
         let header = ValueHeader {

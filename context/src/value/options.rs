@@ -1,4 +1,4 @@
-//! What a variable declares about its values: default, policy, hook, text.
+//! What a variable declares about its values: policy, hook, text.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -73,7 +73,8 @@ pub type DebugText<T> = fn(&T, &mut fmt::Formatter<'_>) -> fmt::Result;
 /// The options of a [`ContextVar`](crate::ContextVar): plain function pointers, so that a variable
 /// can be a `static`.
 ///
-/// [`context_var!`](crate::context_var) writes them from its short form.
+/// [`context_var!`](crate::context_var) writes them from its short form. A default is no option: it
+/// is part of the variable's type; see [`ContextVar::with_default`](crate::ContextVar::with_default).
 ///
 /// # Examples
 ///
@@ -85,8 +86,6 @@ pub type DebugText<T> = fn(&T, &mut fmt::Formatter<'_>) -> fmt::Result;
 /// assert_eq!(SESSION.name(), "SESSION");
 /// ```
 pub struct VarOptions<T> {
-    /// The value where none is bound; evaluated once, at the first need.
-    pub default: Option<fn() -> T>,
     /// What a spawned child gets.
     pub inherit: Inherit<T>,
     /// Called with the (previous, current) bound value whenever what the calling thread sees of the
@@ -103,9 +102,9 @@ pub struct VarOptions<T> {
 }
 
 impl<T> VarOptions<T> {
-    /// No default, always inherited, no hook, opaque.
+    /// Always inherited, no hook, opaque.
     pub const fn new() -> Self {
-        VarOptions { default: None, inherit: Inherit::Always, on_change: None, debug: None }
+        VarOptions { inherit: Inherit::Always, on_change: None, debug: None }
     }
 }
 
@@ -126,7 +125,6 @@ impl<T> Default for VarOptions<T> {
 impl<T> fmt::Debug for VarOptions<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VarOptions")
-            .field("default", &self.default.is_some())
             .field("inherit", &self.inherit)
             .field("on_change", &self.on_change.is_some())
             .field("debug", &self.debug.is_some())

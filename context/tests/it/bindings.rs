@@ -38,9 +38,9 @@ fn a_guard_shows_the_base_again() {
         drop(guard);
         assert_eq!(LEVEL.get(), Some(1));
         let guard = DEPTH.bind(9);
-        assert_eq!(DEPTH.get(), Some(9));
+        assert_eq!(DEPTH.get(), 9);
         drop(guard);
-        assert_eq!(DEPTH.get(), Some(1));
+        assert_eq!(DEPTH.get(), 1);
     });
 }
 

@@ -18,7 +18,7 @@ context_var! {
 }
 
 fn add_one() -> u32 {
-    let next = TALLY.get().unwrap() + 1;
+    let next = TALLY.get() + 1;
     TALLY.set(next);
     next
 }
@@ -70,7 +70,7 @@ fn a_cell_keeps_what_is_written_in_it() {
         assert_eq!(cell.clone().run(add_one).unwrap(), 3, "a clone is another handle to the same cell");
         assert_eq!(cell.snapshot().get(&TALLY), Some(3));
         assert_eq!(cell.snapshot().get(&COLOUR), Some("red"));
-        assert_eq!(TALLY.get(), Some(0), "and nothing of it is seen outside");
+        assert_eq!(TALLY.get(), 0, "and nothing of it is seen outside");
     });
 }
 
@@ -104,14 +104,14 @@ fn entering_a_live_cell_again_is_an_error() {
             .run(|| {
                 TALLY.set(5);
                 let refusal = cell.run(|| called = true);
-                assert_eq!(TALLY.get(), Some(5), "a refusal changes nothing");
+                assert_eq!(TALLY.get(), 5, "a refusal changes nothing");
                 refusal
             })
             .unwrap();
         let error: AlreadyEntered = refusal.unwrap_err();
         assert!(!error.to_string().is_empty());
         assert!(!called);
-        assert_eq!(cell.run(|| TALLY.get()).unwrap(), Some(5), "again later is fine");
+        assert_eq!(cell.run(|| TALLY.get()).unwrap(), 5, "again later is fine");
     });
 }
 
@@ -121,7 +121,7 @@ fn a_second_thread_is_refused_while_the_first_is_inside() {
     let occupied = Occupied::by_a_thread(&cell, || drop(TALLY.set(1)));
     assert!(refused(cell.run(|| unreachable!("the cell is entered already"))));
     occupied.leave();
-    assert_eq!(cell.run(|| TALLY.get()).unwrap(), Some(1));
+    assert_eq!(cell.run(|| TALLY.get()).unwrap(), 1);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn cells_nest_in_each_other() {
                         assert!(refused(outer.run(|| ())), "the outer one is still entered");
                     })
                     .unwrap();
-                assert_eq!(TALLY.get(), Some(1));
+                assert_eq!(TALLY.get(), 1);
             })
             .unwrap();
         assert_eq!((outer.snapshot().get(&TALLY), inner.snapshot().get(&TALLY)), (Some(1), Some(2)));
@@ -156,7 +156,7 @@ fn a_cell_is_released_by_a_panic_and_keeps_what_was_written() {
             })
         });
         assert_eq!(COLOUR.get(), Some("outside"));
-        assert_eq!(cell.run(|| TALLY.get()).unwrap(), Some(3));
+        assert_eq!(cell.run(|| TALLY.get()).unwrap(), 3);
     });
 }
 
@@ -253,7 +253,7 @@ fn a_future_in_a_cell_writes_into_it() {
             }
             .in_cell(shared.clone())
             .await;
-            assert_eq!(TALLY.get(), Some(100));
+            assert_eq!(TALLY.get(), 100);
             assert_eq!(shared.snapshot().get(&TALLY), Some(7));
         });
         assert_eq!(cell.run(add_one).unwrap(), 8);
@@ -439,6 +439,6 @@ fn a_panic_of_a_future_in_a_cell_releases_it() {
                 .in_cell(cell.clone()),
             )
         });
-        assert_eq!(cell.run(|| TALLY.get()).unwrap(), Some(9));
+        assert_eq!(cell.run(|| TALLY.get()).unwrap(), 9);
     });
 }

@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use heirloom_context::{Context, ContextVar, VarOptions, context_var};
+use heirloom_context::{Context, ContextVar, WithDefault, context_var};
 
 use crate::support::{Probe, caught, on_a_fresh_thread, panic_text, quiet_panic};
 
@@ -23,9 +23,9 @@ context_var! {
 #[test]
 fn a_default_shows_where_nothing_is_bound() {
     on_a_fresh_thread(|| {
-        assert_eq!(PRECISION.get(), Some(28));
-        assert!(PRECISION.with(|value| value == Some(&28)));
-        assert_eq!(MAYBE.get(), Some(None));
+        assert_eq!(PRECISION.get(), 28);
+        assert!(PRECISION.with(|value| *value == 28));
+        assert_eq!(MAYBE.get(), None);
     });
 }
 
@@ -37,7 +37,7 @@ fn a_default_does_not_count_as_a_binding() {
         assert_eq!(context.get(&PRECISION), None);
         assert!(!context.contains(&PRECISION));
         assert!(context.is_empty());
-        assert_eq!(PRECISION.get(), Some(28));
+        assert_eq!(PRECISION.get(), 28);
         assert!(!PRECISION.is_set(), "to look at a default binds nothing");
         assert!(Context::current().is_empty());
     });
@@ -47,11 +47,11 @@ fn a_default_does_not_count_as_a_binding() {
 fn unset_shows_the_default_again() {
     on_a_fresh_thread(|| {
         PRECISION.set(100);
-        assert_eq!(PRECISION.get(), Some(100));
+        assert_eq!(PRECISION.get(), 100);
         let token = PRECISION.unset();
-        assert_eq!(PRECISION.get(), Some(28));
+        assert_eq!(PRECISION.get(), 28);
         PRECISION.reset(token).unwrap();
-        assert_eq!(PRECISION.get(), Some(100));
+        assert_eq!(PRECISION.get(), 100);
     });
 }
 
@@ -69,8 +69,8 @@ fn a_value_equal_to_the_default_is_a_binding() {
 fn a_default_is_evaluated_once_for_all_threads_and_contexts() {
     for _ in 0..3 {
         on_a_fresh_thread(|| {
-            assert_eq!(GREETING.get().as_deref(), Some("good morning"));
-            Context::empty().run(|| GREETING.with(|value| assert_eq!(value.unwrap(), "good morning")));
+            assert_eq!(GREETING.get(), "good morning");
+            Context::empty().run(|| GREETING.with(|value| assert_eq!(value, "good morning")));
         });
     }
     assert_eq!(EVALUATED.load(Ordering::SeqCst), 1);
@@ -83,7 +83,7 @@ fn a_default_is_evaluated_once_when_threads_race_for_it() {
         for _ in 0..4 {
             scope.spawn(|| {
                 barrier.wait();
-                assert_eq!(RACE.get(), Some(7));
+                assert_eq!(RACE.get(), 7);
             });
         }
     });
@@ -97,12 +97,11 @@ fn a_run_time_variable_has_a_default_of_its_own() {
         MADE.fetch_add(1, Ordering::SeqCst)
     }
     on_a_fresh_thread(|| {
-        let options = || VarOptions { default: Some(next as fn() -> usize), ..VarOptions::new() };
-        let first = ContextVar::with_options("first", options());
-        let second = ContextVar::with_options("second", options());
-        assert_eq!(first.get(), Some(0));
-        assert_eq!(second.get(), Some(1));
-        assert_eq!((first.get(), second.get()), (Some(0), Some(1)));
+        let first = ContextVar::new("first").with_default(next);
+        let second = ContextVar::new("second").with_default(next);
+        assert_eq!(first.get(), 0);
+        assert_eq!(second.get(), 1);
+        assert_eq!((first.get(), second.get()), (0, 1));
         assert_eq!(MADE.load(Ordering::SeqCst), 2);
     });
 }
@@ -117,9 +116,8 @@ fn the_default_of_a_run_time_variable_goes_with_it() {
             DROPPED.fetch_add(1, Ordering::SeqCst);
         }
     }
-    let variable =
-        ContextVar::with_options("counted", VarOptions { default: Some(|| Counted), ..VarOptions::new() });
-    variable.with(|value| assert!(value.is_some()));
+    let variable = ContextVar::new("counted").with_default(|| Counted);
+    variable.with(|Counted| assert_eq!(DROPPED.load(Ordering::SeqCst), 0));
     assert_eq!(DROPPED.load(Ordering::SeqCst), 0);
     drop(variable);
     assert_eq!(DROPPED.load(Ordering::SeqCst), 1);
@@ -128,8 +126,8 @@ fn the_default_of_a_run_time_variable_goes_with_it() {
 #[test]
 fn a_default_that_panics_reaches_the_reader_and_breaks_nothing() {
     static OTHER: ContextVar<u32> = ContextVar::new("other");
-    static FAILING: ContextVar<Option<Probe>> =
-        ContextVar::with_options("failing", VarOptions { default: Some(fail), ..VarOptions::new() });
+    static FAILING: ContextVar<Option<Probe>, WithDefault<Option<Probe>>> =
+        ContextVar::new("failing").with_default(fail);
     fn fail() -> Option<Probe> {
         quiet_panic("no default today")
     }
@@ -138,22 +136,20 @@ fn a_default_that_panics_reaches_the_reader_and_breaks_nothing() {
         caught(|| FAILING.with(|value| value.is_some()));
         assert_eq!(OTHER.get(), Some(3));
         FAILING.set(None);
-        assert!(FAILING.with(|value| value.is_some()), "a bound value needs no default");
+        assert!(FAILING.with(Option::is_none), "a bound value needs no default");
     });
 }
 
 #[test]
 fn a_default_may_read_other_variables_and_itself_be_shadowed() {
-    static BASE: ContextVar<u32> =
-        ContextVar::with_options("base", VarOptions { default: Some(|| 10), ..VarOptions::new() });
-    static DOUBLE: ContextVar<u32> = ContextVar::with_options(
-        "double",
-        VarOptions { default: Some(|| BASE.get().unwrap_or(0) * 2), ..VarOptions::new() },
-    );
+    context_var! {
+        static BASE: u32 = 10;
+        static DOUBLE: u32 = BASE.get() * 2;
+    }
     on_a_fresh_thread(|| {
-        assert_eq!(DOUBLE.get(), Some(20));
-        DOUBLE.scope(1, || assert_eq!(DOUBLE.get(), Some(1)));
-        assert_eq!(DOUBLE.get(), Some(20));
+        assert_eq!(DOUBLE.get(), 20);
+        DOUBLE.scope(1, || assert_eq!(DOUBLE.get(), 1));
+        assert_eq!(DOUBLE.get(), 20);
     });
 }
 
@@ -162,11 +158,11 @@ fn a_default_may_read_other_variables_and_itself_be_shadowed() {
 // needs that are no circle wait.
 
 context_var! {
-    static OWN: u32 = OWN.get().unwrap_or(1);
-    static LENT: u32 = LENT.with(|value| value.copied().unwrap_or(1));
-    static FIRST: u32 = SECOND.get().unwrap_or(1) + 1;
-    static SECOND: u32 = THIRD.with(|value| value.copied().unwrap_or(1)) + 1;
-    static THIRD: u32 = FIRST.get().unwrap_or(1) + 1;
+    static OWN: u32 = OWN.get();
+    static LENT: u32 = LENT.with(|value| *value);
+    static FIRST: u32 = SECOND.get() + 1;
+    static SECOND: u32 = THIRD.with(|value| *value) + 1;
+    static THIRD: u32 = FIRST.get() + 1;
 }
 
 #[test]
@@ -175,10 +171,10 @@ fn a_default_that_reads_its_own_variable_panics_and_says_so() {
         for _ in 0..2 {
             let said = panic_text(|| OWN.get());
             assert!(said.contains("`OWN` needs itself: OWN -> OWN"), "{said}");
-            let said = panic_text(|| LENT.with(|value| value.copied()));
+            let said = panic_text(|| LENT.with(|value| *value));
             assert!(said.contains("`LENT` needs itself: LENT -> LENT"), "{said}");
         }
-        OWN.scope(5, || assert_eq!(OWN.get(), Some(5)));
+        OWN.scope(5, || assert_eq!(OWN.get(), 5));
     });
 }
 
@@ -189,8 +185,8 @@ fn a_default_that_needs_itself_through_others_panics_and_says_so() {
         assert!(said.contains("`FIRST` needs itself: FIRST -> SECOND -> THIRD -> FIRST"), "{said}");
         let said = panic_text(|| THIRD.get());
         assert!(said.contains("`THIRD` needs itself: THIRD -> FIRST -> SECOND -> THIRD"), "{said}");
-        SECOND.scope(10, || assert_eq!(FIRST.get(), Some(11), "bound, it needs no default"));
-        assert_eq!(THIRD.get(), Some(12));
+        SECOND.scope(10, || assert_eq!(FIRST.get(), 11, "bound, it needs no default"));
+        assert_eq!(THIRD.get(), 12);
     });
 }
 
@@ -210,11 +206,11 @@ fn defaults_that_need_each_other_on_two_threads_panic_on_both() {
     context_var! {
         static LEFT: u32 = {
             meet();
-            RIGHT.get().unwrap_or(1)
+            RIGHT.get()
         };
         static RIGHT: u32 = {
             meet();
-            LEFT.get().unwrap_or(1)
+            LEFT.get()
         };
     }
     let other = std::thread::spawn(|| panic_text(|| RIGHT.get()));
@@ -230,22 +226,22 @@ fn a_default_that_another_thread_is_making_is_waited_for() {
         static SLOW: u32 = {
             BEGUN.wait();
             // The other thread needs this value by now, or does so later. Either way it gets it.
-            BASE_OF_SLOW.get().unwrap_or(0) + 1
+            BASE_OF_SLOW.get() + 1
         };
         static BASE_OF_SLOW: u32 = 41;
-        static NEEDS_SLOW: u32 = SLOW.get().unwrap_or(0);
+        static NEEDS_SLOW: u32 = SLOW.get();
     }
     let other = std::thread::spawn(|| SLOW.get());
     BEGUN.wait();
-    assert_eq!((NEEDS_SLOW.get(), other.join().unwrap()), (Some(42), Some(42)));
+    assert_eq!((NEEDS_SLOW.get(), other.join().unwrap()), (42, 42));
 }
 
 #[test]
 fn threads_that_race_for_defaults_that_need_others_all_get_them() {
     context_var! {
         static ONE: usize = 1;
-        static TWO: usize = ONE.get().unwrap_or(0) + 1;
-        static THREE: usize = TWO.get().unwrap_or(0) + ONE.get().unwrap_or(0);
+        static TWO: usize = ONE.get() + 1;
+        static THREE: usize = TWO.get() + ONE.get();
     }
     let barrier = Barrier::new(6);
     std::thread::scope(|scope| {
@@ -254,7 +250,7 @@ fn threads_that_race_for_defaults_that_need_others_all_get_them() {
             scope.spawn(move || {
                 barrier.wait();
                 let (variable, value) = [(&ONE, 1), (&TWO, 2), (&THREE, 3)][number % 3];
-                assert_eq!(variable.get(), Some(value));
+                assert_eq!(variable.get(), value);
             });
         }
     });

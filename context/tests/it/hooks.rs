@@ -56,7 +56,7 @@ fn only_bound_values_are_told_no_defaults() {
         DEFAULTED.set(1);
         DEFAULTED.unset();
         assert_eq!(calls(), [(None, Some(1)), (Some(1), None)]);
-        assert_eq!(DEFAULTED.get(), Some(5));
+        assert_eq!(DEFAULTED.get(), 5);
         assert_eq!(calls(), []);
     });
 }

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use heirloom_context::{Context, ContextFutureExt, ContextVar, Inherit, VarOptions, context_var};
+use heirloom_context::{
+    Context, ContextFutureExt, ContextVar, Inherit, VarOptions, WithDefault, context_var,
+};
 
 use crate::support::{Executor, Ledger, Probe, block_on, caught, on_a_fresh_thread, quiet_panic, yield_once};
 
@@ -70,9 +72,9 @@ fn a_variable_left_out_shows_its_default_in_the_child() {
         SESSION.set(1);
         Context::inherited().run(|| {
             assert!(!FALLBACK.is_set());
-            assert_eq!(FALLBACK.get(), Some(5));
+            assert_eq!(FALLBACK.get(), 5);
             assert!(!SESSION.is_set());
-            assert_eq!(SESSION.get(), Some(6));
+            assert_eq!(SESSION.get(), 6);
         });
     });
 }
@@ -84,10 +86,9 @@ fn nothing_is_derived_of_an_unset_variable() {
         CALLS.fetch_add(1, Ordering::SeqCst);
         Some(number + 1)
     }
-    static DERIVED: ContextVar<u32> = ContextVar::with_options(
-        "derived",
-        VarOptions { default: Some(|| 1), inherit: Inherit::Derive(counted), ..VarOptions::new() },
-    );
+    const DERIVE: VarOptions<u32> = VarOptions { inherit: Inherit::Derive(counted), ..VarOptions::new() };
+    static DERIVED: ContextVar<u32, WithDefault<u32>> =
+        ContextVar::with_options("derived", DERIVE).with_default(|| 1);
     on_a_fresh_thread(|| {
         assert!(Context::inherited().is_empty());
         assert_eq!(CALLS.load(Ordering::SeqCst), 0, "a default is not a value that is bound");

@@ -49,7 +49,7 @@ fn iteration_names_each_bound_variable_once() {
         POINT.set(Point { x: 1, y: 2 });
         WORD.set("gone".into());
         WORD.unset();
-        assert_eq!(DEFAULTED.get(), Some(3));
+        assert_eq!(DEFAULTED.get(), 3);
         let names = names(&Context::current());
         assert_eq!(names.len(), 2, "{names:?}");
         assert!(names[0].ends_with("PLAIN") && names[1].ends_with("POINT"), "{names:?}");

@@ -17,7 +17,8 @@ use std::rc::{Rc, Weak};
 use std::sync::{Arc, LazyLock};
 
 use heirloom_context::{
-    Binding, Context, ContextCell, ContextIteratorExt, ContextVar, ResetErrorKind, Token, context_var,
+    Binding, Context, ContextCell, ContextIteratorExt, ContextVar, ResetErrorKind, Token, WithDefault,
+    context_var,
 };
 use proptest::prelude::*;
 
@@ -44,8 +45,39 @@ context_var! {
 static PADDING: LazyLock<Vec<ContextVar<usize>>> =
     LazyLock::new(|| (0..100).map(|_| ContextVar::new("padding")).collect());
 
-fn variable(number: usize) -> &'static ContextVar<Value> {
-    [&PLAIN, &NEVER, &DEFAULTED, &DERIVED][number]
+/// A variable without a default, or one with a default.
+#[derive(Clone, Copy)]
+enum Variable {
+    Plain(&'static ContextVar<Value>),
+    Defaulted(&'static ContextVar<Value, WithDefault<Value>>),
+}
+
+/// Does the same with the variable of that number, of either kind.
+macro_rules! of_either {
+    ($number:expr, $variable:ident => $done:expr) => {
+        match variable($number) {
+            Variable::Plain($variable) => $done,
+            Variable::Defaulted($variable) => $done,
+        }
+    };
+}
+
+impl Variable {
+    fn with<R>(self, f: impl FnOnce(Option<&Value>) -> R) -> R {
+        match self {
+            Variable::Plain(variable) => variable.with(f),
+            Variable::Defaulted(variable) => variable.with(|value| f(Some(value))),
+        }
+    }
+}
+
+fn variable(number: usize) -> Variable {
+    match number {
+        0 => Variable::Plain(&PLAIN),
+        1 => Variable::Plain(&NEVER),
+        2 => Variable::Defaulted(&DEFAULTED),
+        _ => Variable::Plain(&DERIVED),
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -391,11 +423,11 @@ impl World {
         let mut model = self.model.borrow_mut();
         let expected = model.seen();
         for (number, id) in expected.into_iter().enumerate() {
-            let variable = variable(number);
-            let shown = variable.with(|value| value.map(|value| value.id));
+            let shown = variable(number).with(|value| value.map(|value| value.id));
             let default = (number == 2).then_some(DEFAULT);
             assert_eq!(shown, id.or(default), "variable {number}");
-            assert_eq!(variable.is_set(), id.is_some(), "variable {number}");
+            let is_set = of_either!(number, variable => variable.is_set());
+            assert_eq!(is_set, id.is_some(), "variable {number}");
         }
         let mut alive = model.alive();
         alive.extend(self.tokens.borrow().iter().filter_map(|(_, token)| match token.previous {
@@ -416,7 +448,8 @@ impl World {
             assert_eq!(snapshot.len(), self.padding + seen.iter().flatten().count());
             assert_eq!(snapshot.iter().count(), snapshot.len());
             for (number, id) in seen.iter().enumerate() {
-                assert_eq!(snapshot.get(variable(number)).map(|value| value.id), *id);
+                let bound = of_either!(number, variable => snapshot.get(variable));
+                assert_eq!(bound.map(|value| value.id), *id);
             }
         }
     }
@@ -432,12 +465,12 @@ impl World {
         match op {
             Op::Set(number) => {
                 let (value, id) = self.value();
-                let token = variable(*number).set(value);
+                let token = of_either!(*number, variable => variable.set(value));
                 let model = self.model.borrow_mut().write(*number, Entry::Bound(id));
                 self.tokens.borrow_mut().push((token, model));
             }
             Op::Unset(number) => {
-                let token = variable(*number).unset();
+                let token = of_either!(*number, variable => variable.unset());
                 let model = self.model.borrow_mut().write(*number, Entry::Hidden);
                 self.tokens.borrow_mut().push((token, model));
             }
@@ -450,7 +483,7 @@ impl World {
             }
             Op::Bind(number) => {
                 let (value, id) = self.value();
-                let guard = variable(*number).bind(value);
+                let guard = of_either!(*number, variable => variable.bind(value));
                 let model = self.model.borrow_mut().bind(*number, id);
                 self.guards.borrow_mut().push((guard, model));
             }
@@ -545,8 +578,8 @@ impl World {
                 if let Some(index) = index {
                     let (value, id) = self.value();
                     let mut snapshots = self.snapshots.borrow_mut();
-                    let (context, mut seen) =
-                        (snapshots[index].0.with_var(variable(*number), value), snapshots[index].1);
+                    let (context, mut seen) = snapshots[index].clone();
+                    let context = of_either!(*number, variable => context.with_var(variable, value));
                     seen[*number] = Some(id);
                     snapshots.push((context, seen));
                 }
@@ -554,8 +587,8 @@ impl World {
             Op::Without(snapshot, number) => {
                 let mut snapshots = self.snapshots.borrow_mut();
                 if let Some(index) = pick(&snapshots, *snapshot) {
-                    let (context, mut seen) =
-                        (snapshots[index].0.without_var(variable(*number)), snapshots[index].1);
+                    let (context, mut seen) = snapshots[index].clone();
+                    let context = of_either!(*number, variable => context.without_var(variable));
                     seen[*number] = None;
                     snapshots.push((context, seen));
                 }
@@ -574,7 +607,7 @@ impl World {
         let model = self.tokens.borrow()[index].1;
         let Some(expected) = self.model.borrow_mut().reset(number, model) else { return };
         let (token, model) = self.tokens.borrow_mut().swap_remove(index);
-        match variable(number).reset(token) {
+        match of_either!(number, variable => variable.reset(token)) {
             Ok(()) => assert_eq!(expected, Ok(()), "{model:?}"),
             Err(error) => {
                 assert_eq!(expected, Err(error.kind()), "{model:?}");
@@ -640,7 +673,7 @@ impl World {
 
     fn scope(&self, number: usize, body: impl FnOnce()) {
         let (value, id) = self.value();
-        variable(number).scope(value, || {
+        let enter = || {
             let node = {
                 let mut model = self.model.borrow_mut();
                 let identity = model.identity();
@@ -656,11 +689,14 @@ impl World {
             let mut model = self.model.borrow_mut();
             model.stack.pop();
             model.remove(node);
-        });
+        };
+        of_either!(number, variable => variable.scope(value, enter));
     }
 
     fn run_in(&self, context: Context, body: impl FnOnce(), panics: bool) {
-        let seen: Seen = std::array::from_fn(|number| context.get(variable(number)).map(|value| value.id));
+        let seen: Seen = std::array::from_fn(|number| {
+            of_either!(number, variable => context.get(variable)).map(|value| value.id)
+        });
         let outside = {
             let mut model = self.model.borrow_mut();
             let identity = model.number();

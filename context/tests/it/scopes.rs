@@ -58,9 +58,9 @@ fn what_is_written_to_the_variable_inside_is_gone_outside() {
         DEPTH.set(5);
         DEPTH.scope(6, || {
             DEPTH.unset();
-            assert_eq!(DEPTH.get(), Some(1), "and the default shows");
+            assert_eq!(DEPTH.get(), 1, "and the default shows");
         });
-        assert_eq!(DEPTH.get(), Some(5));
+        assert_eq!(DEPTH.get(), 5);
     });
 }
 
@@ -96,7 +96,7 @@ fn a_snapshot_taken_in_scopes_is_flat() {
             (snapshot.get(&LEVEL), snapshot.get(&OTHER), snapshot.get(&DEPTH)),
             (Some(2), Some(7), Some(3))
         );
-        snapshot.run(|| assert_eq!((LEVEL.get(), OTHER.get(), DEPTH.get()), (Some(2), Some(7), Some(3))));
+        snapshot.run(|| assert_eq!((LEVEL.get(), OTHER.get(), DEPTH.get()), (Some(2), Some(7), 3)));
     });
 }
 

@@ -133,7 +133,7 @@ fn run_is_restored_by_a_panic() {
             })
         });
         assert_eq!(SIZE.get(), Some(0));
-        assert_eq!(DEPTH.get(), Some(1));
+        assert_eq!(DEPTH.get(), 1);
         assert_eq!(context.run(|| SIZE.get()), Some(1));
     });
 }

@@ -173,7 +173,7 @@ fn a_future_created_in_first_and_awaited_in_second_sees_second() {
 /// A third, with as many digits as the precision says; the precision is read deep inside, by
 /// "library code".
 fn third() -> String {
-    format!("{:.*}", PRECISION.get().expect("a default") as usize, 1.0 / 3.0)
+    format!("{:.*}", PRECISION.get() as usize, 1.0 / 3.0)
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn decimal_precision_in_two_interleaved_tasks() {
             one.await;
             two.await;
             join(request(4), request(8)).await;
-            assert_eq!(PRECISION.get(), Some(28));
+            assert_eq!(PRECISION.get(), 28);
         });
     });
 }
@@ -305,7 +305,7 @@ context_var! {
 }
 
 fn translate(text: &'static str) -> String {
-    let translated = match (LANGUAGE.get().expect("a default"), text) {
+    let translated = match (LANGUAGE.get(), text) {
         ("fr", "hello") => "bonjour",
         ("de", "hello") => "hallo",
         ("fr", "bye") => "au revoir",
@@ -515,7 +515,7 @@ fn the_cached_lookup_trap_of_the_generator() {
 
 /// An operation that obeys the deadline that is in force where it is called.
 fn operation(now: u64) -> Result<(), &'static str> {
-    if now < DEADLINE.get().expect("a default") { Ok(()) } else { Err("too late") }
+    if now < DEADLINE.get() { Ok(()) } else { Err("too late") }
 }
 
 #[test]
@@ -542,19 +542,19 @@ fn a_timeout_around_a_generator_step_applies_to_that_step() {
 fn a_timeout_opened_inside_a_generator_does_not_leak_to_its_consumer() {
     async fn body(items: Emitter<u64>) {
         async {
-            items.emit(DEADLINE.get().unwrap()).await;
-            items.emit(DEADLINE.get().unwrap()).await;
+            items.emit(DEADLINE.get()).await;
+            items.emit(DEADLINE.get()).await;
         }
         .with_var(&DEADLINE, 10)
         .await;
-        items.emit(DEADLINE.get().unwrap()).await;
+        items.emit(DEADLINE.get()).await;
     }
     Executor::each(|executor| {
         executor.run(async {
             let _caller = DEADLINE.bind(20);
             let mut stream = Box::pin(generator(body).isolated());
             assert_eq!(stream.next().await, Some(10));
-            assert_eq!(DEADLINE.get(), Some(20), "only the caller's own is in force here");
+            assert_eq!(DEADLINE.get(), 20, "only the caller's own is in force here");
             assert_eq!(stream.next().await, Some(10));
             assert_eq!(stream.next().await, Some(20), "the generator's has ended, the caller's shows");
         });
@@ -565,7 +565,7 @@ fn a_timeout_opened_inside_a_generator_does_not_leak_to_its_consumer() {
 fn a_timeout_scope_that_ended_is_not_kept_by_a_generator_made_in_it() {
     on_a_fresh_thread(|| {
         let mut stream = DEADLINE.scope(10, || {
-            Box::pin(generator(|items| async move { items.emit(DEADLINE.get().unwrap()).await }).isolated())
+            Box::pin(generator(|items| async move { items.emit(DEADLINE.get()).await }).isolated())
         });
         assert_eq!(next_of(&mut stream), Some(u64::MAX));
     });
@@ -647,8 +647,8 @@ fn the_policy_of_a_variable_is_part_of_its_declaration() {
         executor.run(async move {
             SEED.set(7);
             let child = own.spawn(async { SEED.get() }).await;
-            assert_eq!(child, split(&7));
-            assert_eq!(SEED.get(), Some(7));
+            assert_eq!(Some(child), split(&7));
+            assert_eq!(SEED.get(), 7);
         });
     });
 }

@@ -21,8 +21,8 @@ context_var! {
 fn calculate(precision: u32) -> impl Stream<Item = u32> + Send {
     generator(move |items| async move {
         PRECISION.set(precision);
-        items.emit(PRECISION.get().unwrap()).await;
-        items.emit(PRECISION.get().unwrap()).await;
+        items.emit(PRECISION.get()).await;
+        items.emit(PRECISION.get()).await;
     })
 }
 
@@ -40,7 +40,7 @@ impl Stream for Calculate {
         if self.steps == 1 {
             PRECISION.set(self.precision);
         }
-        Poll::Ready((self.steps <= 2).then(|| PRECISION.get().unwrap()))
+        Poll::Ready((self.steps <= 2).then(|| PRECISION.get()))
     }
 }
 
@@ -69,7 +69,7 @@ fn hand_written_streams_zipped_do_the_same() {
 fn plain_streams_share_one_context_with_their_consumer_whoever_wrote_them() {
     on_a_fresh_thread(|| {
         let generated: Vec<_> = block_on(calculate(100).zip(calculate(50)).collect());
-        assert_eq!(PRECISION.get(), Some(50));
+        assert_eq!(PRECISION.get(), 50);
         PRECISION.unset();
         let by_hand: Vec<_> = block_on(
             Calculate { precision: 100, steps: 0 }.zip(Calculate { precision: 50, steps: 0 }).collect(),
@@ -82,10 +82,10 @@ fn plain_streams_share_one_context_with_their_consumer_whoever_wrote_them() {
 #[test]
 fn a_step_obeys_what_the_consumer_bound_between_two_steps() {
     on_a_fresh_thread(|| {
-        let by_hand = futures::stream::repeat_with(|| PRECISION.get().unwrap());
+        let by_hand = futures::stream::repeat_with(|| PRECISION.get());
         let generated = generator(|items| async move {
             loop {
-                items.emit(PRECISION.get().unwrap()).await;
+                items.emit(PRECISION.get()).await;
             }
         });
         let streams: [Pin<Box<dyn Stream<Item = u32>>>; 2] =
@@ -114,7 +114,7 @@ fn precision_comes_from_whoever_resumes_unless_the_stream_has_its_own() {
                         PRECISION.set(own);
                     }
                     loop {
-                        items.emit(format!("{:.*}", PRECISION.get().unwrap() as usize - 1, 10.0 / 3.0)).await;
+                        items.emit(format!("{:.*}", PRECISION.get() as usize - 1, 10.0 / 3.0)).await;
                     }
                 })
                 .isolated(),

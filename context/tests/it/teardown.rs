@@ -58,7 +58,7 @@ impl Late {
         let seen = LEVEL.get();
         assert!(seen.is_none_or(|level| level == 1), "saw {seen:?}");
         assert_eq!(LEVEL.is_set(), seen.is_some());
-        assert_eq!(DEFAULTED.get(), Some(7));
+        assert_eq!(DEFAULTED.get(), 7);
         assert_eq!(Context::current().get(&LEVEL), seen);
         assert_eq!(Context::inherited().get(&LEVEL), seen);
         drop(LEVEL.set(2));
@@ -106,7 +106,7 @@ impl Late {
             LEVEL.get()
         };
         assert_eq!(block_on(layered.isolated()), Some(9));
-        assert_eq!(std::iter::repeat_with(|| DEFAULTED.get()).isolated().next(), Some(Some(7)));
+        assert_eq!(std::iter::repeat_with(|| DEFAULTED.get()).isolated().next(), Some(7));
     }
 }
 

@@ -42,7 +42,7 @@ fn reset_shows_the_default_where_nothing_was_bound() {
     on_a_fresh_thread(|| {
         let token = DEPTH.set(5);
         DEPTH.reset(token).unwrap();
-        assert_eq!(DEPTH.get(), Some(1));
+        assert_eq!(DEPTH.get(), 1);
         assert!(!DEPTH.is_set());
     });
 }
