@@ -18,7 +18,7 @@ fn milliseconds(n: u64) -> Duration {
 /// Prints a node of the tree, and returns what is left of the budget there.
 fn report(what: &str) -> Option<Duration> {
     let left = remaining();
-    let indent = "  ".repeat(DEPTH.get().expect("it has a default"));
+    let indent = "  ".repeat(DEPTH.get());
     let label = format!("{indent}{what}");
     match left {
         Some(left) => println!("{label:<48}{:>5} ms left", left.as_millis()),
@@ -29,7 +29,7 @@ fn report(what: &str) -> Option<Duration> {
 
 /// Does the thorough search only if there is time for it.
 async fn search() -> &'static str {
-    let _deeper = DEPTH.bind(DEPTH.get().expect("it has a default") + 1);
+    let _deeper = DEPTH.bind(DEPTH.get() + 1);
     let thorough = milliseconds(350);
     let left = report("search").expect("its callers limit it");
     if left < thorough {
@@ -43,7 +43,7 @@ async fn search() -> &'static str {
 
 /// Asks for more than its caller has: gets what its caller has.
 async fn catalogue() -> &'static str {
-    let _deeper = DEPTH.bind(DEPTH.get().expect("it has a default") + 1);
+    let _deeper = DEPTH.bind(DEPTH.get() + 1);
     let before = report("catalogue, within its caller's limit").expect("limited");
     let answer = wait_for(
         async {

@@ -16,7 +16,7 @@ context_var! {
 
 /// `dividend / divisor` to as many significant digits as the context says; the rest is cut off.
 fn divide(dividend: u64, divisor: u64) -> String {
-    let precision = PRECISION.get().expect("it has a default");
+    let precision = PRECISION.get();
     let mut quotient = (dividend / divisor).to_string();
     let mut rest = dividend % divisor;
     let mut significant = if quotient == "0" { 0 } else { quotient.len() };
@@ -105,6 +105,6 @@ pub(crate) async fn main() {
     a_consumer_decides().await;
 
     println!("out here, all the while:  {}", divide(1, 3));
-    assert_eq!(PRECISION.get(), Some(28));
+    assert_eq!(PRECISION.get(), 28);
     assert!(!PRECISION.is_set());
 }

@@ -72,7 +72,7 @@ impl Connection {
         if std::mem::replace(&mut self.waiting, true) {
             return Err(Error::OutOfStep);
         }
-        let client = CLIENT.get().unwrap_or_default();
+        let client = CLIENT.get();
         self.stream.get_mut().write_all(format!("{client} {statement}\n").as_bytes()).await?;
         // The answer is a count and so many rows, or a reason.
         let rows = match self.read_line().await?.split_once(' ') {
