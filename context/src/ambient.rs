@@ -21,9 +21,10 @@ pub type Captured = Box<dyn Any + Send + Sync>;
 /// # Examples
 ///
 /// ```
+/// # use heirloom_context::internal::heirloom;
 /// use std::cell::Cell;
 /// use std::sync::Arc;
-/// use heirloom_context::{Ambient, Ambients, Captured};
+/// use heirloom::context::{Ambient, Ambients, Captured};
 ///
 #[doc = include_str!("ambient/locale.rs")]
 ///

@@ -24,8 +24,10 @@ use crate::current::{self, GuardPlace};
 /// [`in_current_context`](crate::ContextFutureExt::in_current_context), which goes with the future:
 ///
 /// ```
+/// # use heirloom_context::internal::heirloom;
 /// use futures::FutureExt;
-/// use heirloom_context::{Context, ContextFutureExt, context_var};
+/// use heirloom::context::ContextFutureExt;
+/// use heirloom::{Context, context_var};
 ///
 /// context_var! { static STEP: &'static str; }
 ///

@@ -21,12 +21,14 @@ use crate::util::sync::{Mutex, lock};
 /// # Examples
 ///
 /// ```
-/// use heirloom_context::{Context, ContextCell, context_var};
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context::ContextCell;
+/// use heirloom::{Context, context_var};
 ///
 /// context_var! { static COUNT: u32 = 0; }
 ///
 /// let cell = ContextCell::new(Context::current());
-/// let count = || COUNT.set(COUNT.get().unwrap() + 1);
+/// let count = || COUNT.set(COUNT.get() + 1);
 /// cell.run(count).unwrap();
 /// cell.run(count).unwrap();
 /// assert_eq!(cell.snapshot().get(&COUNT), Some(2));
@@ -84,7 +86,9 @@ impl ContextCell {
     /// A copy of what is in the cell; while it is entered, of what was in it at the entry.
     ///
     /// ```
-    /// # use heirloom_context::{Context, ContextCell, context_var};
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::context::ContextCell;
+    /// use heirloom::{Context, context_var};
     /// # context_var! { static COUNT: u32; }
     /// let cell = ContextCell::new(Context::empty().with_var(&COUNT, 1));
     /// cell.run(|| {

@@ -28,7 +28,8 @@ use crate::var::ContextVar;
 /// # Examples
 ///
 /// ```
-/// use heirloom_context::{Context, context_var};
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::{Context, context_var};
 ///
 /// context_var! {
 ///     static USER: String;
@@ -61,7 +62,8 @@ impl Context {
     /// Nothing. Costs no allocation and no reference count.
     ///
     /// ```
-    /// assert!(heirloom_context::Context::empty().is_empty());
+    /// # use heirloom_context::internal::heirloom;
+    /// assert!(heirloom::Context::empty().is_empty());
     /// ```
     pub const fn empty() -> Self {
         Context { bindings: Bindings::EMPTY }
@@ -73,8 +75,9 @@ impl Context {
     /// are merged.
     ///
     /// ```
-    /// use heirloom_context::Context;
-    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
+    /// context_var! { static TENANT: u32; }
     /// TENANT.set(1);
     /// let before = Context::current();
     /// TENANT.set(2);
@@ -94,7 +97,8 @@ impl Context {
     /// caller.
     ///
     /// ```
-    /// use heirloom_context::{Context, context_var};
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
     ///
     /// context_var! {
     ///     static REQUEST_ID: u64;
@@ -122,8 +126,9 @@ impl Context {
     /// A new context with one variable bound; this one stays as it is.
     ///
     /// ```
-    /// use heirloom_context::Context;
-    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
+    /// context_var! { static TENANT: u32; }
     /// let acme = Context::empty().with_var(&TENANT, 7);
     /// assert_eq!(acme.get(&TENANT), Some(7));
     /// ```
@@ -136,8 +141,9 @@ impl Context {
     /// A new context with one variable unset; this one stays as it is.
     ///
     /// ```
-    /// use heirloom_context::Context;
-    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
+    /// context_var! { static TENANT: u32; }
     /// let acme = Context::empty().with_var(&TENANT, 7);
     /// assert!(acme.without_var(&TENANT).is_empty());
     /// ```
@@ -152,8 +158,9 @@ impl Context {
     /// A new context with everything that is bound in `over`, and for the rest what is bound here.
     ///
     /// ```
-    /// use heirloom_context::Context;
-    /// # heirloom_context::context_var! { static TENANT: u32; static DEPTH: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
+    /// context_var! { static TENANT: u32; static DEPTH: u32; }
     /// let here = Context::empty().with_var(&TENANT, 1).with_var(&DEPTH, 1);
     /// let both = here.overlaid(&Context::empty().with_var(&TENANT, 2));
     /// assert_eq!((both.get(&TENANT), both.get(&DEPTH)), (Some(2), Some(1)));
@@ -171,8 +178,9 @@ impl Context {
     /// show.
     ///
     /// ```
-    /// use heirloom_context::Context;
-    /// # heirloom_context::context_var! { static PRECISION: u32 = 28; }
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
+    /// context_var! { static PRECISION: u32 = 28; }
     /// assert_eq!(Context::empty().get(&PRECISION), None);
     /// ```
     pub fn get<T: Clone + Send + Sync + 'static, D>(&self, var: &ContextVar<T, D>) -> Option<T> {
@@ -202,7 +210,8 @@ impl Context {
     /// and types, and texts where the variable opted in.
     ///
     /// ```
-    /// use heirloom_context::{Context, context_var};
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
     ///
     /// context_var! {
     ///     static USER: &'static str, debug = Debug;
@@ -221,7 +230,9 @@ impl Context {
     /// What changes from this context to `other`.
     ///
     /// ```
-    /// use heirloom_context::{Change, Context, context_var};
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::context::Change;
+    /// use heirloom::{Context, context_var};
     ///
     /// context_var! {
     ///     static USER: &'static str;
@@ -252,8 +263,9 @@ impl Context {
     /// back also after a panic.
     ///
     /// ```
-    /// use heirloom_context::Context;
-    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
+    /// context_var! { static TENANT: u32; }
     /// let acme = Context::empty().with_var(&TENANT, 7);
     /// assert_eq!(acme.run(|| TENANT.get()), Some(7));
     /// assert_eq!(TENANT.get(), None);
@@ -268,8 +280,9 @@ impl Context {
     /// callbacks, rayon, raw threads. `f` is dropped in the context too, as futures are.
     ///
     /// ```
-    /// use heirloom_context::Context;
-    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
+    /// context_var! { static TENANT: u32; }
     /// TENANT.set(7);
     /// let read = Context::current().wrap(|| TENANT.get());
     /// assert_eq!(std::thread::spawn(read).join().unwrap(), Some(7));
@@ -288,8 +301,9 @@ impl Context {
     /// [`wrap`](Self::wrap) for a closure with state.
     ///
     /// ```
-    /// use heirloom_context::Context;
-    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
+    /// context_var! { static TENANT: u32; }
     /// let mut calls = 0;
     /// let mut count = Context::empty().with_var(&TENANT, 7).wrap_mut(|| {
     ///     calls += 1;
@@ -313,11 +327,12 @@ impl Context {
     /// [`wrap`](Self::wrap) for a closure that is called once.
     ///
     /// ```
-    /// use heirloom_context::Context;
-    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
+    /// context_var! { static TENANT: u32; }
     /// let message = String::from("for");
     /// let acme = Context::empty().with_var(&TENANT, 7);
-    /// let say = acme.wrap_once(move || format!("{message} {}", TENANT.get().unwrap()));
+    /// let say = acme.wrap_once(move || format!("{message} {}", TENANT.require()));
     /// assert_eq!(say(), "for 7");
     /// ```
     pub fn wrap_once<F, R>(&self, f: F) -> impl FnOnce() -> R + use<F, R>

@@ -62,7 +62,9 @@ pub trait ContextFutureExt: Future + Sized {
         /// one step per nested layer.
         ///
         /// ```
-        /// use heirloom_context::{ContextFutureExt, context_var};
+        /// # use heirloom_context::internal::heirloom;
+        /// use heirloom::context::ContextFutureExt;
+        /// use heirloom::context_var;
         /// context_var! { static TENANT: u32; }
         /// # futures::executor::block_on(async {
         /// async { TENANT.set(2) }.isolated().await;
@@ -78,7 +80,9 @@ pub trait ContextFutureExt: Future + Sized {
         /// stays in that copy.
         ///
         /// ```
-        /// use heirloom_context::{Context, ContextFutureExt, context_var};
+        /// # use heirloom_context::internal::heirloom;
+        /// use heirloom::context::ContextFutureExt;
+        /// use heirloom::{Context, context_var};
         /// context_var! { static TENANT: u32; }
         /// # futures::executor::block_on(async {
         /// let read = async { TENANT.get() };
@@ -91,7 +95,9 @@ pub trait ContextFutureExt: Future + Sized {
         /// polled.
         ///
         /// ```
-        /// use heirloom_context::{ContextFutureExt, context_var};
+        /// # use heirloom_context::internal::heirloom;
+        /// use heirloom::context::ContextFutureExt;
+        /// use heirloom::context_var;
         /// context_var! { static TENANT: u32; }
         /// # futures::executor::block_on(async {
         /// let created_first = TENANT.scope(1, || async { TENANT.get() }.in_current_context());
@@ -106,7 +112,9 @@ pub trait ContextFutureExt: Future + Sized {
         /// shared.
         ///
         /// ```
-        /// use heirloom_context::{ContextFutureExt, context_var};
+        /// # use heirloom_context::internal::heirloom;
+        /// use heirloom::context::ContextFutureExt;
+        /// use heirloom::context_var;
         /// context_var! { static TENANT: u32; static COUNT: u32; }
         /// # futures::executor::block_on(async {
         /// async {
@@ -129,7 +137,9 @@ pub trait ContextFutureExt: Future + Sized {
     /// one would wait for the first to leave, for ever.
     ///
     /// ```
-    /// use heirloom_context::{Context, ContextCell, ContextFutureExt, context_var};
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::context::{ContextCell, ContextFutureExt};
+    /// use heirloom::{Context, context_var};
     /// context_var! { static COUNT: u32; }
     /// # futures::executor::block_on(async {
     /// let cell = ContextCell::new(Context::empty());

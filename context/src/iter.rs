@@ -9,7 +9,9 @@ use crate::with_context::{WithContext, modes};
 /// iterator's context.
 ///
 /// ```
-/// use heirloom_context::{ContextIteratorExt, context_var};
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context::ContextIteratorExt;
+/// use heirloom::context_var;
 ///
 /// context_var! { static PRECISION: u32 = 28; }
 ///
@@ -18,13 +20,13 @@ use crate::with_context::{WithContext, modes};
 ///         if step == 0 {
 ///             PRECISION.set(precision);
 ///         }
-///         PRECISION.get().unwrap()
+///         PRECISION.get()
 ///     })
 /// }
 ///
 /// let both: Vec<_> = calculate(100).isolated().zip(calculate(50).isolated()).collect();
 /// assert_eq!(both, [(100, 50), (100, 50)]);
-/// assert_eq!(PRECISION.get(), Some(28));
+/// assert_eq!(PRECISION.get(), 28);
 /// ```
 pub trait ContextIteratorExt: Iterator + Sized {
     modes! {

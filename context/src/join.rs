@@ -54,7 +54,9 @@ join_functions! {
     /// branch goes on to the caller.
     ///
     /// ```
-    /// use heirloom_context::{context_var, future};
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::context::future;
+    /// use heirloom::context_var;
     /// context_var! { static TENANT: u32; }
     /// # futures::executor::block_on(async {
     /// TENANT.set(1);
@@ -83,14 +85,15 @@ join_functions! {
 /// in the order written; the value is the tuple of their outputs.
 ///
 /// ```
-/// use heirloom_context::context_var;
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context_var;
 /// context_var! { static TENANT: u32 = 0; }
 /// # futures::executor::block_on(async {
 /// let set = |tenant: u32| async move {
 ///     TENANT.set(tenant);
-///     TENANT.get().unwrap()
+///     TENANT.get()
 /// };
-/// assert_eq!(heirloom_context::join!(set(1), set(2), async { TENANT.get() }), (1, 2, Some(0)));
+/// assert_eq!(heirloom::context::join!(set(1), set(2), async { TENANT.get() }), (1, 2, 0));
 /// # });
 /// ```
 #[macro_export]
@@ -125,7 +128,8 @@ macro_rules! join {
 /// order written. The loser is dropped, in its context, before this returns.
 ///
 /// ```
-/// use heirloom_context::future::{Either, select};
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context::future::{Either, select};
 /// # futures::executor::block_on(async {
 /// let never = std::future::pending::<u8>();
 /// assert_eq!(select(never, async { 'b' }).await, Either::Right('b'));
@@ -157,7 +161,9 @@ pub async fn select<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Ou
 /// If a branch does, and at each further poll after that.
 ///
 /// ```
-/// use heirloom_context::{context_var, future};
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context::future;
+/// use heirloom::context_var;
 /// context_var! { static TENANT: u32; }
 /// # futures::executor::block_on(async {
 /// let branches = (0..3).map(|tenant| async move {

@@ -57,11 +57,18 @@
 //! # });
 //! ```
 //!
+//! # What the examples say
+//!
+//! The executor `heirloom` re-exports all of this crate as `heirloom::context`, and [`Context`],
+//! [`ContextVar`] and [`context_var!`] at its root. Its users are most, so the examples of items
+//! say that. In a program that depends on `heirloom-context` alone, write `heirloom_context` for
+//! `heirloom::context` and for `heirloom`.
+//!
 //! # Where to look
 //!
 //! | for | see |
 //! | --- | --- |
-//! | variables | [`context_var!`], [`ContextVar`] |
+//! | variables, with a default or without | [`context_var!`], [`ContextVar`], [`WithDefault`], [`NoDefault`] |
 //! | undoing a set | [`Token`], [`Binding`], [`ContextVar::scope`] |
 //! | snapshots, callbacks, other threads | [`Context`] |
 //! | a context shared on purpose | [`ContextCell`] |
@@ -123,4 +130,11 @@ pub use with_context::WithContext;
 pub mod internal {
     pub use crate::unset::name_tasks;
     pub use crate::util::{panic, sync, tagged};
+
+    /// What a user of the executor sees of this crate, for the examples: they can be pasted into a
+    /// program that depends on `heirloom` alone.
+    pub mod heirloom {
+        pub use crate as context;
+        pub use crate::{Context, ContextVar, context_var};
+    }
 }

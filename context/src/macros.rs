@@ -35,7 +35,8 @@
 /// # Examples
 ///
 /// ```
-/// use heirloom_context::context_var;
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context_var;
 ///
 /// #[derive(Clone, Debug)]
 /// struct Span(u32);

@@ -125,7 +125,9 @@ impl fmt::Debug for Live {
 /// that task's values. A guard that swaps out by unwinding too is all it takes.
 ///
 /// ```
-/// use heirloom_context::{Context, context_var, raw};
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context::raw;
+/// use heirloom::{Context, context_var};
 /// context_var! { static TENANT: u32; }
 ///
 /// let mut task = raw::Live::new(Context::empty().with_var(&TENANT, 7));
@@ -241,8 +243,9 @@ impl fmt::Debug for Execution {
 /// [limit](Execution::limit) that has not begun; else there are as many beginnings as readers:
 ///
 /// ```
+/// # use heirloom_context::internal::heirloom;
 /// use std::time::{Duration, Instant};
-/// use heirloom_context::raw::{self, Execution};
+/// use heirloom::context::raw::{self, Execution};
 ///
 /// fn begun() -> Execution {
 ///     let mut execution = raw::execution();

@@ -18,8 +18,10 @@ use crate::with_context::{WithContext, modes};
 /// has ended.
 ///
 /// ```
+/// # use heirloom_context::internal::heirloom;
 /// use futures::{StreamExt, stream};
-/// use heirloom_context::{ContextStreamExt, context_var};
+/// use heirloom::context::ContextStreamExt;
+/// use heirloom::context_var;
 ///
 /// context_var! { static PRECISION: u32 = 28; }
 ///
@@ -28,13 +30,13 @@ use crate::with_context::{WithContext, modes};
 ///         if step == 0 {
 ///             PRECISION.set(precision);
 ///         }
-///         PRECISION.get().unwrap()
+///         PRECISION.get()
 ///     })
 /// }
 /// # futures::executor::block_on(async {
 /// let both = calculate(100).isolated().zip(calculate(50).isolated());
 /// assert_eq!(both.collect::<Vec<_>>().await, [(100, 50), (100, 50)]);
-/// assert_eq!(PRECISION.get(), Some(28));
+/// assert_eq!(PRECISION.get(), 28);
 /// # });
 /// ```
 pub trait ContextStreamExt: Stream + Sized {

@@ -14,7 +14,8 @@ use crate::current::GuardKey;
 /// until it goes.
 ///
 /// ```
-/// # heirloom_context::context_var! { static DEPTH: u32; }
+/// # use heirloom_context::internal::heirloom;
+/// heirloom::context_var! { static DEPTH: u32; }
 /// let outer = DEPTH.set(1);
 /// let inner = DEPTH.set(2);
 /// DEPTH.reset(inner).unwrap();

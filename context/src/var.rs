@@ -29,15 +29,16 @@ use crate::value::{self, Value, VarOptions};
 /// | `static TENANT: u32;` | `ContextVar<u32>` | `Option<u32>` | `None`; [`require`](Self::require) panics, with a text that helps |
 /// | `static PRECISION: u32 = 28;` | `ContextVar<u32, WithDefault<u32>>` | `u32` | the default, `28` |
 ///
-/// A function for variables of both kinds takes a `&ContextVar<T, D>`: everything but reading is the
-/// same for both, and [`Context::get`](crate::Context::get) reads what is bound.
+/// A function for variables of both kinds takes a `&ContextVar<T, D>`: everything but reading is
+/// the same for both, and [`Context::get`](crate::Context::get) reads what is bound.
 ///
 /// The model is that of Python's [`contextvars`](https://peps.python.org/pep-0567/).
 ///
 /// # Examples
 ///
 /// ```
-/// use heirloom_context::context_var;
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context_var;
 ///
 /// context_var! {
 ///     static REQUEST_ID: u64;
@@ -73,7 +74,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// A variable without options.
     ///
     /// ```
-    /// use heirloom_context::ContextVar;
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::ContextVar;
     ///
     /// static USER: ContextVar<String> = ContextVar::new("USER");
     /// let made_at_run_time = ContextVar::<u8>::new("scratch");
@@ -88,7 +90,9 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// A variable with a policy, a hook or a text; see [`VarOptions`].
     ///
     /// ```
-    /// use heirloom_context::{ContextVar, Inherit, VarOptions};
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::context::{Inherit, VarOptions};
+    /// use heirloom::ContextVar;
     ///
     /// const NEVER: VarOptions<u32> = VarOptions { inherit: Inherit::Never, ..VarOptions::new() };
     /// static SESSION: ContextVar<u32> = ContextVar::with_options("SESSION", NEVER);
@@ -102,9 +106,12 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// called once, at the first need.
     ///
     /// ```
-    /// use heirloom_context::{ContextVar, WithDefault};
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::context::WithDefault;
+    /// use heirloom::ContextVar;
     ///
-    /// static LIMIT: ContextVar<u32, WithDefault<u32>> = ContextVar::new("LIMIT").with_default(|| 10);
+    /// static LIMIT: ContextVar<u32, WithDefault<u32>> =
+    ///     ContextVar::new("LIMIT").with_default(|| 10);
     /// assert_eq!(LIMIT.get(), 10);
     /// ```
     #[must_use]
@@ -116,7 +123,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// A copy of the bound value, else `None`.
     ///
     /// ```
-    /// # heirloom_context::context_var! { static TENANT: String; }
+    /// # use heirloom_context::internal::heirloom;
+    /// heirloom::context_var! { static TENANT: String; }
     /// TENANT.set("acme".to_string());
     /// assert_eq!(TENANT.get().as_deref(), Some("acme"));
     /// ```
@@ -136,7 +144,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// code that reads, in the code that sets, and where work is handed over.
     ///
     /// ```
-    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// heirloom::context_var! { static TENANT: u32; }
     /// TENANT.set(7);
     /// assert_eq!(TENANT.require(), 7);
     /// ```
@@ -161,7 +170,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// value it borrows is kept until it returns.
     ///
     /// ```
-    /// # heirloom_context::context_var! { static TENANT: String; }
+    /// # use heirloom_context::internal::heirloom;
+    /// heirloom::context_var! { static TENANT: String; }
     /// TENANT.set("acme".to_string());
     /// TENANT.with(|tenant| {
     ///     TENANT.set("other".to_string());
@@ -182,7 +192,8 @@ impl<T: Send + Sync + 'static> ContextVar<T, WithDefault<T>> {
     /// As [`with`](Self::with).
     ///
     /// ```
-    /// # heirloom_context::context_var! { static PRECISION: u32 = 28; }
+    /// # use heirloom_context::internal::heirloom;
+    /// heirloom::context_var! { static PRECISION: u32 = 28; }
     /// assert_eq!(PRECISION.get(), 28);
     /// PRECISION.set(100);
     /// assert_eq!(PRECISION.get(), 100);
@@ -207,7 +218,8 @@ impl<T: Send + Sync + 'static> ContextVar<T, WithDefault<T>> {
     /// it waits for ever.)
     ///
     /// ```
-    /// # heirloom_context::context_var! { static GREETING: String = "hello".to_string(); }
+    /// # use heirloom_context::internal::heirloom;
+    /// heirloom::context_var! { static GREETING: String = "hello".to_string(); }
     /// assert_eq!(GREETING.with(|greeting| greeting.len()), 5);
     /// ```
     #[inline]
@@ -221,7 +233,8 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// The name given when the variable was made. It identifies nothing.
     ///
     /// ```
-    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// heirloom::context_var! { static TENANT: u32; }
     /// assert_eq!(TENANT.name(), "TENANT");
     /// ```
     pub fn name(&self) -> &'static str {
@@ -231,7 +244,8 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// Whether a value is bound in the current context. A default does not count.
     ///
     /// ```
-    /// # heirloom_context::context_var! { static PRECISION: u32 = 28; }
+    /// # use heirloom_context::internal::heirloom;
+    /// heirloom::context_var! { static PRECISION: u32 = 28; }
     /// assert!(!PRECISION.is_set());
     /// PRECISION.set(28);
     /// assert!(PRECISION.is_set());
@@ -251,7 +265,8 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// current one.) So what a destructor needs belongs into the value.
     ///
     /// ```
-    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// heirloom::context_var! { static TENANT: u32; }
     /// fn callee() {
     ///     TENANT.set(7);
     /// }
@@ -267,7 +282,8 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// ([`isolated`](crate::ContextFutureExt::isolated)) this also hides a value bound outside.
     ///
     /// ```
-    /// # heirloom_context::context_var! { static PRECISION: u32 = 28; }
+    /// # use heirloom_context::internal::heirloom;
+    /// heirloom::context_var! { static PRECISION: u32 = 28; }
     /// PRECISION.set(10);
     /// let token = PRECISION.unset();
     /// assert_eq!(PRECISION.get(), 28);
@@ -304,8 +320,10 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// by another one that was). Nothing changes then, and the error gives the token back.
     ///
     /// ```
-    /// use heirloom_context::{Context, ResetErrorKind};
-    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::context::ResetErrorKind;
+    /// use heirloom::{Context, context_var};
+    /// context_var! { static TENANT: u32; }
     ///
     /// let token = TENANT.set(1);
     /// let error = Context::current().run(|| TENANT.reset(token)).unwrap_err();
@@ -345,7 +363,8 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// [`Binding`], also for the report in debug builds.
     ///
     /// ```
-    /// # heirloom_context::context_var! { static TENANT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// heirloom::context_var! { static TENANT: u32; }
     /// TENANT.set(1);
     /// {
     ///     let _binding = TENANT.bind(2);
@@ -371,7 +390,8 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// before anything it returns is awaited.
     ///
     /// ```
-    /// # heirloom_context::context_var! { static TENANT: u32; static COUNT: u32; }
+    /// # use heirloom_context::internal::heirloom;
+    /// heirloom::context_var! { static TENANT: u32; static COUNT: u32; }
     /// TENANT.scope(5, || {
     ///     assert_eq!(TENANT.get(), Some(5));
     ///     TENANT.set(6);

@@ -61,7 +61,9 @@ impl<F> WithContext<F> {
     /// A copy of the bindings that are its own: of an isolated one only those of its layer.
     ///
     /// ```
-    /// use heirloom_context::{Context, ContextFutureExt, context_var};
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::context::ContextFutureExt;
+    /// use heirloom::{Context, context_var};
     /// context_var! { static TENANT: u32; }
     ///
     /// let pinned = async {}.in_context(Context::empty().with_var(&TENANT, 7));

@@ -19,7 +19,8 @@ use std::fmt;
 /// # Examples
 ///
 /// ```
-/// use heirloom_context::{Context, context_var};
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::{Context, context_var};
 ///
 /// context_var! {
 ///     static TRANSACTION: u64, inherit = Never;
@@ -74,12 +75,15 @@ pub type DebugText<T> = fn(&T, &mut fmt::Formatter<'_>) -> fmt::Result;
 /// can be a `static`.
 ///
 /// [`context_var!`](crate::context_var) writes them from its short form. A default is no option: it
-/// is part of the variable's type; see [`ContextVar::with_default`](crate::ContextVar::with_default).
+/// is part of the variable's type; see
+/// [`ContextVar::with_default`](crate::ContextVar::with_default).
 ///
 /// # Examples
 ///
 /// ```
-/// use heirloom_context::{ContextVar, Inherit, VarOptions};
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context::{Inherit, VarOptions};
+/// use heirloom::ContextVar;
 ///
 /// const NEVER: VarOptions<String> = VarOptions { inherit: Inherit::Never, ..VarOptions::new() };
 /// static SESSION: ContextVar<String> = ContextVar::with_options("SESSION", NEVER);
