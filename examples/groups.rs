@@ -37,7 +37,7 @@ impl Drop for Presence {
         RUNNING.fetch_sub(1, SeqCst);
         let how = if self.finished { "is done" } else { "is cancelled" };
         // Also here, in a destructor, the context is that of the task.
-        let request = REQUEST_ID.get().expect("inherited by every task of the group");
+        let request = REQUEST_ID.require();
         self.journal.lock().unwrap().push(format!("request {request}: shard {} {how}", self.shard));
     }
 }

@@ -86,8 +86,8 @@ async fn let_through(lane: Receiver<Ticket>) {
 
 /// Runs as the request it is for: a log line from here would name it.
 fn grant(waited: bool) -> Grant {
-    let tenant = TENANT.get().expect("in the request's context");
-    let request = REQUEST_ID.get().expect("in the request's context");
+    let tenant = TENANT.require();
+    let request = REQUEST_ID.require();
     Grant { tenant, request, waited, at: Instant::now() }
 }
 

@@ -65,7 +65,7 @@ impl fmt::Display for Unreadable {
 
 /// Asks the site for a page, which takes a moment. No argument says which site: the context does.
 async fn fetch(page: u32) -> Result<Vec<u32>, Unreadable> {
-    let site = SITE.get().expect("set for the branch");
+    let site = SITE.require();
     // A server that is told how long we wait need not begin what we will not wait for.
     let patience = remaining().expect("limits stand around every fetch");
     assert!(
@@ -97,11 +97,11 @@ struct Visit {
 
 /// Reads a page, and spawns a sibling for each link that no task has followed yet.
 async fn visit(page: u32, siblings: GroupHandle<Unreadable>) -> Result<(), Unreadable> {
-    let mut trail = TRAIL.get().expect("set for the branch");
+    let mut trail = TRAIL.require();
     Arc::make_mut(&mut trail).push(page);
     TRAIL.set(Arc::clone(&trail));
 
-    let findings = FINDINGS.get().expect("set for the branch");
+    let findings = FINDINGS.require();
     let found = match wait_for(fetch(page), PAGE_LIMIT).await {
         Ok(found) => found?,
         // No failure of the site's: the others go on.
@@ -111,9 +111,9 @@ async fn visit(page: u32, siblings: GroupHandle<Unreadable>) -> Result<(), Unrea
         }
     };
     let visit = Visit {
-        depth: DEPTH.get().expect("set for the branch"),
-        trail: TRAIL.get().expect("just set"),
-        site: SITE.get().expect("set for the branch"),
+        depth: DEPTH.require(),
+        trail: TRAIL.require(),
+        site: SITE.require(),
     };
     let fresh: Vec<u32> = {
         let mut findings = findings.lock().unwrap();

@@ -91,7 +91,7 @@ use crate::util::waker_set::{KEPT_ROOM, WakerSet, wake_all};
 /// let token = CancelToken::new();
 /// STOP.set(token.clone());
 /// let worker = spawn(async {
-///     let stop = STOP.get().unwrap(); // a child of the spawner's token
+///     let stop = STOP.require(); // a child of the spawner's token
 ///     stop.run_until_cancelled(std::future::pending::<()>()).await
 /// });
 /// token.cancel("enough");

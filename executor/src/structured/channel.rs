@@ -381,7 +381,7 @@ impl<T> Receiver<T> {
     /// context_var! { static TENANT: &'static str; }
     ///
     /// async fn handle(job: u32) -> String {
-    ///     format!("job {job} of {}", TENANT.get().unwrap())
+    ///     format!("job {job} of {}", TENANT.require())
     /// }
     ///
     /// # heirloom::block_on(async {

@@ -94,7 +94,7 @@ impl ServerExecutor {
     /// context_var! { static PEER: String; }
     ///
     /// async fn handle(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    ///     let peer = PEER.get().unwrap(); // the connection's
+    ///     let peer = PEER.require(); // the connection's
     ///     Ok(Response::new(Full::from(format!("hello {peer}"))))
     /// }
     ///
