@@ -95,7 +95,7 @@ pub(crate) async fn main() {
         // Here the guards go, and with them the language; also after a `?` or a panic.
     }
     check(&written);
-    assert_eq!(LANGUAGE.get(), Some("en"));
+    assert_eq!(LANGUAGE.get(), "en");
 
     println!("all three at once, in one task, each branch in a layer of its own:");
     let branches = RECIPIENTS.map(|(name, language)| async move {
