@@ -43,7 +43,7 @@ impl Kind {
     pub(crate) fn options(self) -> &'static str {
         match self {
             Kind::Main => "`workers = N`, `builder = function` and `shutdown = \"5s\"`",
-            Kind::Test => "`workers = N`, `builder = function` and `timeout = \"5s\"`",
+            Kind::Test => "`workers = N`, `builder = function`, `timeout = \"5s\"` and `virtual_time`",
         }
     }
 }
@@ -104,7 +104,7 @@ fn plain(kind: Kind, function: &Function, options: Options) -> TokenStream {
 
 fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
     let span = Span::mixed_site();
-    let Options { workers, timeout, shutdown, builder } = options;
+    let Options { workers, timeout, shutdown, builder, virtual_time } = options;
     // The default runtime is the process's, so only the process's `main` ends it.
     let is_program = kind == Kind::Main && name == "main";
     let uses_default = kind == Kind::Main && (workers.is_none() || builder.is_some());
@@ -130,9 +130,12 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
     }
     let workers = match (kind, workers, &builder) {
         (_, Some(workers), _) => Some(quote_spanned! {span=> .workers(#workers) }),
-        (Kind::Test, None, None) => Some(quote_spanned! {span=> .workers(#TEST_WORKERS) }),
+        (Kind::Test, None, None) if virtual_time.is_none() => {
+            Some(quote_spanned! {span=> .workers(#TEST_WORKERS) })
+        }
         (_, None, _) => None,
     };
+    let virtual_time = virtual_time.map(|_| quote_spanned! {span=> .virtual_time() });
     let start = match &builder {
         None => quote_spanned! {span=> ::heirloom::Runtime::builder() },
         Some(function) => {
@@ -171,7 +174,7 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
         Kind::Test => quote_spanned! {span=> runtime.block_on(#future) },
     };
     quote_spanned! {span=>
-        match #start #workers.build() {
+        match #start #workers #virtual_time.build() {
             ::core::result::Result::Ok(runtime) => #block_on,
             ::core::result::Result::Err(error) => ::core::panic!("the runtime cannot be started: {error}"),
         }

@@ -21,6 +21,7 @@ pub(crate) struct Options {
     pub(crate) shutdown: Option<(Ident, Duration)>,
     /// A function that returns a `Builder`.
     pub(crate) builder: Option<Path>,
+    pub(crate) virtual_time: Option<Ident>,
 }
 
 /// `name`, or `name = value`.
@@ -101,9 +102,18 @@ impl Options {
                 self.shutdown = Some((name.clone(), time(&name, value)?.1));
                 Ok(())
             }
-            "seed" | "virtual_time" => {
-                error(format!("`{option}` needs the simulator, which this version lacks"))
+            "virtual_time" if self.virtual_time.is_some() => error("`virtual_time` is given twice".into()),
+            "virtual_time" if kind == Kind::Main => {
+                error("`virtual_time` is for tests; a program lives in real time".into())
             }
+            "virtual_time" if value.is_some() => {
+                error("`virtual_time` stands alone: leave it out for real time".into())
+            }
+            "virtual_time" => {
+                self.virtual_time = Some(name);
+                Ok(())
+            }
+            "seed" => error("`seed` needs the simulator, which this version lacks".into()),
             _ => error(format!("unknown option `{option}`; there is {}", kind.options())),
         }
     }
@@ -237,7 +247,6 @@ mod tests {
             refused(kind, "builder = \"configured\"", "expected a function");
             refused(kind, "builder = one, builder = other", "given twice");
             refused(kind, "seed = 7", "`seed` needs the simulator");
-            refused(kind, "virtual_time", "`virtual_time` needs the simulator");
             refused(kind, "wrokers = 2", "unknown option `wrokers`");
             refused(kind, "type = 2", "unknown option `type`");
             refused(kind, "workers = 1 timeout", "expected `,`");
@@ -251,6 +260,9 @@ mod tests {
         refused(Kind::Main, "shutdown = \"1s\", shutdown = \"1s\"", "given twice");
         refused(Kind::Test, "shutdown = \"1s\"", "is for `main`");
         refused(Kind::Test, "timeout = \"0h\"", "fails every test");
+        refused(Kind::Main, "virtual_time", "is for tests");
+        refused(Kind::Test, "virtual_time = true", "stands alone");
+        refused(Kind::Test, "virtual_time, virtual_time", "given twice");
         refused(Kind::Test, "timeout = 5", "expected a text");
         refused(Kind::Test, "timeout", "expected a text");
         refused(Kind::Test, "timeout = long", "expected a text");

@@ -5,14 +5,15 @@
 //! early. A deadline beyond the last tick has the tick [`NEVER`], one beyond the last `Instant` is
 //! `None`: both are pending for ever.
 mod deadline;
+mod manual;
 
 pub(crate) use deadline::execution;
 pub use deadline::{deadline, remaining};
+pub(crate) use manual::{Hold, ManualClock, ThreadHold};
 
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::util::thread_state;
@@ -27,10 +28,51 @@ pub(crate) const TICK: Duration = Duration::from_nanos(NANOSECONDS_PER_TICK as u
 
 /// The present, by the clock of the runtime that this thread belongs to, else by the machine's
 /// clock.
-pub(crate) fn now() -> Instant {
+///
+/// [`Instant::now`], except in [virtual time](crate::runtime::Builder::virtual_time): there it is
+/// the instant that deadlines and timers are compared with, which the machine's clock knows nothing
+/// of.
+///
+/// ```
+/// use std::time::Duration;
+/// use heirloom::time::now;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = heirloom::Runtime::builder().virtual_time().build()?;
+/// runtime.block_on(async {
+///     let before = now();
+///     heirloom::sleep(Duration::from_secs(3_600)).await;
+///     assert_eq!(now() - before, Duration::from_secs(3_600));
+/// });
+/// # Ok(()) }
+/// ```
+#[must_use]
+pub fn now() -> Instant {
+    with_current(|clock| clock.map_or_else(Instant::now, Clock::now))
+}
+
+/// Calls `f` with the clock of the runtime that this thread belongs to, if there is one.
+fn with_current<R>(f: impl FnOnce(Option<&Clock>) -> R) -> R {
     let clock = thread_state::with(|state| state.clock.get()).cast::<Clock>();
-    // SAFETY: the pointer is that of a clock which a `ClockGuard` of this thread borrows.
-    unsafe { clock.as_ref() }.map_or_else(Instant::now, Clock::now)
+    // SAFETY: the pointer is that of a clock which a `ClockGuard` of this thread borrows, and the
+    // reference ends with this call.
+    f(unsafe { clock.as_ref() })
+}
+
+/// The current clock, if it is one that is moved by hand.
+pub(crate) fn current_manual() -> Option<Arc<ManualClock>> {
+    with_current(|clock| clock.and_then(|clock| clock.manual.clone()))
+}
+
+/// Waits until `until` in a thread that can do nothing else meanwhile. In virtual time the thread
+/// moves the clock itself, and does not wait.
+pub(crate) fn block_until(until: Option<Instant>) {
+    match (current_manual(), until) {
+        (Some(clock), Some(until)) => clock.advance_to(until),
+        (_, until) => {
+            std::thread::sleep(until.map_or(Duration::MAX, |at| at.saturating_duration_since(now())))
+        }
+    }
 }
 
 /// Dropping it makes the former clock of this thread current again.
@@ -59,14 +101,6 @@ pub(crate) struct Clock {
     manual: Option<Arc<ManualClock>>,
 }
 
-/// A clock that stands still until it is moved: for simulations and tests.
-#[derive(Debug)]
-pub(crate) struct ManualClock {
-    origin: Instant,
-    /// Nanoseconds since the origin. Relaxed everywhere: the number orders no other memory.
-    elapsed: AtomicU64,
-}
-
 impl Clock {
     /// The machine's monotonic clock; tick 0 is now.
     pub(crate) fn real() -> Self {
@@ -74,9 +108,13 @@ impl Clock {
     }
 
     /// A clock that is moved by hand.
-    #[allow(dead_code, reason = "for simulations and tests")]
     pub(crate) fn manual(clock: &Arc<ManualClock>) -> Self {
-        Clock { origin: clock.origin, manual: Some(clock.clone()) }
+        Clock { origin: clock.origin(), manual: Some(clock.clone()) }
+    }
+
+    /// A clock that is moved by hand, if it is one.
+    pub(crate) fn as_manual(&self) -> Option<&Arc<ManualClock>> {
+        self.manual.as_ref()
     }
 
     /// The present.
@@ -107,40 +145,6 @@ impl Clock {
             return None;
         }
         self.origin.checked_add(Duration::from_millis(tick))
-    }
-}
-
-#[allow(dead_code, reason = "for simulations and tests")]
-impl ManualClock {
-    /// A clock that stands at its own origin.
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(ManualClock { origin: Instant::now(), elapsed: AtomicU64::new(0) })
-    }
-
-    /// The clock's instant.
-    pub(crate) fn now(&self) -> Instant {
-        let elapsed = Duration::from_nanos(self.elapsed.load(Ordering::Relaxed));
-        // At most 584 years, which a platform's `Instant` may be unable to hold.
-        self.origin.checked_add(elapsed).unwrap_or(self.origin)
-    }
-
-    /// Moves the clock forward, at most to 584 years after its origin.
-    pub(crate) fn advance(&self, by: Duration) {
-        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-        let add = |elapsed: u64| Some(elapsed.saturating_add(by));
-        let _ = self.elapsed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-    }
-
-    /// Moves the clock forward to `instant`, unless it stands there or later.
-    pub(crate) fn advance_to(&self, instant: Instant) {
-        let elapsed = instant.saturating_duration_since(self.origin).as_nanos();
-        self.elapsed.fetch_max(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Sets the clock, also backwards.
-    #[cfg(test)]
-    pub(crate) fn set(&self, elapsed: Duration) {
-        self.elapsed.store(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
@@ -217,7 +221,7 @@ mod tests {
         }
         assert!(clock.tick_of(far) == NEVER || clock.instant_of(clock.tick_of(far)).is_none());
         assert_eq!(clock.instant_of(NEVER), None);
-        assert_eq!(clock.tick_of(manual.origin.checked_sub(Duration::from_secs(1)).unwrap()), 0);
+        assert_eq!(clock.tick_of(manual.origin().checked_sub(Duration::from_secs(1)).unwrap()), 0);
     }
 
     #[test]

@@ -40,7 +40,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::Instant;
 
-use crate::clock::now;
+use crate::clock::{self, now};
 
 pub(crate) struct DriverSignal {
     /// The lent waker was woken.
@@ -145,6 +145,11 @@ impl WakeFlag {
             woken = match until.map(|until| until.saturating_duration_since(now())) {
                 None => self.condvar.wait(woken).unwrap_or_else(PoisonError::into_inner),
                 Some(left) if left.is_zero() => return,
+                // The thread can do nothing else: in virtual time it moves the clock.
+                Some(_) if clock::current_manual().is_some() => {
+                    clock::block_until(until);
+                    woken
+                }
                 Some(left) => {
                     self.condvar.wait_timeout(woken, left).unwrap_or_else(PoisonError::into_inner).0
                 }

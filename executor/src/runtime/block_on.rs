@@ -48,6 +48,7 @@ use crossbeam_utils::sync::{Parker, Unparker};
 use heirloom_context::raw::{self, Execution, Live};
 
 use super::eager_call;
+use crate::clock::{self, ManualClock, ThreadHold};
 use crate::eager;
 use crate::scheduler::current;
 use crate::scheduler::limits::SEARCH_SPINS;
@@ -59,6 +60,8 @@ use crate::task::budget;
 struct ThreadWaker {
     state: AtomicU8,
     unparker: Unparker,
+    /// The clock of the runtime, in virtual time.
+    clock: Option<Arc<ManualClock>>,
 }
 
 const QUIET: u8 = 0;
@@ -74,6 +77,9 @@ impl Wake for ThreadWaker {
     fn wake_by_ref(self: &Arc<Self>) {
         // Pairs with the exchanges in `wait`.
         if self.state.swap(WOKEN, AcqRel) == PARKED {
+            if let Some(clock) = &self.clock {
+                clock.woken();
+            }
             self.unparker.unpark();
         }
     }
@@ -87,10 +93,10 @@ struct BlockOnState {
 }
 
 impl BlockOnState {
-    fn new() -> BlockOnState {
+    fn new(clock: Option<Arc<ManualClock>>) -> BlockOnState {
         let parker = Parker::new();
-        let thread = ThreadWaker { state: AtomicU8::new(QUIET), unparker: parker.unparker().clone() };
-        let thread = Arc::new(thread);
+        let (state, unparker) = (AtomicU8::new(QUIET), parker.unparker().clone());
+        let thread = Arc::new(ThreadWaker { state, unparker, clock });
         BlockOnState { parker, waker: Waker::from(Arc::clone(&thread)), thread, patience: Patience::new() }
     }
 
@@ -114,6 +120,9 @@ impl BlockOnState {
         }
         // BO3.
         if state.compare_exchange(QUIET, PARKED, AcqRel, Acquire).is_ok() {
+            if let Some(clock) = &self.thread.clock {
+                clock.park();
+            }
             while state.load(Acquire) != WOKEN {
                 self.parker.park();
             }
@@ -172,9 +181,12 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
     let _root = RootGuard::install(crate::clock::execution());
     let _budget = budget::full();
 
-    // During thread teardown there is no spare, and none can be kept.
-    let spare = SPARE.try_with(Cell::take).ok().flatten();
-    let block_on = spare.unwrap_or_else(BlockOnState::new);
+    let clock = clock::current_manual();
+    let _hold = ThreadHold::of_block_on(clock.as_ref());
+    // During thread teardown there is no spare, and none can be kept. A spare knows no clock.
+    let spare = || SPARE.try_with(Cell::take).ok().flatten();
+    let spare = if clock.is_none() { spare() } else { None };
+    let block_on = spare.unwrap_or_else(|| BlockOnState::new(clock));
     let output = {
         let mut future = pin!(future);
         let mut cx = Context::from_waker(&block_on.waker);
@@ -186,7 +198,9 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
             budget::renew();
         }
     };
-    let _ = SPARE.try_with(|spare| spare.set(Some(block_on)));
+    if block_on.thread.clock.is_none() {
+        let _ = SPARE.try_with(|spare| spare.set(Some(block_on)));
+    }
     output
 }
 

@@ -43,6 +43,7 @@ pub struct Builder {
     pub(crate) search: Duration,
     /// Read in debug builds alone.
     pub(crate) report_mistakes: bool,
+    pub(crate) virtual_time: bool,
 }
 
 impl Default for Builder {
@@ -70,6 +71,7 @@ impl Builder {
             on_thread_stop: None,
             search: Duration::ZERO,
             report_mistakes: true,
+            virtual_time: false,
         }
     }
 
@@ -186,6 +188,53 @@ impl Builder {
         self
     }
 
+    /// Virtual time, for tests: the clock of the runtime stands still while anything can run, and
+    /// jumps to the next timer when nothing can. An hour of sleeps takes milliseconds, and each
+    /// sleep takes exactly as long as it says.
+    ///
+    /// [`sleep`](crate::sleep()), [`interval`](crate::interval()), [`wait_for`](crate::wait_for())
+    /// and the [deadline](crate::deadline()) follow this clock, and [`now`](crate::time::now) reads
+    /// it; [`Instant::now`](std::time::Instant::now) is the machine's and does not. The limits of
+    /// [`shutdown`](Runtime::shutdown) are real time.
+    ///
+    /// | what | in virtual time |
+    /// | --- | --- |
+    /// | workers | one |
+    /// | time goes on | while a thread waits in `block_on` |
+    /// | a blocking closure | holds the clock until it has ended, or waits in a `block_on` of its own |
+    /// | sockets and signals | an error of the kind [`Unsupported`](io::ErrorKind::Unsupported) |
+    /// | a sleep in an [eager call](crate::run_eagerly) | moves the clock itself, since its thread can do nothing else |
+    /// | a thread that the runtime has not started, a wake-up from another runtime | the clock does not wait for it |
+    ///
+    /// `#[heirloom::test(virtual_time)]` does this for a test.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use heirloom::{sleep, spawn, time};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = heirloom::Runtime::builder().virtual_time().build()?;
+    /// runtime.block_on(async {
+    ///     let begun = time::now();
+    ///     let naps: Vec<_> = (1..=60).map(|minutes| spawn(sleep(Duration::from_secs(60 * minutes)))).collect();
+    ///     for nap in naps {
+    ///         nap.await.unwrap();
+    ///     }
+    ///     assert_eq!(time::now() - begun, Duration::from_secs(3_600));
+    /// });
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    #[doc(alias = "start_paused")]
+    #[doc(alias = "pause")]
+    #[doc(alias = "advance")]
+    #[doc(alias = "runTest")]
+    #[doc(alias = "autojump_clock")]
+    pub fn virtual_time(mut self) -> Self {
+        self.virtual_time = true;
+        self
+    }
+
     /// Starts the runtime.
     ///
     /// # Errors
@@ -232,10 +281,14 @@ impl Builder {
     pub(crate) fn worker_count(&self) -> io::Result<usize> {
         let workers = match self.workers {
             Some(workers) => workers,
+            None if self.virtual_time => 1,
             None => default_workers()?,
         };
         let wrong = |message| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         match workers {
+            2.. if self.virtual_time => {
+                wrong("in virtual time a runtime has one worker; leave `workers` out")
+            }
             0 => wrong("a runtime needs at least one worker; leave `workers` out for one per processor"),
             1..=MOST_WORKERS => Ok(workers),
             _ => wrong("a runtime has at most 32,768 workers"),

@@ -31,7 +31,7 @@ use crossbeam_utils::CachePadded;
 use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::Context;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, ManualClock};
 use crate::eager;
 use crate::instrument::hooks::{HooksAndAmbients, HooksSlot, RuntimeHooks};
 use crate::io::driver::LazyDriver;
@@ -326,12 +326,15 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
         counters: CachePadded::default(),
     });
     Arc::new_cyclic(|weak: &std::sync::Weak<Shared>| {
-        let weak = weak.clone();
-        let unpark = Box::new(move || {
-            if let Some(shared) = weak.upgrade() {
-                shared.wake_keeper();
-            }
-        });
+        let unpark = || {
+            let weak = weak.clone();
+            Box::new(move || {
+                if let Some(shared) = weak.upgrade() {
+                    shared.wake_keeper();
+                }
+            })
+        };
+        let clock = builder.virtual_time.then(|| ManualClock::with_worker(unpark()));
         Shared {
             injector: Injector::new(),
             remotes: remotes.collect(),
@@ -339,9 +342,18 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             throttle: Throttle::new(parts.len()),
             heaps: (0..parts.len() + SHARED_HEAPS).map(|_| CachePadded::new(Heap::new())).collect(),
             non_workers: CachePadded::default(),
-            timers: Arc::new(Timers::new(parts.len() + 1, Clock::real(), unpark)),
+            timers: Arc::new(Timers::new(
+                parts.len() + 1,
+                clock.as_ref().map_or_else(Clock::real, Clock::manual),
+                unpark(),
+            )),
             io: LazyDriver::new(),
-            blocking: Arc::new(Pool::new(threads, builder.max_blocking_threads, builder.blocking_keep_alive)),
+            blocking: Arc::new(Pool::new(
+                threads,
+                builder.max_blocking_threads,
+                builder.blocking_keep_alive,
+                clock,
+            )),
             given: HooksSlot::new(HooksAndAmbients {
                 root: builder.root.clone(),
                 ambients: builder.ambients.clone(),

@@ -47,6 +47,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::clock::{Hold, ManualClock, ThreadHold};
 use crate::eager;
 use crate::scheduler::current;
 use crate::scheduler::shared::{Shared, Workers};
@@ -64,11 +65,19 @@ pub(crate) struct Pool {
     changed: Condvar,
     cap: usize,
     keep_alive: Duration,
+    /// The clock of the runtime, in virtual time.
+    clock: Option<Arc<ManualClock>>,
+}
+
+/// A closure in the queue. In virtual time, it has a hold until it has run and its joiner is woken.
+struct Queued {
+    task: Runnable,
+    hold: Hold,
 }
 
 #[derive(Default)]
 struct PoolState {
-    queue: VecDeque<Runnable>,
+    queue: VecDeque<Queued>,
     /// The length of the queue at which the next sweep is due.
     sweep_at: usize,
     /// Threads that were started and have not ended.
@@ -87,12 +96,13 @@ const SWEEP_MIN: usize = 64;
 impl PoolState {
     /// BL6. Takes out the cancelled closures, if the queue is twice as long as after the last
     /// sweep.
-    fn sweep(&mut self) -> VecDeque<Runnable> {
+    fn sweep(&mut self) -> VecDeque<Queued> {
         if self.queue.len() < self.sweep_at.max(SWEEP_MIN) {
             return VecDeque::new();
         }
         let queue = std::mem::take(&mut self.queue);
-        let (cancelled, rest) = queue.into_iter().partition(|task| task.header().state.is_cancelled());
+        let (cancelled, rest) =
+            queue.into_iter().partition(|queued| queued.task.header().state.is_cancelled());
         self.queue = rest;
         self.sweep_at = 2 * self.queue.len();
         cancelled
@@ -100,9 +110,14 @@ impl PoolState {
 }
 
 impl Pool {
-    pub(crate) fn new(threads: Threads, cap: usize, keep_alive: Duration) -> Pool {
+    pub(crate) fn new(
+        threads: Threads,
+        cap: usize,
+        keep_alive: Duration,
+        clock: Option<Arc<ManualClock>>,
+    ) -> Pool {
         let state = PoolState { starter: Some(Arc::new(threads)), ..PoolState::default() };
-        Pool { state: Mutex::new(state), changed: Condvar::new(), cap: cap.max(1), keep_alive }
+        Pool { state: Mutex::new(state), changed: Condvar::new(), cap: cap.max(1), keep_alive, clock }
     }
 
     fn lock(&self) -> MutexGuard<'_, PoolState> {
@@ -112,7 +127,7 @@ impl Pool {
 
     /// BL1 to BL3. Returns cancelled closures, which are to be dropped on workers.
     #[must_use]
-    fn submit(self: &Arc<Self>, task: Runnable) -> VecDeque<Runnable> {
+    fn submit(self: &Arc<Self>, task: Runnable) -> VecDeque<Queued> {
         let mut state = self.lock();
         if state.closed {
             drop(state);
@@ -120,7 +135,7 @@ impl Pool {
             drop(task);
             return VecDeque::new();
         }
-        state.queue.push_back(task);
+        state.queue.push_back(Queued { task, hold: Hold::new(self.clock.as_ref()) });
         let cancelled = state.sweep();
         if state.idle > state.notified {
             state.notified += 1;
@@ -144,9 +159,10 @@ impl Pool {
             // The other threads take what is queued. Without any, it is cancelled.
             let orphans = if state.threads == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
             drop(state);
-            for task in orphans {
+            for Queued { task, hold } in orphans {
                 task.header().about.set_reason(CancelReason::NoThread);
                 drop(task);
+                drop(hold);
             }
         }
         cancelled
@@ -156,10 +172,12 @@ impl Pool {
     fn run(&self) {
         let mut state = self.lock();
         loop {
-            if let Some(task) = state.queue.pop_front() {
+            if let Some(Queued { task, hold }) = state.queue.pop_front() {
                 room::trim(&mut state.queue);
                 drop(state);
-                let woken = task.run();
+                let acting = ThreadHold::of_closure(&hold);
+                let woken = task.run().map(|task| Queued { task, hold });
+                drop(acting);
                 state = self.lock();
                 // A closure is done at its first poll. A task that was woken in it is not, and is
                 // polled again.
@@ -231,9 +249,10 @@ impl Schedule for Blocking {
     type Shared = Shared;
 
     fn schedule(shared: &Shared, task: Runnable) {
-        for cancelled in shared.blocking.submit(task) {
+        for Queued { task, hold } in shared.blocking.submit(task) {
             // A worker takes it from the injector, and drops the closure in the closure's context.
-            shared.inject(cancelled);
+            shared.inject(task);
+            drop(hold);
         }
     }
 

@@ -203,6 +203,14 @@ impl Shared {
     /// The I/O driver; the first call starts it.
     #[cfg_attr(not(feature = "net"), allow(dead_code))]
     pub(crate) fn driver(&self) -> std::io::Result<Arc<Driver>> {
+        if self.timers.clock().as_manual().is_some() {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::Unsupported,
+                "in virtual time there are no sockets and no signals, since the machine does not wait for the clock \
+                 of the runtime: give the code under test something in memory, such as `futures::io::Cursor` or a \
+                 channel, or run it in real time",
+            ));
+        }
         let driver = self.io.get_or_start(|| self.notify_keeper())?;
         // Pairs with the fence in `Runtime::end`: either that thread sees the driver and ends it,
         // or this thread sees `closed`.

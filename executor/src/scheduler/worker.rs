@@ -424,7 +424,8 @@ impl Worker {
         let stay = matches!(until, Some(ParkUntil::Due))
             || shared.has_work()
             || (!keeper && shared.sleepers.has_no_keeper())
-            || shared.closed.load(Relaxed);
+            || shared.closed.load(Relaxed)
+            || shared.timers.jump(|| shared.has_work());
         if !stay {
             let deadline = match &until {
                 Some(ParkUntil::Until(deadline, _)) => *deadline,

@@ -369,8 +369,18 @@ impl Timers {
             }
             earliest = again;
         }
-        let limit = if token.0 == AWAKE { None } else { self.clock.instant_of(token.0) };
+        // In virtual time no sleep of the machine's is so long: see `jump`.
+        let sleeps = token.0 != AWAKE && self.clock.as_manual().is_none();
+        let limit = if sleeps { self.clock.instant_of(token.0) } else { None };
         ParkUntil::Until(limit, token)
+    }
+
+    /// In virtual time, for the worker that has announced its sleep: moves the clock to the next
+    /// timer, unless another thread may act now, or there is work. Returns whether timers are due.
+    #[inline]
+    pub(crate) fn jump(&self, has_work: impl Fn() -> bool) -> bool {
+        let next = || if has_work() { None } else { self.next_deadline() };
+        self.clock.as_manual().is_some_and(|clock| clock.jump(next))
     }
 
     /// T3: writes `tick`, unless another time keeper sleeps until `tick` or less. Returns whether

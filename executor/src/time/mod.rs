@@ -31,7 +31,7 @@ mod sleep;
 mod wait_for;
 mod wheel;
 
-pub use crate::clock::{deadline, remaining};
+pub use crate::clock::{deadline, now, remaining};
 pub use interval::{Interval, MissedTicks, interval, interval_at};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use wait_for::{Elapsed, WaitFor, wait_for, wait_until};

@@ -6,13 +6,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::current::current;
 use super::driver::{TimerKey, TimerState, Timers};
 use crate::clock::now;
-use crate::clock::{TICK, after, earlier};
+use crate::clock::{TICK, after, block_until, earlier};
 use crate::eager::{self, NotReady};
 use crate::runtime::default_timers;
 use crate::task::budget::Claim;
@@ -193,11 +192,7 @@ impl Sleep {
             match eager::not_ready(cx, leaf) {
                 NotReady::Suspend => return self.poll_elapsed(cx),
                 NotReady::Pending => return Poll::Pending,
-                NotReady::Block(until) => {
-                    let until = earlier(self.deadline, until);
-                    let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(now()));
-                    thread::sleep(left);
-                }
+                NotReady::Block(until) => block_until(earlier(self.deadline, until)),
             }
         }
     }

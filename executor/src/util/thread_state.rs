@@ -32,6 +32,8 @@ pub(crate) struct ThreadState {
     pub(crate) kind: Cell<ThreadKind>,
     /// `clock`: the clock of that runtime.
     pub(crate) clock: Cell<*const ()>,
+    /// `clock::manual`: the clock that this thread has a hold of.
+    pub(crate) held: Cell<*const ()>,
     /// `time::current`: the timers of that runtime, and the index of this thread's shard of them.
     pub(crate) timers: Cell<*const ()>,
     pub(crate) shard: Cell<usize>,
@@ -54,6 +56,7 @@ thread_local! {
             worker: Cell::new(ptr::null()),
             kind: Cell::new(ThreadKind::User),
             clock: Cell::new(ptr::null()),
+            held: Cell::new(ptr::null()),
             timers: Cell::new(ptr::null()),
             shard: Cell::new(0),
             number: Cell::new(0),

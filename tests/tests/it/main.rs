@@ -44,4 +44,5 @@ mod starvation;
 mod teardown;
 mod timers;
 mod traits;
+mod virtual_time;
 mod wakes;
