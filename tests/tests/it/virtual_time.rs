@@ -45,7 +45,7 @@ fn timers_fire_in_their_order_and_exactly_then() {
             .detach();
         }
         for seconds in [1, 3, 5, 7, 3_600] {
-            assert_eq!(receive.recv().await.unwrap(), (seconds, seconds * SECOND));
+            assert_eq!(receive.recv().await.unwrap().0, (seconds, seconds * SECOND));
         }
     });
 }
