@@ -43,9 +43,10 @@
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::util::report::complain;
 use crate::util::sync::{Mutex, lock, weakened};
 use crate::util::thread_state;
 
@@ -57,6 +58,7 @@ pub(crate) struct ManualClock {
     users: Mutex<Users>,
     /// Unparks the worker, if it sleeps or is about to; called under no lock.
     unpark: Box<dyn Fn() + Send + Sync>,
+    reported_stuck: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +77,8 @@ impl ManualClock {
     /// A clock that stands at its own origin. `unpark` unparks the worker that moves it.
     pub(crate) fn with_worker(unpark: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
         let (origin, elapsed) = (Instant::now(), AtomicU64::new(0));
-        Arc::new(ManualClock { origin, elapsed, users: Mutex::new(Users::default()), unpark })
+        let users = Mutex::new(Users::default());
+        Arc::new(ManualClock { origin, elapsed, users, unpark, reported_stuck: AtomicBool::new(false) })
     }
 
     pub(super) fn origin(&self) -> Instant {
@@ -90,7 +93,7 @@ impl ManualClock {
     }
 
     /// Moves the clock forward, at most to 584 years after its origin.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         let add = |elapsed: u64| Some(elapsed.saturating_add(by));
@@ -104,7 +107,7 @@ impl ManualClock {
     }
 
     /// Sets the clock, also backwards.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn set(&self, elapsed: Duration) {
         self.elapsed.store(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -120,6 +123,18 @@ impl ManualClock {
         let Some(next) = early.unwrap_or_else(next) else { return false };
         self.advance_to(next);
         true
+    }
+
+    /// The clock is free, there is nothing to run, and no timer to jump to. Most often a test that
+    /// would hang.
+    #[cold]
+    pub(crate) fn report_stuck(&self) {
+        if !self.reported_stuck.swap(true, Ordering::Relaxed) {
+            complain(format_args!(
+                "in virtual time, `block_on` waits, no task can run, and no timer is set: this is for ever, unless a \
+                 thread outside of the runtime wakes one"
+            ));
+        }
     }
 
     /// VT3.

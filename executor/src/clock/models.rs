@@ -2,29 +2,27 @@
 //! must fail.
 #![forbid(unsafe_code)]
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loom::sync::atomic::AtomicBool;
-use loom::sync::atomic::Ordering::{Acquire, Release};
 use loom::thread;
 
 use super::{Hold, ManualClock};
 use crate::util::sync::model::{check, check_without};
-use crate::util::sync::{Parker, Unparker};
+use crate::util::sync::{Mutex, lock};
 
 /// A thread queues work, then parks in `block_on`. The worker sees the work before it jumps, and
 /// jumps in the end.
 fn a_worker_and_a_thread_that_parks() {
-    let parker = Parker::new();
-    let unparker: Unparker = parker.unparker().clone();
-    let clock = ManualClock::with_worker(Box::new(move || unparker.unpark()));
-    let queued = Arc::new(AtomicBool::new(false));
+    let worker = thread::current();
+    let clock = ManualClock::with_worker(Box::new(move || worker.unpark()));
+    let queued = Arc::new(Mutex::new(false));
     let hold = Hold::new(Some(&clock));
     let thread = thread::spawn({
         let (clock, queued) = (Arc::clone(&clock), Arc::clone(&queued));
         move || {
-            queued.store(true, Release);
+            *lock(&queued) = true;
             clock.park();
             hold
         }
@@ -32,12 +30,12 @@ fn a_worker_and_a_thread_that_parks() {
     let hour = clock.now() + Duration::from_secs(3_600);
     let mut ran = false;
     loop {
-        ran |= queued.swap(false, Acquire);
-        if clock.jump(|| (!queued.load(Acquire)).then_some(hour)) {
+        ran |= mem::take(&mut *lock(&queued));
+        if clock.jump(|| (!*lock(&queued)).then_some(hour)) {
             break;
         }
-        if !queued.load(Acquire) {
-            parker.park();
+        if !*lock(&queued) {
+            thread::park();
         }
     }
     assert!(ran, "the clock has jumped over what could run");
@@ -52,13 +50,13 @@ fn the_clock_jumps_when_nothing_can_run() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "deadlock")]
 fn a_worker_that_is_unparked_before_the_release_sleeps_on() {
     check_without("the release before the unpark", a_worker_and_a_thread_that_parks);
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "the clock has jumped over what could run")]
 fn a_worker_that_looks_at_the_queues_before_the_holds_jumps_too_early() {
     check_without("the holds before the queues", a_worker_and_a_thread_that_parks);
 }

@@ -70,6 +70,7 @@
 //! the latest write accounts for every change.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -379,8 +380,17 @@ impl Timers {
     /// timer, unless another thread may act now, or there is work. Returns whether timers are due.
     #[inline]
     pub(crate) fn jump(&self, has_work: impl Fn() -> bool) -> bool {
-        let next = || if has_work() { None } else { self.next_deadline() };
-        self.clock.as_manual().is_some_and(|clock| clock.jump(next))
+        let Some(clock) = self.clock.as_manual() else { return false };
+        let is_stuck = Cell::new(false);
+        let jumped = clock.jump(|| {
+            let next = if has_work() { return None } else { self.next_deadline() };
+            is_stuck.set(next.is_none());
+            next
+        });
+        if is_stuck.get() {
+            clock.report_stuck();
+        }
+        jumped
     }
 
     /// T3: writes `tick`, unless another time keeper sleeps until `tick` or less. Returns whether

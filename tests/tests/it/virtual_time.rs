@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use futures::channel::oneshot;
 use heirloom::context::channel;
 use heirloom::net::TcpListener;
 use heirloom::{
     Runtime, TaskGroup, interval, remaining, run_eagerly, sleep, sleep_until, spawn, spawn_blocking, time,
     wait_for, wait_until, yield_now,
 };
+use heirloom_tests::{Child, in_child, say_as_child};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -204,4 +206,27 @@ fn many_tasks_of_random_sleeps_take_as_long_as_the_longest() {
         let longest = (0..1_000).map(|number| number * 7_919 % 10_007).max().unwrap();
         assert_eq!(time::now() - begun, Duration::from_millis(55 * longest));
     });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "starts a process")]
+fn a_test_that_would_hang_says_so_once() {
+    let Child::Ended(output) = in_child("virtual_time::a_test_that_would_hang_says_so_once", false) else {
+        in_virtual_time(async {
+            for _ in 0..2 {
+                let (send, receive) = oneshot::channel();
+                let outside = std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_millis(100));
+                    send.send(()).unwrap();
+                });
+                receive.await.unwrap();
+                outside.join().unwrap();
+            }
+        });
+        return say_as_child();
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let expected = "heirloom: in virtual time, `block_on` waits, no task can run, and no timer is set";
+    assert_eq!(stderr.lines().filter(|line| line.starts_with(expected)).count(), 1, "{stderr}");
 }
