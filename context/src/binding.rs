@@ -96,9 +96,9 @@ impl Origin {
         if is_new {
             // In one piece, and without a panic if standard error is closed.
             let report = format!(
-                "heirloom: a guard of the context variable `{}`, made at {}, was dropped outside the context it was \
-                 made in. Its value stays bound there. A future that one task begins and another one ends needs a \
-                 context of its own: `.isolated()` or `.in_current_context()`.\n",
+                "heirloom: a guard of the context variable `{}`, made at {}, was dropped in another context, and its \
+                 value stays bound: keep the guard in the code that made it, where a child inherits the value; or give \
+                 a future that one task begins and another one ends a context of its own, `.isolated()`\n",
                 self.name, self.place
             );
             let _ = std::io::stderr().write_all(report.as_bytes());

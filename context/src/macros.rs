@@ -213,7 +213,10 @@ macro_rules! __var_options {
             $variable "unknown option `", $option, "`; the options are `inherit`, `on_change`, `debug`"
         )
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $(,)? $wrong:tt $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt, $wrong:tt $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit $on_change $debug $wrong)
+    };
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $wrong:tt $($rest:tt)*) => {
         $crate::__option_error!(
             $variable "found `", $wrong, "` where `, option = value` or `;` is expected; the options are `inherit`, \
             `on_change`, `debug`"

@@ -103,8 +103,8 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `virtual_time` | the clock stands still while anything can run, and jumps to the next timer when nothing can: an hour of sleeps takes milliseconds. One worker, no sockets; the page of the builder's option has the rules |
 /// | `timeout = "5s"` | the test fails when it has not ended after that time; a number with `ms`, `s`, `m` or `h` |
 ///
-/// `seed` is reserved, and refused, until there is a simulator to give it to. With `virtual_time`, a
-/// `timeout` is virtual time as well.
+/// `seed` is reserved, and refused, until there is a simulator to give it to. With `virtual_time`,
+/// a `timeout` is virtual time as well.
 ///
 /// The limit is a [`wait_for`](https://docs.rs/heirloom/latest/heirloom/fn.wait_for.html) around
 /// the body: it is noticed at an `.await`. It does not interrupt code that never gets to one.

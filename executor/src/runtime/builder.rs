@@ -217,10 +217,9 @@ impl Builder {
     /// let runtime = heirloom::Runtime::builder().virtual_time().build()?;
     /// runtime.block_on(async {
     ///     let begun = time::now();
-    ///     let naps: Vec<_> = (1..=60).map(|minutes| spawn(sleep(Duration::from_secs(60 * minutes)))).collect();
-    ///     for nap in naps {
-    ///         nap.await.unwrap();
-    ///     }
+    ///     let other = spawn(sleep(Duration::from_secs(1_800)));
+    ///     sleep(Duration::from_secs(3_600)).await;
+    ///     assert!(other.is_finished());
     ///     assert_eq!(time::now() - begun, Duration::from_secs(3_600));
     /// });
     /// # Ok(()) }

@@ -46,6 +46,7 @@ use crate::scheduler::worker::Worker;
 use crate::slab::Heap;
 use crate::task::TaskMeta;
 use crate::task::cell::{Parts, Runnable, TaskRef};
+use crate::task::current::describe_current;
 use crate::task::join_handle::{AbortHandle, CancelReason, JoinHandle};
 use crate::time::Timers;
 use crate::util::idle_condvar::IdleCondvar;
@@ -320,6 +321,7 @@ fn threads_of(shared: &Shared) -> MutexGuard<'_, Vec<Thread<()>>> {
 }
 
 pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnable>, Parker)]) -> Arc<Shared> {
+    heirloom_context::internal::name_tasks(describe_current);
     let remotes = parts.iter().map(|(queue, parker)| Remote {
         stealer: queue.stealer(),
         unparker: parker.unparker(),

@@ -91,6 +91,12 @@ pub(crate) fn with_current<R>(f: impl FnOnce(Option<&TaskMeta>) -> R) -> R {
     }
 }
 
+/// The running task for the texts of the context crate; `None` outside of tasks.
+#[cold]
+pub(crate) fn describe_current() -> Option<String> {
+    with_current(|task| task.map(|task| task.0.header().about.describe()))
+}
+
 impl TaskMeta {
     pub(crate) fn new(task: TaskRef) -> TaskMeta {
         TaskMeta(task)

@@ -97,8 +97,8 @@ impl TaskInfo {
     pub(crate) fn describe(&self) -> String {
         let place = self.spawned_at();
         match self.name() {
-            Some(name) => format!("task `{name}`, spawned at {place},"),
-            None => format!("task {}, spawned at {place},", self.id()),
+            Some(name) => format!("task `{name}`, spawned at {place}"),
+            None => format!("task {}, spawned at {place}", self.id()),
         }
     }
 

@@ -76,7 +76,7 @@ pub(crate) fn report_lost(task: &TaskRef) {
     // meanwhile has left its reason.
     if state.is_fresh() && about.reason() == CancelReason::Aborted && LOST.is_first(task.header()) {
         complain(format_args!(
-            "{} was cancelled before its first poll, because its handle was dropped: keep the handle, await it, or \
+            "{}, was cancelled before its first poll, because its handle was dropped: keep the handle, await it, or \
              call `detach`",
             about.describe()
         ));
@@ -90,7 +90,7 @@ pub(crate) fn poll_ended(task: &Header, began: Instant) {
     let took = began.elapsed();
     if took >= LONG_POLL && !cfg!(miri) && SLOW.is_first(task) {
         complain(format_args!(
-            "a poll of {} took {} ms, and the other tasks of its thread waited: `.await` what takes time, and run \
+            "a poll of {}, took {} ms, and the other tasks of its thread waited: `.await` what takes time, and run \
              what blocks in `spawn_blocking`",
             task.about.describe(),
             took.as_millis()

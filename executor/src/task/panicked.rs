@@ -24,7 +24,7 @@ impl TaskPanic {
     pub(crate) fn new(payload: Payload, about: &TaskInfo) -> Box<TaskPanic> {
         if message_of(&*payload).is_some_and(|message| message.contains(NO_REACTOR)) {
             complain(format_args!(
-                "{} has called what needs tokio's reactor, such as a timer or socket of tokio: call it on a runtime of \
+                "{}, has called what needs tokio's reactor, such as a timer or socket of tokio: call it on a runtime of \
                  tokio beside this one, see `heirloom::guide::from_tokio`",
                 about.describe()
             ));
@@ -46,7 +46,7 @@ impl TaskPanic {
     pub(crate) fn report(&self, about: &TaskInfo) {
         let message = self.message().unwrap_or("(the payload is no text)");
         complain(format_args!(
-            "{} has panicked without a joiner: {message}{}",
+            "{}, has panicked without a joiner: {message}{}",
             about.describe(),
             self.variables
         ));

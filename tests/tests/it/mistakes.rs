@@ -19,6 +19,8 @@ context_var! {
     static REQUEST_ID: u64, debug = Debug;
     static PASSWORD: &'static str;
     static BROKEN: Broken, debug = Debug;
+    static TENANT: &'static str;
+    static UNSET: u32;
 }
 
 struct Broken;
@@ -373,6 +375,45 @@ fn reports_on_a_closed_standard_error_are_lost() {
         });
         return say_as_child();
     }
+}
+
+#[heirloom::test(workers = 1)]
+async fn a_variable_that_is_required_and_unset_says_where_to_look() {
+    let text = |error: heirloom::task::JoinError| error.panic_message().unwrap().to_owned();
+    let required = || spawn(async { UNSET.require() });
+
+    let never = text(required().await.unwrap_err());
+    assert!(never.starts_with("the context variable `UNSET` is unset in task "), "{never}");
+    assert!(never.contains("no code of this program has set it so far\n  where it is set: "), "{never}");
+
+    spawn(async { UNSET.set(7) }).await.unwrap();
+    let elsewhere = text(required().await.unwrap_err());
+    let lines: Vec<_> = elsewhere.lines().collect();
+    assert_is_on_the_page(&as_on_the_page(lines[0]).replace("`UNSET`", "`TENANT`"));
+    assert_is_on_the_page(lines[1]);
+    assert_eq!(lines.len(), 4, "{elsewhere}");
+
+    UNSET.set(8);
+    assert_eq!(required().await.unwrap(), 8);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "starts a process")]
+fn a_guard_that_is_dropped_in_a_child_is_reported_once() {
+    let reports = reports_of("a_guard_that_is_dropped_in_a_child_is_reported_once", || {
+        block_on(async {
+            for _ in 0..2 {
+                let guard = TENANT.bind("acme");
+                spawn(async move { drop(guard) }).await.unwrap();
+                assert_eq!(TENANT.get(), Some("acme"));
+            }
+            // As it should be.
+            let guard = TENANT.bind("other");
+            assert_eq!(spawn(async { TENANT.get() }).await.unwrap(), Some("other"));
+            drop(guard);
+        });
+    });
+    assert_reported(reports, 1);
 }
 
 /// The page's texts of the compiler are those of the tests of the package `heirloom`, and its last
