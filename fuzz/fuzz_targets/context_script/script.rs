@@ -11,7 +11,9 @@ use heirloom_context::{
 
 use crate::Op;
 use crate::model::{Entries, Entry, GuardModel, Map, Model, TokenModel, Verdict};
-use crate::value::{DEFAULT, DERIVED, HOOKED, LIVING, MIRROR, NEVER, NEXT, VARIABLES, Value, variable};
+use crate::value::{
+    DEFAULT, DERIVED, HOOKED, LIVING, MIRROR, NEVER, NEXT, VARIABLES, Value, read, with_variable,
+};
 
 const DEPTH_MAX: usize = 16;
 const PLACES_MAX: usize = 16;
@@ -76,7 +78,7 @@ struct Script {
 pub fn play(ops: Vec<Op>) {
     // Identities are given at first use: always in this order.
     (0..VARIABLES)
-        .for_each(|number| drop(Context::empty().with_var(variable(number), Value::new(0, Context::empty()))));
+        .for_each(|number| with_variable!(number, var => drop(Context::empty().with_var(var, Value::new(0, Context::empty())))));
     NEXT.store(1, Relaxed);
 
     let script = Arc::new(Script { ops: Mutex::new(ops.into_iter()), ..Default::default() });
@@ -160,7 +162,7 @@ impl Script {
     fn set(&self, number: usize, holds: (Context, Map)) {
         let value = Value::new(0, holds.0);
         let serial = value.serial;
-        let token = variable(number).set(value);
+        let token = with_variable!(number, var => var.set(value));
         let mut model = lock(&self.model);
         model.holds.insert(serial, holds.1);
         let expected = model.set(number, Entry::Bound(serial));
@@ -169,7 +171,7 @@ impl Script {
     }
 
     fn unset(&self, number: usize) {
-        let token = variable(number).unset();
+        let token = with_variable!(number, var => var.unset());
         let expected = lock(&self.model).set(number, Entry::Hidden);
         lock(&self.tokens).push((token, expected));
     }
@@ -180,7 +182,7 @@ impl Script {
 
     fn reset(&self, (token, expected): (Token<Value>, TokenModel)) {
         let verdict = lock(&self.model).judge(&expected);
-        let outcome = variable(expected.variable).reset(token);
+        let outcome = with_variable!(expected.variable, var => var.reset(token));
         match outcome {
             Ok(()) => {
                 assert!(matches!(verdict, Verdict::Fine | Verdict::Covered), "{verdict:?} but reset");
@@ -206,8 +208,8 @@ impl Script {
             if !Value::has_child(parent) {
                 continue;
             }
-            let child = context.get(variable(number)).expect("derived").serial;
-            let child_of = context.run(|| variable(number).with(|child| child.unwrap().parent));
+            let child = with_variable!(number, var => context.get(var)).expect("derived").serial;
+            let child_of = context.run(|| read(number, |child| child.unwrap().parent));
             assert_eq!(child_of, parent);
             map.insert(number, child);
             let mut model = lock(&self.model);
@@ -233,7 +235,7 @@ impl Script {
             Op::Bind(choice) => {
                 let value = Value::new(0, Context::empty());
                 let serial = value.serial;
-                let binding = variable(number(choice)).bind(value);
+                let binding = with_variable!(number(choice), var => var.bind(value));
                 let expected = lock(&self.model).bind(number(choice), serial);
                 lock(&self.guards).push((binding, expected));
             }
@@ -246,7 +248,8 @@ impl Script {
             Op::Reset(choice) => take(&self.tokens, choice).into_iter().for_each(|token| self.reset(token)),
             Op::ResetOther(choice) => {
                 let Some((token, expected)) = take(&self.tokens, choice) else { return };
-                let error = variable((expected.variable + 1) % VARIABLES).reset(token).unwrap_err();
+                let other = (expected.variable + 1) % VARIABLES;
+                let error = with_variable!(other, var => var.reset(token)).unwrap_err();
                 assert_eq!(error.kind(), ResetErrorKind::WrongVariable);
                 lock(&self.tokens).push((error.into_token(), expected));
             }
@@ -260,12 +263,12 @@ impl Script {
                 let (context, mut map) = self.snapshot(from);
                 let value = Value::new(0, Context::empty());
                 map.insert(number(choice), value.serial);
-                self.keep(context.with_var(variable(number(choice)), value), map);
+                self.keep(with_variable!(number(choice), var => context.with_var(var, value)), map);
             }
             Op::Without(from, choice) => {
                 let (context, mut map) = self.snapshot(from);
                 map.remove(&number(choice));
-                self.keep(context.without_var(variable(number(choice))), map);
+                self.keep(with_variable!(number(choice), var => context.without_var(var)), map);
             }
             Op::DropSnapshot(choice) => drop(take(&self.snapshots, choice)),
             Op::DropElsewhere(choice) if self.may_spawn() => {
@@ -287,7 +290,7 @@ impl Script {
                     self.discard(index);
                 }
             }
-            Op::Borrow(choice) if may_nest => variable(number(choice)).with(|value| {
+            Op::Borrow(choice) if may_nest => read(number(choice), |value| {
                 let seen = lock(&self.model).get(number(choice));
                 lock(&self.model)
                     .held
@@ -301,11 +304,12 @@ impl Script {
             Op::Scope(choice) if may_nest => {
                 let value = Value::new(0, Context::empty());
                 let entries = Entries::bound(value.serial);
-                variable(number(choice)).scope(value, || {
+                let body = || {
                     lock(&self.model).cover(number(choice), entries);
                     self.block();
                     lock(&self.model).uncover(number(choice));
-                });
+                };
+                with_variable!(number(choice), var => var.scope(value, body));
             }
             Op::Run(choice) if may_nest => {
                 let (context, map) = self.snapshot(choice);
@@ -352,7 +356,11 @@ impl Script {
                 let value = Value::new(0, Context::empty());
                 let entries = Entries::bound(value.serial);
                 let number = number(choice);
-                Place::Scoped { steps: steps().with_var(variable(number), value), number, entries }
+                Place::Scoped {
+                    steps: with_variable!(number, var => steps().with_var(var, value)),
+                    number,
+                    entries,
+                }
             }
             Op::MakeCell(choice) | Op::MakeLive(choice) | Op::MakePinned(choice) => {
                 let (context, map) = self.snapshot(choice);
@@ -446,9 +454,9 @@ impl Script {
     /// Compares what is seen of one variable.
     fn look(&self, number: usize) {
         let bound = lock(&self.model).get(number);
-        assert_eq!(variable(number).is_set(), bound.is_some());
+        assert_eq!(with_variable!(number, var => var.is_set()), bound.is_some());
         let expected = bound.or(DEFAULT.contains(&number).then_some(0));
-        assert_eq!(variable(number).with(|value| value.map(|value| value.serial)), expected);
+        assert_eq!(read(number, |value| value.map(|value| value.serial)), expected);
         if HOOKED.contains(&number) {
             assert_eq!(MIRROR.with(|mirror| mirror[number].get()), bound.unwrap_or(0), "what the hook said");
         }
@@ -467,7 +475,7 @@ impl Script {
         let context = Context::current();
         assert_eq!(context.len(), expected.len());
         for (number, serial) in expected {
-            assert_eq!(context.get(variable(number)).expect("bound").serial, serial);
+            assert_eq!(with_variable!(number, var => context.get(var)).expect("bound").serial, serial);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-use heirloom_context::{Context, ContextVar, context_var};
+use heirloom_context::{Context, ContextVar, WithDefault, context_var};
 
 /// How many values contexts hold.
 pub static LIVING: AtomicI64 = AtomicI64::new(0);
@@ -75,17 +75,42 @@ pub const NEVER: [usize; 3] = [2, 3, 7];
 pub const DERIVED: [usize; 2] = [4, 5];
 pub const DEFAULT: [usize; 2] = [6, 7];
 
-pub fn variable(number: usize) -> &'static ContextVar<Value> {
-    match number {
+/// A variable, of one of the two types that there are.
+pub enum Variable {
+    Plain(&'static ContextVar<Value>),
+    WithDefault(&'static ContextVar<Value, WithDefault<Value>>),
+}
+
+pub fn variable(number: usize) -> Variable {
+    Variable::Plain(match number {
         0 => &HOOKED_0,
         1 => &HOOKED_1,
         2 => &NEVER_0,
         3 => &NEVER_1,
         4 => &DERIVED_0,
         5 => &DERIVED_1,
-        6 => &DEFAULT_0,
-        7 => &DEFAULT_1,
+        6 => return Variable::WithDefault(&DEFAULT_0),
+        7 => return Variable::WithDefault(&DEFAULT_1),
         plain => &PLAIN[plain - 8],
+    })
+}
+
+/// The expression with `$variable` as the variable of this number, of either type.
+macro_rules! with_variable {
+    ($number:expr, $variable:ident => $body:expr) => {
+        match $crate::value::variable($number) {
+            $crate::value::Variable::Plain($variable) => $body,
+            $crate::value::Variable::WithDefault($variable) => $body,
+        }
+    };
+}
+pub(crate) use with_variable;
+
+/// Calls `f` with what the variable reads as.
+pub fn read<R>(number: usize, f: impl FnOnce(Option<&Value>) -> R) -> R {
+    match variable(number) {
+        Variable::Plain(variable) => variable.with(f),
+        Variable::WithDefault(variable) => variable.with(|value| f(Some(value))),
     }
 }
 
