@@ -9,7 +9,7 @@ use event_listener::{Event, EventListener};
 use heirloom::spawn_blocking;
 
 use crate::policy::Policy;
-use crate::store::{self, Claimed, Effect, Failed, Lease, NewJob, Store, now};
+use crate::store::{self, Claimed, Counts, Effect, Failed, Lease, NewJob, Store, now};
 
 /// A handle, to be cloned.
 ///
@@ -26,7 +26,11 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(crate) async fn open(path: PathBuf, application: &'static str, policy: Policy) -> crate::Result<Database> {
+    pub(crate) async fn open(
+        path: PathBuf,
+        application: &'static str,
+        policy: Policy,
+    ) -> crate::Result<Database> {
         let store = spawn_blocking(move || Store::open(&path, application, policy)).await??;
         Ok(Database { store: Arc::new(Mutex::new(store)), enqueued: Arc::new(Event::new()) })
     }
@@ -38,6 +42,15 @@ impl Database {
     ) -> crate::Result<R> {
         let mut store = self.store.lock_arc().await;
         Ok(spawn_blocking(move || call(&mut store)).await??)
+    }
+
+    /// The number that a query comes to.
+    pub(crate) async fn number(&self, query: &'static str) -> crate::Result<i64> {
+        self.call(move |store| store.connection().query_row(query, [], |row| row.get(0))).await
+    }
+
+    pub(crate) async fn counts(&self) -> crate::Result<Counts> {
+        self.call(|store| store.counts()).await
     }
 
     /// Listens for jobs that are enqueued from now on through this handle or a clone.

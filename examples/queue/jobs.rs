@@ -5,9 +5,9 @@ use std::time::Duration;
 use heirloom::sleep;
 use rusqlite::{Transaction, params};
 
+use crate::Result;
 use crate::log::{ATTEMPT, JOB, REQUEST, TENANT, log};
 use crate::store::{Effect, Job, NewJob, enqueue, now};
-use crate::Result;
 
 /// The application's own table, in the same file as the queue. It has no `UNIQUE`, which a service
 /// would add for safety: here the check that each effect is there once must be able to fail.

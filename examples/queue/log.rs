@@ -23,7 +23,7 @@ context_var! {
 
 /// Writes a line: the event, what is known from the context, and what else there is to say.
 pub(crate) fn log(event: &str, more: &[(&str, &dyn Display)]) {
-    let mut line = format!("event={event}");
+    let mut line = format!("event={event:?}");
     // Writing to a string cannot fail.
     for entry in Context::current().iter() {
         if let Some(text) = entry.debug_text() {

@@ -41,8 +41,8 @@ impl Policy {
     /// caught by each of a dozen kills.
     pub(crate) const QUICK: Policy = Policy {
         concurrency: 8,
-        limit: Duration::from_millis(200),
-        lease: Duration::from_millis(400),
+        limit: Duration::from_millis(400),
+        lease: Duration::from_millis(800),
         attempts: 20,
         pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(40),

@@ -137,7 +137,11 @@ where
     }
 
     /// Writes down how an attempt has ended.
-    async fn write_down(&mut self, job: &Job, ended: std::result::Result<Result<Effect>, JoinError>) -> Result<()> {
+    async fn write_down(
+        &mut self,
+        job: &Job,
+        ended: std::result::Result<Result<Effect>, JoinError>,
+    ) -> Result<()> {
         let error: Failure = match ended {
             Ok(Ok(effect)) => match self.database.complete(job.lease, effect).await {
                 Ok(true) => {
@@ -193,4 +197,238 @@ fn context_of(job: &Job) -> Context {
         }
     }
     context.with_var(&JOB, job.lease.job).with_var(&ATTEMPT, job.attempt)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::time::Duration;
+
+    use heirloom::context::channel;
+    use heirloom::{JoinHandle, sleep, spawn};
+
+    use super::*;
+    use crate::log::OUTPUT;
+    use crate::store::{Counts, NewJob, enqueue, now};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    /// Nothing is found by looking now and then.
+    const PATIENT: Policy = Policy { poll: HOUR, lease: HOUR, limit: HOUR, drain: HOUR, ..Policy::QUICK };
+
+    async fn memory(policy: Policy) -> Database {
+        // The log is not looked at.
+        OUTPUT.set(Arc::new(File::options().write(true).open("/dev/null").unwrap()));
+        let notes = "CREATE TABLE notes (text TEXT NOT NULL) STRICT";
+        Database::open(PathBuf::from(":memory:"), notes, policy).await.unwrap()
+    }
+
+    fn named(payload: &str) -> NewJob {
+        NewJob { payload: payload.to_string(), ..NewJob::default() }
+    }
+
+    fn nothing() -> Result<Effect> {
+        Ok(Box::new(|_| Ok(())))
+    }
+
+    fn start<F>(
+        database: &Database,
+        policy: Policy,
+        run: impl Fn(Job) -> F + Send + Sync + 'static,
+    ) -> (JoinHandle<Result<Tally>>, CancelToken)
+    where
+        F: Future<Output = Result<Effect>> + Send + 'static,
+    {
+        let stop = CancelToken::new();
+        (spawn(work(database.clone(), run, policy, stop.clone())), stop)
+    }
+
+    #[heirloom::test(timeout = "60s")]
+    async fn a_job_sees_the_request_that_enqueued_it() {
+        let database = memory(PATIENT).await;
+        let (tell, seen) = channel::unbounded();
+        let (working, stop) = start(&database, PATIENT, move |job| {
+            let tell = tell.clone();
+            async move {
+                let follows = job.payload == "first";
+                tell.send((job.payload, REQUEST.get(), TENANT.get(), JOB.get())).await.unwrap();
+                Ok(Box::new(move |tx: &rusqlite::Transaction<'_>| {
+                    // On the blocking pool, and still of the same request.
+                    if follows { enqueue(tx, now(), &named("next")).map(drop) } else { Ok(()) }
+                }) as Effect)
+            }
+        });
+        for (request, tenant) in [("r-1", "acme"), ("r-2", "globex")] {
+            let context = Context::current().with_var(&REQUEST, request.to_string());
+            let context = context.with_var(&TENANT, tenant.to_string());
+            let id = database.enqueue(named("first")).in_context(context).await.unwrap();
+            for payload in ["first", "next"] {
+                // The message alone: its context is that of the sender, which is the job.
+                let (seen, _) = seen.recv().await.unwrap();
+                let job = if payload == "first" { id } else { id + 1 };
+                let expected =
+                    (payload.to_string(), Some(request.to_string()), Some(tenant.to_string()), Some(job));
+                assert_eq!(seen, expected);
+            }
+        }
+        let bare = database.enqueue(named("bare")).await.unwrap();
+        assert_eq!(seen.recv().await.unwrap().0, ("bare".to_string(), None, None, Some(bare)));
+        stop.cancel("enough");
+        assert_eq!(working.await.unwrap().unwrap(), Tally { done: 5, ..Tally::default() });
+    }
+
+    #[heirloom::test(timeout = "60s")]
+    async fn new_jobs_and_delayed_ones_are_noticed_without_a_poll() {
+        let database = memory(PATIENT).await;
+        let (tell, ran) = channel::unbounded();
+        let (working, stop) = start(&database, PATIENT, move |job| {
+            let tell = tell.clone();
+            async move {
+                tell.send(job.payload).await.unwrap();
+                nothing()
+            }
+        });
+        for payload in ["one", "two"] {
+            database.enqueue(named(payload)).await.unwrap();
+            assert_eq!(ran.recv().await.unwrap().0, payload);
+        }
+        let delayed = NewJob { delay: Duration::from_millis(30), ..named("later") };
+        let begun = Instant::now();
+        database.enqueue(delayed).await.unwrap();
+        assert_eq!(ran.recv().await.unwrap().0, "later");
+        assert!(begun.elapsed() >= Duration::from_millis(29), "a millisecond is lost to rounding");
+        stop.cancel("enough");
+        assert_eq!(working.await.unwrap().unwrap().done, 3);
+    }
+
+    #[heirloom::test(timeout = "60s")]
+    async fn a_panic_an_error_and_a_limit_are_failed_attempts() {
+        let policy = Policy { limit: Duration::from_millis(20), attempts: 2, ..PATIENT };
+        let database = memory(policy).await;
+        for payload in ["panic", "error", "slow", "broken effect", "good"] {
+            database.enqueue(named(payload)).await.unwrap();
+        }
+        let (working, stop) = start(&database, policy, |job| async move {
+            match job.payload.as_str() {
+                "panic" => panic!("as planned"),
+                "error" => Err("as planned".into()),
+                "slow" => {
+                    sleep(HOUR).await;
+                    nothing()
+                }
+                "broken effect" => Ok(Box::new(|tx: &rusqlite::Transaction<'_>| {
+                    tx.execute("INSERT INTO notes VALUES (NULL)", []).map(drop)
+                }) as Effect),
+                _ => nothing(),
+            }
+        });
+        let ended = Counts { ready: 0, running: 0, done: 1, dead: 4 };
+        while database.counts().await.unwrap() != ended {
+            sleep(Duration::from_millis(1)).await;
+        }
+        stop.cancel("enough");
+        assert_eq!(working.await.unwrap().unwrap(), Tally { done: 1, failed: 8, ..Tally::default() });
+        let errors = database.call(|store| {
+            let mut select =
+                store.connection().prepare("SELECT last_error FROM jobs WHERE state = 'dead' ORDER BY id")?;
+            select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
+        });
+        let errors = errors.await.unwrap();
+        assert_eq!(errors[..3], ["panicked: as planned", "as planned", "took longer than 20ms"]);
+        assert!(errors[3].starts_with("NOT NULL constraint failed"), "{errors:?}");
+    }
+
+    #[heirloom::test(timeout = "60s")]
+    async fn a_drain_lets_jobs_end_and_gives_back_what_it_cuts() {
+        let policy = Policy { drain: Duration::from_secs(1), ..PATIENT };
+        let database = memory(policy).await;
+        for payload in ["endless", "ends in the drain"] {
+            database.enqueue(named(payload)).await.unwrap();
+        }
+        let (tell, begun) = channel::unbounded();
+        let asked = CancelToken::new();
+        let seen = asked.clone();
+        let (working, stop) = start(&database, policy, move |job| {
+            let (tell, asked) = (tell.clone(), asked.clone());
+            async move {
+                tell.send(()).await.unwrap();
+                if job.payload == "endless" {
+                    pending::<()>().await;
+                }
+                asked.cancelled().await;
+                nothing()
+            }
+        });
+        for _ in 0..2 {
+            begun.recv().await.unwrap();
+        }
+        stop.cancel("enough");
+        // Too late to be claimed.
+        database.enqueue(named("late")).await.unwrap();
+        seen.cancel("the drain has begun");
+        let tally = working.await.unwrap().unwrap();
+        assert_eq!(tally, Tally { done: 1, given_back: 1, ..Tally::default() });
+        assert_eq!(database.counts().await.unwrap(), Counts { ready: 2, running: 0, done: 1, dead: 0 });
+        let attempts = database.number("SELECT sum(attempts) FROM jobs WHERE state = 'ready'");
+        assert_eq!(attempts.await.unwrap(), 0, "what is cut has lost no attempt");
+    }
+
+    #[heirloom::test(timeout = "60s")]
+    async fn no_more_jobs_run_at_once_than_may() {
+        static RUNNING: AtomicU32 = AtomicU32::new(0);
+        static MOST: AtomicU32 = AtomicU32::new(0);
+        let policy = Policy { concurrency: 3, ..PATIENT };
+        let database = memory(policy).await;
+        for _ in 0..20 {
+            database.enqueue(NewJob::default()).await.unwrap();
+        }
+        let (working, stop) = start(&database, policy, |_job| async {
+            MOST.fetch_max(RUNNING.fetch_add(1, Relaxed) + 1, Relaxed);
+            sleep(Duration::from_millis(2)).await;
+            RUNNING.fetch_sub(1, Relaxed);
+            nothing()
+        });
+        while database.counts().await.unwrap().done < 20 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        stop.cancel("enough");
+        assert_eq!(working.await.unwrap().unwrap().done, 20);
+        assert_eq!(MOST.load(Relaxed), 3);
+    }
+
+    #[heirloom::test(timeout = "60s")]
+    async fn a_worker_that_lost_its_lease_has_no_effect() {
+        let policy = Policy { lease: Duration::from_millis(1), concurrency: 1, ..PATIENT };
+        let database = memory(policy).await;
+        database.enqueue(NewJob::default()).await.unwrap();
+        let (tell, begun) = channel::unbounded();
+        let go_on = CancelToken::new();
+        let wait = go_on.clone();
+        let (working, stop) = start(&database, policy, move |_job| {
+            let (tell, wait) = (tell.clone(), wait.clone());
+            async move {
+                tell.send(()).await.unwrap();
+                wait.cancelled().await;
+                Ok(Box::new(|tx: &rusqlite::Transaction<'_>| {
+                    tx.execute("INSERT INTO notes VALUES ('late')", []).map(drop)
+                }) as Effect)
+            }
+        });
+        begun.recv().await.unwrap();
+        // Another worker takes the job over, as soon as the lease is over.
+        let taken = loop {
+            if let Some(job) = database.claim(1).await.unwrap().jobs.pop() {
+                break job;
+            }
+        };
+        stop.cancel("enough");
+        go_on.cancel("too late");
+        let tally = working.await.unwrap().unwrap();
+        assert_eq!(tally, Tally { leases_lost: 1, ..Tally::default() });
+        let notes = database.number("SELECT count(*) FROM notes");
+        assert_eq!(notes.await.unwrap(), 0);
+        assert_eq!(taken.attempt, 2);
+    }
 }
