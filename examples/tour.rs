@@ -58,5 +58,6 @@ fn main() -> End {
     }
     println!("\n\nall {} programs have run, and checked what they claim", STORIES.len());
     println!("a web service is a package of its own: cargo run --release -p example-service");
+    println!("and so is a job queue: cargo run --release -p example-queue");
     Ok(())
 }

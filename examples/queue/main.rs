@@ -2,11 +2,13 @@
 //! the request they come from.
 //!
 //! ```text
-//! cargo run --release -p example-queue       kills itself half-way, goes on, and checks
-//! cargo run --release -p example-queue -- work FILE       runs jobs until Ctrl-C or SIGTERM
-//! cargo run --release -p example-queue -- enqueue FILE order "a lamp" request=mine tenant=acme key=k
+//! cargo run --release -p example-queue       kills a process of its own, goes on, and checks
+//! cargo run --release -p example-queue -- work FILE      runs jobs until Ctrl-C or SIGTERM
+//! cargo run --release -p example-queue -- enqueue FILE order "a lamp" request=mine tenant=acme
 //! cargo run --release -p example-queue -- list FILE
 //! ```
+//!
+//! Several processes may work on one file, and enqueue into it, at the same time.
 //!
 //! What it teaches, by file:
 //!

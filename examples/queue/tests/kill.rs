@@ -13,7 +13,7 @@ use fastrand::Rng;
 use rusqlite::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A job may be caught by the kill of each round, and has 20 attempts.
+/// The kill of each round may catch the same job, which has 20 attempts.
 const ROUNDS: u32 = 10;
 const ORDERS_A_ROUND: u32 = 8;
 const WORKERS: usize = 2;
@@ -94,7 +94,7 @@ fn a_kill_loses_no_job_and_repeats_no_effect() {
     let folder = Folder::new();
     let file = folder.0.join("queue.sqlite");
 
-    let (mut orders, mut enqueuers_killed, mut caught) = (0, 0, 0);
+    let (mut orders, mut enqueuers_killed, mut leases) = (0, 0, 0);
     for _ in 0..ROUNDS {
         let mut workers = Vec::new();
         for half in 0..2 {
@@ -111,7 +111,7 @@ fn a_kill_loses_no_job_and_repeats_no_effect() {
             drop(worker);
         }
         let queue = Connection::open(&file).unwrap();
-        caught += number(&queue, "SELECT count(*) FROM jobs WHERE state = 'running'");
+        leases += number(&queue, "SELECT count(*) FROM jobs WHERE state = 'running'");
     }
 
     let mut last = Process::start(&file, "work", &["quick"]);
@@ -127,11 +127,11 @@ fn a_kill_loses_no_job_and_repeats_no_effect() {
     assert!(last.0.wait().unwrap().success());
 
     println!(
-        "{orders} orders, {enqueuers_killed} enqueuers and {} workers killed, {caught} jobs caught at it, {:.1} s",
+        "{orders} orders, {enqueuers_killed} enqueuers and {} workers killed, {leases} leases left by it, {:.1} s",
         ROUNDS * WORKERS as u32,
         begun.elapsed().as_secs_f64()
     );
-    assert!(caught > 0 && enqueuers_killed > 0, "a test that kills nothing shows nothing");
+    assert!(leases > 0 && enqueuers_killed > 0, "a test that kills nothing shows nothing");
     check(&queue, orders);
 }
 
