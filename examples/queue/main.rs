@@ -35,7 +35,7 @@ mod worker;
 use std::error::Error;
 use std::time::Duration;
 
-use heirloom::context::future::select;
+use heirloom::context::future::{Either, select};
 use heirloom::{CancelToken, signal, spawn};
 
 use database::Database;
@@ -61,8 +61,8 @@ async fn work(file: &str, policy: Policy) -> Result<()> {
     let stop = CancelToken::new();
     let asked = stop.clone();
     spawn(async move {
-        signals.await;
-        asked.cancel("a signal");
+        let (Either::Left(heard) | Either::Right(heard)) = signals.await;
+        asked.cancel(heard.map_or_else(|error| error.to_string(), |()| "a signal".to_string()));
     })
     .detach();
     let tally = worker::work(database, jobs::run, policy, stop).await?;

@@ -21,13 +21,18 @@
 //! deletes those that are older than any repetition of a request.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
-use rusqlite::{Connection, OptionalExtension, Result, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, Result, Row, Transaction, TransactionBehavior, params,
+};
 
 use crate::log::{REQUEST, TENANT};
 use crate::policy::Policy;
 
+/// How long to wait for other processes' turns.
+const PATIENCE: Duration = Duration::from_secs(10);
 const VERSION: i32 = 1;
 const SCHEMA: &str = "
     CREATE TABLE jobs (
@@ -42,7 +47,7 @@ const SCHEMA: &str = "
         claims      INTEGER NOT NULL DEFAULT 0,        -- only ever grows: it names the lease
         run_after   INTEGER NOT NULL,
         lease_until INTEGER,
-        last_error  TEXT,
+        last_error  TEXT,                              -- of the last attempt that failed
         UNIQUE (tenant, key),
         CHECK ((state = 'running') = (lease_until IS NOT NULL))
     ) STRICT;
@@ -147,10 +152,17 @@ impl Store {
     pub(crate) fn open(path: &Path, application: &str, policy: Policy) -> crate::Result<Store> {
         let mut connection = Connection::open(path)?;
         // Workers of several processes take turns. First, since what follows may have to wait.
-        connection.busy_timeout(Duration::from_secs(10))?;
+        connection.busy_timeout(PATIENCE)?;
         // With a write-ahead log readers do not wait for the writer, and a commit is one write to
-        // the end of one file.
-        connection.pragma_update(None, "journal_mode", "wal")?;
+        // the end of one file. The change to it, when the file is new, is refused where another
+        // process opens the file at that moment, and does not take turns by itself.
+        let limit = Instant::now() + PATIENCE;
+        while let Err(error) = connection.pragma_update(None, "journal_mode", "wal") {
+            if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || Instant::now() > limit {
+                return Err(error.into());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
         // A commit waits until the disk has it. `NORMAL` would do against kill -9, because the
         // system keeps what a dead process has written. Where the power goes it may forget the last
         // commits, and with them jobs that the enqueuer was told are there.
@@ -217,7 +229,7 @@ impl Store {
         let transaction = self.begin()?;
         let held = transaction
             .prepare_cached(
-                "UPDATE jobs SET state = 'done', lease_until = NULL, last_error = NULL
+                "UPDATE jobs SET state = 'done', lease_until = NULL
                  WHERE id = ?1 AND claims = ?2 AND state = 'running'",
             )?
             .execute([lease.job, lease.claim])?;

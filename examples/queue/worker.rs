@@ -94,7 +94,8 @@ where
 
     /// Lets the jobs that run end, then cuts the others.
     async fn drain(&mut self, group: Group) -> Result<()> {
-        log("draining", &[("running", &self.running.len())]);
+        let reason = self.stop.reason().map_or_else(String::new, |reason| reason.to_string());
+        log("draining", &[("reason", &reason), ("running", &self.running.len())]);
         let end = Instant::now() + self.policy.drain;
         while let Ok(Some(ended)) = wait_until(group.next(), end).await {
             self.settle(ended).await?;

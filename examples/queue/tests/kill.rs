@@ -1,6 +1,7 @@
 //! Kills workers and enqueuers at random moments, and looks into the file itself: no job is lost,
 //! no effect is there twice, and each names the request that it is of. `SEED=N` repeats a run, as
-//! far as the machine does.
+//! far as the machine does. What a loss of power does is not tried: the system keeps what a process
+//! has written that is dead.
 #![cfg(unix)]
 
 use std::fs;
@@ -94,7 +95,7 @@ fn a_kill_loses_no_job_and_repeats_no_effect() {
     let folder = Folder::new();
     let file = folder.0.join("queue.sqlite");
 
-    let (mut orders, mut enqueuers_killed, mut leases) = (0, 0, 0);
+    let (mut orders, mut enqueuers_killed) = (0, 0);
     for _ in 0..ROUNDS {
         let mut workers = Vec::new();
         for half in 0..2 {
@@ -110,8 +111,6 @@ fn a_kill_loses_no_job_and_repeats_no_effect() {
             sleep(moment(&mut luck, 60));
             drop(worker);
         }
-        let queue = Connection::open(&file).unwrap();
-        leases += number(&queue, "SELECT count(*) FROM jobs WHERE state = 'running'");
     }
 
     let mut last = Process::start(&file, "work", &["quick"]);
@@ -126,12 +125,14 @@ fn a_kill_loses_no_job_and_repeats_no_effect() {
     kill_process(Pid::from_child(&last.0), Signal::TERM).unwrap();
     assert!(last.0.wait().unwrap().success());
 
+    // Those of which a later attempt has failed too are not counted.
+    let caught = number(&queue, "SELECT count(*) FROM jobs WHERE last_error LIKE 'the worker was gone%'");
     println!(
-        "{orders} orders, {enqueuers_killed} enqueuers and {} workers killed, {leases} leases left by it, {:.1} s",
+        "{orders} orders, {enqueuers_killed} enqueuers and {} workers killed, {caught} jobs caught by it, {:.1} s",
         ROUNDS * WORKERS as u32,
         begun.elapsed().as_secs_f64()
     );
-    assert!(leases > 0 && enqueuers_killed > 0, "a test that kills nothing shows nothing");
+    assert!(caught > 0 && enqueuers_killed > 0, "a test that kills nothing shows nothing");
     check(&queue, orders);
 }
 
