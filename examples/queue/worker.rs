@@ -35,7 +35,8 @@ pub(crate) struct Tally {
     pub(crate) leases_lost: u32,
 }
 
-/// Runs jobs until it is asked to stop, and then lets those that run end.
+/// Runs jobs until it is asked to stop, and then lets those that run end. Jobs see the context that
+/// the worker has, besides their own: spawn a worker where no request is being served.
 ///
 /// # Errors
 /// The file cannot be read or written. The jobs that run are cancelled then; their leases end by
