@@ -199,8 +199,8 @@ impl Store {
         let transaction = self.begin()?;
         transaction
             .prepare_cached(
-                "UPDATE jobs SET state = iif(attempts < ?2, 'ready', 'dead'), lease_until = NULL, run_after = ?1,
-                     last_error = 'the worker was gone in attempt ' || attempts
+                "UPDATE jobs SET state = CASE WHEN attempts < ?2 THEN 'ready' ELSE 'dead' END,
+                     lease_until = NULL, run_after = ?1, last_error = 'the worker was gone in attempt ' || attempts
                  WHERE state = 'running' AND lease_until <= ?1",
             )?
             .execute(params![now, attempts])?;
@@ -247,8 +247,8 @@ impl Store {
         let state: Option<String> = self
             .connection
             .prepare_cached(
-                "UPDATE jobs SET state = iif(attempts < ?5, 'ready', 'dead'), lease_until = NULL,
-                     run_after = ?3, last_error = ?4
+                "UPDATE jobs SET state = CASE WHEN attempts < ?5 THEN 'ready' ELSE 'dead' END,
+                     lease_until = NULL, run_after = ?3, last_error = ?4
                  WHERE id = ?1 AND claims = ?2 AND state = 'running' RETURNING state",
             )?
             .query_row(params![lease.job, lease.claim, again, error, self.policy.attempts], |row| row.get(0))
