@@ -57,6 +57,9 @@ pub use time::{deadline, interval, remaining, sleep, sleep_until, wait_for, wait
 #[cfg(feature = "hyper")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
 pub use bridge::hyper;
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+pub use bridge::tower;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -3,3 +3,5 @@
 
 #[cfg(feature = "hyper")]
 pub mod hyper;
+#[cfg(feature = "tower")]
+pub mod tower;
