@@ -33,8 +33,9 @@ use heirloom::{CancelToken, Runtime, signal, sleep, spawn};
 
 use app::{App, Counts};
 use client::Seen;
+use heirloom::hyper::serve::Served;
 use log::{Kept, OUTPUT, Output};
-use server::{Limits, Served, serve};
+use server::{Limits, serve};
 
 const CLIENTS: u64 = 32;
 const TIME: Duration = Duration::from_secs(2);

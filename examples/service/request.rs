@@ -1,5 +1,6 @@
-//! What a request is known by, and the layer that puts it on: a context of its own for each
-//! request, and a deadline.
+//! What a request is known by, and the layer that reads it from the headers: two variables and a
+//! deadline. The server gives each request a context of its own, so that setting is all there is
+//! to do.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use heirloom::context::ContextFutureExt;
-use heirloom::{Context, context_var, wait_for};
+use heirloom::{context_var, wait_for};
 use tower::{Layer, Service};
 
 use super::log::log;
@@ -30,7 +30,7 @@ const MOST_TIME: Duration = Duration::from_secs(30);
 /// What a client calls itself is in every line of the log.
 const LONGEST_NAME: usize = 64;
 
-/// Serves each request in a context of its own, within its deadline.
+/// Serves each request under its name, within its deadline.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestLayer;
 
@@ -66,10 +66,10 @@ where
         let id = named(headers, ID_HEADER).unwrap_or_else(next_id);
         let tenant = named(headers, TENANT_HEADER).unwrap_or_else(|| "unknown".to_string());
         let limit = limit(headers);
-        // On top of what the server has bound for all.
-        let context = Context::current().with_var(&REQUEST, id).with_var(&TENANT, tenant);
-        let answer = context.run(|| self.inner.call(request));
-        let served = async move {
+        REQUEST.set(id);
+        TENANT.set(tenant);
+        let answer = self.inner.call(request);
+        Box::pin(async move {
             let begun = Instant::now();
             let mut response = match wait_for(answer, limit).await {
                 Ok(Ok(response)) => response,
@@ -81,8 +81,7 @@ where
             let took = begun.elapsed().as_micros();
             log("served", &[("status", &response.status().as_u16()), ("took_us", &took)]);
             Ok(response)
-        };
-        Box::pin(served.in_context(context))
+        })
     }
 }
 

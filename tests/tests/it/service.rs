@@ -1,4 +1,4 @@
-//! The bundled service, served in this process: requests keep apart, a drain keeps its word, and
+//! The bundled service on the library's server, in this process: requests keep apart, a drain keeps its word, and
 //! clients that misbehave harm only themselves. Its files are those of the example.
 
 #[path = "../../../examples/service/app.rs"]
@@ -23,6 +23,7 @@ use axum::Router;
 use axum::http::{StatusCode, Version};
 use axum::routing::get;
 use futures::{AsyncReadExt, AsyncWriteExt};
+use heirloom::hyper::serve::Served;
 use heirloom::net::{TcpListener, TcpStream};
 use heirloom::{CancelToken, Handle, JoinHandle, sleep, spawn};
 use heirloom_tests::{
@@ -33,7 +34,7 @@ use app::App;
 use client::{Answer, Seen, Sender, ask};
 use log::{Kept, OUTPUT, Output};
 use request::{DEADLINE_HEADER, ID_HEADER, REQUEST, RequestLayer, TENANT_HEADER};
-use server::{Limits, Served, serve};
+use server::{Limits, serve};
 
 /// A server that runs.
 struct Running {

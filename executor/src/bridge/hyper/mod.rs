@@ -104,6 +104,8 @@
 //! # let _ = rows();
 //! ```
 
+#[cfg(all(feature = "serve", not(loom)))]
+pub mod serve;
 mod server;
 #[cfg(feature = "net")]
 mod sockets;
@@ -117,6 +119,9 @@ use std::time::{Duration, Instant};
 use futures_io::{AsyncRead, AsyncWrite};
 use hyper::rt::{Executor, Read, ReadBuf, ReadBufCursor, Sleep, Timer, Write};
 
+#[cfg(all(feature = "serve", not(loom)))]
+#[cfg_attr(docsrs, doc(cfg(feature = "serve")))]
+pub use self::serve::serve;
 pub use self::server::{ServerExecutor, ServerScope};
 
 /// Runs what hyper spawns for clients: the connections of a pool, and the parts of a connection

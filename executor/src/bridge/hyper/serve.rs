@@ -1,0 +1,373 @@
+//! A server for tower services: accept loop, HTTP/1 and HTTP/2, a context per request, drain.
+//!
+//! # Contexts
+//!
+//! [`Serve::run`] takes, at its first poll, what the current context hands down
+//! ([`Context::inherited`]): the *server's context*. Each connection runs in a copy of it, in a task
+//! of its own. **Each request starts from the server's context too**, and keeps what it sets to
+//! itself: neither the connection, nor another request, nor the accept loop sees it, over HTTP/1
+//! (kept alive, pipelined) and over HTTP/2. The service's `poll_ready` and `call`, the future, the
+//! response's body and their drops run in the request's context. A variable for all requests is
+//! bound around `run`.
+//!
+//! # The drain
+//!
+//! When the token of [`with_graceful_shutdown`](Serve::with_graceful_shutdown) is cancelled, the
+//! listener is closed, so that new clients are refused. Then, until the
+//! [limit](Serve::drain_timeout):
+//!
+//! | at that moment | over HTTP/1 | over HTTP/2 |
+//! | --- | --- | --- |
+//! | a request whose head was read | is answered, the body included; the connection is closed after it | the same |
+//! | a request whose head was not read to its end | the connection is closed without an answer | a stream that begins before the client could learn of the end (`GOAWAY`) is served, a later one refused |
+//! | a connection without a request | is closed | is closed |
+//! | a client that waits in the system's queue of connections | is reset | is reset |
+//!
+//! A client may send again what was closed without an answer: no handler has seen it. Where even
+//! that must not occur, take the server out of the load balancer first, and cancel the token later.
+#![forbid(unsafe_code)]
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use heirloom_context::{Context, ContextCell, ContextFutureExt};
+use http::{Request, Response, Version};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service as HttpService, service_fn};
+use tower_service::Service;
+
+use super::{HyperTimer, ServerExecutor};
+use crate::bridge::tower::IsolatedFuture;
+use crate::net::{TcpListener, TcpStream};
+use crate::structured::cancel_token::CancelToken;
+use crate::structured::channel::{self, Sender};
+use crate::{sleep, spawn_background, wait_for};
+
+/// An error that ended a connection, or of a service or body.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// A server that listens on `listener` and answers with `service`; it serves when
+/// [`run`](Serve::run) is awaited.
+///
+/// `service` is a tower service that is cloned for each request: axum's `Router`, tonic's `Routes`,
+/// or `tower::service_fn`. An error of the service ends its connection (over HTTP/2: its stream).
+///
+/// ```
+/// use std::convert::Infallible;
+/// use heirloom::hyper::serve;
+/// use heirloom::net::TcpListener;
+/// use heirloom::{CancelToken, context_var, spawn};
+/// use http_body_util::Full;
+/// use hyper::body::{Bytes, Incoming};
+/// use hyper::{Request, Response};
+///
+/// context_var! { static USER: String; }
+///
+/// async fn handle(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+///     assert!(!USER.is_set());
+///     USER.set("ada".to_string()); // for this request alone
+///     Ok(Response::new(Full::from("hello")))
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// heirloom::block_on(async {
+///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+///     let stop = CancelToken::new();
+///     let server = serve(listener, tower::service_fn(handle)).with_graceful_shutdown(stop.clone());
+///     let serving = spawn(server.run());
+///     // … until a signal:
+///     stop.cancel("a signal");
+///     let served = serving.await?;
+///     assert_eq!(served.cut, 0);
+///     Ok(())
+/// })
+/// # }
+/// ```
+#[must_use = "a server serves when `run` is awaited"]
+pub fn serve<S>(listener: TcpListener, service: S) -> Serve<S> {
+    let limits =
+        Limits { header: Duration::from_secs(30), drain: Duration::from_secs(10), http2_only: false };
+    Serve { listener, service, limits, stop: CancelToken::new(), on_event: Arc::new(|_| ()) }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    header: Duration,
+    drain: Duration,
+    http2_only: bool,
+}
+
+type OnEvent = Arc<dyn Fn(Event<'_>) + Send + Sync>;
+
+/// A server and its options; made by [`serve`].
+#[must_use = "a server serves when `run` is awaited"]
+pub struct Serve<S> {
+    listener: TcpListener,
+    service: S,
+    limits: Limits,
+    stop: CancelToken,
+    on_event: OnEvent,
+}
+
+/// What a server reports to [`Serve::on_event`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// An attempt to accept failed, for want of descriptors for example. The listener goes on:
+    /// after a shortage the listener waits a moment before it tries again.
+    NotAccepted(&'a io::Error),
+    /// A connection broke: reset, too slow, or not speaking HTTP.
+    Broken(&'a BoxError),
+    /// The drain begins with so many open connections.
+    Draining(usize),
+    /// A connection was still busy when the time for draining was over.
+    Cut,
+}
+
+/// What there was; returned by [`Serve::run`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Served {
+    /// Connections.
+    pub accepted: usize,
+    /// Attempts to accept that failed.
+    pub not_accepted: usize,
+    /// Connections that broke: reset, too slow, or not speaking HTTP.
+    pub broken: usize,
+    /// Connections that were still busy when the time for draining was over.
+    pub cut: usize,
+}
+
+impl<S> Serve<S> {
+    /// Ends the server, with a [drain](self#the-drain), when `stop` is cancelled. Without a token
+    /// the server runs until the future of [`run`](Self::run) is dropped.
+    #[doc(alias = "drain")]
+    pub fn with_graceful_shutdown(mut self, stop: CancelToken) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// The time for a whole request head, and for the next request of an HTTP/1 connection that is
+    /// kept alive. An HTTP/2 client that is silent for so long is asked for a sign of life, and has
+    /// as long again to give it. By default 30 seconds.
+    pub fn header_timeout(mut self, limit: Duration) -> Self {
+        self.limits.header = limit;
+        self
+    }
+
+    /// The time for what is being served when the drain begins. What is left then is dropped, each
+    /// request in its own context. By default 10 seconds.
+    pub fn drain_timeout(mut self, limit: Duration) -> Self {
+        self.limits.drain = limit;
+        self
+    }
+
+    /// Refuses HTTP/1. By default the client's first bytes decide: HTTP/2 with prior knowledge
+    /// begins with a preface.
+    pub fn http2_only(mut self, only: bool) -> Self {
+        self.limits.http2_only = only;
+        self
+    }
+
+    /// Calls `report` for what happens, on the thread on which it happens and in a copy of the
+    /// server's context. By default nothing is reported; [`Served`] has the numbers.
+    pub fn on_event(mut self, report: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
+        self.on_event = Arc::new(report);
+        self
+    }
+
+    /// Serves until the token is cancelled, then drains. Returns when no connection is left.
+    ///
+    /// A handler's panic ends its connection over HTTP/1, its stream over HTTP/2; the server goes
+    /// on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the listener and ends all connections, without a drain and
+    /// without waiting: each is dropped soon after in its own task, and each request in its own
+    /// context.
+    pub async fn run<B>(self) -> Served
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let Serve { listener, service, limits, stop, on_event } = self;
+        let server = Server { context: Context::inherited(), on_event };
+        let mut served = Served::default();
+        let broken = Arc::new(AtomicUsize::new(0));
+        let cut = CancelToken::new();
+        let _cut_on_drop = cut.drop_guard();
+        // Nothing is sent: the channel is closed when the last connection has dropped its end.
+        let (open, all_gone) = channel::bounded::<()>(1);
+
+        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+            match accepted {
+                Ok((socket, _)) => {
+                    served.accepted += 1;
+                    let connection = Connection {
+                        server: server.clone(),
+                        limits,
+                        stop: stop.clone(),
+                        cut: cut.clone(),
+                        broken: Arc::clone(&broken),
+                        _open: open.clone(),
+                    };
+                    let running = connection.run(socket, service.clone());
+                    spawn_background(running.in_context(server.context.clone()));
+                }
+                Err(error) => {
+                    served.not_accepted += 1;
+                    server.report(Event::NotAccepted(&error));
+                }
+            }
+        }
+
+        drop(listener); // later clients are refused
+        let busy = open.sender_count() - 1;
+        drop(open);
+        server.report(Event::Draining(busy));
+        if wait_for(all_gone.recv(), limits.drain).await.is_err() {
+            served.cut = all_gone.sender_count();
+            cut.cancel("the time for draining is over");
+            let _ = all_gone.recv().await;
+        }
+        served.broken = broken.load(Relaxed);
+        served
+    }
+}
+
+impl<S> fmt::Debug for Serve<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve")
+            .field("listener", &self.listener)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the accept loop and all connections have in common.
+#[derive(Clone)]
+struct Server {
+    context: Context,
+    on_event: OnEvent,
+}
+
+impl Server {
+    fn report(&self, event: Event<'_>) {
+        self.context.run(|| (self.on_event)(event));
+    }
+}
+
+struct Connection {
+    server: Server,
+    limits: Limits,
+    stop: CancelToken,
+    cut: CancelToken,
+    broken: Arc<AtomicUsize>,
+    // Dropped last: what the connection holds is gone when the server sees that it has ended.
+    _open: Sender<()>,
+}
+
+impl Connection {
+    async fn run<S, B>(self, socket: TcpStream, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let context = self.server.context.clone();
+        // Each request has a context of its own, and a clone of the service that is dropped there.
+        let answer = move |request| {
+            let mut service = service.clone();
+            let answer = async move {
+                poll_fn(|cx| service.poll_ready(cx)).await?;
+                service.call(request).await
+            };
+            IsolatedFuture::new(answer, ContextCell::new(context.clone()))
+        };
+        match self.cut.run_until_cancelled(self.converse(socket, service_fn(answer))).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                self.broken.fetch_add(1, Relaxed);
+                self.server.report(Event::Broken(&error));
+            }
+            None => self.server.report(Event::Cut),
+        }
+    }
+
+    async fn converse<S, B>(&self, socket: TcpStream, service: S) -> Result<(), BoxError>
+    where
+        S: HttpService<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>>,
+        S::Future: Send + 'static,
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        // An answer is written at once and whole; holding it back for more gains nothing.
+        let _: io::Result<()> = socket.set_nodelay(true);
+        let limit = self.limits.header;
+        let begun = wait_for(version(&socket), limit);
+        let version = match self.stop.run_until_cancelled(begun).await {
+            Some(Ok(Ok(Some(version)))) => version,
+            Some(Ok(Err(error))) => return Err(error.into()),
+            Some(Err(_elapsed)) => return Err("timeout: no request has begun".into()),
+            // The client has left, or the server stops, before there was a request.
+            Some(Ok(Ok(None))) | None => return Ok(()),
+        };
+        if version == Version::HTTP_2 || self.limits.http2_only {
+            // Each request is a task, which ends with this connection.
+            let serving = ServerExecutor::scope(|executor| {
+                let mut http = http2::Builder::new(executor);
+                http.timer(HyperTimer).keep_alive_interval(limit).keep_alive_timeout(limit);
+                let connection = http.serve_connection(socket, service);
+                self.drive(connection, |connection| connection.graceful_shutdown())
+            });
+            return Ok(serving.await?);
+        }
+        let mut http = http1::Builder::new();
+        http.timer(HyperTimer).header_read_timeout(limit);
+        let connection = http.serve_connection(socket, service).with_upgrades();
+        Ok(self.drive(connection, |connection| connection.graceful_shutdown()).await?)
+    }
+
+    /// Runs hyper's connection to its end; when the server stops, the requests that are being
+    /// served are the last.
+    async fn drive<C>(&self, connection: C, shut_down: impl FnOnce(Pin<&mut C>)) -> hyper::Result<()>
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut connection = pin!(connection);
+        if let Some(result) = self.stop.run_until_cancelled(connection.as_mut()).await {
+            return result;
+        }
+        shut_down(connection.as_mut());
+        connection.await
+    }
+}
+
+/// The version the client begins to speak. `None` if the client leaves without a word.
+async fn version(socket: &TcpStream) -> io::Result<Option<Version>> {
+    const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut first = [0; PREFACE.len()];
+    loop {
+        match socket.peek(&mut first).await? {
+            0 => return Ok(None),
+            _ if first == *PREFACE => return Ok(Some(Version::HTTP_2)),
+            part if !PREFACE.starts_with(&first[..part]) => return Ok(Some(Version::HTTP_11)),
+            // A part of the preface. What is peeked at stays, so there is no waiting for the rest
+            // alone.
+            _ => sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
