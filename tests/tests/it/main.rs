@@ -25,6 +25,7 @@ mod group_results;
 mod groups;
 mod hyper;
 mod inheritance;
+mod isolation;
 mod join_handle;
 mod lifecycle;
 mod local;

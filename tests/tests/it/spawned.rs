@@ -59,6 +59,17 @@ spawned! {
         task::budget::cooperative(yield_now()).await;
         task::budget::cooperative(ticks()).next().await
     };
+    [hyper::serve::Serve::run] => {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let app = axum::Router::<()>::new();
+        heirloom::hyper::serve(listener, app).with_graceful_shutdown(cancelled()).run().await
+    };
+    [tower::IsolatedFuture] => {
+        use tower::{Layer, ServiceExt};
+        let app = axum::Router::<()>::new();
+        let request = axum::extract::Request::new(axum::body::Body::empty());
+        heirloom::tower::IsolateLayer.layer(app).oneshot(request).await
+    };
     [hyper::ServerExecutor::scope, hyper::ServerScope] => {
         heirloom::hyper::ServerExecutor::scope(|_executor| yield_now()).await
     };
