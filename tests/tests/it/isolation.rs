@@ -15,8 +15,8 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, stream};
-use heirloom::hyper::serve::Served;
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt, stream};
+use heirloom::hyper::serve::{PEER, Served};
 use heirloom::hyper::{HyperExecutor, HyperIo, ServerExecutor, serve};
 use heirloom::net::{TcpListener, TcpStream};
 use heirloom::tower::IsolateLayer;
@@ -130,17 +130,24 @@ fn the_next_request_of_a_kept_connection_sees_nothing_of_the_last() {
     });
 }
 
+/// Three requests at once, the second without an id; what their answers say.
+async fn pipelined(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Vec<String> {
+    let requests = "GET / HTTP/1.1\r\nhost: a\r\nx-id: ada\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n\
+        GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-id: eve\r\n\r\n";
+    socket.write_all(requests.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    // The other lines are heads, and lengths of chunks.
+    let parts = answer.lines().flat_map(|line| line.split('|'));
+    parts.filter(|part| part.contains(',') && part.ends_with(",0")).map(str::to_string).collect()
+}
+
 #[test]
 fn pipelined_requests_see_nothing_of_each_other() {
     in_a_worker(2, async {
         let server = Running::start(app()).await;
         let mut socket = TcpStream::connect(server.address).await.unwrap();
-        let requests = "GET / HTTP/1.1\r\nhost: a\r\nx-id: ada\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n\
-            GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-id: eve\r\n\r\n";
-        socket.write_all(requests.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.unwrap();
-        let seen: Vec<_> = answer.lines().filter(|line| line.contains(',') && line.ends_with(",0")).collect();
+        let seen = pipelined(&mut socket).await;
         assert_eq!(seen, ["ada,,0", "ada,fr,0", ",,0", ",fr,0", "eve,,0", "eve,fr,0"]);
         server.end().await;
     });
@@ -329,30 +336,160 @@ fn the_layer_isolates_under_a_server_that_does_not() {
     }
 }
 
-/// What `serve` documents about the drain.
+/// Sets the id if the request has one, and sees nothing else to it.
+async fn naming(request: Request, next: Next) -> Response {
+    if let Some(id) = request.headers().get("x-id") {
+        ID.set(id.to_str().unwrap().to_string());
+    }
+    next.run(request).await
+}
+
+/// Two requests of one connection that hyper serves by hand, the second without an id.
+fn two_by_hand(app: Router, http2: bool) -> [String; 2] {
+    in_a_worker(2, async move {
+        let (near, far) = duplex(4_096);
+        spawn_background(async move {
+            let (far, app) = (HyperIo::new(far), TowerToHyperService::new(app));
+            if http2 {
+                let serve =
+                    |executor| hyper::server::conn::http2::Builder::new(executor).serve_connection(far, app);
+                ServerExecutor::scope(serve).await
+            } else {
+                hyper::server::conn::http1::Builder::new().serve_connection(far, app).await
+            }
+        });
+        if http2 {
+            let (sender, connection) = http2::handshake(HyperExecutor, HyperIo::new(near)).await.unwrap();
+            spawn_background(connection);
+            let ask = async |id| text(sender.clone().send_request(request("/", id))).await;
+            [ask(Some("ada")).await, ask(None).await]
+        } else {
+            let (mut sender, connection) = http1::handshake(HyperIo::new(near)).await.unwrap();
+            spawn_background(connection);
+            let first = text(sender.send_request(request("/", Some("ada")))).await;
+            sender.ready().await.unwrap();
+            [first, text(sender.send_request(request("/", None))).await]
+        }
+    })
+}
+
+/// The layer is the outermost: what is outside of it runs in the connection's task.
+#[test]
+fn of_an_axum_router_by_hand_the_layer_isolates_what_is_inside_of_it() {
+    let router = || Router::new().route("/", get(handler));
+    let named = || from_fn(naming);
+    let outermost = || router().layer(named()).layer(IsolateLayer);
+    let [first, second] = two_by_hand(outermost(), false);
+    assert_eq!((&*first, &*second), ("ada,,0|ada,fr,0", ",,0|,fr,0"));
+    assert_eq!(two_by_hand(outermost(), true), [first.clone(), second]);
+
+    let [_, second] = two_by_hand(router().layer(IsolateLayer).layer(named()), false);
+    assert_eq!(second, "ada,,0|ada,fr,0", "the middleware's variable stays, the handler's is gone");
+
+    // Without the layer, over HTTP/1, everything stays; over HTTP/2 a stream has its own task.
+    let [_, second] = two_by_hand(router().layer(named()), false);
+    assert_eq!(second, "ada,fr,0|ada,fr,0");
+    let [_, second] = two_by_hand(router().layer(named()), true);
+    assert_eq!(second, ",,0|,fr,0");
+}
+
+#[test]
+fn pipelined_requests_by_hand_see_nothing_of_each_other_inside_the_layer() {
+    in_a_worker(2, async {
+        let app = Router::new().route("/", get(handler)).layer(from_fn(middleware)).layer(IsolateLayer);
+        let (mut near, far) = duplex(4_096);
+        let app = TowerToHyperService::new(app);
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.pipeline_flush(true);
+        spawn_background(http.serve_connection(HyperIo::new(far), app));
+        assert_eq!(pipelined(&mut near).await, ["ada,,0", "ada,fr,0", ",,0", ",fr,0", "eve,,0", "eve,fr,0"]);
+    });
+}
+
+#[test]
+fn a_request_knows_its_client() {
+    in_a_worker(2, async {
+        let app = Router::new().route("/", get(async || PEER.require().to_string()));
+        let server = Running::start(app).await;
+        let socket = TcpStream::connect(server.address).await.unwrap();
+        let here = socket.local_addr().unwrap().to_string();
+        let (mut sender, connection) = http1::handshake(socket).await.unwrap();
+        spawn_background(connection);
+        assert_eq!(text(sender.send_request(request("/", None))).await, here);
+        server.end().await;
+    });
+}
+
+#[test]
+fn a_client_beyond_the_most_connections_waits_until_one_is_closed() {
+    in_a_worker(2, async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancelToken::new());
+        let server = serve(listener, app()).max_connections(2).with_graceful_shutdown(stop.clone());
+        let serving = spawn(server.run());
+        let mut open = Vec::new();
+        for _ in 0..2 {
+            let mut sender = http1(address).await;
+            assert_eq!(text(sender.send_request(request("/", None))).await, ",,0|,fr,0");
+            open.push(sender);
+        }
+        let third = spawn(async move { text(http1(address).await.send_request(request("/", None))).await });
+        sleep(Duration::from_millis(20)).await;
+        assert!(!third.is_finished(), "there are two");
+        open.pop();
+        assert_eq!(third.await.unwrap(), ",,0|,fr,0");
+        stop.cancel("the end of the test");
+        assert_eq!(serving.await.unwrap().accepted, 3);
+    });
+}
+
+#[test]
+#[should_panic(expected = "`max_connections` takes 1 or more")]
+fn a_server_without_connections_is_refused() {
+    in_a_worker(1, async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        drop(serve(listener, app()).max_connections(0));
+    });
+}
+
+/// What `serve` documents about the drain: for a first request, of which the server has read a
+/// part, as for the next one of a connection that is kept alive.
 #[test]
 fn a_request_whose_head_was_not_read_when_the_drain_begins_is_closed_without_an_answer() {
     in_a_worker(2, async {
+        const HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let part = &HEAD[..HEAD.len() - 2];
         let handled = Log::new();
         let log = handled.clone();
         let app = Router::new().route("/", get(async move || log.push(())));
         let server = Running::start(app).await;
-        let mut begun = TcpStream::connect(server.address).await.unwrap();
-        begun.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").await.unwrap();
-        let mut kept = TcpStream::connect(server.address).await.unwrap();
-        kept.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-        let mut answer = [0; 15];
-        kept.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200 OK");
-        // Both connections are the server's, and it has read what there is of the first head, if
-        // it reads in the order of arrival; else the head is read even less.
+        let mut sockets = Vec::new();
+        for kept in [false, true] {
+            let mut socket = TcpStream::connect(server.address).await.unwrap();
+            if kept {
+                socket.write_all(HEAD).await.unwrap();
+                let mut answer = Vec::new();
+                while !answer.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    socket.read_exact(&mut byte).await.unwrap();
+                    answer.push(byte[0]);
+                }
+                assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+            }
+            socket.write_all(part).await.unwrap();
+            sockets.push(socket);
+        }
+        // Gives the server time to read the parts. One that has not read them closes all the same.
+        sleep(Duration::from_millis(20)).await;
         let served = server.end().await;
-        assert_eq!((served.accepted, served.cut), (2, 0));
-        let _ = begun.write_all(b"\r\n").await;
-        let mut rest = Vec::new();
-        let _ = begun.read_to_end(&mut rest).await;
-        assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
-        assert_eq!(handled.take().len(), 1, "no handler has seen the request");
+        assert_eq!((served.accepted, served.broken, served.cut), (2, 0, 0));
+        for mut socket in sockets {
+            let _ = socket.write_all(b"\r\n").await;
+            let mut rest = Vec::new();
+            let _ = socket.read_to_end(&mut rest).await;
+            assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+        }
+        assert_eq!(handled.take().len(), 1, "no handler has seen the others");
     });
 }
 

@@ -1,6 +1,5 @@
-//! The bundled service on the library's server, in this process: requests keep apart, a drain keeps its word, and
-//! clients that misbehave harm only themselves. Its files are those of the example.
-
+//! The bundled service on the library's server, in this process: requests keep apart, a drain keeps
+//! its word, and clients that misbehave harm only themselves. Its files are those of the example.
 #[path = "../../../examples/service/app.rs"]
 mod app;
 #[allow(dead_code)]

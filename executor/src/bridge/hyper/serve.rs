@@ -3,12 +3,16 @@
 //! # Contexts
 //!
 //! [`Serve::run`] takes, at its first poll, what the current context hands down
-//! ([`Context::inherited`]): the *server's context*. Each connection runs in a copy of it, in a task
-//! of its own. **Each request starts from the server's context too**, and keeps what it sets to
-//! itself: neither the connection, nor another request, nor the accept loop sees it, over HTTP/1
-//! (kept alive, pipelined) and over HTTP/2. The service's `poll_ready` and `call`, the future, the
-//! response's body and their drops run in the request's context. A variable for all requests is
-//! bound around `run`.
+//! ([`Context::inherited`]): the *server's context*. Each connection is a background task in a copy
+//! of the server's context, with the client's address in [`PEER`]. **Each request starts from the
+//! connection's context too**, and keeps what it sets to itself: neither the connection, nor another
+//! request, nor the accept loop sees it, over HTTP/1 (kept alive, pipelined) and over HTTP/2. The
+//! service's `poll_ready` and `call`, the future, the response's body and their drops run in the
+//! request's context. A variable for all requests is bound around `run`.
+//!
+//! A request has no deadline but those that the service sets, with [`wait_for`](crate::wait_for())
+//! for example. A `wait_for` around the service ends with the response's head; the body is sent
+//! after it.
 //!
 //! # The drain
 //!
@@ -19,9 +23,10 @@
 //! | at that moment | over HTTP/1 | over HTTP/2 |
 //! | --- | --- | --- |
 //! | a request whose head was read | is answered, the body included; the connection is closed after it | the same |
-//! | a request whose head was not read to its end | the connection is closed without an answer | a stream that begins before the client could learn of the end (`GOAWAY`) is served, a later one refused |
-//! | a connection without a request | is closed | is closed |
+//! | a request whose head was not read to its end | the connection is closed without an answer | a stream that begins before the client has learnt of the end (`GOAWAY`) is served, a later one refused |
+//! | a connection without a request | is closed | is told of the end, and is closed when the client has confirmed it |
 //! | a client that waits in the system's queue of connections | is reset | is reset |
+//! | a connection that was upgraded, to a web socket for example | is the handler's: the drain neither waits for it nor ends it | – |
 //!
 //! A client may send again what was closed without an answer: no handler has seen it. Where even
 //! that must not occur, take the server out of the load balancer first, and cancel the token later.
@@ -31,12 +36,14 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
-use heirloom_context::{Context, ContextCell, ContextFutureExt};
+use event_listener::Event as Notification;
+use heirloom_context::{Context, ContextCell, ContextFutureExt, context_var};
 use http::{Request, Response, Version};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
@@ -47,8 +54,15 @@ use super::{HyperTimer, ServerExecutor};
 use crate::bridge::tower::IsolatedFuture;
 use crate::net::{TcpListener, TcpStream};
 use crate::structured::cancel_token::CancelToken;
-use crate::structured::channel::{self, Sender};
 use crate::{sleep, spawn_background, wait_for};
+
+context_var! {
+    /// The client's address, in everything that a server of [`serve`] runs for a connection.
+    ///
+    /// Behind a proxy it is the proxy's address.
+    #[doc(alias = "ConnectInfo")]
+    pub static PEER: SocketAddr;
+}
 
 /// An error that ended a connection, or of a service or body.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -58,6 +72,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 ///
 /// `service` is a tower service that is cloned for each request: axum's `Router`, tonic's `Routes`,
 /// or `tower::service_fn`. An error of the service ends its connection (over HTTP/2: its stream).
+///
+/// No request sees what another request has set: see [contexts](self#contexts).
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -90,10 +106,17 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// })
 /// # }
 /// ```
+#[doc(alias = "axum::serve")]
+#[doc(alias = "isolate")]
+#[doc(alias = "listen")]
 #[must_use = "a server serves when `run` is awaited"]
 pub fn serve<S>(listener: TcpListener, service: S) -> Serve<S> {
-    let limits =
-        Limits { header: Duration::from_secs(30), drain: Duration::from_secs(10), http2_only: false };
+    let limits = Limits {
+        header: Duration::from_secs(30),
+        drain: Duration::from_secs(10),
+        connections: usize::MAX,
+        http2_only: false,
+    };
     Serve { listener, service, limits, stop: CancelToken::new(), on_event: Arc::new(|_| ()) }
 }
 
@@ -101,6 +124,7 @@ pub fn serve<S>(listener: TcpListener, service: S) -> Serve<S> {
 struct Limits {
     header: Duration,
     drain: Duration,
+    connections: usize,
     http2_only: bool,
 }
 
@@ -149,14 +173,15 @@ impl<S> Serve<S> {
     /// Ends the server, with a [drain](self#the-drain), when `stop` is cancelled. Without a token
     /// the server runs until the future of [`run`](Self::run) is dropped.
     #[doc(alias = "drain")]
+    #[doc(alias = "graceful_shutdown")]
     pub fn with_graceful_shutdown(mut self, stop: CancelToken) -> Self {
         self.stop = stop;
         self
     }
 
     /// The time for a whole request head, and for the next request of an HTTP/1 connection that is
-    /// kept alive. An HTTP/2 client that is silent for so long is asked for a sign of life, and has
-    /// as long again to give it. By default 30 seconds.
+    /// kept alive. A connection that exceeds it is closed. An HTTP/2 client that is silent for so
+    /// long is asked for a sign of life, and has as long again to give it. By default 30 seconds.
     pub fn header_timeout(mut self, limit: Duration) -> Self {
         self.limits.header = limit;
         self
@@ -169,6 +194,21 @@ impl<S> Serve<S> {
         self
     }
 
+    /// Accepts no connection while so many are open: later clients wait in the system's queue. By
+    /// default there is no such limit; a server that has no descriptors left waits likewise.
+    ///
+    /// A client that is idle keeps its connection, at most for the
+    /// [`header_timeout`](Self::header_timeout).
+    ///
+    /// # Panics
+    /// If `most` is 0.
+    #[track_caller]
+    pub fn max_connections(mut self, most: usize) -> Self {
+        assert!(most > 0, "a server without connections serves no client: `max_connections` takes 1 or more");
+        self.limits.connections = most;
+        self
+    }
+
     /// Refuses HTTP/1. By default the client's first bytes decide: HTTP/2 with prior knowledge
     /// begins with a preface.
     pub fn http2_only(mut self, only: bool) -> Self {
@@ -176,8 +216,12 @@ impl<S> Serve<S> {
         self
     }
 
-    /// Calls `report` for what happens, on the thread on which it happens and in a copy of the
-    /// server's context. By default nothing is reported; [`Served`] has the numbers.
+    /// Calls `report` for what happens, on the thread on which it happens, in a copy of the server's
+    /// context; for what happens to a connection, in a copy of the connection's, so that [`PEER`] is
+    /// the client. By default nothing is reported; [`Served`] has the numbers.
+    ///
+    /// A panic of `report` goes on to the code that it reports from: the connection, which ends, or
+    /// the future of [`run`](Self::run).
     pub fn on_event(mut self, report: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
         self.on_event = Arc::new(report);
         self
@@ -186,7 +230,8 @@ impl<S> Serve<S> {
     /// Serves until the token is cancelled, then drains. Returns when no connection is left.
     ///
     /// A handler's panic ends its connection over HTTP/1, its stream over HTTP/2; the server goes
-    /// on.
+    /// on. The panic is reported as that of any task without a joiner
+    /// ([`PanicPolicy`](crate::runtime::PanicPolicy)), and is in none of the numbers of [`Served`].
     ///
     /// # Cancel safety
     /// Dropping the future closes the listener and ends all connections, without a drain and
@@ -202,44 +247,48 @@ impl<S> Serve<S> {
         B::Error: Into<BoxError>,
     {
         let Serve { listener, service, limits, stop, on_event } = self;
-        let server = Server { context: Context::inherited(), on_event };
+        let context = Context::inherited();
+        let report = |event: Event<'_>| context.run(|| on_event(event));
         let mut served = Served::default();
         let broken = Arc::new(AtomicUsize::new(0));
         let cut = CancelToken::new();
         let _cut_on_drop = cut.drop_guard();
-        // Nothing is sent: the channel is closed when the last connection has dropped its end.
-        let (open, all_gone) = channel::bounded::<()>(1);
+        let open = Arc::new(OpenConnections::default());
 
-        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        let accept = async || {
+            open.at_most(limits.connections - 1).await;
+            listener.accept().await
+        };
+        while let Some(accepted) = stop.run_until_cancelled(accept()).await {
             match accepted {
-                Ok((socket, _)) => {
+                Ok((socket, peer)) => {
                     served.accepted += 1;
+                    let context = context.with_var(&PEER, peer);
                     let connection = Connection {
-                        server: server.clone(),
+                        context: context.clone(),
+                        on_event: Arc::clone(&on_event),
                         limits,
                         stop: stop.clone(),
                         cut: cut.clone(),
+                        has_request: AtomicBool::new(false),
                         broken: Arc::clone(&broken),
-                        _open: open.clone(),
+                        _open: open.open(),
                     };
-                    let running = connection.run(socket, service.clone());
-                    spawn_background(running.in_context(server.context.clone()));
+                    spawn_background(connection.run(socket, service.clone()).in_context(context));
                 }
                 Err(error) => {
                     served.not_accepted += 1;
-                    server.report(Event::NotAccepted(&error));
+                    report(Event::NotAccepted(&error));
                 }
             }
         }
 
         drop(listener); // later clients are refused
-        let busy = open.sender_count() - 1;
-        drop(open);
-        server.report(Event::Draining(busy));
-        if wait_for(all_gone.recv(), limits.drain).await.is_err() {
-            served.cut = all_gone.sender_count();
+        report(Event::Draining(open.count()));
+        if wait_for(open.at_most(0), limits.drain).await.is_err() {
+            served.cut = open.count();
             cut.cancel("the time for draining is over");
-            let _ = all_gone.recv().await;
+            open.at_most(0).await;
         }
         served.broken = broken.load(Relaxed);
         served
@@ -255,27 +304,56 @@ impl<S> fmt::Debug for Serve<S> {
     }
 }
 
-/// What the accept loop and all connections have in common.
-#[derive(Clone)]
-struct Server {
-    context: Context,
-    on_event: OnEvent,
+/// How many connections are open, and a notification when one is closed.
+#[derive(Default)]
+struct OpenConnections {
+    count: AtomicUsize,
+    closed: Notification,
 }
 
-impl Server {
-    fn report(&self, event: Event<'_>) {
-        self.context.run(|| (self.on_event)(event));
+impl OpenConnections {
+    fn count(&self) -> usize {
+        self.count.load(SeqCst)
+    }
+
+    fn open(self: &Arc<Self>) -> OpenConnection {
+        self.count.fetch_add(1, SeqCst);
+        OpenConnection(Arc::clone(self))
+    }
+
+    /// Waits until so many are open, or fewer. Has one caller at a time: a notification wakes one.
+    async fn at_most(&self, most: usize) {
+        while self.count() > most {
+            // Listens before it looks again, so that no notification falls between.
+            let closed = self.closed.listen();
+            if self.count() > most {
+                closed.await;
+            }
+        }
+    }
+}
+
+/// Counts as open until it is dropped.
+struct OpenConnection(Arc<OpenConnections>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, SeqCst);
+        self.0.closed.notify(1);
     }
 }
 
 struct Connection {
-    server: Server,
+    context: Context,
+    on_event: OnEvent,
     limits: Limits,
     stop: CancelToken,
     cut: CancelToken,
+    /// The head of a first request was read.
+    has_request: AtomicBool,
     broken: Arc<AtomicUsize>,
     // Dropped last: what the connection holds is gone when the server sees that it has ended.
-    _open: Sender<()>,
+    _open: OpenConnection,
 }
 
 impl Connection {
@@ -288,9 +366,10 @@ impl Connection {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let context = self.server.context.clone();
         // Each request has a context of its own, and a clone of the service that is dropped there.
+        let (context, has_request) = (&self.context, &self.has_request);
         let answer = move |request| {
+            has_request.store(true, Relaxed);
             let mut service = service.clone();
             let answer = async move {
                 poll_fn(|cx| service.poll_ready(cx)).await?;
@@ -302,10 +381,14 @@ impl Connection {
             Some(Ok(())) => {}
             Some(Err(error)) => {
                 self.broken.fetch_add(1, Relaxed);
-                self.server.report(Event::Broken(&error));
+                self.report(Event::Broken(&error));
             }
-            None => self.server.report(Event::Cut),
+            None => self.report(Event::Cut),
         }
+    }
+
+    fn report(&self, event: Event<'_>) {
+        self.context.run(|| (self.on_event)(event));
     }
 
     async fn converse<S, B>(&self, socket: TcpStream, service: S) -> Result<(), BoxError>
@@ -330,29 +413,37 @@ impl Connection {
             let serving = ServerExecutor::scope(|executor| {
                 let mut http = http2::Builder::new(executor);
                 http.timer(HyperTimer).keep_alive_interval(limit).keep_alive_timeout(limit);
-                let connection = http.serve_connection(socket, service);
-                self.drive(connection, |connection| connection.graceful_shutdown())
+                self.drive(http.serve_connection(socket, service), |connection| {
+                    connection.graceful_shutdown();
+                    true
+                })
             });
             return Ok(serving.await?);
         }
         let mut http = http1::Builder::new();
         http.timer(HyperTimer).header_read_timeout(limit);
         let connection = http.serve_connection(socket, service).with_upgrades();
-        Ok(self.drive(connection, |connection| connection.graceful_shutdown()).await?)
+        let serving = self.drive(connection, |connection| {
+            connection.graceful_shutdown();
+            // hyper closes a connection that waits for its next request, but goes on to wait for
+            // the rest of a first head of which it has a part.
+            self.has_request.load(Relaxed)
+        });
+        Ok(serving.await?)
     }
 
-    /// Runs hyper's connection to its end; when the server stops, the requests that are being
-    /// served are the last.
-    async fn drive<C>(&self, connection: C, shut_down: impl FnOnce(Pin<&mut C>)) -> hyper::Result<()>
+    /// Runs hyper's connection to its end. When the server stops, `shut_down` lets the requests
+    /// that are being served be the last, and says whether there may be any.
+    async fn drive<C>(&self, connection: C, shut_down: impl FnOnce(Pin<&mut C>) -> bool) -> hyper::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
     {
         let mut connection = pin!(connection);
-        if let Some(result) = self.stop.run_until_cancelled(connection.as_mut()).await {
-            return result;
+        match self.stop.run_until_cancelled(connection.as_mut()).await {
+            Some(result) => result,
+            None if shut_down(connection.as_mut()) => connection.await,
+            None => Ok(()),
         }
-        shut_down(connection.as_mut());
-        connection.await
     }
 }
 
