@@ -1,5 +1,6 @@
-//! The application: an axum router whose handlers take nothing along. Who is being served is read
-//! five calls deep, in spawned tasks, on the blocking pool, in a background job and by the auditor.
+//! The application: an axum router whose handlers take nothing along. Who is being served is known
+//! in spawned tasks, on the blocking pool, in a background job, by the auditor behind a channel, and
+//! to the backends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,19 +10,27 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
+use futures::StreamExt;
 use heirloom::context::channel::{self, Receiver, Sender};
-use heirloom::{TaskGroup, remaining, sleep, spawn, spawn_background, spawn_blocking, yield_now};
+use heirloom::group::GroupError;
+use heirloom::{TaskGroup, remaining, sleep, spawn, spawn_background, spawn_blocking, wait_for};
 use http_body_util::BodyExt;
 
+use super::backend::{Backend, CallError};
 use super::log::log;
-use super::request::{REQUEST, RequestLayer, TENANT};
+use super::metrics::{Metrics, measure};
+use super::request::{REQUEST, identify, look, who};
+use super::upstream::Upstreams;
 
 /// Shared by all requests.
 #[derive(Clone)]
 pub(crate) struct App {
+    backends: Arc<[Arc<Backend>]>,
     audit: Sender<String>,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// What the background work has seen.
@@ -33,38 +42,40 @@ pub(crate) struct Counts {
 }
 
 impl App {
-    pub(crate) fn new() -> App {
-        let (audit, events) = channel::unbounded();
+    pub(crate) fn new(upstreams: Upstreams) -> App {
+        let (audit, events) = channel::bounded(256);
         let counts = Arc::new(Counts::default());
         spawn_background(auditor(events, Arc::clone(&counts)));
-        App { audit, counts }
+        let metrics = Arc::new(Metrics::default());
+        let backend =
+            |name, address, optional| Arc::new(Backend::new(name, address, optional, Arc::clone(&metrics)));
+        let backends = Arc::new([
+            backend("catalog", upstreams.catalog, false),
+            backend("prices", upstreams.prices, false),
+            backend("reviews", upstreams.reviews, true),
+        ]);
+        App { backends, audit, counts, metrics }
     }
 
     pub(crate) fn router(self) -> Router {
-        Router::new()
-            .route("/healthz", get(async || "ok\n"))
+        let metrics = Arc::clone(&self.metrics);
+        let measured = Router::new()
             .route("/orders/{id}", get(order))
             .route("/slow/{milliseconds}", get(slow))
             .route("/upload", post(upload))
-            .layer(RequestLayer)
-            .with_state(self)
+            .layer(from_fn(identify))
+            .layer(from_fn_with_state(Arc::clone(&metrics), measure)) // outermost: counts what runs out of time
+            .with_state(self);
+        Router::new()
+            .route("/health", get(async || "ok\n"))
+            .route("/metrics", get(async move || metrics.page()))
+            .merge(measured)
     }
 }
 
-/// Who is being served. Takes no argument.
-fn who() -> String {
-    format!("{} {}", REQUEST.get().unwrap_or_default(), TENANT.get().unwrap_or_default())
-}
-
-/// Who this place thinks is being served, and how many milliseconds it has.
-fn look(place: &str) -> String {
-    let left = remaining().map_or("any".to_string(), |left| left.as_millis().to_string());
-    format!("{place} {} {left}\n", who())
-}
-
-/// Answers with a line per place that was asked: the client checks that each names it and no other
+/// Answers with a line per place that was asked. The client checks that each names it and no other
 /// client.
-async fn order(State(app): State<App>, Path(id): Path<u64>) -> String {
+async fn order(State(app): State<App>, Path(id): Path<u64>) -> Result<String, StatusCode> {
     let seen = who();
     app.audit.send(seen.clone()).await.expect("the auditor lives as long as the application");
     let counts = Arc::clone(&app.counts);
@@ -74,52 +85,50 @@ async fn order(State(app): State<App>, Path(id): Path<u64>) -> String {
         counts.jobs.fetch_add(1, Relaxed);
     };
     spawn(job).detach(); // runs on after the answer
-    authorize(id).await
-}
-
-async fn authorize(id: u64) -> String {
-    yield_now().await;
-    load(id).await
-}
-
-async fn load(id: u64) -> String {
-    let mut seen = query().await;
-    let parts = TaskGroup::<()>::scope(async |group| {
-        let results = (0..3).map(|shard| ask_shard(id, shard)).map(|part| {
-            let (send, receive) = futures::channel::oneshot::channel();
-            group.spawn(async move {
-                let _ = send.send(part.await);
-                Ok(())
-            });
-            receive
-        });
-        Ok(futures::future::join_all(results).await)
-    });
-    for part in parts.await.expect("no shard fails") {
-        seen += &part.expect("every shard answers");
+    match collect(&app, id).await {
+        Ok(parts) => Ok(parts),
+        Err(error) => {
+            log("failed", &[("error", &error)]);
+            Err(StatusCode::BAD_GATEWAY)
+        }
     }
-    seen += &spawn_blocking(move || checksum(id)).await.expect("no panic");
-    seen
 }
 
-async fn query() -> String {
-    yield_now().await;
-    run_statement().await
+/// Asks all backends at the same time. If one that is needed fails, the group ends the other calls.
+async fn collect(app: &App, id: u64) -> Result<String, GroupError<CallError>> {
+    let mut parts: Vec<String> = TaskGroup::scope(async |group| {
+        for backend in app.backends.iter() {
+            group.spawn(part(Arc::clone(backend), id));
+        }
+        Ok(group.results().collect().await)
+    })
+    .await?;
+    parts.sort();
+    parts.push(spawn_blocking(move || checksum(id)).await.expect("no panic"));
+    Ok(parts.concat())
 }
 
-async fn run_statement() -> String {
-    look("five-calls-deep")
-}
-
-async fn ask_shard(id: u64, shard: u64) -> String {
-    sleep(Duration::from_micros((id * 7 + shard * 131) % 1_000)).await;
-    spawn(async { look("task-of-a-task") }).await.expect("no panic")
+/// What one backend says. One that is not needed has half of the time, and may fail.
+async fn part(backend: Arc<Backend>, id: u64) -> Result<String, CallError> {
+    let path = format!("/items/{id}");
+    let answer = backend.get(&path);
+    if !backend.optional {
+        return answer.await;
+    }
+    let limit = remaining().map_or(Duration::MAX, |left| left / 2);
+    match wait_for(answer, limit).await.unwrap_or(Err(CallError::Slow)) {
+        Ok(answer) => Ok(answer),
+        Err(error) => {
+            log("left out", &[("backend", &backend.name), ("error", &error)]);
+            Ok(format!("{} left out\n", backend.name))
+        }
+    }
 }
 
 fn checksum(id: u64) -> String {
     let sum = (0..2_000).fold(id, |sum, step| sum.rotate_left(5) ^ step);
     std::hint::black_box(sum);
-    look("blocking-pool")
+    look("sum")
 }
 
 /// Takes its time. Ends early if the request has less.

@@ -1,10 +1,9 @@
 //! Log lines that name their request: every variable that may be shown is in each line, and no
 //! caller passes any.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use heirloom::{Context, context_var, remaining};
 
@@ -24,33 +23,42 @@ pub(crate) enum Output {
 
 #[derive(Default)]
 pub(crate) struct Kept {
-    lines: Mutex<Vec<String>>,
-    count: AtomicUsize,
+    lines: Mutex<Lines>,
+}
+
+#[derive(Default)]
+struct Lines {
+    first: Vec<String>,
+    counts: BTreeMap<&'static str, usize>,
 }
 
 impl Kept {
     const MOST: usize = 1_000;
 
-    pub(crate) fn count(&self) -> usize {
-        self.count.load(Relaxed)
+    /// How many lines there were for an event.
+    pub(crate) fn count(&self, event: &str) -> usize {
+        self.lines().counts.get(event).copied().unwrap_or_default()
     }
 
     /// Those that contain `part`, of the first that were written.
     pub(crate) fn with(&self, part: &str) -> Vec<String> {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().filter(|line| line.contains(part)).cloned().collect()
+        self.lines().first.iter().filter(|line| line.contains(part)).cloned().collect()
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Output {
-    fn line(&self, line: String) {
+    fn line(&self, event: &'static str, line: String) {
         match self {
             Output::Terminal => eprintln!("{line}"),
             Output::Memory(kept) => {
-                kept.count.fetch_add(1, Relaxed);
-                let mut lines = kept.lines.lock().unwrap_or_else(PoisonError::into_inner);
-                if lines.len() < Kept::MOST {
-                    lines.push(line);
+                let mut lines = kept.lines();
+                *lines.counts.entry(event).or_default() += 1;
+                if lines.first.len() < Kept::MOST {
+                    lines.first.push(line);
                 }
             }
         }
@@ -59,7 +67,7 @@ impl Output {
 
 /// Writes a line: the event, what is known from the context, how much time is left, and what else
 /// there is to say, as `key=value`.
-pub(crate) fn log(event: &str, more: &[(&str, &dyn std::fmt::Display)]) {
+pub(crate) fn log(event: &'static str, more: &[(&str, &dyn std::fmt::Display)]) {
     let Some(output) = OUTPUT.get() else { return };
     let mut line = format!("event={event}");
     // Writing to a string cannot fail.
@@ -74,5 +82,5 @@ pub(crate) fn log(event: &str, more: &[(&str, &dyn std::fmt::Display)]) {
     for (key, value) in more {
         let _ = write!(line, " {key}={:?}", value.to_string());
     }
-    output.line(line);
+    output.line(event, line);
 }

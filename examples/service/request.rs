@@ -1,18 +1,14 @@
-//! What a request is known by, and the layer that reads it from the headers: two variables and a
-//! deadline. The server gives each request a context of its own, so that setting is all there is
-//! to do.
+//! What a request is known by: two variables and a deadline. They are read from the headers once,
+//! and written to the headers of calls to other services, which read them in the same way.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, request};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use heirloom::{context_var, wait_for};
-use tower::{Layer, Service};
+use heirloom::{context_var, remaining, wait_for};
 
 use super::log::log;
 
@@ -30,59 +26,48 @@ const MOST_TIME: Duration = Duration::from_secs(30);
 /// What a client calls itself is in every line of the log.
 const LONGEST_NAME: usize = 64;
 
-/// Serves each request under its name, within its deadline.
-#[derive(Clone, Copy)]
-pub(crate) struct RequestLayer;
+/// Middleware that serves a request under its name and within its deadline. It sets the variables
+/// and leaves them: the server has given the request a context of its own.
+pub(crate) async fn identify(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    REQUEST.set(named(headers, ID_HEADER).unwrap_or_else(next_id));
+    TENANT.set(named(headers, TENANT_HEADER).unwrap_or_else(|| "unknown".to_string()));
+    let (begun, limit) = (Instant::now(), limit(headers));
+    let mut response = match wait_for(next.run(request), limit).await {
+        Ok(response) => response,
+        Err(_elapsed) => (StatusCode::GATEWAY_TIMEOUT, "out of time\n").into_response(),
+    };
+    if let Ok(id) = HeaderValue::try_from(REQUEST.require()) {
+        response.headers_mut().insert(ID_HEADER, id);
+    }
+    let took = begun.elapsed().as_micros();
+    log("served", &[("status", &response.status().as_u16()), ("took_us", &took)]);
+    response
+}
 
-impl<S> Layer<S> for RequestLayer {
-    type Service = InRequest<S>;
-
-    fn layer(&self, inner: S) -> InRequest<S> {
-        InRequest { inner }
+/// Adds what the called service needs to serve the call under the same name, and in no more time
+/// than is left.
+pub(crate) fn carry_on(mut call: request::Builder) -> request::Builder {
+    for (header, variable) in [(ID_HEADER, &REQUEST), (TENANT_HEADER, &TENANT)] {
+        if let Some(name) = variable.get() {
+            call = call.header(header, name);
+        }
+    }
+    match remaining() {
+        Some(left) => call.header(DEADLINE_HEADER, left.as_millis().to_string()),
+        None => call,
     }
 }
 
-/// Made by [`RequestLayer`].
-#[derive(Clone)]
-pub(crate) struct InRequest<S> {
-    inner: S,
+/// Who is being served. Takes no argument.
+pub(crate) fn who() -> String {
+    format!("{} {}", REQUEST.get().unwrap_or_default(), TENANT.get().unwrap_or_default())
 }
 
-impl<S, B> Service<Request<B>> for InRequest<S>
-where
-    S: Service<Request<B>, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let headers = request.headers();
-        let id = named(headers, ID_HEADER).unwrap_or_else(next_id);
-        let tenant = named(headers, TENANT_HEADER).unwrap_or_else(|| "unknown".to_string());
-        let limit = limit(headers);
-        REQUEST.set(id);
-        TENANT.set(tenant);
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let begun = Instant::now();
-            let mut response = match wait_for(answer, limit).await {
-                Ok(Ok(response)) => response,
-                Err(_elapsed) => (StatusCode::GATEWAY_TIMEOUT, "out of time\n").into_response(),
-            };
-            if let Some(id) = REQUEST.get().and_then(|id| HeaderValue::try_from(id).ok()) {
-                response.headers_mut().insert(ID_HEADER, id);
-            }
-            let took = begun.elapsed().as_micros();
-            log("served", &[("status", &response.status().as_u16()), ("took_us", &took)]);
-            Ok(response)
-        })
-    }
+/// A line of an answer: who is served at this place, and how many milliseconds are left.
+pub(crate) fn look(place: &str) -> String {
+    let left = remaining().map_or("any".to_string(), |left| left.as_millis().to_string());
+    format!("{place} {} {left}\n", who())
 }
 
 fn named(headers: &HeaderMap, header: &str) -> Option<String> {

@@ -1,17 +1,27 @@
 //! The bundled service on the library's server, in this process: requests keep apart, a drain keeps
 //! its word, and clients that misbehave harm only themselves. Its files are those of the example.
+
 #[path = "../../../examples/service/app.rs"]
 mod app;
+#[path = "../../../examples/service/backend.rs"]
+mod backend;
 #[allow(dead_code)]
 #[path = "../../../examples/service/client.rs"]
 mod client;
 #[allow(dead_code)]
 #[path = "../../../examples/service/log.rs"]
 mod log;
+#[allow(dead_code)]
+#[path = "../../../examples/service/metrics.rs"]
+mod metrics;
 #[path = "../../../examples/service/request.rs"]
 mod request;
+#[path = "../../../examples/service/retry.rs"]
+mod retry;
 #[path = "../../../examples/service/server.rs"]
 mod server;
+#[path = "../../../examples/service/upstream.rs"]
+mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,21 +29,26 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{StatusCode, Version};
+use axum::http::{HeaderMap, StatusCode, Version};
+use axum::middleware::from_fn;
 use axum::routing::get;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use heirloom::hyper::serve::Served;
 use heirloom::net::{TcpListener, TcpStream};
-use heirloom::{CancelToken, Handle, JoinHandle, sleep, spawn};
+use heirloom::{CancelToken, Handle, JoinHandle, sleep, spawn, spawn_background, wait_for};
 use heirloom_tests::{
     Gate, Log, OnDrop, in_a_worker, in_child, in_child_with_limit, quiet_panic, say_as_child, scaled,
 };
 
 use app::App;
+use backend::{ATTEMPT_HEADER, Backend, CallError};
 use client::{Answer, Seen, Sender, ask};
 use log::{Kept, OUTPUT, Output};
-use request::{DEADLINE_HEADER, ID_HEADER, REQUEST, RequestLayer, TENANT_HEADER};
+use metrics::Metrics;
+use request::{DEADLINE_HEADER, ID_HEADER, REQUEST, TENANT_HEADER, identify};
+use retry::{RetryBudget, pause_after};
 use server::{Limits, serve};
+use upstream::Upstreams;
 
 /// A server that runs.
 struct Running {
@@ -48,6 +63,11 @@ const PATIENT: Limits =
 /// Too many open files.
 const EMFILE: i32 = 24;
 const VERSIONS: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
+
+/// The application, with backends of its own.
+async fn app() -> App {
+    App::new(upstream::start(&CancelToken::new()).await.unwrap())
+}
 
 async fn connect(server: SocketAddr) -> std::io::Result<Sender> {
     client::connect(server, Version::HTTP_11).await
@@ -92,7 +112,7 @@ impl Running {
     /// Fails unless a client that comes now is served as it should be.
     async fn serves_others(&self) {
         let mut sender = connect(self.address).await.unwrap();
-        let answer = ask(&mut sender, "/healthz", &[]).await.unwrap();
+        let answer = ask(&mut sender, "/health", &[]).await.unwrap();
         assert_eq!(answer, (StatusCode::OK, "ok\n".to_string()));
     }
 }
@@ -120,9 +140,9 @@ impl Held {
         };
         let router = Router::new()
             .route("/wait", get(wait))
-            .route("/healthz", get(async || "ok\n"))
+            .route("/health", get(async || "ok\n"))
             .route("/panic", get(async || -> String { quiet_panic("a panic in a handler") }));
-        (held, router.layer(RequestLayer))
+        (held, router.layer(from_fn(identify)))
     }
 
     async fn dropped(&self) -> Option<String> {
@@ -137,11 +157,11 @@ fn many_connections(version: Version) {
     const CLIENTS: u64 = 16;
     const LINES: usize = scaled(2_000);
     in_a_worker(4, async move {
-        let app = App::new();
+        let app = app().await;
         let counts = app.counts.clone();
         let server = Running::start(app.router(), PATIENT).await;
         let clients = client::start(server.address, CLIENTS, version).await.unwrap();
-        while server.lines.count() < LINES {
+        while server.lines.count("served") < LINES {
             sleep(Duration::from_millis(1)).await;
         }
         let lines = server.lines.clone();
@@ -153,9 +173,9 @@ fn many_connections(version: Version) {
         let connections = client::connections(CLIENTS, version) as usize;
         assert_eq!((served.accepted, served.broken, served.cut), (connections, 0, 0));
         assert!(seen.orders + seen.out_of_time >= LINES);
-        assert_eq!(lines.count(), seen.orders + seen.out_of_time + 2, "one for each answer, two for the end");
+        assert_eq!(lines.count("served"), seen.orders + seen.out_of_time, "one for each answer");
         assert_eq!(seen.violations, 0);
-        assert_eq!(seen.looks, 5 * seen.orders);
+        assert_eq!(seen.looks, 4 * seen.orders - seen.partial);
         while counts.jobs.load(Ordering::SeqCst) < seen.orders {
             sleep(Duration::from_millis(1)).await;
         }
@@ -178,11 +198,11 @@ fn requests_of_many_streams_see_only_their_own_context() {
 fn a_line_of_the_log_names_its_client_and_cannot_be_forged() {
     for version in VERSIONS {
         in_a_worker(2, async move {
-            let server = Running::start(App::new().router(), PATIENT).await;
+            let server = Running::start(app().await.router(), PATIENT).await;
             let mut sender = client::connect(server.address, version).await.unwrap();
             let headers = [(ID_HEADER, "r\" tenant=\"root"), (TENANT_HEADER, "acme")];
             let (_, answer) = ask(&mut sender, "/orders/1", &headers).await.unwrap();
-            assert!(answer.starts_with("five-calls-deep r\" tenant=\"root acme "), "{answer}");
+            assert!(answer.starts_with("catalog r\" tenant=\"root acme "), "{answer}");
             let line = server.said("event=served").await;
             assert!(line.contains(r#" request="r\" tenant=\"root" tenant="acme" status="200""#), "{line}");
             server.end().await;
@@ -201,7 +221,7 @@ fn a_request_out_of_time_is_answered_so_and_its_work_is_dropped() {
             let (status, _) = ask(&mut sender, "/wait", &headers).await.unwrap();
             assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
             assert_eq!(held.dropped().await.as_deref(), Some("hurried"));
-            let (status, _) = ask(&mut sender, "/healthz", &[]).await.unwrap();
+            let (status, _) = ask(&mut sender, "/health", &[]).await.unwrap();
             assert_eq!(status, StatusCode::OK, "the connection goes on");
             server.end().await;
         });
@@ -259,7 +279,7 @@ fn clients_that_never_end_their_head_are_cut_off_and_hold_up_no_other() {
     const SLOW: usize = 50;
     in_a_worker(2, async {
         let limits = Limits { head: Duration::from_secs(1), ..PATIENT };
-        let server = Running::start(App::new().router(), limits).await;
+        let server = Running::start(app().await.router(), limits).await;
         let mut slow = Vec::new();
         for _ in 0..SLOW {
             let mut socket = TcpStream::connect(server.address).await.unwrap();
@@ -293,7 +313,7 @@ fn a_request_that_ends_before_its_answer_takes_its_tasks_with_it_and_no_other() 
             let mut sender = client::connect(address, version).await.unwrap();
             assert!(ask(&mut sender, "/panic", &[]).await.is_err());
             // Over HTTP/1 the request was served by its connection's task.
-            let answer = ask(&mut sender, "/healthz", &[]).await;
+            let answer = ask(&mut sender, "/health", &[]).await;
             assert_eq!(answer.is_ok(), version == Version::HTTP_2);
             drop(sender);
             let request =
@@ -316,7 +336,7 @@ fn clients_that_say_nothing_or_begin_a_preface_are_cut_off() {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     in_a_worker(2, async {
         let limits = Limits { head: Duration::from_millis(50), ..PATIENT };
-        let server = Running::start(App::new().router(), limits).await;
+        let server = Running::start(app().await.router(), limits).await;
         let mut silent = Vec::new();
         // The last is asked for a sign of life.
         for length in [0, 1, 4, PREFACE.len() - 1, PREFACE.len()] {
@@ -338,7 +358,7 @@ fn clients_that_say_nothing_or_begin_a_preface_are_cut_off() {
 #[test]
 fn a_preface_in_pieces_is_a_preface() {
     in_a_worker(2, async {
-        let server = Running::start(App::new().router(), PATIENT).await;
+        let server = Running::start(app().await.router(), PATIENT).await;
         let mut socket = TcpStream::connect(server.address).await.unwrap();
         socket.set_nodelay(true).unwrap();
         for byte in b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" {
@@ -357,7 +377,7 @@ fn a_preface_in_pieces_is_a_preface() {
 #[test]
 fn a_client_that_leaves_without_a_word_is_no_failure() {
     in_a_worker(2, async {
-        let server = Running::start(App::new().router(), PATIENT).await;
+        let server = Running::start(app().await.router(), PATIENT).await;
         drop(TcpStream::connect(server.address).await.unwrap());
         server.serves_others().await;
         assert_eq!(server.end().await.broken, 0);
@@ -368,10 +388,10 @@ fn a_client_that_leaves_without_a_word_is_no_failure() {
 fn http2_alone_can_be_asked_for() {
     in_a_worker(2, async {
         let limits = Limits { http2_only: true, ..PATIENT };
-        let server = Running::start(App::new().router(), limits).await;
-        let served = ask_once(server.address, Version::HTTP_2, "/healthz", &[]).await.unwrap();
+        let server = Running::start(app().await.router(), limits).await;
+        let served = ask_once(server.address, Version::HTTP_2, "/health", &[]).await.unwrap();
         assert_eq!(served, (StatusCode::OK, "ok\n".to_string()));
-        assert!(ask_once(server.address, Version::HTTP_11, "/healthz", &[]).await.is_err());
+        assert!(ask_once(server.address, Version::HTTP_11, "/health", &[]).await.is_err());
         server.said("event=connection broke").await;
         assert_eq!(server.end().await.broken, 1);
     });
@@ -380,7 +400,7 @@ fn http2_alone_can_be_asked_for() {
 #[test]
 fn a_reset_in_the_middle_of_a_body_is_noted_in_its_context() {
     in_a_worker(2, async {
-        let server = Running::start(App::new().router(), PATIENT).await;
+        let server = Running::start(app().await.router(), PATIENT).await;
         let mut socket = TcpStream::connect(server.address).await.unwrap();
         let head = b"POST /upload HTTP/1.1\r\nhost: a\r\nx-request-id: broken-off\r\n\
             content-length: 100000\r\nexpect: 100-continue\r\n\r\nbegun";
@@ -419,9 +439,9 @@ fn a_client_that_reads_nothing_holds_up_no_other() {
     in_a_worker(2, async {
         const LARGE: usize = 32 << 20; // more than the system keeps for a connection
         let large = get(async || vec![b'x'; LARGE]);
-        let app = Router::new().route("/large", large).route("/healthz", get(async || "ok\n"));
+        let app = Router::new().route("/large", large).route("/health", get(async || "ok\n"));
         let limits = Limits { drain: Duration::from_millis(20), ..PATIENT };
-        let server = Running::start(app.layer(RequestLayer), limits).await;
+        let server = Running::start(app.layer(from_fn(identify)), limits).await;
         let mut socket = TcpStream::connect(server.address).await.unwrap();
         socket.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         socket.readable().await.unwrap();
@@ -435,7 +455,7 @@ fn a_client_that_reads_nothing_holds_up_no_other() {
 #[test]
 fn what_is_not_http_is_told_so() {
     in_a_worker(1, async {
-        let server = Running::start(App::new().router(), PATIENT).await;
+        let server = Running::start(app().await.router(), PATIENT).await;
         let mut socket = TcpStream::connect(server.address).await.unwrap();
         socket.write_all(b"\x16\x03\x01 hello?\r\n\r\n").await.unwrap();
         let mut answer = String::new();
@@ -465,7 +485,7 @@ fn ten_thousand_idle_connections_do_not_keep_the_others_from_being_served() {
     }
     let connections = ((descriptor_limit() - 300) / 2).min(10_000);
     in_a_worker(2, async move {
-        let server = Running::start(App::new().router(), PATIENT).await;
+        let server = Running::start(app().await.router(), PATIENT).await;
         let mut idle = Vec::new();
         for _ in 0..connections {
             idle.push(TcpStream::connect(server.address).await.unwrap());
@@ -477,7 +497,7 @@ fn ten_thousand_idle_connections_do_not_keep_the_others_from_being_served() {
         }
         // Those that wake up are served too.
         for socket in idle.iter_mut().step_by(connections / 100) {
-            socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            socket.write_all(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
             let mut answer = [0; 15];
             socket.read_exact(&mut answer).await.unwrap();
             assert_eq!(&answer, b"HTTP/1.1 200 OK");
@@ -497,9 +517,9 @@ fn without_descriptors_for_new_connections_the_others_are_served_and_the_new_one
         return;
     }
     in_a_worker(2, async {
-        let server = Running::start(App::new().router(), PATIENT).await;
+        let server = Running::start(app().await.router(), PATIENT).await;
         let mut known = connect(server.address).await.unwrap();
-        assert!(ask(&mut known, "/healthz", &[]).await.is_ok());
+        assert!(ask(&mut known, "/health", &[]).await.is_ok());
         // The server's attempt to accept takes a descriptor for a moment, also if no connection
         // waits. So one failure does not yet mean that there are none, here and at the client.
         let mut files = Vec::new();
@@ -526,13 +546,12 @@ fn without_descriptors_for_new_connections_the_others_are_served_and_the_new_one
                 }
                 sleep(Duration::from_millis(1)).await;
             };
-            ask(&mut sender, "/healthz", &[]).await
+            ask(&mut sender, "/health", &[]).await
         });
         let line = server.said("event=not accepted").await;
         assert!(line.contains("error="), "{line}");
-        for number in 0..20 {
-            let (status, _) = ask(&mut known, &format!("/orders/{number}"), &[]).await.unwrap();
-            assert_eq!(status, StatusCode::OK);
+        for _ in 0..20 {
+            assert_eq!(ask(&mut known, "/slow/1", &[]).await.unwrap().0, StatusCode::OK);
         }
         assert!(!newcomer.is_finished());
         drop(files);
@@ -574,4 +593,114 @@ fn a_signal_drains_the_server() {
         assert_eq!(server.serving.await.unwrap().cut, 0);
     });
     say_as_child();
+}
+
+/// A backend that answers with what the closure says of the attempt, and how often it was asked.
+async fn backend_that(
+    answers: impl Fn(u32) -> StatusCode + Clone + Send + Sync + 'static,
+) -> (SocketAddr, Log<u32>) {
+    let (listener, attempts) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Log::new());
+    let (address, log) = (listener.local_addr().unwrap(), attempts.clone());
+    let handler = async move |headers: HeaderMap| {
+        let attempt = headers[ATTEMPT_HEADER].to_str().unwrap().parse().unwrap();
+        log.push(attempt);
+        answers(attempt)
+    };
+    spawn_background(heirloom::hyper::serve(listener, Router::new().fallback(get(handler))).run());
+    (address, attempts)
+}
+
+#[test]
+fn a_call_is_tried_again_while_that_may_help() {
+    in_a_worker(2, async {
+        let metrics = Arc::new(Metrics::default());
+        let backend = |address| Backend::new("tried", address, false, metrics.clone());
+
+        let second = |attempt| if attempt < 2 { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
+        let (address, attempts) = backend_that(second).await;
+        assert!(backend(address).get("/").await.is_ok());
+        assert_eq!(attempts.take(), [1, 2]);
+        assert!(metrics.page().contains("backend_retries_total{backend=\"tried\"} 1\n"));
+
+        let (address, attempts) = backend_that(|_| StatusCode::BAD_GATEWAY).await;
+        let down = backend(address);
+        assert!(matches!(down.get("/").await, Err(CallError::Status(StatusCode::BAD_GATEWAY))));
+        assert_eq!(attempts.take(), [1, 2, 3]);
+        // A request whose time is up within the pause is not tried again.
+        let hurried = wait_for(down.get("/"), Duration::ZERO).await;
+        assert!(hurried.is_err());
+
+        let (address, attempts) = backend_that(|_| StatusCode::NOT_FOUND).await;
+        assert!(matches!(backend(address).get("/").await, Err(CallError::Status(StatusCode::NOT_FOUND))));
+        assert_eq!(attempts.take(), [1], "it would be as missing again");
+    });
+}
+
+#[test]
+fn retries_are_a_fifth_of_the_calls_in_the_long_run() {
+    let budget = RetryBudget::new();
+    let saved = (0..).take_while(|_| budget.spend()).count();
+    assert_eq!(saved, 20);
+    let spent = (0..1_000).map(|_| budget.earn()).filter(|()| budget.spend()).count();
+    assert_eq!(spent, 200);
+    for (attempt, most) in [(1, 10), (2, 20), (3, 40)] {
+        assert!((0..100).all(|_| pause_after(attempt) < Duration::from_millis(most)));
+    }
+}
+
+#[test]
+fn a_backend_that_is_down_is_left_out_if_it_is_optional_and_fails_the_order_if_not() {
+    in_a_worker(2, async {
+        // A port at which no server listens.
+        let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let up = upstream::start(&CancelToken::new()).await.unwrap();
+        let server = Running::start(App::new(Upstreams { reviews: nowhere, ..up }).router(), PATIENT).await;
+        let headers = [(ID_HEADER, "partial"), (TENANT_HEADER, "acme")];
+        let (status, answer) =
+            ask_once(server.address, Version::HTTP_2, "/orders/1", &headers).await.unwrap();
+        assert_eq!(status, StatusCode::OK);
+        assert!(
+            answer.contains("\nprices partial acme ") && answer.contains("\nreviews left out\n"),
+            "{answer}"
+        );
+        let line = server.said("event=left out").await;
+        assert!(line.contains(r#"request="partial" tenant="acme""#), "{line}");
+        server.end().await;
+
+        let server = Running::start(App::new(Upstreams { prices: nowhere, ..up }).router(), PATIENT).await;
+        let (status, _) = ask_once(server.address, Version::HTTP_2, "/orders/1", &[]).await.unwrap();
+        assert_eq!(status, StatusCode::BAD_GATEWAY);
+        assert!(server.said("event=failed").await.contains("no connection"));
+        server.end().await;
+    });
+}
+
+#[test]
+fn the_page_of_metrics_counts_answers_and_requests_whose_client_has_left() {
+    in_a_worker(2, async {
+        let app = app().await;
+        let metrics = app.metrics.clone();
+        let server = Running::start(app.router(), PATIENT).await;
+        let address = server.address;
+        assert!(ask_once(address, Version::HTTP_11, "/slow/1", &[]).await.is_ok());
+        let leaves = spawn(async move { ask_once(address, Version::HTTP_11, "/slow/3600000", &[]).await });
+        while !metrics.page().contains("http_requests_in_flight 1\n") {
+            sleep(Duration::from_millis(1)).await;
+        }
+        drop(leaves);
+        while !metrics.page().contains("http_requests_in_flight 0\n") {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let (status, page) = ask_once(address, Version::HTTP_11, "/metrics", &[]).await.unwrap();
+        assert_eq!((status, &page), (StatusCode::OK, &metrics.page()));
+        for line in [
+            "http_requests_total{status=\"200\"} 1",
+            "http_requests_total{status=\"gone\"} 1",
+            "http_request_duration_seconds_bucket{le=\"+Inf\"} 2",
+            "http_request_duration_seconds_count 2",
+        ] {
+            assert!(page.lines().any(|it| it == line), "{page}");
+        }
+        server.end().await;
+    });
 }
