@@ -1,4 +1,7 @@
-//! hyper 1 on this executor: its executor, its timer, and its I/O.
+//! hyper 1 on this executor: its executor, its timer, its I/O, and a server.
+//!
+//! With feature `serve` there is `serve`, a server for tower services such as axum's `Router`. It
+//! gives each request a context of its own, and does all that this page says of servers.
 //!
 //! hyper asks its user for an executor where it spawns ([`ServerExecutor`] for a server's HTTP/2,
 //! [`HyperExecutor`] for clients and their pools), a [timer](HyperTimer) and I/O: our sockets as
@@ -13,7 +16,7 @@
 //! | --- | --- |
 //! | hyper's connections, of servers and clients, HTTP/1 and HTTP/2 | run |
 //! | hyper-util: `TowerToHyperService`, `server::conn::auto`, `client::legacy::Client` | run; the client with a connector of the user's own. `auto` waits without a limit for a connection's first bytes |
-//! | axum's `Router` | runs; `axum::serve` needs tokio's sockets, and the example `service` has the loop in its place |
+//! | axum's `Router` | runs; `axum::serve` needs tokio's sockets, in its place is `serve` |
 //! | tonic's `Routes`, served by hyper | run, but **ignore the `grpc-timeout`** of a request |
 //! | tonic's `transport::Server` | `serve` and its variants panic, for want of a tokio reactor |
 //! | tonic's client | runs without time limits; with time limits it panics likewise |
@@ -33,8 +36,10 @@
 //! So with [`ServerExecutor`] every request sees the variables that are bound around
 //! `serve_connection`. A variable that a handler sets stays in its own request over HTTP/2; over
 //! HTTP/1 the next request of the connection sees it. A variable that `call` sets before it returns
-//! is seen by later requests over both. A wrapper around the service gives each request a context
-//! of its own over both, a copy of the connection's:
+//! is seen by later requests over both. **So a connection by hand leaks one request's variables to
+//! the next.** `heirloom::tower::IsolateLayer` (feature `tower`) around a tower service gives each
+//! request a context of its own over both, the response's body included. Around a service of
+//! hyper's, this does, without the body:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -64,7 +69,7 @@
 //!
 //! A body that is produced while it is sent is polled after the code that made it has returned. So
 //! it sees neither the context of a wrapper as above around that code, nor the deadline of a
-//! `wait_for`.
+//! `wait_for`. (With `serve` and `IsolateLayer` it sees the context of its request.)
 //!
 //! * A *response's* body is polled by the connection's task over HTTP/1, by the stream's task
 //!   over HTTP/2. It sees that task's context, and the deadline around the connection.

@@ -5,10 +5,10 @@
 //! [`Serve::run`] takes, at its first poll, what the current context hands down
 //! ([`Context::inherited`]): the *server's context*. Each connection is a background task in a copy
 //! of the server's context, with the client's address in [`PEER`]. **Each request starts from the
-//! connection's context too**, and keeps what it sets to itself: neither the connection, nor another
-//! request, nor the accept loop sees it, over HTTP/1 (kept alive, pipelined) and over HTTP/2. The
-//! service's `poll_ready` and `call`, the future, the response's body and their drops run in the
-//! request's context. A variable for all requests is bound around `run`.
+//! connection's context too**, and keeps what it sets to itself: neither the connection, nor
+//! another request, nor the accept loop sees it, over HTTP/1 (kept alive, pipelined) and over
+//! HTTP/2. The service's `poll_ready` and `call`, the future, the response's body and their drops
+//! run in the request's context. A variable for all requests is bound around `run`.
 //!
 //! A request has no deadline but those that the service sets, with [`wait_for`](crate::wait_for())
 //! for example. A `wait_for` around the service ends with the response's head; the body is sent
@@ -216,9 +216,9 @@ impl<S> Serve<S> {
         self
     }
 
-    /// Calls `report` for what happens, on the thread on which it happens, in a copy of the server's
-    /// context; for what happens to a connection, in a copy of the connection's, so that [`PEER`] is
-    /// the client. By default nothing is reported; [`Served`] has the numbers.
+    /// Calls `report` for what happens, on the thread on which it happens, in a copy of the
+    /// server's context; for what happens to a connection, in a copy of the connection's, so that
+    /// [`PEER`] is the client. By default nothing is reported; [`Served`] has the numbers.
     ///
     /// A panic of `report` goes on to the code that it reports from: the connection, which ends, or
     /// the future of [`run`](Self::run).
