@@ -1,6 +1,6 @@
 //! The application: an axum router whose handlers take nothing along. Who is being served is known
-//! in spawned tasks, on the blocking pool, in a background job, by the auditor behind a channel, and
-//! to the backends.
+//! in spawned tasks, on the blocking pool, in a background job, by the auditor behind a channel,
+//! and to the backends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

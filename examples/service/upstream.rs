@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Path;
@@ -12,7 +13,6 @@ use axum::routing::get;
 use heirloom::hyper::serve;
 use heirloom::net::TcpListener;
 use heirloom::{CancelToken, sleep, spawn_background};
-use std::time::Duration;
 
 use super::backend::ATTEMPT_HEADER;
 use super::request::{identify, look};
@@ -30,11 +30,12 @@ pub(crate) fn has_reviews(item: u64) -> bool {
     item % 10 != 3
 }
 
-/// Items whose price fails at the first attempt: one in twenty at once, one in a hundred by silence.
+/// Items whose price is refused at the first attempt.
 fn fails_first(item: u64) -> bool {
     item % 20 == 7
 }
 
+/// Items whose price is not answered at the first attempt.
 fn is_silent_first(item: u64) -> bool {
     item % 100 == 5
 }

@@ -61,6 +61,8 @@ use tower_service::Service;
 /// }
 /// # });
 /// ```
+#[doc(alias = "RequestContext")]
+#[doc(alias = "request_context")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IsolateLayer;
 

@@ -153,25 +153,43 @@ fn pipelined_requests_see_nothing_of_each_other() {
     });
 }
 
+/// Asks in 64 streams at the same time, every other one with an id.
+async fn ask_in_streams(sender: http2::SendRequest<Empty<Bytes>>) {
+    let asking = (0..64).map(|number| {
+        let mut sender = sender.clone();
+        spawn(async move {
+            let id = format!("id-{number}");
+            let named = number % 2 == 0;
+            let answer = text(sender.send_request(request("/", named.then_some(&id)))).await;
+            let id = if named { id } else { String::new() };
+            assert_eq!(answer, format!("{id},,0|{id},fr,0"));
+        })
+    });
+    for asked in asking.collect::<Vec<_>>() {
+        asked.await.unwrap();
+    }
+}
+
 #[test]
 fn streams_at_the_same_time_see_nothing_of_each_other() {
     in_a_worker(4, async {
         let server = Running::start(app()).await;
-        let sender = server.http2().await;
-        let asking = (0..64).map(|number| {
-            let mut sender = sender.clone();
-            spawn(async move {
-                let id = format!("id-{number}");
-                let named = number % 2 == 0;
-                let answer = text(sender.send_request(request("/", named.then_some(&id)))).await;
-                let id = if named { id } else { String::new() };
-                assert_eq!(answer, format!("{id},,0|{id},fr,0"));
-            })
-        });
-        for asked in asking.collect::<Vec<_>>() {
-            asked.await.unwrap();
-        }
+        ask_in_streams(server.http2().await).await;
         assert_eq!(server.end().await.accepted, 1);
+    });
+}
+
+#[test]
+fn streams_by_hand_see_nothing_of_each_other_inside_the_layer() {
+    in_a_worker(4, async {
+        let (near, far) = duplex(4_096);
+        let app = TowerToHyperService::new(app().layer(IsolateLayer));
+        spawn_background(ServerExecutor::scope(|executor| {
+            hyper::server::conn::http2::Builder::new(executor).serve_connection(HyperIo::new(far), app)
+        }));
+        let (sender, connection) = http2::handshake(HyperExecutor, HyperIo::new(near)).await.unwrap();
+        spawn_background(connection);
+        ask_in_streams(sender).await;
     });
 }
 

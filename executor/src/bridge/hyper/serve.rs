@@ -96,7 +96,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// heirloom::block_on(async {
 ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
 ///     let stop = CancelToken::new();
-///     let server = serve(listener, tower::service_fn(handle)).with_graceful_shutdown(stop.clone());
+///     let service = tower::service_fn(handle);
+///     let server = serve(listener, service).with_graceful_shutdown(stop.clone());
 ///     let serving = spawn(server.run());
 ///     // … until a signal:
 ///     stop.cancel("a signal");
@@ -227,7 +228,9 @@ impl<S> Serve<S> {
         self
     }
 
-    /// Serves until the token is cancelled, then drains. Returns when no connection is left.
+    /// Serves until the token is cancelled, then drains. Returns when no connection is left. (Over
+    /// HTTP/2, a request that is cut by the [limit](Self::drain_timeout) is dropped soon after its
+    /// connection, in its own task.)
     ///
     /// A handler's panic ends its connection over HTTP/1, its stream over HTTP/2; the server goes
     /// on. The panic is reported as that of any task without a joiner
