@@ -45,6 +45,7 @@ fn tell(event: Event<'_>) {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
             log("connection broke", &[("error", error), ("cause", &cause)]);
         }
+        Event::Panicked(message) => log("panicked", &[("message", &message)]),
         Event::Draining(connections) => log("draining", &[("connections", &connections)]),
         Event::Cut => log("connection cut", &[]),
         _ => {}

@@ -56,7 +56,8 @@ impl TaskPanic {
 /// What tokio's panic says where no runtime of tokio is entered.
 const NO_REACTOR: &str = "there is no reactor running";
 
-fn message_of(payload: &(dyn Any + Send)) -> Option<&str> {
+/// The message, if the payload is text.
+pub(crate) fn message_of(payload: &(dyn Any + Send)) -> Option<&str> {
     let text = payload.downcast_ref::<&'static str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }

@@ -226,7 +226,7 @@ fn a_panic_in_a_handler_leaves_nothing_to_the_others() {
         assert_eq!(text(kept.send_request(request("/", None))).await, ",,0|,fr,0", "the same connection");
         assert!(http1(server.address).await.send_request(request("/panic", Some("ada"))).await.is_err());
         assert_eq!(text(http1(server.address).await.send_request(request("/", None))).await, ",,0|,fr,0");
-        server.end().await;
+        assert_eq!(server.end().await.panicked, 2);
     });
 }
 

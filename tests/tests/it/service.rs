@@ -311,7 +311,10 @@ fn a_request_that_ends_before_its_answer_takes_its_tasks_with_it_and_no_other() 
             server.serves_others().await;
             let tasks = || Handle::current().unwrap().stats().tasks;
             let mut sender = client::connect(address, version).await.unwrap();
-            assert!(ask(&mut sender, "/panic", &[]).await.is_err());
+            assert!(ask(&mut sender, "/panic", &[(ID_HEADER, "unlucky")]).await.is_err());
+            let line = server.said("event=panicked").await;
+            assert!(line.contains(r#" request="unlucky""#), "{line}");
+            assert!(line.contains(r#" message="a panic in a handler""#), "{line}");
             // Over HTTP/1 the request was served by its connection's task.
             let answer = ask(&mut sender, "/health", &[]).await;
             assert_eq!(answer.is_ok(), version == Version::HTTP_2);

@@ -37,6 +37,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
@@ -54,6 +55,8 @@ use super::{HyperTimer, ServerExecutor};
 use crate::bridge::tower::IsolatedFuture;
 use crate::net::{TcpListener, TcpStream};
 use crate::structured::cancel_token::CancelToken;
+use crate::task::panicked::message_of;
+use crate::util::panic;
 use crate::{sleep, spawn_background, wait_for};
 
 context_var! {
@@ -150,6 +153,9 @@ pub enum Event<'a> {
     NotAccepted(&'a io::Error),
     /// A connection broke: reset, too slow, or not speaking HTTP.
     Broken(&'a BoxError),
+    /// A handler has panicked with this message. Its connection ends over HTTP/1, its stream over
+    /// HTTP/2.
+    Panicked(&'a str),
     /// The drain begins with so many open connections.
     Draining(usize),
     /// A connection was still busy when the time for draining was over.
@@ -166,6 +172,8 @@ pub struct Served {
     pub not_accepted: usize,
     /// Connections that broke: reset, too slow, or not speaking HTTP.
     pub broken: usize,
+    /// Requests whose handler has panicked.
+    pub panicked: usize,
     /// Connections that were still busy when the time for draining was over.
     pub cut: usize,
 }
@@ -219,7 +227,8 @@ impl<S> Serve<S> {
 
     /// Calls `report` for what happens, on the thread on which it happens, in a copy of the
     /// server's context; for what happens to a connection, in a copy of the connection's, so that
-    /// [`PEER`] is the client. By default nothing is reported; [`Served`] has the numbers.
+    /// [`PEER`] is the client; for a handler's panic, in the request's. By default nothing is
+    /// reported; [`Served`] has the numbers.
     ///
     /// A panic of `report` goes on to the code that it reports from: the connection, which ends, or
     /// the future of [`run`](Self::run).
@@ -233,8 +242,9 @@ impl<S> Serve<S> {
     /// connection, in its own task.)
     ///
     /// A handler's panic ends its connection over HTTP/1, its stream over HTTP/2; the server goes
-    /// on. The panic is reported as that of any task without a joiner
-    /// ([`PanicPolicy`](crate::runtime::PanicPolicy)), and is in none of the numbers of [`Served`].
+    /// on. The panic is [counted](Served::panicked) and [reported](Self::on_event), and goes on to
+    /// the task, where the runtime's [`PanicPolicy`](crate::runtime::PanicPolicy) applies. So does
+    /// the panic of a body, which is not counted.
     ///
     /// # Cancel safety
     /// Dropping the future closes the listener and ends all connections, without a drain and
@@ -251,9 +261,9 @@ impl<S> Serve<S> {
     {
         let Serve { listener, service, limits, stop, on_event } = self;
         let context = Context::inherited();
-        let report = |event: Event<'_>| context.run(|| on_event(event));
         let mut served = Served::default();
-        let broken = Arc::new(AtomicUsize::new(0));
+        let tally = Arc::new(Tally { on_event, broken: AtomicUsize::new(0), panicked: AtomicUsize::new(0) });
+        let report = |event: Event<'_>| context.run(|| (tally.on_event)(event));
         let cut = CancelToken::new();
         let _cut_on_drop = cut.drop_guard();
         let open = Arc::new(OpenConnections::default());
@@ -269,12 +279,11 @@ impl<S> Serve<S> {
                     let context = context.with_var(&PEER, peer);
                     let connection = Connection {
                         context: context.clone(),
-                        on_event: Arc::clone(&on_event),
+                        tally: Arc::clone(&tally),
                         limits,
                         stop: stop.clone(),
                         cut: cut.clone(),
                         has_request: AtomicBool::new(false),
-                        broken: Arc::clone(&broken),
                         _open: open.open(),
                     };
                     spawn_background(connection.run(socket, service.clone()).in_context(context));
@@ -293,7 +302,8 @@ impl<S> Serve<S> {
             cut.cancel("the time for draining is over");
             open.at_most(0).await;
         }
-        served.broken = broken.load(Relaxed);
+        served.broken = tally.broken.load(Relaxed);
+        served.panicked = tally.panicked.load(Relaxed);
         served
     }
 }
@@ -346,15 +356,21 @@ impl Drop for OpenConnection {
     }
 }
 
+/// What connections and requests report to.
+struct Tally {
+    on_event: OnEvent,
+    broken: AtomicUsize,
+    panicked: AtomicUsize,
+}
+
 struct Connection {
     context: Context,
-    on_event: OnEvent,
+    tally: Arc<Tally>,
     limits: Limits,
     stop: CancelToken,
     cut: CancelToken,
     /// The head of a first request was read.
     has_request: AtomicBool,
-    broken: Arc<AtomicUsize>,
     // Dropped last: what the connection holds is gone when the server sees that it has ended.
     _open: OpenConnection,
 }
@@ -370,7 +386,7 @@ impl Connection {
         B::Error: Into<BoxError>,
     {
         // Each request has a context of its own, and a clone of the service that is dropped there.
-        let (context, has_request) = (&self.context, &self.has_request);
+        let (context, has_request, tally) = (&self.context, &self.has_request, &self.tally);
         let answer = move |request| {
             has_request.store(true, Relaxed);
             let mut service = service.clone();
@@ -378,12 +394,13 @@ impl Connection {
                 poll_fn(|cx| service.poll_ready(cx)).await?;
                 service.call(request).await
             };
+            let answer = told_of_panics(answer, Arc::clone(tally));
             IsolatedFuture::new(answer, ContextCell::new(context.clone()))
         };
         match self.cut.run_until_cancelled(self.converse(socket, service_fn(answer))).await {
             Some(Ok(())) => {}
             Some(Err(error)) => {
-                self.broken.fetch_add(1, Relaxed);
+                self.tally.broken.fetch_add(1, Relaxed);
                 self.report(Event::Broken(&error));
             }
             None => self.report(Event::Cut),
@@ -391,7 +408,7 @@ impl Connection {
     }
 
     fn report(&self, event: Event<'_>) {
-        self.context.run(|| (self.on_event)(event));
+        self.context.run(|| (self.tally.on_event)(event));
     }
 
     async fn converse<S, B>(&self, socket: TcpStream, service: S) -> Result<(), BoxError>
@@ -448,6 +465,20 @@ impl Connection {
             None => Ok(()),
         }
     }
+}
+
+/// Counts and reports a panic, in the request's context, and passes it on to the task: the task is
+/// the connection's or the stream's, and knows nothing of the request.
+async fn told_of_panics<F: Future>(answer: F, tally: Arc<Tally>) -> F::Output {
+    let mut answer = pin!(answer);
+    poll_fn(|cx| {
+        panic::catch(|| answer.as_mut().poll(cx)).unwrap_or_else(|payload| {
+            tally.panicked.fetch_add(1, Relaxed);
+            (tally.on_event)(Event::Panicked(message_of(&*payload).unwrap_or("(the payload is no text)")));
+            resume_unwind(payload)
+        })
+    })
+    .await
 }
 
 /// The version the client begins to speak. `None` if the client leaves without a word.
