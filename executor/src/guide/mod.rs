@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`first_service`] | a server with request contexts, limits, a drain and a log |
 //! | [`from_tokio`] | what a user of tokio would type, and what to type here |
+//! | [`port`] | one program, moved from tokio line by line |
 //! | [`from_elsewhere`] | the same in short for smol, asyncio, Trio, Kotlin and Go |
 //! | [`contexts`] | what inherits, by which policy, where inheritance stops; patterns |
 //! | [`eager`] | one set of async functions with a synchronous front end |
@@ -35,6 +36,7 @@ macro_rules! chapters {
 chapters! {
     first_service, "first_service.md";
     from_tokio, "from_tokio.md";
+    port, "port.md";
     from_elsewhere, "from_elsewhere.md";
     contexts, "contexts.md";
     eager, "eager.md";
