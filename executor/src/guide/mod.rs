@@ -9,7 +9,7 @@
 //! | [`contexts`] | what inherits, by which policy, where inheritance stops; patterns |
 //! | [`eager`] | one set of async functions with a synchronous front end |
 //! | [`cancellation`] | drops, aborts, limits, deadlines, groups, tokens |
-//! | [`goes_with`] | locks, channels, processes, files, TLS, HTTP: which crate |
+//! | [`goes_with`] | which libraries run; for locks, channels, files, TLS, HTTP: which crate |
 //! | [`mistakes`] | what ten common mistakes look like, and the way out |
 //! | [`testing`] | tests that do not depend on luck |
 //! | [`deployment`] | workers, blocking calls, shutdown, panics, memory, numbers |

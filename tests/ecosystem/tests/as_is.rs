@@ -252,7 +252,8 @@ async fn tokio_postgres_over_our_sockets() -> Result<(), Box<dyn std::error::Err
     let (client, connection) = config.user("heirloom").connect_raw(stream, tokio_postgres::NoTls).await?;
     let connection = spawn(connection);
     let rows = wait_for(client.simple_query("SELECT 7"), Duration::from_secs(10)).await??;
-    let sevens = rows.iter().filter(|row| matches!(row, SimpleQueryMessage::Row(row) if row.get(0) == Some("7")));
+    let sevens =
+        rows.iter().filter(|row| matches!(row, SimpleQueryMessage::Row(row) if row.get(0) == Some("7")));
     assert_eq!(sevens.count(), 1);
     drop(client);
     connection.await??;

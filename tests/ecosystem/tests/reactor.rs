@@ -8,10 +8,12 @@ use async_compat::CompatExt;
 use heirloom::context::ContextFutureExt;
 use heirloom::task::JoinError;
 use heirloom::{Context, context_var, spawn, wait_for};
+use tower::ServiceExt;
 
 context_var! { static TENANT: u32; }
 
-const NO_REACTOR: &str = "there is no reactor running, must be called from the context of a Tokio 1.x runtime";
+const NO_REACTOR: &str =
+    "there is no reactor running, must be called from the context of a Tokio 1.x runtime";
 
 /// A server of two requests, on a thread.
 fn server() -> SocketAddr {
@@ -26,7 +28,9 @@ fn server() -> SocketAddr {
                 stream.read_exact(&mut byte).unwrap();
                 head.push(byte[0]);
             }
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nseven").unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nseven")
+                .unwrap();
         }
     });
     address
@@ -50,10 +54,12 @@ async fn what_needs_tokios_reactor_panics_with_its_sentence() -> Result<(), Join
     assert_eq!(panic_of(get(address)).await, NO_REACTOR);
     assert_eq!(panic_of(async { tokio::time::sleep(Duration::ZERO).await }).await, NO_REACTOR);
     assert_eq!(panic_of(async { tokio::spawn(async {}).await }).await, NO_REACTOR);
-    let slow = tower::ServiceBuilder::new()
-        .timeout(Duration::from_secs(1))
-        .service_fn(async |()| Ok::<_, std::convert::Infallible>(()));
-    assert_eq!(panic_of(tower::ServiceExt::oneshot(slow, ())).await, NO_REACTOR);
+    let called = || tower::service_fn(async |()| Ok::<_, std::convert::Infallible>(()));
+    let timed = tower::timeout::Timeout::new(called(), Duration::from_secs(1));
+    assert_eq!(panic_of(timed.oneshot(())).await, NO_REACTOR);
+    let rate = tower::limit::rate::Rate::new(1, Duration::from_secs(1));
+    assert_eq!(panic_of(async move { tower::limit::RateLimit::new(called(), rate) }).await, NO_REACTOR);
+    assert_eq!(panic_of(async move { tower::buffer::Buffer::new(called(), 1) }).await, NO_REACTOR);
     Ok(())
 }
 
