@@ -1,4 +1,31 @@
-//! Contexts for futures.
+//! Futures that have a context of their own, and branches that do not see each other's writes.
+//!
+//! | for | see |
+//! | --- | --- |
+//! | one variable, bound while a future runs | [`ContextFutureExt::with_var`] |
+//! | keeping what a future sets inside it | [`ContextFutureExt::isolated`] |
+//! | a future in a given context, whichever task polls it | [`ContextFutureExt::in_context`] |
+//! | waiting for several, isolated from each other | [`join!`](crate::join!), [`join()`], [`join_all`] |
+//! | the first of two, isolated | [`select`] |
+//!
+//! ```
+//! # use heirloom_context::internal::heirloom;
+//! use heirloom::context::{ContextFutureExt, future};
+//! use heirloom::context_var;
+//!
+//! context_var! { static STEP: u32 = 0; }
+//!
+//! # futures::executor::block_on(async {
+//! let one = async {
+//!     STEP.set(1);
+//!     STEP.get()
+//! };
+//! let two = async { STEP.get() };
+//! assert_eq!(future::join(one, two).await, (1, 0));
+//! assert_eq!(async { STEP.get() }.with_var(&STEP, 7).await, 7);
+//! assert_eq!(STEP.get(), 0);
+//! # });
+//! ```
 #![forbid(unsafe_code)]
 
 use std::future::Future;

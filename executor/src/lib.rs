@@ -5,9 +5,8 @@
 
 // The public modules. Each is the page of what it defines and passes on; an item stands on one
 // page.
-/// Context variables, snapshots, and futures with a context of their own: the crate
-/// `heirloom-context`, and what of it needs the executor.
 pub mod context {
+    #![doc = include_str!("context.md")]
     #[cfg(all(feature = "channel", not(loom)))]
     #[cfg_attr(docsrs, doc(cfg(feature = "channel")))]
     pub use crate::structured::channel;

@@ -1,11 +1,10 @@
 //! Signals, as futures. Unix only.
 //!
-//! SignalPipe for a signal takes its default action away, **for the rest of the process**: after
-//! the first [`ctrl_c`] the interrupt key no longer ends the program, and after the first
-//! [`terminate`] `kill` does not, also when every future is dropped. (To restore the action would
-//! undo what other code has installed meanwhile.) So a program that listens must end by itself.
-//! Handlers that were installed before are still called. The handlers of this crate only wake the
-//! tasks that wait.
+//! | for | see |
+//! | --- | --- |
+//! | the interrupt key, `SIGINT` | [`ctrl_c`] |
+//! | `kill`, a service manager, a container that ends: `SIGTERM` | [`terminate`] |
+//! | the first of both | [`select`](crate::context::future::select)`(ctrl_c(), terminate())` |
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -24,6 +23,15 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! # The default action
+//!
+//! A program that listens for a signal takes the signal's default action away, **for the rest of the process**: after
+//! the first [`ctrl_c`] the interrupt key no longer ends the program, and after the first
+//! [`terminate`] `kill` does not, also when every future is dropped. (To restore the action would
+//! undo what other code has installed meanwhile.) So a program that listens must end by itself.
+//! Handlers that were installed before are still called. The handlers of this crate only wake the
+//! tasks that wait.
 // Each future has a pipe of its own, and the handler writes a byte into the pipe's other end. So
 // futures share no state, no state outlives the runtime it belongs to, and a runtime wakes only its
 // own tasks.

@@ -1,5 +1,5 @@
 //! The frame: which driver polls the eager code of this thread, and until when its leaves may
-//! block. Terms and steps as in the [parent module](super).
+//! block. Terms and steps as in the [protocol](super::protocol).
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;

@@ -12,6 +12,7 @@
 //! | [`goes_with`] | which libraries run; for locks, channels, files, TLS, HTTP: which crate |
 //! | [`mistakes`] | what ten common mistakes look like, and the way out |
 //! | [`testing`] | tests that do not depend on luck |
+//! | [`observability`] | what runs, for whom, and where the time goes |
 //! | [`deployment`] | workers, blocking calls, shutdown, panics, memory, numbers |
 //! | [`questions`] | questions and answers |
 //!
@@ -21,29 +22,37 @@
 // of all chapters are defined in one file: a chapter names an item, `links.md` says where it is.
 #![forbid(unsafe_code)]
 
+// After the file stand words that users of other runtimes search for.
 macro_rules! chapters {
-    ($($name:ident, $file:literal;)*) => {
+    ($($name:ident, $file:literal $(, $alias:literal)*;)*) => {
         $(
             #[doc = include_str!($file)]
             // Definitions of links end no paragraph, so that an empty line goes before them.
             #[doc = ""]
             #[doc = include_str!("links.md")]
+            $(#[doc(alias = $alias)])*
             pub mod $name {}
         )*
     };
 }
 
 chapters! {
-    first_service, "first_service.md";
-    from_tokio, "from_tokio.md";
-    port, "port.md";
-    from_elsewhere, "from_elsewhere.md";
-    contexts, "contexts.md";
-    eager, "eager.md";
-    cancellation, "cancellation.md";
-    goes_with, "goes_with.md";
-    mistakes, "mistakes.md";
-    testing, "testing.md";
-    deployment, "deployment.md";
-    questions, "questions.md";
+    first_service, "first_service.md", "server", "graceful_shutdown";
+    from_tokio, "from_tokio.md", "tokio", "AsyncReadExt", "AsyncWriteExt", "BufReader", "TcpSocket",
+        "copy_bidirectional", "select!", "try_join", "DelayQueue", "JoinMap", "runtime::Handle";
+    port, "port.md", "migration", "tokio";
+    from_elsewhere, "from_elsewhere.md", "smol", "async-std", "asyncio", "trio", "kotlin", "goroutine";
+    contexts, "contexts.md", "task_local", "inherit";
+    eager, "eager.md", "sync", "blocking";
+    cancellation, "cancellation.md", "select", "timeout", "CancellationToken";
+    goes_with, "goes_with.md", "Semaphore", "Mutex", "RwLock", "Notify", "Barrier", "OnceCell",
+        "oneshot", "watch", "broadcast", "mpsc", "select", "File", "fs", "process", "Command", "stdin",
+        "tls", "AsyncFd", "StreamExt", "Compat", "axum", "reqwest", "tonic", "sqlx", "redis", "rusqlite",
+        "tokio-postgres", "tower", "rayon";
+    mistakes, "mistakes.md", "troubleshooting", "there is no reactor running";
+    testing, "testing.md", "start_paused", "virtual_time";
+    observability, "observability.md", "tracing", "opentelemetry", "metrics", "log", "console",
+        "RuntimeMetrics", "instrument", "span";
+    deployment, "deployment.md", "production", "worker_threads";
+    questions, "questions.md", "faq";
 }

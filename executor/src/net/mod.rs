@@ -1,12 +1,32 @@
 //! Sockets, and name resolution.
 //!
-//! | | |
+//! | for | see |
 //! | --- | --- |
-//! | [`TcpListener`], [`TcpStream`] | TCP |
-//! | [`UdpSocket`] | datagrams |
-//! | [`UnixListener`], [`UnixStream`] | connections within the machine (Unix) |
-//! | [`Direction`] | for system calls of the caller's own |
-//! | [`lookup`], [`ToSocketAddrs`] | names and addresses |
+//! | TCP | [`TcpListener`], [`TcpStream`] |
+//! | datagrams | [`UdpSocket`] |
+//! | connections within the machine (Unix) | [`UnixListener`], [`UnixStream`] |
+//! | names and addresses | [`lookup`], [`ToSocketAddrs`] |
+//! | reading in one task and writing in another | [`TcpStream::into_split`] |
+//! | system calls of the caller's own | [`Direction`], and `try_io` of each socket |
+//! | TLS, HTTP, files, processes | other crates, see [what goes with it](crate::guide::goes_with) |
+//!
+//! ```
+//! use futures::{AsyncReadExt, AsyncWriteExt};
+//! use heirloom::net::{TcpListener, TcpStream};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! heirloom::block_on(async {
+//!     let listener = TcpListener::bind("127.0.0.1:0").await?;
+//!     let mut client = TcpStream::connect(listener.local_addr()?).await?;
+//!     let (mut server, _) = listener.accept().await?;
+//!     client.write_all(b"ping").await?;
+//!     let mut ping = [0; 4];
+//!     server.read_exact(&mut ping).await?;
+//!     assert_eq!(&ping, b"ping");
+//!     Ok(())
+//! })
+//! # }
+//! ```
 //!
 //! Streams implement `AsyncRead` and `AsyncWrite` of [`futures_io`]. The extension traits
 //! `futures::{AsyncReadExt, AsyncWriteExt}` have the convenient methods.

@@ -1,5 +1,5 @@
-//! The two calls that run async code synchronously. Terms and steps as in the [parent
-//! module](super).
+//! The two calls that run async code synchronously. Terms and steps as in the [protocol of
+//! eager calls](crate::eager::protocol).
 #![forbid(unsafe_code)]
 
 use std::error::Error;

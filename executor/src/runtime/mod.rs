@@ -1,4 +1,8 @@
-//! Making a runtime, looking into it, and ending it.
+//! Runtimes: making one, looking into it, and ending it.
+//!
+//! A program with [`#[heirloom::main]`](macro@crate::main), or one that calls
+//! [`block_on`](crate::block_on) and [`spawn`](crate::spawn()), needs nothing of this page: it has
+//! the default runtime, with a worker per processor.
 //!
 //! | for | see |
 //! | --- | --- |
@@ -7,6 +11,26 @@
 //! | what it does just now | [`Stats`], [`WorkerStats`], [`TaskDump`], [`TaskState`](crate::task::TaskState) |
 //! | being told of each task | [`Hooks`] |
 //! | the end | [`Runtime::shutdown`], [`ShutdownReport`] |
+//!
+//! ```
+//! use std::time::Duration;
+//! use heirloom::Runtime;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let runtime = Runtime::builder().workers(2).thread_name("mill").build()?;
+//! let task = runtime.spawn(async { 6 * 7 });
+//! assert_eq!(runtime.block_on(task).unwrap(), 42);
+//!
+//! let forgotten = runtime.spawn(std::future::pending::<()>());
+//! assert_eq!(runtime.handle().stats().tasks, 1);
+//! let report = runtime.shutdown(Duration::from_millis(5)); // time to end by themselves
+//! assert!(!report.is_clean());
+//! # drop(forgotten);
+//! # Ok(()) }
+//! ```
+//!
+//! The guide has chapters on [deployment](crate::guide::deployment) and
+//! [observability](crate::guide::observability).
 
 pub(crate) mod block_on;
 pub(crate) mod builder;

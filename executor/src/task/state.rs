@@ -1,5 +1,5 @@
 //! The state word: flags below, references above. One method per transition; see the
-//! [protocol](super).
+//! [protocol](super::protocol).
 #![forbid(unsafe_code)]
 
 use crate::slab::SlotHead;

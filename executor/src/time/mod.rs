@@ -1,11 +1,29 @@
-//! Sleeping, ticking, and limiting a wait.
+//! Sleeping, ticking, time limits, and how much time is left.
 //!
 //! | for | see |
 //! | --- | --- |
 //! | waiting until an instant | [`sleep`](sleep()), [`sleep_until`] |
 //! | doing something once per period | [`interval`](interval()), [`MissedTicks`] |
-//! | waiting no longer than a limit | [`wait_for`](wait_for()), [`wait_until`] |
+//! | a time limit, elsewhere called timeout | [`wait_for`](wait_for()), [`wait_until`], [`Elapsed`] |
 //! | knowing how much time is left | [`deadline`](deadline()), [`remaining`] |
+//! | an instant | [`std::time::Instant`] |
+//!
+//! ```
+//! use std::time::Duration;
+//! use heirloom::time::{remaining, sleep, wait_for};
+//!
+//! # heirloom::block_on(async {
+//! let answer = wait_for(async { 42 }, Duration::from_secs(1)).await;
+//! assert_eq!(answer.unwrap(), 42);
+//!
+//! let late = wait_for(sleep(Duration::from_secs(60)), Duration::from_millis(5)).await;
+//! assert_eq!(late.unwrap_err().to_string(), "the time limit has elapsed");
+//!
+//! // Code inside a limit, and what it spawns, can ask for what is left of it.
+//! let patience = wait_for(async { remaining() }, Duration::from_secs(1)).await;
+//! assert!(patience.unwrap().unwrap() <= Duration::from_secs(1));
+//! # });
+//! ```
 //!
 //! # Promises
 //!

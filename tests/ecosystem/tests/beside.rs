@@ -1,8 +1,10 @@
 //! Other things that users have beside the executor.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use heirloom::{Context, context_var, spawn, spawn_blocking};
+use heirloom::context::{Ambient, Captured};
+use heirloom::{Context, Runtime, context_var, spawn, spawn_background, spawn_blocking};
 use rayon::prelude::*;
 use tracing::Instrument;
 
@@ -59,7 +61,8 @@ where
 }
 
 #[heirloom::test(timeout = "60s")]
-async fn a_span_follows_a_task_that_is_instrumented() -> Result<(), heirloom::task::JoinError> {
+async fn a_span_follows_tasks_that_are_instrumented_and_all_tasks_of_a_runtime_that_is_told()
+-> Result<(), heirloom::task::JoinError> {
     use tracing_subscriber::layer::SubscriberExt;
 
     static SPANS: Spans = Spans(Mutex::new(Vec::new()));
@@ -71,5 +74,39 @@ async fn a_span_follows_a_task_that_is_instrumented() -> Result<(), heirloom::ta
     };
     request.instrument(tracing::info_span!("request")).await?;
     assert_eq!(*SPANS.0.lock().unwrap(), [Some("request"), None]);
+    SPANS.0.lock().unwrap().clear();
+
+    // Or the runtime does, for all its tasks.
+    let runtime = Runtime::builder().workers(2).ambient(Arc::new(CurrentSpan)).build().unwrap();
+    let request = runtime.spawn(
+        async {
+            heirloom::yield_now().await;
+            spawn(async { tracing::info!("inside") }).await?;
+            let (told, tell) = futures::channel::oneshot::channel();
+            spawn_background(async {
+                tracing::info!("of no request");
+                told.send(())
+            });
+            tell.await.unwrap();
+            Ok::<_, heirloom::task::JoinError>(())
+        }
+        .instrument(tracing::info_span!("request")),
+    );
+    request.await??;
+    assert_eq!(*SPANS.0.lock().unwrap(), [Some("request"), None]);
+    runtime.shutdown(Duration::ZERO);
     Ok(())
+}
+
+/// tracing's current span: captured at a spawn, entered around each poll.
+struct CurrentSpan;
+
+impl Ambient for CurrentSpan {
+    fn capture(&self) -> Captured {
+        Box::new(tracing::Span::current())
+    }
+
+    fn around(&self, captured: &Captured, f: &mut dyn FnMut()) {
+        captured.downcast_ref::<tracing::Span>().expect("what `capture` made").in_scope(f);
+    }
 }

@@ -1,6 +1,6 @@
 //! The ready list: which children are to be polled, and which waiters are to be woken for them.
 //!
-//! Terms as in the [parent module](super). A child waker is **unqueued**, or **queued**: its key is
+//! Terms as in the [protocol](super::protocol). A child waker is **unqueued**, or **queued**: its key is
 //! on the list.
 //!
 //! | step | event | function | effect |

@@ -1,5 +1,5 @@
-//! What a group, its handles and its children share. Terms and steps as in the [parent
-//! module](super).
+//! What a group, its handles and its children share. Terms and steps as in the
+//! [protocol](super::protocol).
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
