@@ -153,6 +153,8 @@ pub trait ContextFutureExt: Future + Sized {
         /// assert_eq!((TENANT.get(), COUNT.get()), (None, Some(1)));
         /// # });
         /// ```
+        #[doc(alias = "scope")]
+        #[doc(alias = "with_value")]
         with_var;
     }
 

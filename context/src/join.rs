@@ -135,6 +135,7 @@ macro_rules! join {
 /// assert_eq!(select(never, async { 'b' }).await, Either::Right('b'));
 /// # });
 /// ```
+#[doc(alias = "race")]
 pub async fn select<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Output> {
     // The order of the drops is that of the branches; both are over when this function is.
     let (mut a, mut b) = (pin!(WithContext::isolated(a)), pin!(WithContext::isolated(b)));

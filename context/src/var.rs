@@ -61,6 +61,7 @@ use crate::value::{self, Value, VarOptions};
 #[doc(alias = "ScopedValue")]
 #[doc(alias = "CoroutineContext")]
 #[doc(alias = "baggage")]
+#[doc(alias = "LocalKey")]
 pub struct ContextVar<T: Send + Sync + 'static, D = NoDefault> {
     /// Zero until a value is bound somewhere.
     id: AtomicU64,
@@ -374,6 +375,7 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// ```
     #[doc(alias = "putCloseable")]
     #[doc(alias = "asContextElement")]
+    #[doc(alias = "guard")]
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn bind(&self, value: T) -> Binding {
         let id = self.assigned_id();

@@ -26,12 +26,12 @@
 //!
 //! # The default action
 //!
-//! A program that listens for a signal takes the signal's default action away, **for the rest of the process**: after
-//! the first [`ctrl_c`] the interrupt key no longer ends the program, and after the first
-//! [`terminate`] `kill` does not, also when every future is dropped. (To restore the action would
-//! undo what other code has installed meanwhile.) So a program that listens must end by itself.
-//! Handlers that were installed before are still called. The handlers of this crate only wake the
-//! tasks that wait.
+//! A program that listens for a signal takes the signal's default action away, **for the rest of
+//! the process**: after the first [`ctrl_c`] the interrupt key no longer ends the program, and
+//! after the first [`terminate`] `kill` does not, also when every future is dropped. (To restore
+//! the action would undo what other code has installed meanwhile.) So a program that listens must
+//! end by itself. Handlers that were installed before are still called. The handlers of this crate
+//! only wake the tasks that wait.
 // Each future has a pipe of its own, and the handler writes a byte into the pipe's other end. So
 // futures share no state, no state outlives the runtime it belongs to, and a runtime wakes only its
 // own tasks.
@@ -65,6 +65,7 @@ use crate::net::registration::{Direction, Registration};
 /// })
 /// # }
 /// ```
+#[doc(alias = "SIGINT")]
 pub fn ctrl_c() -> Signal {
     Signal::new(SIGINT, "ctrl_c")
 }
@@ -73,6 +74,8 @@ pub fn ctrl_c() -> Signal {
 ///
 /// It listens from this call on, not from the first poll. See [`Signal`], and the [module](self)
 /// for what becomes of the default action.
+#[doc(alias = "SIGTERM")]
+#[doc(alias = "SignalKind")]
 pub fn terminate() -> Signal {
     Signal::new(SIGTERM, "terminate")
 }

@@ -7,9 +7,9 @@
 //! | knowing that it is so, in a leaf future of one's own | [`is_eager`] |
 //! | one task that begins where it is spawned, without any of this | [`task::Builder::start_inline`](crate::task::Builder::start_inline) |
 //!
-//! One set of async functions so serves a synchronous caller and an asynchronous one. A flag beside the
-//! context, the *eager flag*, makes the leaf operations of this crate block where they would suspend,
-//! and makes [`spawn`](crate::spawn()) run its task as a part of the call.
+//! One set of async functions so serves a synchronous caller and an asynchronous one. A flag beside
+//! the context, the *eager flag*, makes the leaf operations of this crate block where they would
+//! suspend, and makes [`spawn`](crate::spawn()) run its task as a part of the call.
 //!
 //! ```
 //! use std::time::Duration;

@@ -2,11 +2,12 @@
 //!
 //! # Terms
 //!
-//! * The *eager flag* is one bit of the [execution state](heirloom_context::raw::Execution) of the current context.
-//!   Leaves read it.
+//! * The *eager flag* is one bit of the [execution state](heirloom_context::raw::Execution) of the
+//!   current context. Leaves read it.
 //! * A *leaf* is a future that waits for something itself: a sleep, a socket, a join handle, a
 //!   token.
-//! * A *call* is a call of [`run_eagerly`](super::run_eagerly) or [`try_run_eagerly`](super::try_run_eagerly) on this thread.
+//! * A *call* is a call of [`run_eagerly`](super::run_eagerly) or
+//!   [`try_run_eagerly`](super::try_run_eagerly) on this thread.
 //! * A *driver* is the loop that polls a future under the flag and waits between two polls: a call,
 //!   or a task that was spawned inside a call and runs inline (`scheduler::inline`).
 //! * The *frame* is the thread's record of its innermost driver (`frame`).

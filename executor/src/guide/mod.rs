@@ -12,7 +12,7 @@
 //! | [`goes_with`] | which libraries run; for locks, channels, files, TLS, HTTP: which crate |
 //! | [`mistakes`] | what ten common mistakes look like, and the way out |
 //! | [`testing`] | tests that do not depend on luck |
-//! | [`observability`] | what runs, for whom, and where the time goes |
+//! | [`observability`] | what runs, for which request, and where the time goes |
 //! | [`deployment`] | workers, blocking calls, shutdown, panics, memory, numbers |
 //! | [`questions`] | questions and answers |
 //!

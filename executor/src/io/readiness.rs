@@ -11,6 +11,8 @@ use crate::util::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::util::sync::{Mutex, lock, weakened};
 
 /// A direction of a socket, for [`TcpStream::try_io`](crate::net::TcpStream::try_io) and its like.
+#[doc(alias = "Interest")]
+#[doc(alias = "Ready")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Reading and receiving.

@@ -53,6 +53,7 @@ impl<T: sealed::Request + ?Sized> ToSocketAddrs for T {}
 /// })
 /// # }
 /// ```
+#[doc(alias = "lookup_host")]
 pub async fn lookup<A: ToSocketAddrs>(host: A) -> io::Result<vec::IntoIter<SocketAddr>> {
     let query = host.request()?;
     drop(host);

@@ -147,6 +147,9 @@ impl Runtime {
     }
 
     /// The options of a runtime, to be changed and [built](Builder::build).
+    #[doc(alias = "new_multi_thread")]
+    #[doc(alias = "new_current_thread")]
+    #[doc(alias = "enable_all")]
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -266,6 +269,8 @@ impl Runtime {
     /// assert_eq!(report.cancelled().len(), 1);
     /// # Ok(()) }
     /// ```
+    #[doc(alias = "shutdown_timeout")]
+    #[doc(alias = "shutdown_background")]
     pub fn shutdown(self, limit: Duration) -> ShutdownReport {
         self.handle.shutdown(limit)
     }

@@ -147,6 +147,7 @@ impl CancelToken {
     /// assert_eq!(one.reason().unwrap(), "no longer needed".into());
     /// assert_eq!(other.reason().unwrap(), "shutting down".into());
     /// ```
+    #[doc(alias = "child_token")]
     pub fn child(&self) -> Self {
         let mut state = self.node.lock();
         if let Some(reason) = self.reason() {

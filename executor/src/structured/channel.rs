@@ -66,6 +66,9 @@
 //! # });
 //! ```
 #![forbid(unsafe_code)]
+#![doc(alias = "mpsc")]
+#![doc(alias = "mpmc")]
+#![doc(alias = "queue")]
 
 use std::fmt;
 use std::future::Future;

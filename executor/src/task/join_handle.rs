@@ -62,6 +62,7 @@ use crate::util::tagged::Tagged;
 #[doc(alias = "Task")]
 #[doc(alias = "Deferred")]
 #[doc(alias = "Job")]
+#[doc(alias = "AbortOnDropHandle")]
 #[must_use = "dropping a join handle cancels its task, and `let _ =` drops it: await it, keep it, or `detach` it"]
 pub struct JoinHandle<T> {
     /// The handle's reference of the task, with the tags below. One word: a processor is slow to

@@ -11,8 +11,8 @@
 //! | letting others run; leaves that are always ready | [`yield_now`], [`budget`] |
 //! | several tasks together | [`TaskGroup`](crate::TaskGroup), in the module [`group`](crate::group) |
 //!
-//! **A [`JoinHandle`] that is dropped cancels its task**; [`detach`](JoinHandle::detach) lets the task
-//! run on. A panic is caught, and is the joiner's to see.
+//! **A [`JoinHandle`] that is dropped cancels its task**; [`detach`](JoinHandle::detach) lets the
+//! task run on. A panic is caught, and is the joiner's to see.
 //!
 //! ```
 //! use heirloom::task;

@@ -113,6 +113,6 @@
 //! or running, and leaves SCHEDULED for 3 to find. 2 clears SCHEDULED before the poll, so that a
 //! wake-up during the poll is not taken for one before it. Waker and worker change one word by
 //! read-modify-write operations with acquire and release: what the waker wrote is seen by the poll.
-//! A task that wakes itself to be polled again ([`yield_now`](super::yield_now)) leaves a note on its thread instead,
-//! which 3 is told of.
+//! A task that wakes itself to be polled again ([`yield_now`](super::yield_now)) leaves a note on
+//! its thread instead, which 3 is told of.
 #![forbid(unsafe_code)]

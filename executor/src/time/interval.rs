@@ -131,6 +131,7 @@ impl Interval {
     ///     interval.tick().await;
     /// });
     /// ```
+    #[doc(alias = "set_missed_tick_behavior")]
     #[must_use]
     pub fn missed_tick_policy(self, missed: MissedTicks) -> Self {
         Interval { missed, ..self }

@@ -39,6 +39,7 @@
 //!
 //! These futures may be polled anywhere. On a thread without a runtime of this crate they use the
 //! timers of the default one.
+#![doc(alias = "Instant")]
 // `clock` and `wheel` do not know each other; `driver` joins them, and futures find the driver
 // through `current`. Nothing here knows the scheduler: the scheduler calls `enter`, `fire`,
 // `prepare_park` and `parked`, and gives the driver a function `unpark`.

@@ -1,4 +1,4 @@
-//! What needs a runtime of tokio: what its panic says, and three ways to have such a runtime beside.
+//! What needs a runtime of tokio: what its panic says, and three ways to have a runtime beside.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

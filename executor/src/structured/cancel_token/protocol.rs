@@ -5,7 +5,8 @@
 //! * A *node* is what the clones of one token share. Nodes form a tree: a child node owns a count
 //!   of its parent.
 //! * The *mark* of a node is its reason. A node is marked once.
-//! * A *waiter* is a [`Cancelled`](super::Cancelled) future that has registered its waker with a node.
+//! * A *waiter* is a [`Cancelled`](super::Cancelled) future that has registered its waker with a
+//!   node.
 //! * The *canceller* is the thread that calls [`CancelToken::cancel`](super::CancelToken::cancel).
 //!
 //! # States

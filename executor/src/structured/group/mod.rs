@@ -413,6 +413,7 @@ impl<E, T> TaskGroup<E, T> {
     /// assert_eq!(group.join().await.unwrap(), [1]);
     /// # });
     /// ```
+    #[doc(alias = "join_all")]
     pub async fn join(self) -> Result<Vec<T>, GroupError<E>> {
         let mut waiter = self.handle.shared.waiter();
         let failure = poll_fn(|cx| self.handle.shared.poll_ended(&mut waiter, cx)).await;
@@ -440,6 +441,7 @@ impl<E, T> TaskGroup<E, T> {
     /// assert_eq!(first.unwrap(), Some("here"));
     /// # });
     /// ```
+    #[doc(alias = "shutdown")]
     pub fn abort_all(&self) {
         self.handle.shared.abort_all();
     }

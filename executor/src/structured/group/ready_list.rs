@@ -1,7 +1,7 @@
 //! The ready list: which children are to be polled, and which waiters are to be woken for them.
 //!
-//! Terms as in the [protocol](super::protocol). A child waker is **unqueued**, or **queued**: its key is
-//! on the list.
+//! Terms as in the [protocol](super::protocol). A child waker is **unqueued**, or **queued**: its
+//! key is on the list.
 //!
 //! | step | event | function | effect |
 //! | --- | --- | --- | --- |
