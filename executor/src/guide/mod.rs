@@ -42,9 +42,9 @@ chapters! {
         "copy_bidirectional", "select!", "try_join", "DelayQueue", "JoinMap", "runtime::Handle";
     port, "port.md", "migration", "tokio";
     from_elsewhere, "from_elsewhere.md", "smol", "async-std", "asyncio", "trio", "kotlin", "goroutine";
-    contexts, "contexts.md", "task_local", "inherit";
+    contexts, "contexts.md", "inherit";
     eager, "eager.md", "sync", "blocking";
-    cancellation, "cancellation.md", "select", "timeout", "CancellationToken";
+    cancellation, "cancellation.md", "abort";
     goes_with, "goes_with.md", "Semaphore", "Mutex", "RwLock", "Notify", "Barrier", "OnceCell",
         "oneshot", "watch", "broadcast", "mpsc", "select", "File", "fs", "process", "Command", "stdin",
         "tls", "AsyncFd", "StreamExt", "Compat", "axum", "reqwest", "tonic", "sqlx", "redis", "rusqlite",

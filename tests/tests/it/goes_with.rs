@@ -1,5 +1,5 @@
 //! What users have beside the executor: locks, channels, processes, files, other reactors. The page
-//! `guide::goes_with` names each test.
+//! `guide::goes_with` says what is tried here.
 
 use std::io;
 use std::sync::Arc;
