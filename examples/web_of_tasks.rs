@@ -110,11 +110,7 @@ async fn visit(page: u32, siblings: GroupHandle<Unreadable>) -> Result<(), Unrea
             return Ok(());
         }
     };
-    let visit = Visit {
-        depth: DEPTH.require(),
-        trail: TRAIL.require(),
-        site: SITE.require(),
-    };
+    let visit = Visit { depth: DEPTH.require(), trail: TRAIL.require(), site: SITE.require() };
     let fresh: Vec<u32> = {
         let mut findings = findings.lock().unwrap();
         findings.read.insert(page, visit);

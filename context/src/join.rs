@@ -26,6 +26,20 @@ pub enum Either<A, B> {
     Right(B),
 }
 
+impl<T> Either<T, T> {
+    /// What either of the two holds.
+    ///
+    /// ```
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::context::future::Either;
+    /// assert_eq!(Either::<u32, u32>::Right(7).into_inner(), 7);
+    /// ```
+    pub fn into_inner(self) -> T {
+        let (Either::Left(inner) | Either::Right(inner)) = self;
+        inner
+    }
+}
+
 macro_rules! join_functions {
     ($($(#[$meta:meta])* $name:ident($($branch:ident: $type:ident),+);)+) => {$(
         $(#[$meta])*

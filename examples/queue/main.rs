@@ -35,7 +35,7 @@ mod worker;
 use std::error::Error;
 use std::time::Duration;
 
-use heirloom::context::future::{Either, select};
+use heirloom::context::future::select;
 use heirloom::{CancelToken, signal, spawn};
 
 use database::Database;
@@ -61,7 +61,7 @@ async fn work(file: &str, policy: Policy) -> Result<()> {
     let stop = CancelToken::new();
     let asked = stop.clone();
     spawn(async move {
-        let (Either::Left(heard) | Either::Right(heard)) = signals.await;
+        let heard = signals.await.into_inner();
         asked.cancel(heard.map_or_else(|error| error.to_string(), |()| "a signal".to_string()));
     })
     .detach();

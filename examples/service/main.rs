@@ -63,7 +63,7 @@ async fn listen(address: &str, limits: Limits) -> io::Result<Served> {
     println!("listening on {}", listener.local_addr()?);
     let stop = CancelToken::new();
     let serving = spawn(serve(listener, app.router(), limits, stop.clone()));
-    select(signal::ctrl_c(), signal::terminate()).await;
+    select(signal::ctrl_c(), signal::terminate()).await.into_inner()?;
     stop.cancel("a signal");
     Ok(serving.await?)
 }

@@ -282,9 +282,9 @@ mod tests {
             own_totals().since(&before).get(Tally::Violations)
         };
         assert_eq!((mine.is_some(), violations(&child, mine)), (true, 0));
-        let childs = child.scribble();
-        assert_eq!((violations(&child, childs), violations(&child, mine)), (0, 1));
-        assert_eq!((violations(&parent, mine), violations(&parent, childs)), (0, 1));
+        let scribbled = child.scribble();
+        assert_eq!((violations(&child, scribbled), violations(&child, mine)), (0, 1));
+        assert_eq!((violations(&parent, mine), violations(&parent, scribbled)), (0, 1));
     }
 
     #[test]

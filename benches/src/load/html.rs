@@ -392,7 +392,7 @@ mod tests {
             run.rounds[0].others_time = Some(Duration::from_secs(1));
         }
         let page = report(&outcome);
-        assert_eq!(page.matches("ther programs kept up to 1.0 of").count(), 1);
+        assert_eq!(page.matches("programs kept up to 1.0 of").count(), 1);
         assert!(page.contains("<p class=\"remark\">Other programs"));
     }
 }

@@ -236,7 +236,9 @@ pub fn about(outcome: &Outcome) -> Vec<(&'static str, String)> {
 pub fn remarks(outcome: &Outcome) -> Vec<String> {
     let mut remarks = Vec::new();
     if !outcome.machine.optimised {
-        remarks.push("built without optimisation: the numbers mean nothing; build with --profile measured".to_owned());
+        remarks.push(
+            "built without optimisation: the numbers mean nothing; build with --profile measured".to_owned(),
+        );
     }
     if outcome.settings.smoke {
         remarks.push("a smoke run: the numbers mean nothing".to_owned());

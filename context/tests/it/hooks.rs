@@ -348,10 +348,9 @@ fn a_hook_that_sets_its_own_variable_ends() {
 #[test]
 fn run_time_variables_have_hooks_too() {
     on_a_fresh_thread(|| {
-        let variable = ContextVar::with_options(
-            "short-lived",
-            VarOptions { on_change: Some(record as fn(Option<&u32>, Option<&u32>)), ..VarOptions::new() },
-        );
+        let options =
+            VarOptions { on_change: Some(record as fn(Option<&u32>, Option<&u32>)), ..VarOptions::new() };
+        let variable = Box::new(ContextVar::with_options("short-lived", options));
         let context = Context::empty().with_var(&variable, 8);
         drop(variable);
         context.run(|| ());

@@ -83,7 +83,7 @@ fn a_derived_context_holds_only_what_it_sees() {
 fn a_variable_that_goes_leaves_its_values_to_the_contexts() {
     on_a_fresh_thread(|| {
         let ledger = Ledger::new();
-        let variable = ContextVar::new("short-lived");
+        let variable = Box::new(ContextVar::new("short-lived"));
         variable.set(ledger.probe(1));
         let snapshot = Context::current();
         let derived = snapshot.with_var(&variable, ledger.probe(2));
@@ -98,7 +98,7 @@ fn a_variable_that_goes_leaves_its_values_to_the_contexts() {
 #[test]
 fn a_newer_variable_never_shows_the_value_of_one_that_is_gone() {
     on_a_fresh_thread(|| {
-        let old = ContextVar::<String>::new("old");
+        let old = Box::new(ContextVar::<String>::new("old"));
         old.set("secret".into());
         let snapshot = Context::current();
         drop(old);

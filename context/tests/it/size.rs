@@ -218,7 +218,7 @@ fn run_time_variables_that_come_and_go_leave_nothing() {
         let ledger = Ledger::new();
         let long_lived = Context::empty().with_var(&NUMBER, 1);
         for number in 0..count(100_000) {
-            let variable = ContextVar::new("short-lived");
+            let variable = Box::new(ContextVar::new("short-lived"));
             let derived = long_lived.with_var(&variable, ledger.probe(number as u32));
             drop(variable);
             drop(derived);

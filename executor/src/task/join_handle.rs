@@ -428,7 +428,8 @@ impl JoinError {
         }
     }
 
-    /// The message of the panic, if its payload is text.
+    /// The message of the panic, if its payload is text. To keep an error beyond its process, keep
+    /// this: the number of a task, in the text of the error, says nothing there.
     pub fn panic_message(&self) -> Option<&str> {
         match &self.kind {
             Kind::Panicked { message, .. } => message.as_deref(),

@@ -331,8 +331,9 @@ impl<E, T> TaskGroup<E, T> {
     /// [`spawn_caught`](Self::spawn_caught) have.
     ///
     /// A group without failure does not end by `None`: when children are spawned again, there are
-    /// results again. So in a loop over `select!` let the branch of the group match
-    /// `Some(result)`, or leave the loop at `None`.
+    /// results again. So in a loop that waits for other events as well, leave the loop at `None`,
+    /// or have the branch of the group wait on: `match group.next().await { Some(result) => result,
+    /// None => pending().await }`.
     ///
     /// In the body of a [scope](Self::scope) call [`GroupScope::next`], which returns the output
     /// itself. (Through a `&TaskGroup` of the scope this function returns no error: the body is
@@ -424,7 +425,8 @@ impl<E, T> TaskGroup<E, T> {
     }
 
     /// Aborts the present children. This is no failure: the children that are aborted have no
-    /// result. One use is to take the first of several answers.
+    /// result, except those of [`spawn_caught`](Self::spawn_caught). One use is to take the first
+    /// of several answers.
     ///
     /// ```
     /// use heirloom::TaskGroup;
@@ -467,7 +469,10 @@ impl<E, U> TaskGroup<E, Result<U, JoinError>> {
     /// may have children of both kinds.
     ///
     /// This is the manner of tokio's `JoinSet`, and of Kotlin's `supervisorScope`. Where the
-    /// children have errors of their own, let `U` be a `Result`.
+    /// children have errors of their own, let `U` be a `Result`. Which child a result is of, an
+    /// error says by [`JoinError::id`]; of an output let the child say it: it returns
+    /// `(heirloom::task::current().unwrap().id(), output)`, and the handle that this call returns
+    /// has the same [`id`](AbortHandle::id).
     ///
     /// ```
     /// use std::convert::Infallible;
