@@ -428,7 +428,10 @@ impl Worker {
             || shared.timers.jump(|| shared.has_work());
         if !stay {
             let deadline = match &until {
-                Some(ParkUntil::Until(deadline, _)) => *deadline,
+                // In virtual time no sleep of the machine's is so long: see `jump`.
+                Some(ParkUntil::Until(deadline, _)) if shared.timers.clock().as_manual().is_none() => {
+                    *deadline
+                }
                 _ => None,
             };
             self.sleep(deadline, keeper, tidied);

@@ -370,9 +370,7 @@ impl Timers {
             }
             earliest = again;
         }
-        // In virtual time no sleep of the machine's is so long: see `jump`.
-        let sleeps = token.0 != AWAKE && self.clock.as_manual().is_none();
-        let limit = if sleeps { self.clock.instant_of(token.0) } else { None };
+        let limit = if token.0 == AWAKE { None } else { self.clock.instant_of(token.0) };
         ParkUntil::Until(limit, token)
     }
 
