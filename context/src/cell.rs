@@ -9,6 +9,7 @@ use crate::bindings::Bindings;
 use crate::context::Context;
 use crate::current::{self, Owned};
 use crate::error::AlreadyEntered;
+use crate::panicked;
 use crate::util::panic;
 use crate::util::sync::{Mutex, lock};
 
@@ -71,7 +72,7 @@ impl ContextCell {
     pub fn run<R>(&self, f: impl FnOnce() -> R) -> Result<R, AlreadyEntered> {
         let mut visit = self.take(None).ok_or(AlreadyEntered(()))?;
         let _entered = current::enter(visit.live.as_mut().expect("just taken"));
-        Ok(f())
+        Ok(panicked::noted(f))
     }
 
     /// [`run`](Self::run) for a task: if the cell is entered already, `waker` is woken when it is
@@ -80,7 +81,7 @@ impl ContextCell {
         // Cloned before the lock is taken: cloning a waker is user code.
         let Some(mut visit) = self.take(Some(waker.clone())) else { return Poll::Pending };
         let _entered = current::enter(visit.live.as_mut().expect("just taken"));
-        Poll::Ready(f())
+        Poll::Ready(panicked::noted(f))
     }
 
     /// A copy of what is in the cell; while it is entered, of what was in it at the entry.

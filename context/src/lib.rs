@@ -101,6 +101,7 @@ pub mod future;
 mod iter;
 mod join;
 mod macros;
+mod panicked;
 pub mod raw;
 mod stream;
 mod token;
@@ -128,6 +129,7 @@ pub use with_context::WithContext;
 /// promise.
 #[doc(hidden)]
 pub mod internal {
+    pub use crate::panicked::{message_of, variables_of};
     pub use crate::unset::name_tasks;
     pub use crate::util::{panic, sync, tagged};
 

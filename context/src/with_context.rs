@@ -10,6 +10,7 @@ use futures_core::Stream;
 
 use crate::context::Context;
 use crate::current::Surroundings;
+use crate::panicked;
 
 pin_project_lite::pin_project! {
     /// A future, stream or iterator with a context of its own; made by [`ContextFutureExt`],
@@ -82,7 +83,7 @@ fn step<R>(around: &mut Surroundings, broken: &mut bool, ended: R, step: impl Fn
         return ended;
     }
     let inside = around.enter();
-    let result = step();
+    let result = panicked::noted(step);
     drop(inside);
     *broken = false;
     result
@@ -94,7 +95,8 @@ impl<F: Future> Future for WithContext<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let _inside = this.surroundings.enter();
-        this.inner.as_pin_mut().expect(TAKEN).poll(cx)
+        let inner = this.inner.as_pin_mut().expect(TAKEN);
+        panicked::noted(|| inner.poll(cx))
     }
 }
 

@@ -18,8 +18,8 @@
 //!
 //! What the crate does not do stands on the page [`known_limits`](crate::known_limits). Programs
 //! that each show one thing are in the folder `examples` of the repository.
-// The text of each chapter is a file of its own, which reads well outside of rustdoc too. The links
-// of all chapters are defined in one file: a chapter names an item, `links.md` says where it is.
+// The text of each chapter is a file of its own. Its links work in rustdoc alone: those of all
+// chapters are defined in one file: a chapter names an item, `links.md` says where it is.
 #![forbid(unsafe_code)]
 
 // After the file stand words that users of other runtimes search for.

@@ -5,12 +5,17 @@
 //! are replaced by those of the page.
 
 use std::future::{Future, pending};
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::channel::oneshot;
+use heirloom::context::{ContextCell, ContextFutureExt};
 use heirloom::runtime::PanicPolicy;
 use heirloom::task::Builder;
-use heirloom::{Runtime, TaskGroup, block_on, context_var, spawn, spawn_blocking, wait_for, yield_now};
+use heirloom::{
+    Context, Runtime, TaskGroup, block_on, context_var, spawn, spawn_blocking, wait_for, yield_now,
+};
 use heirloom_tests::{Child, Gate, PATIENCE, in_child, in_child_by, run, runtime, say_as_child, watchdog};
 
 const PAGE: &str = include_str!("../../../executor/src/guide/mistakes.md");
@@ -332,6 +337,48 @@ fn each_panic_without_a_joiner_is_reported() {
         format!("heirloom: task `closure`, {at}: five [BROKEN = (its text panics)]"),
     ];
     assert_eq!(reports, expected);
+}
+
+/// A future with a context of its own has left it when the task's panic is caught.
+#[test]
+#[cfg_attr(miri, ignore = "starts a process")]
+fn a_panic_is_of_the_innermost_context() {
+    let reports = reports_of("a_panic_is_of_the_innermost_context", || {
+        on_the_only_worker(async {
+            REQUEST_ID.set(1);
+            async fn panic() {
+                panic!("as planned")
+            }
+            spawn(panic().with_var(&REQUEST_ID, 2)).detach();
+            let sets = async {
+                REQUEST_ID.set(3);
+                panic!("as planned")
+            };
+            spawn(sets.isolated()).detach();
+            let nested = panic().with_var(&REQUEST_ID, 4).isolated().with_var(&REQUEST_ID, 5);
+            spawn(nested.in_context(Context::empty())).detach();
+            let cell = ContextCell::new(Context::empty().with_var(&REQUEST_ID, 6));
+            spawn(panic().in_cell(cell)).detach();
+            // One that was caught leaves nothing for the next.
+            spawn(async {
+                let caught = AssertUnwindSafe(panic().with_var(&REQUEST_ID, 7)).catch_unwind();
+                let payload: Result<(), _> = caught.await;
+                drop(payload);
+                panic!("another")
+            })
+            .detach();
+            for _ in 0..10 {
+                yield_now().await;
+            }
+        });
+    });
+    let Some(reports) = reports else { return };
+    let of = |report: &String| report.rsplit_once(": ").unwrap().1.to_owned();
+    let mut told: Vec<_> = reports.iter().map(of).collect();
+    told.sort_unstable(); // which task was first is not the matter
+    let expected = |id| format!("as planned [REQUEST_ID = {id}]");
+    let expected = [2, 3, 4, 6].map(expected);
+    assert_eq!((told[0].as_str(), &told[1..]), ("another [REQUEST_ID = 1]", &expected[..]));
 }
 
 /// A process that aborts says for whom before: no joiner will.
