@@ -59,6 +59,9 @@ pub use bridge::hyper;
 #[cfg(feature = "tower")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
 pub use bridge::tower;
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use bridge::tokio;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

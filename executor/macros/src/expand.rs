@@ -42,8 +42,10 @@ impl Kind {
 
     pub(crate) fn options(self) -> &'static str {
         match self {
-            Kind::Main => "`workers = N`, `builder = function` and `shutdown = \"5s\"`",
-            Kind::Test => "`workers = N`, `builder = function`, `timeout = \"5s\"` and `virtual_time`",
+            Kind::Main => "`workers = N`, `builder = function`, `shutdown = \"5s\"` and `tokio`",
+            Kind::Test => {
+                "`workers = N`, `builder = function`, `timeout = \"5s\"`, `virtual_time` and `tokio`"
+            }
         }
     }
 }
@@ -104,7 +106,7 @@ fn plain(kind: Kind, function: &Function, options: Options) -> TokenStream {
 
 fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
     let span = Span::mixed_site();
-    let Options { workers, timeout, shutdown, builder, virtual_time } = options;
+    let Options { workers, timeout, shutdown, builder, virtual_time, tokio } = options;
     // The default runtime is the process's, so only the process's `main` ends it.
     let is_program = kind == Kind::Main && name == "main";
     let uses_default = kind == Kind::Main && (workers.is_none() || builder.is_some());
@@ -125,7 +127,7 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
     } else {
         quote_spanned! {span=> ::heirloom::block_on(#name()) }
     };
-    if kind == Kind::Main && workers.is_none() && builder.is_none() {
+    if uses_default && builder.is_none() && tokio.is_none() {
         return block_on_default;
     }
     let workers = match (kind, workers, &builder) {
@@ -135,6 +137,11 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
         }
         (_, None, _) => None,
     };
+    // An error of the compiler's about the feature stands where the option does.
+    let tokio = tokio.map(|name| {
+        let guest = quote_spanned! {name.span()=> ::heirloom::tokio::TokioGuest::new() };
+        quote_spanned! {span=> .tokio(#guest) }
+    });
     let virtual_time = virtual_time.map(|_| quote_spanned! {span=> .virtual_time() });
     let start = match &builder {
         None => quote_spanned! {span=> ::heirloom::Runtime::builder() },
@@ -159,9 +166,9 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
             }
         }
     };
-    if kind == Kind::Main && builder.is_some() {
+    if uses_default {
         return quote_spanned! {span=>
-            match #start #workers.build_default() {
+            match #start #workers #tokio.build_default() {
                 ::core::result::Result::Ok(_) => #block_on_default,
                 ::core::result::Result::Err(error) => ::core::panic!("the default runtime cannot be started: {error}"),
             }
@@ -174,7 +181,7 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
         Kind::Test => quote_spanned! {span=> runtime.block_on(#future) },
     };
     quote_spanned! {span=>
-        match #start #workers #virtual_time.build() {
+        match #start #workers #virtual_time #tokio.build() {
             ::core::result::Result::Ok(runtime) => #block_on,
             ::core::result::Result::Err(error) => ::core::panic!("the runtime cannot be started: {error}"),
         }

@@ -22,6 +22,7 @@ pub(crate) struct Options {
     /// A function that returns a `Builder`.
     pub(crate) builder: Option<Path>,
     pub(crate) virtual_time: Option<Ident>,
+    pub(crate) tokio: Option<Ident>,
 }
 
 /// `name`, or `name = value`.
@@ -111,6 +112,14 @@ impl Options {
             }
             "virtual_time" => {
                 self.virtual_time = Some(name);
+                Ok(())
+            }
+            "tokio" if self.tokio.is_some() => error("`tokio` is given twice".into()),
+            "tokio" if value.is_some() => {
+                error("`tokio` stands alone; for a guest with options, give it to the `builder`".into())
+            }
+            "tokio" => {
+                self.tokio = Some(name);
                 Ok(())
             }
             "seed" => error("`seed` needs the simulator, which this version lacks".into()),
@@ -246,6 +255,8 @@ mod tests {
             refused(kind, "builder", "expected a function");
             refused(kind, "builder = \"configured\"", "expected a function");
             refused(kind, "builder = one, builder = other", "given twice");
+            refused(kind, "tokio = true", "stands alone");
+            refused(kind, "tokio, tokio", "given twice");
             refused(kind, "seed = 7", "`seed` needs the simulator");
             refused(kind, "wrokers = 2", "unknown option `wrokers`");
             refused(kind, "type = 2", "unknown option `type`");

@@ -12,7 +12,7 @@ pub trait Duplex: fmt::Debug {
     fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
 
     /// Reads into memory that is not initialised, and initialises as many bytes as it returns.
-    #[cfg(all(unix, feature = "hyper"))]
+    #[cfg(all(unix, any(feature = "hyper", feature = "tokio")))]
     #[doc(hidden)]
     fn poll_read_uninit(
         &self,
@@ -127,7 +127,7 @@ macro_rules! duplex {
                 self.io.poll_transfer(cx, Direction::Read, wanted, read)
             }
 
-            #[cfg(all(unix, feature = "hyper"))]
+            #[cfg(all(unix, any(feature = "hyper", feature = "tokio")))]
             fn poll_read_uninit(
                 &self,
                 cx: &mut std::task::Context<'_>,

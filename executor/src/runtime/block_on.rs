@@ -48,12 +48,14 @@ use crossbeam_utils::sync::{Parker, Unparker};
 use heirloom_context::raw::{self, Execution, Live};
 
 use super::eager_call;
+use super::handle::with_current_or_configured;
 use crate::clock::{self, ManualClock, ThreadHold};
 use crate::eager;
 use crate::scheduler::current;
 use crate::scheduler::limits::SEARCH_SPINS;
 use crate::scheduler::patience::Patience;
 use crate::task::budget;
+use crate::util::threads::inside;
 
 /// Wakes a thread that waits in [`run`]. The parker is its own: other code may use the thread's
 /// (`thread::park`).
@@ -187,7 +189,8 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
     let spare = || SPARE.try_with(Cell::take).ok().flatten();
     let spare = if clock.is_none() { spare() } else { None };
     let block_on = spare.unwrap_or_else(|| BlockOnState::new(clock));
-    let output = {
+    let guest = with_current_or_configured(|runtime| runtime.and_then(|runtime| runtime.guest.clone()));
+    let output = inside(guest.as_deref(), || {
         let mut future = pin!(future);
         let mut cx = Context::from_waker(&block_on.waker);
         loop {
@@ -197,7 +200,7 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
             block_on.wait();
             budget::renew();
         }
-    };
+    });
     if block_on.thread.clock.is_none() {
         let _ = SPARE.try_with(|spare| spare.set(Some(block_on)));
     }
@@ -211,7 +214,7 @@ mod nested {
     use std::panic::Location;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use crate::runtime::handle::with_current_or_configured;
+    use super::with_current_or_configured;
     use crate::util::report::complain;
 
     thread_local! {

@@ -13,7 +13,7 @@ use crate::instrument::hooks::Hooks;
 use crate::runtime::handle::Handle;
 use crate::runtime::{Runtime, start_default};
 use crate::scheduler::shared::PanicPolicy;
-use crate::util::threads::ThreadHook;
+use crate::util::threads::{Guest, ThreadHook, Threads};
 
 /// Options of a runtime; made by [`Runtime::builder`].
 ///
@@ -44,7 +44,11 @@ pub struct Builder {
     /// Read in debug builds alone.
     pub(crate) report_mistakes: bool,
     pub(crate) virtual_time: bool,
+    pub(crate) guest: Option<StartGuest>,
 }
+
+/// Starts the guest of a runtime that has these threads.
+pub(crate) type StartGuest = Arc<dyn Fn(&Threads) -> io::Result<Arc<dyn Guest>> + Send + Sync>;
 
 impl Default for Builder {
     fn default() -> Self {
@@ -72,6 +76,7 @@ impl Builder {
             search: Duration::ZERO,
             report_mistakes: true,
             virtual_time: false,
+            guest: None,
         }
     }
 
@@ -285,6 +290,11 @@ impl Builder {
             None => default_workers()?,
         };
         let wrong = |message| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        if self.virtual_time && self.guest.is_some() {
+            return wrong(
+                "a guest has real time, which does not go with virtual time: leave one of them out",
+            );
+        }
         match workers {
             2.. if self.virtual_time => {
                 wrong("in virtual time a runtime has one worker; leave `workers` out")

@@ -64,7 +64,8 @@ fn end_within(runtime: &Handle, shutdown: Option<Duration>) -> bool {
     // On a thread of its own, since the shutdown waits for each poll that is in progress.
     let ending = runtime.clone();
     let body = move || drop(send.send(ending.shutdown(limit)));
-    let threads = Threads { name: "heirloom".to_owned(), stack_size: None, on_start: None, on_stop: None };
+    let threads =
+        Threads { name: "heirloom".to_owned(), stack_size: None, on_start: None, on_stop: None, guest: None };
     let report = match threads.start("shutdown", body) {
         Ok(_) => report.recv_timeout(limit.saturating_add(LONGEST_POLL)).ok(),
         // Better late than without destructors.

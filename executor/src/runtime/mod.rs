@@ -75,7 +75,7 @@ use crate::task::join_handle::{AbortHandle, CancelReason, JoinHandle};
 use crate::time::Timers;
 use crate::util::idle_condvar::IdleCondvar;
 use crate::util::report::complain;
-use crate::util::threads::Threads;
+use crate::util::threads::{Threads, inside};
 
 pub use crate::instrument::hooks::Hooks;
 pub use crate::instrument::stats::{Stats, TaskDump, WorkerStats};
@@ -156,12 +156,14 @@ impl Runtime {
 
     pub(crate) fn start(builder: Builder) -> io::Result<Runtime> {
         let count = builder.worker_count()?;
-        let threads = Threads {
+        let mut threads = Threads {
             name: builder.thread_name.clone(),
             stack_size: builder.stack_size,
             on_start: builder.on_thread_start.clone(),
             on_stop: builder.on_thread_stop.clone(),
+            guest: None,
         };
+        threads.guest = builder.guest.as_ref().map(|start| start(&threads)).transpose()?;
         let parts: Vec<_> = (0..count).map(|_| (Queue::new_fifo(), Parker::new())).collect();
         let shared = share(&builder, threads.clone(), &parts);
         let runtime = Runtime { handle: Handle::new(Arc::clone(&shared)) };
@@ -300,6 +302,15 @@ pub(crate) fn shut_down(shared: &Arc<Shared>, limit: Duration) -> ShutdownReport
 fn end(shared: &Arc<Shared>) {
     shared.closing.store(true, SeqCst);
     let own = current::is_worker();
+    inside(shared.guest.as_deref(), || drop_tasks(shared, own));
+    // After the tasks, which may hold what stands on it.
+    if let Some(guest) = &shared.guest {
+        guest.end(!own);
+    }
+}
+
+/// S2 to S4. `own` says whether this thread is a worker.
+fn drop_tasks(shared: &Arc<Shared>, own: bool) {
     // Without this lock a second caller would return while the first is still dropping tasks. A
     // worker does not wait for it, nor does a destructor that ends the runtime that is dropping it.
     let lock = (!own).then(|| shared.shutdown_lock.lock());
@@ -351,6 +362,7 @@ fn threads_of(shared: &Shared) -> MutexGuard<'_, Vec<Thread<()>>> {
 
 pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnable>, Parker)]) -> Arc<Shared> {
     heirloom_context::internal::name_tasks(describe_current);
+    let guest = threads.guest.clone();
     let remotes = parts.iter().map(|(queue, parker)| Remote {
         stealer: queue.stealer(),
         unparker: parker.unparker(),
@@ -393,6 +405,7 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             }),
             adopt: parts.is_empty().then_some(adopt as fn(Runnable)),
             on_panic: builder.on_panic,
+            guest,
             #[cfg(debug_assertions)]
             report_mistakes: builder.report_mistakes,
             search: builder.search,
@@ -596,7 +609,8 @@ impl Runtime {
     }
 
     fn without_threads() -> Runtime {
-        let threads = Threads { name: String::new(), stack_size: None, on_start: None, on_stop: None };
+        let threads =
+            Threads { name: String::new(), stack_size: None, on_start: None, on_stop: None, guest: None };
         Runtime { handle: Handle::new(share(&Builder::new(), threads, &[])) }
     }
 }

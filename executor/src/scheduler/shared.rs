@@ -28,6 +28,7 @@ use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::JoinHandle;
 use crate::time::Timers;
 use crate::util::idle_condvar::IdleCondvar;
+use crate::util::threads::Guest;
 
 /// What happens when a task panics, besides its joiner being told.
 ///
@@ -99,6 +100,7 @@ pub(crate) struct Shared {
     /// another runtime.
     pub(crate) adopt: Option<fn(Runnable)>,
     pub(crate) on_panic: PanicPolicy,
+    pub(crate) guest: Option<Arc<dyn Guest>>,
     #[cfg(debug_assertions)]
     pub(crate) report_mistakes: bool,
     /// How long an idle worker searches before it parks.

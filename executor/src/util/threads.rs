@@ -11,6 +11,24 @@ use crate::util::panic::discard;
 /// A user's function that threads call.
 pub(crate) type ThreadHook = Arc<dyn Fn() + Send + Sync>;
 
+/// Another runtime, of which the threads of a runtime are inside while they run its tasks.
+pub(crate) trait Guest: Send + Sync {
+    /// Calls `body` inside the guest.
+    fn inside(&self, body: &mut dyn FnMut());
+
+    /// Ends the guest, if it belongs to the runtime. `wait` says whether the thread may wait for
+    /// the guest's.
+    fn end(&self, wait: bool);
+}
+
+/// Calls `body` inside the guest, if there is one.
+pub(crate) fn inside<R>(guest: Option<&dyn Guest>, body: impl FnOnce() -> R) -> R {
+    let Some(guest) = guest else { return body() };
+    let (mut body, mut output) = (Some(body), None);
+    guest.inside(&mut || output = body.take().map(|body| body()));
+    output.expect("a guest calls the body")
+}
+
 /// The options that all threads of a runtime share.
 #[derive(Clone)]
 pub(crate) struct Threads {
@@ -18,6 +36,7 @@ pub(crate) struct Threads {
     pub(crate) stack_size: Option<usize>,
     pub(crate) on_start: Option<ThreadHook>,
     pub(crate) on_stop: Option<ThreadHook>,
+    pub(crate) guest: Option<Arc<dyn Guest>>,
 }
 
 impl Threads {
@@ -37,12 +56,12 @@ impl Threads {
         if let Some(bytes) = self.stack_size {
             builder = builder.stack_size(bytes);
         }
-        let (on_start, on_stop) = (self.on_start.clone(), self.on_stop.clone());
+        let Threads { on_start, on_stop, guest, .. } = self.clone();
         // With a stack size too large to be rounded up to pages the standard library panics.
         let started = catch_unwind(AssertUnwindSafe(|| {
             builder.spawn(move || {
                 run_hook(on_start);
-                body();
+                inside(guest.as_deref(), body);
                 run_hook(on_stop);
             })
         }));

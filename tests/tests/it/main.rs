@@ -44,6 +44,7 @@ mod spawned;
 mod starvation;
 mod teardown;
 mod timers;
+mod tokio_guest;
 mod traits;
 mod virtual_time;
 mod wakes;

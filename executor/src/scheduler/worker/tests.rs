@@ -22,7 +22,8 @@ struct Crew {
 
 impl Crew {
     fn new(workers: usize) -> Crew {
-        let threads = Threads { name: String::new(), stack_size: None, on_start: None, on_stop: None };
+        let threads =
+            Threads { name: String::new(), stack_size: None, on_start: None, on_stop: None, guest: None };
         let parts: Vec<_> = (0..workers).map(|_| (Queue::new_fifo(), Parker::new())).collect();
         let shared = share(&Builder::new(), threads, &parts);
         let workers = parts.into_iter().enumerate();
