@@ -22,8 +22,9 @@ impl TaskPanic {
     pub(crate) fn new(payload: Payload, about: &TaskInfo) -> Box<TaskPanic> {
         if message_of(&*payload).is_some_and(|message| message.contains(NO_REACTOR)) {
             complain(format_args!(
-                "{}, has called what needs tokio's reactor, such as a timer or socket of tokio: use this \
-                 executor's (`sleep`, `wait_for`, `net`), or a runtime of tokio beside, see `heirloom::guide::goes_with`",
+                "{}, has called what needs tokio's runtime, such as a timer or socket of tokio: use this executor's \
+                 (`sleep`, `wait_for`, `net`), or give it a tokio guest, by the feature `tokio` and \
+                 `#[heirloom::main(tokio)]` or `Builder::tokio`; see `heirloom::guide::goes_with`",
                 about.describe()
             ));
         }
