@@ -56,12 +56,12 @@ pub use time::{deadline, interval, remaining, sleep, sleep_until, wait_for, wait
 #[cfg(feature = "hyper")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
 pub use bridge::hyper;
-#[cfg(feature = "tower")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
-pub use bridge::tower;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use bridge::tokio;
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+pub use bridge::tower;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
