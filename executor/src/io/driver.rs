@@ -87,8 +87,10 @@ impl Driver {
         };
         if let Err(error) = self.registry.register(source, token, Interest::READABLE | Interest::WRITABLE) {
             // Mio may have recorded that the source belongs to this poll, and would refuse to
-            // register it with another.
-            let _ = self.registry.deregister(source);
+            // register it with another. A descriptor that was registered before stays so.
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                let _ = self.registry.deregister(source);
+            }
             self.remove_source(key);
             return Err(error);
         }

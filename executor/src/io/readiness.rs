@@ -10,7 +10,9 @@ use crate::util::sync::atomic::AtomicU64;
 use crate::util::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::util::sync::{Mutex, lock, weakened};
 
-/// A direction of a socket, for [`TcpStream::try_io`](crate::net::TcpStream::try_io) and its like.
+/// A direction of a socket or another descriptor, for
+/// [`TcpStream::try_io`](crate::net::TcpStream::try_io), [`Async`](crate::net::Async) and their
+/// like.
 #[doc(alias = "Interest")]
 #[doc(alias = "Ready")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::registration::Registration;
 use crate::eager::{self, NotReady};
 use crate::io::readiness::Direction;
 
-/// A socket that a thread can wait for.
+/// A socket, or another descriptor, that a thread can wait for.
 pub(crate) trait Blocks: Source + Descriptor {
     /// The method that the user has called, as [`WouldSuspend`](crate::eager::WouldSuspend) names
     /// it, for operations that have no name of their own.

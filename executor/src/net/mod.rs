@@ -7,7 +7,9 @@
 //! | connections within the machine (Unix) | [`UnixListener`], [`UnixStream`] |
 //! | names and addresses | [`lookup`], [`ToSocketAddrs`] |
 //! | reading in one task and writing in another | [`TcpStream::into_split`] |
+//! | other descriptors (Unix): pipes, terminals, inotify, sockets of C libraries | [`Async`] |
 //! | system calls of the caller's own | [`Direction`], and `try_io` of each socket |
+//! | another library's traits, by `poll` | [`Async::poll_io`], `poll_recv_from` and the like of [`UdpSocket`] |
 //! | TLS, HTTP, files, processes | other crates, see [what goes with it](crate::guide::goes_with) |
 //!
 //! ```
@@ -79,6 +81,8 @@ mod incoming;
 mod platform;
 pub(crate) mod registration;
 mod shortage;
+#[cfg(unix)]
+mod source;
 mod split;
 mod tcp;
 mod udp;
@@ -88,6 +92,8 @@ mod unix;
 pub use crate::io::readiness::Direction;
 pub use addr::{ToSocketAddrs, lookup};
 pub use incoming::Incoming;
+#[cfg(unix)]
+pub use source::Async;
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use tcp::{TcpListener, TcpStream};
 pub use udp::UdpSocket;

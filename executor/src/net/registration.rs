@@ -4,17 +4,12 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-#[cfg(unix)]
-use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
-#[cfg(unix)]
-use mio::unix::SourceFd;
-
-#[cfg(unix)]
-use super::eager::Descriptor;
 use super::eager::{Blocks, check_ready};
+#[cfg(unix)]
+use super::source::Fd;
 use crate::eager;
 use crate::io::driver::Driver;
 pub(crate) use crate::io::readiness::Direction;
@@ -23,7 +18,7 @@ use crate::runtime::default_runtime;
 use crate::runtime::handle::Handle;
 use crate::task::budget::{Claim, SharedClaim};
 
-/// A socket that is a source of a runtime's driver until it is dropped.
+/// A socket, or another descriptor, that is a source of a runtime's driver until it is dropped.
 pub(crate) struct Registration<S: Blocks> {
     /// `None` when it was taken out.
     source: Option<S>,
@@ -70,7 +65,7 @@ impl<S: Blocks> Registration<S> {
         };
         let driver = shared.driver()?;
         let source = self.source.as_mut().expect("present until the registration is dropped");
-        let (key, readiness) = driver.register(source)?;
+        let (key, readiness) = driver.register(source).map_err(explain)?;
         let _ = self.entry.set(SourceEntry { key, readiness, driver, late: false });
         Ok(())
     }
@@ -110,7 +105,8 @@ impl<S: Blocks> Registration<S> {
         let registering = REGISTERING.lock().unwrap_or_else(PoisonError::into_inner);
         if self.entry.get().is_none() {
             let driver = Handle::current_or_default().shared().driver()?;
-            let (key, readiness) = with_descriptor(self.get(), |source| driver.register(source))?;
+            let (key, readiness) =
+                with_descriptor(self.get(), |source| driver.register(source)).map_err(explain)?;
             let _ = self.entry.set(SourceEntry { key, readiness, driver, late: true });
         }
         drop(registering);
@@ -215,20 +211,36 @@ impl<S: Blocks> Registration<S> {
         let mut claim = Claim::default();
         poll_fn(|cx| {
             claim.spend(cx, |cx| {
-                if eager::is_eager()
-                    && let Some(result) =
-                        self.poll_eagerly(cx, S::leaf(direction), direction, &mut |source| {
-                            check_ready(source, direction)
-                        })
-                {
-                    return result;
-                }
-                let readiness = self.readiness()?;
-                let observed = ready!(waiter.poll(readiness, direction, cx));
-                Poll::Ready(if observed.has_ended() { Err(runtime_ended()) } else { Ok(()) })
+                let wait = |readiness: &Readiness, cx: &Context<'_>| waiter.poll(readiness, direction, cx);
+                self.poll_readiness(cx, direction, wait)
             })
         })
         .await
+    }
+
+    /// Polls until `direction` is not known to block. Of the tasks that call this or
+    /// [`poll_io`](Self::poll_io), an event wakes the latest one of its direction.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<()>> {
+        self.claims[direction as usize].spend(cx, |cx| {
+            let wait = |readiness: &Readiness, cx: &Context<'_>| readiness.poll(direction, cx.waker());
+            self.poll_readiness(cx, direction, wait)
+        })
+    }
+
+    fn poll_readiness(
+        &self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        wait: impl FnOnce(&Readiness, &Context<'_>) -> Poll<Observation>,
+    ) -> Poll<io::Result<()>> {
+        if eager::is_eager() {
+            let mut check = |source: &S| check_ready(source, direction);
+            if let Some(result) = self.poll_eagerly(cx, S::leaf(direction), direction, &mut check) {
+                return result;
+            }
+        }
+        let observed = ready!(wait(self.readiness()?, cx));
+        Poll::Ready(if observed.has_ended() { Err(runtime_ended()) } else { Ok(()) })
     }
 
     /// Tries `operation` each time that `wait` is ready, until it does not block. `done` is called
@@ -286,7 +298,7 @@ impl<S: Blocks> Registration<S> {
 
 /// Whether the system reports every change since the last event, also if something was left unread
 /// then. It does not where the poll is built on something else (wepoll, `poll(2)`).
-const REPORTS_EVERY_CHANGE: bool = cfg!(any(
+pub(super) const REPORTS_EVERY_CHANGE: bool = cfg!(any(
     target_os = "linux",
     target_os = "android",
     target_os = "macos",
@@ -298,14 +310,33 @@ const REPORTS_EVERY_CHANGE: bool = cfg!(any(
 ));
 
 fn runtime_ended() -> io::Error {
-    io::Error::other("the runtime that this socket was made on has ended")
+    io::Error::other("the runtime that this socket or descriptor was registered with has ended")
+}
+
+/// Says what to do about the two refusals that only a descriptor of the user's own meets.
+fn explain(error: io::Error) -> io::Error {
+    use io::ErrorKind::{AlreadyExists, PermissionDenied, Unsupported};
+    match error.kind() {
+        AlreadyExists => io::Error::new(
+            AlreadyExists,
+            "this descriptor is registered with the runtime already: share the one `Async` or socket, by reference or \
+             in an `Arc`, or register a duplicate of the descriptor (`try_clone`)",
+        ),
+        // `EPERM` of epoll: nothing about rights.
+        PermissionDenied => io::Error::new(
+            Unsupported,
+            "the system has no events for this descriptor: it is a regular file, a directory, or a device that never \
+             makes a reader wait. Read and write it in `spawn_blocking`",
+        ),
+        _ => error,
+    }
 }
 
 /// Calls `f` with the source's descriptor as a source of its own, which needs no `&mut` of the
 /// socket.
 #[cfg(unix)]
-fn with_descriptor<R>(source: &impl Descriptor, f: impl FnOnce(&mut SourceFd<'_>) -> R) -> R {
-    f(&mut SourceFd(&source.as_fd().as_raw_fd()))
+fn with_descriptor<S: Blocks, R>(source: &S, f: impl FnOnce(&mut Fd<&S>) -> R) -> R {
+    f(&mut Fd(source))
 }
 
 /// No source is registered late here: see [`REPORTS_EVERY_CHANGE`].

@@ -4,6 +4,7 @@
 use std::future::ready;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::{Context, Poll};
 
 use mio::net as mio;
 
@@ -172,6 +173,117 @@ impl UdpSocket {
     /// If the socket's runtime has ended.
     pub async fn writable(&self) -> io::Result<()> {
         self.io.ready(Direction::Write).await
+    }
+
+    /// [`recv_from`](UdpSocket::recv_from) for a `poll` method.
+    ///
+    /// Of the tasks that poll receiving, by this method, [`poll_recv`](UdpSocket::poll_recv) or
+    /// [`poll_readable`](UdpSocket::poll_readable), an event wakes the latest one. The methods that
+    /// are awaited count apart: any number of tasks may wait in them, beside one that polls.
+    ///
+    /// # Errors
+    /// Those of the system.
+    ///
+    /// ```
+    /// use std::io;
+    /// use std::net::SocketAddr;
+    /// use std::task::{Context, Poll, ready};
+    /// use heirloom::net::UdpSocket;
+    ///
+    /// /// Sends each datagram back. A datagram that there was no room to send is kept.
+    /// struct Echo {
+    ///     socket: UdpSocket,
+    ///     buffer: [u8; 1500],
+    ///     received: Option<(usize, SocketAddr)>,
+    /// }
+    ///
+    /// impl Echo {
+    ///     fn poll_one(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    ///         let (count, from) = match self.received {
+    ///             Some(received) => received,
+    ///             None => *self.received.insert(ready!(self.socket.poll_recv_from(cx, &mut self.buffer))?),
+    ///         };
+    ///         ready!(self.socket.poll_send_to(cx, &self.buffer[..count], from))?;
+    ///         self.received = None;
+    ///         Poll::Ready(Ok(()))
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// heirloom::block_on(async {
+    ///     let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    ///     let address = socket.local_addr()?;
+    ///     let mut echo = Echo { socket, buffer: [0; 1500], received: None };
+    ///     heirloom::spawn(async move { std::future::poll_fn(|cx| echo.poll_one(cx)).await }).detach();
+    ///
+    ///     let client = UdpSocket::bind("127.0.0.1:0").await?;
+    ///     client.send_to(b"there and back", address).await?;
+    ///     let mut buffer = [0; 1500];
+    ///     assert_eq!(client.recv_from(&mut buffer).await?, (14, address));
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    pub fn poll_recv_from(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let recv_from = |socket: &mio::UdpSocket| socket.recv_from(buf);
+        self.io.poll_io(cx, "UdpSocket::poll_recv_from", Direction::Read, recv_from)
+    }
+
+    /// [`recv`](UdpSocket::recv) for a `poll` method; an event wakes the latest task, as for
+    /// [`poll_recv_from`](UdpSocket::poll_recv_from).
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.io.poll_io(cx, "UdpSocket::poll_recv", Direction::Read, |socket| socket.recv(buf))
+    }
+
+    /// [`send_to`](UdpSocket::send_to) for a `poll` method. Of the tasks that poll sending, an event
+    /// wakes the latest one. A datagram was sent if the result is ready, and not otherwise.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn poll_send_to(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+        target: SocketAddr,
+    ) -> Poll<io::Result<usize>> {
+        let send_to = |socket: &mio::UdpSocket| socket.send_to(buf, target);
+        self.io.poll_io(cx, "UdpSocket::poll_send_to", Direction::Write, send_to)
+    }
+
+    /// [`send`](UdpSocket::send) for a `poll` method, as
+    /// [`poll_send_to`](UdpSocket::poll_send_to).
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn poll_send(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.io.poll_io(cx, "UdpSocket::poll_send", Direction::Write, |socket| socket.send(buf))
+    }
+
+    /// [`readable`](UdpSocket::readable) for a `poll` method; an event wakes the latest task, as for
+    /// [`poll_recv_from`](UdpSocket::poll_recv_from).
+    ///
+    /// # Errors
+    /// If the socket's runtime has ended.
+    #[doc(alias = "poll_recv_ready")]
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_ready(cx, Direction::Read)
+    }
+
+    /// [`writable`](UdpSocket::writable) for a `poll` method, as
+    /// [`poll_readable`](UdpSocket::poll_readable).
+    ///
+    /// # Errors
+    /// If the socket's runtime has ended.
+    #[doc(alias = "poll_send_ready")]
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_ready(cx, Direction::Write)
     }
 
     /// Receives a datagram that has arrived, without waiting.
