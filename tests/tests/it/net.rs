@@ -6,6 +6,7 @@ mod ended;
 mod lookup;
 mod readiness;
 mod signals;
+mod source;
 mod storms;
 mod streams;
 mod tcp;

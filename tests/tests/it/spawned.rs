@@ -13,7 +13,7 @@ use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, stream};
 use heirloom::context::{ContextCell, channel, future as joined};
 use heirloom::context::{ContextFutureExt, ContextStreamExt};
 use heirloom::hyper::HyperIo;
-use heirloom::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, lookup};
+use heirloom::net::{Async, Direction, TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, lookup};
 use heirloom::task;
 use heirloom::{
     CancelToken, Context, Handle, JoinHandle, TaskGroup, shield, signal, sleep, sleep_until, spawn,
@@ -180,6 +180,15 @@ spawned! {
         here.send(b"x").await.unwrap();
         there.readable().await.unwrap();
         there.peek(&mut [0]).await.unwrap()
+    };
+    [net::Async, net::Async::readable, net::Async::writable, net::Async::io] => {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (mut reader, mut writer) = (Async::new(reader).unwrap(), Async::new(writer).unwrap());
+        writer.writable().await.unwrap();
+        writer.write_all(b"x").await.unwrap();
+        reader.readable().await.unwrap();
+        reader.read_exact(&mut [0]).await.unwrap();
+        writer.io(Direction::Write, |_| Ok(())).await.unwrap()
     };
     [net::UnixListener::accept, net::UnixListener::incoming, net::UnixStream::connect] => {
         let path = path();

@@ -14,10 +14,10 @@ use heirloom_tests::{in_child, in_child_with_limit, run, say_as_child, wait_unti
 use super::listener;
 
 /// Too many open files.
-const EMFILE: i32 = 24;
+pub(super) const EMFILE: i32 = 24;
 
 /// Files until there are no more.
-fn use_up() -> Vec<File> {
+pub(super) fn use_up() -> Vec<File> {
     let mut files = Vec::new();
     loop {
         match File::open("/dev/null") {

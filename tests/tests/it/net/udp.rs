@@ -1,12 +1,15 @@
 //! UDP.
 
 use std::collections::HashSet;
+use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
 
 use heirloom::net::UdpSocket;
-use heirloom::spawn;
+use heirloom::{spawn, try_run_eagerly, wait_for};
 use heirloom_tests::{run, scaled};
 
 use super::pattern;
@@ -149,5 +152,76 @@ fn options_of_datagram_sockets() {
         let socket = std::net::UdpSocket::try_from(socket).unwrap();
         assert_eq!(socket.ttl().unwrap(), 43);
         UdpSocket::try_from(socket).unwrap();
+    });
+}
+
+/// One future receives and sends, and is woken for either.
+#[test]
+fn a_future_that_polls_sends_each_datagram_back() {
+    run(2, || async {
+        for connected in [false, true] {
+            let (here, there) = (socket().await, socket().await);
+            let address = there.local_addr().unwrap();
+            if connected {
+                there.connect(here.local_addr().unwrap()).await.unwrap();
+            }
+            let echo = spawn(async move {
+                let mut buffer = vec![0; 2048];
+                let mut received = None;
+                poll_fn(|cx| {
+                    loop {
+                        let (count, from) = match received {
+                            Some(received) => received,
+                            None if connected => {
+                                let count = ready!(there.poll_recv(cx, &mut buffer))?;
+                                *received.insert((count, there.peer_addr()?))
+                            }
+                            None => *received.insert(ready!(there.poll_recv_from(cx, &mut buffer))?),
+                        };
+                        if count == 0 {
+                            return Poll::Ready(std::io::Result::Ok(()));
+                        }
+                        let sent = if connected {
+                            ready!(there.poll_send(cx, &buffer[..count]))?
+                        } else {
+                            ready!(there.poll_send_to(cx, &buffer[..count], from))?
+                        };
+                        assert_eq!(sent, count);
+                        received = None;
+                    }
+                })
+                .await
+            });
+            let mut buffer = vec![0; 2048];
+            for round in 0..scaled(200) {
+                let sent = pattern(1 + round, round);
+                poll_fn(|cx| here.poll_writable(cx)).await.unwrap();
+                assert_eq!(here.try_send_to(&sent, address).unwrap(), sent.len());
+                poll_fn(|cx| here.poll_readable(cx)).await.unwrap();
+                let (count, from) = here.recv_from(&mut buffer).await.unwrap();
+                assert_eq!((&buffer[..count], from), (&sent[..], address));
+            }
+            here.send_to(&[], address).await.unwrap();
+            echo.await.unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_poll_that_waits_is_named_and_cut_by_a_limit() {
+    run(1, || async {
+        let socket = socket().await;
+        let mut buffer = [0; 8];
+        let leaf = try_run_eagerly(poll_fn(|cx| socket.poll_recv_from(cx, &mut buffer))).unwrap_err();
+        assert_eq!(leaf.leaf(), "UdpSocket::poll_recv_from");
+        let limit = Duration::from_millis(5);
+        assert!(wait_for(poll_fn(|cx| socket.poll_recv(cx, &mut buffer)), limit).await.is_err());
+        let address = socket.local_addr().unwrap();
+        let ever = async {
+            loop {
+                poll_fn(|cx| socket.poll_send_to(cx, b"x", address)).await.unwrap();
+            }
+        };
+        assert!(wait_for(ever, limit).await.is_err());
     });
 }
