@@ -79,8 +79,8 @@ impl<T: AsFd> Blocks for Fd<T> {
 /// # Readiness
 ///
 /// The system reports each *change* to ready, once. So a direction counts as ready until a call
-/// finds out that it is not: one that was made inside [`io`](Async::io), [`poll_io`](Async::poll_io),
-/// [`try_io`](Async::try_io) or the I/O traits, and that returned
+/// finds out that it is not: one that was made inside [`io`](Async::io),
+/// [`poll_io`](Async::poll_io), [`try_io`](Async::try_io) or the I/O traits, and that returned
 /// [`WouldBlock`](io::ErrorKind::WouldBlock). **A call that is made elsewhere takes back nothing**:
 /// after it `readable` may be ready at once again and again, though there is nothing to read. No
 /// event is lost in any case: a change that comes while a call is under way counts for the next
@@ -103,14 +103,15 @@ impl<T: AsFd> Blocks for Fd<T> {
 ///
 /// # Runtime, eager flag, limits
 ///
-/// As for every socket, see [the module](super): the descriptor belongs to the runtime of the thread
-/// that makes the `Async`, else to the default one; it may be used anywhere; when its runtime ends,
-/// what waits returns an error of kind [`Other`](io::ErrorKind::Other); under the
-/// [eager flag](crate::is_eager) the thread blocks. Dropping the `Async` takes the descriptor out of
-/// the runtime's driver before `T` is dropped.
+/// As for every socket, see [the module](super): the descriptor belongs to the runtime of the
+/// thread that makes the `Async`, else to the default one; it may be used anywhere; when its
+/// runtime ends, what waits returns an error of kind [`Other`](io::ErrorKind::Other); under the
+/// [eager flag](crate::is_eager) the thread blocks. Dropping the `Async` takes the descriptor out
+/// of the runtime's driver before `T` is dropped.
 ///
-/// Windows has no events for handles in general, and the poll that this crate stands on none for
-/// sockets that it did not make. There [`UdpSocket`] and its like have `try_io` as well.
+/// Windows has no events for handles in general, and `mio`, below this crate, takes no sockets there
+/// but those of its own types. These have the same methods: [`UdpSocket`] and its like are made
+/// from the standard library's, with `readable`, `writable` and `try_io`.
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};
@@ -164,9 +165,9 @@ impl<T: AsFd> Async<T> {
         Ok(new)
     }
 
-    /// Registers the descriptor and leaves its mode alone: for one that is non-blocking already, for
-    /// calls that do not wait by themselves (`recv` with `MSG_DONTWAIT`), and for the descriptor of
-    /// a C library which depends on the mode.
+    /// Registers the descriptor and leaves its mode alone: for one that is non-blocking already,
+    /// for calls that do not wait by themselves (`recv` with `MSG_DONTWAIT`), and for the
+    /// descriptor of a C library which depends on the mode.
     ///
     /// # Errors
     /// Those of [`new`](Async::new).
@@ -238,7 +239,8 @@ impl<T: AsFd> Async<T> {
         self.io.ready(Direction::Read).await
     }
 
-    /// Waits until writing is not known to block, as [`readable`](Async::readable) does for reading.
+    /// Waits until writing is not known to block, as [`readable`](Async::readable) does for
+    /// reading.
     ///
     /// # Errors
     /// If the runtime has ended that the descriptor is registered with.
@@ -333,8 +335,8 @@ impl<T: AsFd> Async<T> {
     /// struct Datagrams(Async<UnixDatagram>);
     ///
     /// impl Datagrams {
-    ///     fn poll_recv(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-    ///         self.0.poll_io(cx, Direction::Read, |socket| socket.recv(buffer))
+    ///     fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    ///         self.0.poll_io(cx, Direction::Read, |socket| socket.recv(buf))
     ///     }
     /// }
     ///
@@ -361,13 +363,13 @@ impl<T: AsFd> Async<T> {
 
     /// Calls `operation` once, if `direction` is not known to block.
     ///
-    /// If `operation` returns [`WouldBlock`](io::ErrorKind::WouldBlock), the direction counts as not
-    /// ready until the next event, unless one has come since the call began. What `operation` must
-    /// keep to stands at [`io`](Async::io).
+    /// If `operation` returns [`WouldBlock`](io::ErrorKind::WouldBlock), the direction counts as
+    /// not ready until the next event, unless one has come since the call began. What `operation`
+    /// must keep to stands at [`io`](Async::io).
     ///
     /// # Errors
-    /// `WouldBlock` if the direction is known to block: `operation` is not called then. The event of
-    /// what has come just now may still be on its way, so wait by [`readable`](Async::readable)
+    /// `WouldBlock` if the direction is known to block: `operation` is not called then. The event
+    /// of what has come just now may still be on its way, so wait by [`readable`](Async::readable)
     /// first. Otherwise those of [`io`](Async::io).
     pub fn try_io<R>(
         &self,

@@ -199,12 +199,13 @@ impl UdpSocket {
     ///
     /// impl Echo {
     ///     fn poll_one(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    ///         let (count, from) = match self.received {
+    ///         let Echo { socket, buffer, received } = self;
+    ///         let (count, from) = match *received {
     ///             Some(received) => received,
-    ///             None => *self.received.insert(ready!(self.socket.poll_recv_from(cx, &mut self.buffer))?),
+    ///             None => *received.insert(ready!(socket.poll_recv_from(cx, buffer))?),
     ///         };
-    ///         ready!(self.socket.poll_send_to(cx, &self.buffer[..count], from))?;
-    ///         self.received = None;
+    ///         ready!(socket.poll_send_to(cx, &buffer[..count], from))?;
+    ///         *received = None;
     ///         Poll::Ready(Ok(()))
     ///     }
     /// }
@@ -214,7 +215,8 @@ impl UdpSocket {
     ///     let socket = UdpSocket::bind("127.0.0.1:0").await?;
     ///     let address = socket.local_addr()?;
     ///     let mut echo = Echo { socket, buffer: [0; 1500], received: None };
-    ///     heirloom::spawn(async move { std::future::poll_fn(|cx| echo.poll_one(cx)).await }).detach();
+    ///     let echoing = async move { std::future::poll_fn(|cx| echo.poll_one(cx)).await };
+    ///     heirloom::spawn(echoing).detach();
     ///
     ///     let client = UdpSocket::bind("127.0.0.1:0").await?;
     ///     client.send_to(b"there and back", address).await?;
@@ -242,8 +244,8 @@ impl UdpSocket {
         self.io.poll_io(cx, "UdpSocket::poll_recv", Direction::Read, |socket| socket.recv(buf))
     }
 
-    /// [`send_to`](UdpSocket::send_to) for a `poll` method. Of the tasks that poll sending, an event
-    /// wakes the latest one. A datagram was sent if the result is ready, and not otherwise.
+    /// [`send_to`](UdpSocket::send_to) for a `poll` method. Of the tasks that poll sending, an
+    /// event wakes the latest one. A datagram was sent if the result is ready, and not otherwise.
     ///
     /// # Errors
     /// Those of the system.
@@ -266,8 +268,8 @@ impl UdpSocket {
         self.io.poll_io(cx, "UdpSocket::poll_send", Direction::Write, |socket| socket.send(buf))
     }
 
-    /// [`readable`](UdpSocket::readable) for a `poll` method; an event wakes the latest task, as for
-    /// [`poll_recv_from`](UdpSocket::poll_recv_from).
+    /// [`readable`](UdpSocket::readable) for a `poll` method; an event wakes the latest task, as
+    /// for [`poll_recv_from`](UdpSocket::poll_recv_from).
     ///
     /// # Errors
     /// If the socket's runtime has ended.

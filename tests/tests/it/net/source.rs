@@ -212,7 +212,8 @@ fn a_named_pipe_goes_on_after_its_end() {
     });
 }
 
-/// The change comes while the attempt is under way, after the system has said that there is nothing.
+/// The change comes while the attempt is under way, after the system has said that there is
+/// nothing.
 #[test]
 fn a_change_during_an_attempt_that_would_block_is_kept() {
     run(1, || async {
