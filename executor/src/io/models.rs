@@ -98,6 +98,27 @@ fn two_wait_and_one_stops() {
     assert_eq!(Arc::strong_count(&first) + Arc::strong_count(&second), 2, "a waker is kept");
 }
 
+/// Two tasks try at once what the word says is ready and is not. A byte arrives meanwhile: one of
+/// them takes it, or both are woken.
+fn two_try_at_once() {
+    let socket = Socket::new();
+    socket.receive();
+    socket.bytes.store(0, Relaxed);
+    let counts = [Arc::new(WakeCount::default()), Arc::new(WakeCount::default())];
+    let poll = {
+        let socket = Arc::clone(&socket);
+        thread::spawn(move || socket.receive())
+    };
+    let other = {
+        let (socket, count) = (Arc::clone(&socket), Arc::clone(&counts[1]));
+        thread::spawn(move || socket.read(&Waker::from(count), Some(&mut WaiterKey::default())).is_pending())
+    };
+    let pending = socket.read(&Waker::from(Arc::clone(&counts[0])), Some(&mut WaiterKey::default()));
+    let pending = pending.is_pending() & other.join().unwrap();
+    poll.join().unwrap();
+    assert!(!pending || counts.iter().all(|count| count.get() == 1), "no task is woken");
+}
+
 /// The driver ends while a task waits.
 fn wait_for_the_end() {
     read_during(&Socket::new(), |socket| socket.record_and_wake(Change::ENDED));
@@ -151,6 +172,11 @@ fn one_of_two_waiters_may_stop() {
 }
 
 #[test]
+fn an_event_during_two_operations_is_kept() {
+    check(two_try_at_once);
+}
+
+#[test]
 fn the_end_wakes_the_task_that_waits() {
     check(wait_for_the_end);
 }
@@ -165,4 +191,10 @@ fn twin_without_the_second_observation_is_caught() {
 #[should_panic(expected = "no task is woken")]
 fn twin_that_does_not_count_events_is_caught() {
     check_without("count of events", wait_for_the_next_byte);
+}
+
+#[test]
+#[should_panic(expected = "no task is woken")]
+fn twin_that_does_not_count_events_is_caught_with_two_operations() {
+    check_without("count of events", two_try_at_once);
 }
