@@ -48,6 +48,9 @@
 //!   methods. The data behind them is read when more arrives or the peer closes.
 //! * A system call of your own clears readiness only inside `try_io`. A reset that such a call
 //!   returns is not remembered.
+//! * [`net::Async`](crate::net::Async) is for Unix, and waits for reading and writing only: not for
+//!   priority data (`POLLPRI`), by which some files in `/sys` and `/proc` tell of a change. Each of
+//!   its reads asks the system before it waits, also after one that left room.
 //! * Of two tasks that read one stream, one may see a clean end while the other gets the error of a
 //!   reset.
 //! * The system delays or drops connections beyond its maximum of waiting ones

@@ -99,7 +99,8 @@ impl<T: AsFd> Blocks for Fd<T> {
 /// its own, and so has the same descriptor in another runtime.
 ///
 /// The descriptor of `T` must stay the same. There is no `get_mut`; a `T` that replaces its
-/// descriptor through a shared reference waits for events that do not come.
+/// descriptor through a shared reference waits for events that do not come, and may take those of
+/// another source when it is dropped.
 ///
 /// # Runtime, eager flag, limits
 ///
@@ -109,9 +110,9 @@ impl<T: AsFd> Blocks for Fd<T> {
 /// [eager flag](crate::is_eager) the thread blocks. Dropping the `Async` takes the descriptor out
 /// of the runtime's driver before `T` is dropped.
 ///
-/// Windows has no events for handles in general, and `mio`, below this crate, takes no sockets there
-/// but those of its own types. These have the same methods: [`UdpSocket`] and its like are made
-/// from the standard library's, with `readable`, `writable` and `try_io`.
+/// Windows has no events for handles in general, and `mio`, below this crate, takes no sockets
+/// there but those of its own types. These have the same methods: [`UdpSocket`] and its like are
+/// made from the standard library's, with `readable`, `writable` and `try_io`.
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};
@@ -167,7 +168,8 @@ impl<T: AsFd> Async<T> {
 
     /// Registers the descriptor and leaves its mode alone: for one that is non-blocking already,
     /// for calls that do not wait by themselves (`recv` with `MSG_DONTWAIT`), and for the
-    /// descriptor of a C library which depends on the mode.
+    /// descriptor of a C library which depends on the mode. A call that waits in the system blocks
+    /// its worker.
     ///
     /// # Errors
     /// Those of [`new`](Async::new).
