@@ -131,10 +131,12 @@ fn a_read_that_leaves_room_is_no_sign_of_an_end() {
 
         let folder = std::env::temp_dir().join(format!("heirloom-inotify-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
-        let mut changes = Async::new(File::from(init(CreateFlags::CLOEXEC).unwrap())).unwrap();
+        let changes = File::from(init(CreateFlags::CLOEXEC).unwrap());
         add_watch(&changes, &folder, WatchFlags::CREATE).unwrap();
         let two = [folder.join("a"), folder.join("b")];
         two.iter().for_each(|path| drop(File::create(path).unwrap()));
+        // Registered after both, so that one event of the driver's tells of both.
+        let mut changes = Async::new(changes).unwrap();
         // Room for one event and a half: 16 bytes, and the name in 16 more.
         for name in ["a", "b"] {
             assert_eq!(changes.read(&mut buffer[..48]).await.unwrap(), 32);
