@@ -181,9 +181,9 @@ spawned! {
         there.readable().await.unwrap();
         there.peek(&mut [0]).await.unwrap()
     };
-    [net::Async, net::Async::readable, net::Async::writable, net::Async::io] => {
+    [net::Async, net::Async::new, net::Async::new_nonblocking, net::Async::readable, net::Async::writable, net::Async::io] => {
         let (reader, writer) = std::io::pipe().unwrap();
-        let (mut reader, mut writer) = (Async::new(reader).unwrap(), Async::new(writer).unwrap());
+        let (mut reader, mut writer) = (Async::new(reader).unwrap(), Async::new_nonblocking(writer).unwrap());
         writer.writable().await.unwrap();
         writer.write_all(b"x").await.unwrap();
         reader.readable().await.unwrap();
