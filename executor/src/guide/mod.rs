@@ -10,6 +10,7 @@
 //! | [`eager`] | one set of async functions with a synchronous front end |
 //! | [`cancellation`] | drops, aborts, limits, deadlines, groups, tokens |
 //! | [`goes_with`] | which libraries run; for locks, channels, files, TLS, HTTP: which crate |
+//! | [`libraries`] | what was seen when libraries ran: context, deadline, threads |
 //! | [`mistakes`] | what ten common mistakes look like, and the way out |
 //! | [`testing`] | tests that do not depend on luck |
 //! | [`observability`] | what runs, for which request, and where the time goes |
@@ -47,8 +48,9 @@ chapters! {
     cancellation, "cancellation.md", "abort";
     goes_with, "goes_with.md", "Semaphore", "Mutex", "RwLock", "Notify", "Barrier", "OnceCell",
         "oneshot", "watch", "broadcast", "mpsc", "select", "File", "fs", "process", "Command", "stdin",
-        "tls", "AsyncFd", "StreamExt", "Compat", "axum", "reqwest", "tonic", "sqlx", "redis", "rusqlite",
+        "tls", "AsyncFd", "StreamExt", "Compat", "axum", "redis", "rusqlite",
         "tokio-postgres", "tower", "rayon";
+    libraries, "libraries.md", "async-nats", "reqwest", "sqlx", "tonic";
     mistakes, "mistakes.md", "troubleshooting", "there is no reactor running";
     testing, "testing.md", "start_paused", "virtual_time";
     observability, "observability.md", "tracing", "opentelemetry", "metrics", "log", "console",

@@ -29,25 +29,6 @@ async fn rayon_sees_the_context_that_its_closures_are_wrapped_in() -> Result<(),
     Ok(())
 }
 
-#[heirloom::test(timeout = "60s")]
-async fn a_broadcast_channel_reaches_all_tasks() -> Result<(), heirloom::task::JoinError> {
-    let (sender, receiver) = async_broadcast::broadcast(4);
-    let receivers: Vec<_> = (0..3)
-        .map(|_| {
-            let mut receiver = receiver.clone();
-            spawn(async move { (receiver.recv().await, receiver.recv().await) })
-        })
-        .collect();
-    drop(receiver);
-    for number in [1, 2] {
-        sender.broadcast(number).await.unwrap();
-    }
-    for receiver in receivers {
-        assert_eq!(receiver.await?, (Ok(1), Ok(2)));
-    }
-    Ok(())
-}
-
 /// The span around each event.
 struct Spans(Mutex<Vec<Option<&'static str>>>);
 

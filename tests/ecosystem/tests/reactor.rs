@@ -1,14 +1,13 @@
-//! What needs a runtime of tokio: what its panic says, and three ways to have a runtime beside.
+//! What needs a runtime of tokio and has none: what its panic says; and async-compat, which enters
+//! one for a single future. With a guest: see `guest` and `servers`.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_compat::CompatExt;
-use heirloom::context::{Ambient, Captured, ContextFutureExt};
 use heirloom::task::JoinError;
-use heirloom::{Context, Runtime, context_var, spawn, spawn_background, wait_for};
+use heirloom::{context_var, spawn, wait_for};
 use tower::ServiceExt;
 
 context_var! { static TENANT: u32; }
@@ -82,60 +81,4 @@ async fn async_compat_enters_a_runtime_of_tokios_for_each_poll() -> Result<(), J
 
 async fn tokio_sleep(time: Duration) {
     tokio::time::sleep(time).await;
-}
-
-#[heirloom::test(timeout = "60s")]
-async fn a_runtime_beside_runs_what_is_spawned_there() -> Result<(), Box<dyn std::error::Error>> {
-    let address = server();
-    let beside = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    TENANT.set(7);
-    let call = async move { (get(address).await, TENANT.get()) };
-    let (text, tenant) = beside.spawn(call.in_context(Context::inherited())).await?;
-    assert_eq!((text?, tenant), ("seven".to_owned(), Some(7)));
-    beside.shutdown_background(); // a drop would wait for its threads
-    Ok(())
-}
-
-/// tokio's runtime, entered around each poll of each task.
-struct Beside(tokio::runtime::Handle);
-
-impl Ambient for Beside {
-    fn capture(&self) -> Captured {
-        Box::new(())
-    }
-
-    fn around(&self, _: &Captured, f: &mut dyn FnMut()) {
-        let _entered = self.0.enter();
-        f();
-    }
-
-    fn in_background(&self) -> bool {
-        true
-    }
-}
-
-#[test]
-fn an_ambient_enters_a_runtime_of_tokios_for_all_tasks() {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let runtime =
-        Runtime::builder().workers(2).ambient(Arc::new(Beside(tokio.handle().clone()))).build().unwrap();
-    let address = server();
-    runtime.block_on(async {
-        TENANT.set(7);
-        let asked = spawn(async move {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            (get(address).await.unwrap(), TENANT.get())
-        });
-        assert_eq!(asked.await.unwrap(), ("seven".to_owned(), Some(7)));
-
-        let slow = tower::service_fn(async |()| {
-            tokio::time::sleep(Duration::from_secs(3600)).await;
-            Ok::<_, std::convert::Infallible>(())
-        });
-        let (late, ended) = futures::channel::oneshot::channel();
-        spawn_background(async move {
-            late.send(tower::timeout::Timeout::new(slow, Duration::from_millis(5)).oneshot(()).await)
-        });
-        assert!(ended.await.unwrap().unwrap_err().is::<tower::timeout::error::Elapsed>());
-    });
 }

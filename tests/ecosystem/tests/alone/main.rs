@@ -1,0 +1,8 @@
+//! Libraries that wait by wakers alone, or have threads of their own: as they are, without a guest.
+
+mod async_broadcast;
+mod async_net;
+mod flume;
+mod moka;
+mod tls;
+mod tower;
