@@ -42,7 +42,8 @@
 //! This crate knows none. On plain threads each thread has a root context, empty at first, which
 //! behaves like a set of thread-locals. An executor that uses [`raw`] gives every task its own.
 //! Under any other executor, **wrap what you spawn**: a `set` in an unwrapped task lands in the
-//! root context of the worker that happens to poll it.
+//! root context of the worker that happens to poll it. (On tokio, the module `tokio`, of the feature
+//! `tokio-hooks`, does so for each `tokio::spawn`.)
 //!
 //! ```
 //! use heirloom_context::{Context, ContextFutureExt, context_var};
@@ -105,6 +106,8 @@ mod panicked;
 pub mod raw;
 mod stream;
 mod token;
+#[cfg(feature = "tokio-hooks")]
+pub mod tokio;
 mod unset;
 mod util;
 mod value;

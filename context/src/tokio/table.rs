@@ -1,0 +1,361 @@
+//! Where the contexts of tasks lie between their polls: a table by task id.
+//!
+//! # What tokio's hooks say, and in which order
+//!
+//! For one task the hooks are: spawn, then *before* and *after* around each poll, and terminate.
+//! Each poll happens after the spawn hook, and one thread at a time is about to begin a poll. No
+//! more than that holds:
+//!
+//! * Before a poll ends the task may be queued again. So another thread may be in *before* of the
+//!   next poll while the first thread is not yet in *after*.
+//! * Terminate comes inside the last poll, on its thread. But when a runtime shuts down, terminate
+//!   comes on another thread, without *before* and *after* around it. At the same time a worker may
+//!   have the task from its queue, and call *before* and *after* around a poll that does nothing.
+//! * On a runtime that has shut down, or is about to, terminate may come before the spawn hook, or
+//!   at the same time.
+//! * Closures of the blocking pool have terminate alone.
+//!
+//! So neither an entry's contents nor its end may rely on tokio's order.
+//!
+//! # States of a slot
+//!
+//! | state | meaning | whose are the contents |
+//! | --- | --- | --- |
+//! | zero | **free** | of the next claimer |
+//! | id | **idle**: a task's state, between polls | of the next locker |
+//! | id and [`LOCKED`] | **locked**: a poll, or a change | of the thread that locked it |
+//!
+//! # Transitions
+//!
+//! | step | by | from, to |
+//! | --- | --- | --- |
+//! | **TK1** | spawn claims a slot: [`TaskTable::insert`] | free, locked |
+//! | **TK2** | spawn has stored the task's state there | locked, idle |
+//! | **TK3** | *before* locks the slot: [`TaskTable::enter`]; while it is locked elsewhere, *before* waits | idle, locked |
+//! | **TK4** | *after* gives the slot back: [`TaskTable::leave`] | locked, idle |
+//! | **TK5** | terminate inside the poll notes the end in the contents: [`TaskTable::end`] | locked, locked |
+//! | **TK6** | *after* finds the note, and takes the contents | locked, free |
+//! | **TK7** | terminate elsewhere locks the slot and takes the contents | idle, locked, free |
+//! | **TK8** | terminate finds no slot: it leaves a mark, and looks again | – |
+//! | **TK9** | spawn, having claimed its slot, finds the mark | locked, free |
+//!
+//! # Why nothing is lost
+//!
+//! Contents are touched between the compare-and-exchange that locked the slot, an acquire, and the
+//! store that unlocks it, a release. TK3 waits for TK4 of the poll before: a few instructions of
+//! another thread, no poll; for that poll has given the task back to the scheduler already. TK7
+//! waits for the same, or for TK2.
+//!
+//! TK8 and TK1 are the two halves of a store and a load each: terminate stores its mark, then looks
+//! for the slot; spawn claims the slot, then looks for the mark. Between the two steps of each
+//! stands a sequentially consistent fence, so at least one sees the other's; and only one of TK7
+//! and TK9 gets the slot. A mark is overwritten by that of another id: the [`MARKS`] last ones are
+//! kept, more or less. Ids are never used again, so an old mark means nothing.
+
+use std::array;
+use std::mem;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+
+use crate::util::sync::atomic::{AtomicU64, AtomicUsize, fence};
+use crate::util::sync::{Mutex, UnsafeCell, fence_after_locked, lock, spin, weakened};
+
+/// See the states. Ids stay far below.
+const LOCKED: u64 = 1 << 63;
+const FREE: u64 = 0;
+
+/// The first segment has so many slots, each further one twice as many as the one before.
+const FIRST: usize = if cfg!(loom) { 2 } else { 256 };
+/// With the last one there is room for more tasks than memory has.
+const SEGMENTS: usize = 24;
+/// A task lies at one of so many places of a segment. If all are taken, a segment is added: at about
+/// half of the load.
+const REACH: usize = if cfg!(loom) { 2 } else { 16 };
+/// For how many tasks that ended unknown there is a mark.
+const MARKS: usize = if cfg!(loom) { 1 } else { 256 };
+
+/// What the hooks have stored, by task id. Steps are described above.
+pub(super) struct TaskTable<T> {
+    /// Made one after the other, and never taken away.
+    segments: [Segment<T>; SEGMENTS],
+    /// Which segment gets the next tasks.
+    newest: AtomicUsize,
+    growing: Mutex<()>,
+    /// The ids of step TK8.
+    ended: [AtomicU64; MARKS],
+}
+
+struct Segment<T> {
+    slots: OnceLock<Box<[TaskSlot<T>]>>,
+    /// The id that this segment was added for. Tasks before it are rarely here, later ones always
+    /// here or in a later one.
+    since: AtomicU64,
+}
+
+/// As large as a cache line, since tasks next to each other are polled by different threads.
+#[repr(align(64))]
+struct TaskSlot<T> {
+    state: AtomicU64,
+    /// The thread whose poll has the slot locked, else zero. A thread reads its own number here only
+    /// if it wrote the number itself and has not left since.
+    poller: AtomicUsize,
+    contents: UnsafeCell<Contents<T>>,
+}
+
+struct Contents<T> {
+    value: T,
+    /// The note of step TK5.
+    ended: bool,
+}
+
+// SAFETY: contents are touched by the thread that has their slot locked, and lock and unlock are a
+// pair of acquire and release.
+unsafe impl<T: Send> Sync for TaskTable<T> {}
+
+impl<T: Default> TaskSlot<T> {
+    fn free() -> Self {
+        TaskSlot {
+            state: AtomicU64::new(FREE),
+            poller: AtomicUsize::new(0),
+            contents: UnsafeCell::new(Contents { value: T::default(), ended: false }),
+        }
+    }
+
+    /// Locks the slot of this task; waits while another thread has it locked. `false` if the slot is
+    /// no longer the task's, or if `thread` itself polls the task.
+    #[inline]
+    fn lock(&self, id: u64, thread: usize) -> bool {
+        let mut round = 0;
+        loop {
+            // Pairs with the release stores in `unlock`.
+            match self.state.compare_exchange(id, id | LOCKED, Acquire, Relaxed) {
+                Ok(_) => return true,
+                Err(seen) if seen == id | LOCKED && self.poller.load(Relaxed) != thread => spin(round),
+                Err(_) => return false,
+            }
+            round += 1;
+        }
+    }
+
+    /// Stores `state` in place of the lock.
+    #[inline]
+    fn unlock(&self, state: u64) {
+        // Pairs with the acquire in `lock` and in `TaskTable::claim`.
+        self.state.store(state, if weakened("task slot: release") { Relaxed } else { Release });
+    }
+
+    /// The contents, for the thread that has the slot locked.
+    ///
+    /// # Safety
+    /// The caller has the slot locked, and `f` does not get here again.
+    #[inline]
+    unsafe fn with<R>(&self, f: impl FnOnce(&mut Contents<T>) -> R) -> R {
+        // SAFETY: locked by the caller, by this function's contract.
+        self.contents.with_mut(|contents| f(unsafe { &mut *contents }))
+    }
+
+    /// Takes the contents and frees the slot.
+    ///
+    /// # Safety
+    /// The caller has the slot locked.
+    #[inline]
+    unsafe fn take(&self) -> T {
+        // SAFETY: locked by the caller; nothing else is called inside.
+        let taken = unsafe {
+            self.with(|contents| mem::replace(contents, Contents { value: T::default(), ended: false }))
+        };
+        self.unlock(FREE);
+        taken.value
+    }
+}
+
+impl<T: Default> Segment<T> {
+    fn new() -> Self {
+        Segment { slots: OnceLock::new(), since: AtomicU64::new(0) }
+    }
+
+    /// The places of a task, the likeliest first.
+    #[inline]
+    fn places(&self, id: u64) -> impl Iterator<Item = &TaskSlot<T>> {
+        let slots = self.slots.get().map_or(&[][..], |slots| slots);
+        // By the golden ratio, ids that follow each other, or stand in a regular distance, lie apart.
+        let home = (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize;
+        (0..REACH.min(slots.len())).map(move |step| &slots[(home + step) & (slots.len() - 1)])
+    }
+}
+
+impl<T: Default> TaskTable<T> {
+    pub(super) fn new() -> Self {
+        let table = TaskTable {
+            segments: array::from_fn(|_| Segment::new()),
+            newest: AtomicUsize::new(0),
+            growing: Mutex::new(()),
+            ended: array::from_fn(|_| AtomicU64::new(0)),
+        };
+        table.fill(0);
+        table
+    }
+
+    fn fill(&self, segment: usize) {
+        self.segments[segment]
+            .slots
+            .get_or_init(|| (0..FIRST << segment).map(|_| TaskSlot::free()).collect());
+    }
+
+    /// Adds a segment, unless that was done since `newest` was read. `false` without room for one.
+    #[cold]
+    fn grow(&self, newest: usize, id: u64) -> bool {
+        let _growing = lock(&self.growing);
+        if self.newest.load(Relaxed) != newest {
+            return true;
+        }
+        let Some(added) = self.segments.get(newest + 1) else { return false };
+        added.since.store(id, Relaxed);
+        self.fill(newest + 1);
+        // Pairs with the acquire loads of `newest`.
+        self.newest.store(newest + 1, Release);
+        true
+    }
+
+    /// The slot of a task.
+    #[inline]
+    fn find(&self, id: u64) -> Option<&TaskSlot<T>> {
+        let newest = self.newest.load(Acquire);
+        self.find_in(&self.segments[newest], id).or_else(|| self.find_before(newest, id))
+    }
+
+    #[inline]
+    fn find_in<'a>(&self, segment: &'a Segment<T>, id: u64) -> Option<&'a TaskSlot<T>> {
+        // A slot of this task stays one until the task's own steps free it; so a look is enough.
+        segment.places(id).find(|slot| slot.state.load(Relaxed) & !LOCKED == id)
+    }
+
+    /// The same in older segments. First in the one that was the newest when the task was spawned,
+    /// as far as ids can tell.
+    fn find_before(&self, newest: usize, id: u64) -> Option<&TaskSlot<T>> {
+        let older = &self.segments[..newest];
+        let then = older.iter().rposition(|segment| segment.since.load(Relaxed) <= id).unwrap_or(0);
+        let order = (0..=then.min(newest.saturating_sub(1))).rev().chain(then + 1..newest);
+        order.filter_map(|index| older.get(index)).find_map(|segment| self.find_in(segment, id))
+    }
+
+    /// Step TK1. `None` without room.
+    #[inline]
+    fn claim(&self, id: u64) -> Option<&TaskSlot<T>> {
+        loop {
+            let newest = self.newest.load(Acquire);
+            let claimed = self.segments[newest].places(id).find(|slot| {
+                slot.state.load(Relaxed) == FREE
+                    // Pairs with the release store in `unlock`.
+                    && slot.state.compare_exchange(FREE, id | LOCKED, Acquire, Relaxed).is_ok()
+            });
+            if claimed.is_some() || !self.grow(newest, id) {
+                return claimed;
+            }
+        }
+    }
+
+    fn mark(&self, id: u64) -> &AtomicU64 {
+        &self.ended[id as usize % MARKS]
+    }
+
+    /// A task is spawned. Its value comes back if the task has ended already.
+    #[inline]
+    pub(super) fn insert(&self, id: u64, value: T) -> Result<(), T> {
+        let Some(slot) = self.claim(id) else { return Err(value) };
+        if !weakened("task table: fence of spawn") {
+            // After the exchange in `claim`; pairs with the fence in `end`.
+            fence_after_locked();
+        }
+        if self.mark(id).load(Relaxed) == id {
+            slot.unlock(FREE);
+            return Err(value);
+        }
+        // SAFETY: claimed, which is locked.
+        let empty = unsafe { slot.with(|contents| mem::replace(&mut contents.value, value)) };
+        slot.unlock(id);
+        drop(empty);
+        Ok(())
+    }
+
+    /// A poll of the task begins on `thread`, which is not zero. Does nothing for a task that is not
+    /// in the table.
+    #[inline]
+    pub(super) fn enter(&self, id: u64, thread: usize, install: impl FnOnce(&mut T)) {
+        let Some(slot) = self.find(id) else { return };
+        if slot.lock(id, thread) {
+            slot.poller.store(thread, Relaxed);
+            // SAFETY: just locked. `install` may call hooks of variables, which get at other tasks'
+            // slots alone.
+            unsafe { slot.with(|contents| install(&mut contents.value)) };
+        }
+    }
+
+    /// The poll that began on `thread` ends. Returns the task's value if the task has ended.
+    #[inline]
+    pub(super) fn leave(&self, id: u64, thread: usize, take_back: impl FnOnce(&mut T)) -> Option<T> {
+        let slot = self.find(id)?;
+        if slot.poller.load(Relaxed) != thread {
+            return None;
+        }
+        // SAFETY: locked by this thread in `enter`, and not left since. As there.
+        let ended = unsafe {
+            slot.with(|contents| {
+                take_back(&mut contents.value);
+                contents.ended
+            })
+        };
+        slot.poller.store(0, Relaxed);
+        if ended {
+            // SAFETY: still locked.
+            return Some(unsafe { slot.take() });
+        }
+        slot.unlock(id);
+        None
+    }
+
+    /// The task has ended, as seen by `thread`. Returns its value, unless the poll that goes on there
+    /// is to return it.
+    pub(super) fn end(&self, id: u64, thread: usize) -> Option<T> {
+        let slot = self.find(id).or_else(|| {
+            self.mark(id).store(id, Relaxed);
+            if !weakened("task table: fence of terminate") {
+                // Pairs with the one in `insert`.
+                fence(SeqCst);
+            }
+            self.find(id)
+        })?;
+        if slot.poller.load(Relaxed) == thread {
+            // SAFETY: locked by this thread in `enter`, and not left since.
+            unsafe { slot.with(|contents| contents.ended = true) };
+            return None;
+        }
+        // SAFETY: locked.
+        slot.lock(id, thread).then(|| unsafe { slot.take() })
+    }
+
+    /// How many tasks are in the table.
+    pub(super) fn len(&self) -> usize {
+        let slots = self.segments.iter().filter_map(|segment| segment.slots.get()).flatten();
+        slots.filter(|slot| slot.state.load(Relaxed) != FREE).count()
+    }
+
+    /// Takes all values that no poll has.
+    pub(super) fn drain(&mut self) -> Vec<T> {
+        let mut taken = Vec::new();
+        for slot in self.segments.iter().filter_map(|segment| segment.slots.get()).flatten() {
+            let id = slot.state.load(Relaxed);
+            if id & LOCKED == 0 && id != FREE {
+                // SAFETY: `&mut self`, so no other thread is here.
+                taken.push(unsafe { slot.take() });
+            }
+        }
+        taken
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
