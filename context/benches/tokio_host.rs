@@ -1,7 +1,7 @@
 //! What `heirloom_context::tokio::carry` costs a poll and a spawn: nanoseconds with and without, on the same runtime otherwise.
 //!
-//! Rounds without and with alternate, and each pair gives one difference. Printed are the medians, and of the differences also the
-//! quartiles. Run by `.ci/tokio_host`; `--smoke` runs one short round.
+//! Rounds without, with, and with the obvious way, a map under a mutex, alternate. Each is compared with the one without before it.
+//! Printed are the medians, and of the differences also the quartiles. Run by `.ci/tokio_host`; `--smoke` runs one short round.
 
 fn main() {
     #[cfg(tokio_unstable)]
@@ -12,13 +12,18 @@ fn main() {
 
 #[cfg(tokio_unstable)]
 mod measure {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
     use std::future::Future;
     use std::pin::Pin;
+    use std::sync::{Arc, Mutex};
     use std::task::{Context, Poll};
     use std::time::Instant;
 
     use heirloom_context::context_var;
+    use heirloom_context::raw::{self, Live};
     use tokio::runtime::{Builder, Runtime};
+    use tokio::task::Id;
 
     context_var! {
         static A: u64;
@@ -49,19 +54,61 @@ mod measure {
         }
     }
 
-    fn runtime(builder: &mut Builder, carry: bool) -> Runtime {
-        if carry {
-            heirloom_context::tokio::carry(builder);
+    #[derive(Clone, Copy)]
+    enum How {
+        Without,
+        Carry,
+        Map,
+    }
+
+    /// The obvious way: states of tasks in a map under a mutex, and on the stack of a thread while they are polled. Wrong where the
+    /// hooks of two polls overlap.
+    fn with_a_map(builder: &mut Builder) {
+        type Tasks = Arc<Mutex<HashMap<Id, Live>>>;
+
+        thread_local! {
+            static POLLED: RefCell<Vec<Live>> = const { RefCell::new(Vec::new()) };
+        }
+        let tasks: Tasks = Arc::default();
+        let [spawned, before, after, ended]: [Tasks; 4] = std::array::from_fn(|_| Arc::clone(&tasks));
+        builder
+            .on_task_spawn(move |task| {
+                let live = Live::new(heirloom_context::Context::inherited());
+                spawned.lock().unwrap().insert(task.id(), live);
+            })
+            .on_before_task_poll(move |task| {
+                let mut live =
+                    before.lock().unwrap().get_mut(&task.id()).map(std::mem::take).unwrap_or_default();
+                raw::swap(&mut live);
+                POLLED.with_borrow_mut(|polled| polled.push(live));
+            })
+            .on_after_task_poll(move |task| {
+                let mut live = POLLED.with_borrow_mut(|polled| polled.pop().unwrap());
+                raw::swap(&mut live);
+                if let Some(place) = after.lock().unwrap().get_mut(&task.id()) {
+                    *place = live;
+                }
+            })
+            .on_task_terminate(move |task| {
+                ended.lock().unwrap().remove(&task.id());
+            });
+    }
+
+    fn runtime(builder: &mut Builder, how: How) -> Runtime {
+        match how {
+            How::Without => {}
+            How::Carry => drop(heirloom_context::tokio::carry(builder)),
+            How::Map => with_a_map(builder),
         }
         builder.build().unwrap()
     }
 
-    fn current_thread(carry: bool) -> Runtime {
-        runtime(&mut Builder::new_current_thread(), carry)
+    fn current_thread(how: How) -> Runtime {
+        runtime(&mut Builder::new_current_thread(), how)
     }
 
-    fn one_worker(carry: bool) -> Runtime {
-        runtime(Builder::new_multi_thread().worker_threads(1), carry)
+    fn one_worker(how: How) -> Runtime {
+        runtime(Builder::new_multi_thread().worker_threads(1), how)
     }
 
     /// Nanoseconds for each poll of `tasks` tasks that are polled in turn.
@@ -95,31 +142,31 @@ mod measure {
         sorted[((sorted.len() - 1) as f64 * part).round() as usize]
     }
 
-    fn compare(name: &str, rounds: usize, build: fn(bool) -> Runtime, run: impl Fn(&Runtime) -> f64) {
-        let (without, with) = (build(false), build(true));
-        let (mut plain, mut carried, mut more) = (Vec::new(), Vec::new(), Vec::new());
+    fn compare(name: &str, rounds: usize, build: fn(How) -> Runtime, run: impl Fn(&Runtime) -> f64) {
+        let runtimes = [How::Without, How::Carry, How::Map].map(build);
+        let mut lists: [Vec<f64>; 3] = Default::default();
         for _ in 0..rounds {
-            let pair = (run(&without), run(&with));
-            plain.push(pair.0);
-            carried.push(pair.1);
-            more.push(pair.1 - pair.0);
+            let [without, carry, map] = runtimes.each_ref().map(&run);
+            lists[0].push(without);
+            lists[1].push(carry - without);
+            lists[2].push(map - without);
         }
-        for list in [&mut plain, &mut carried, &mut more] {
+        for list in &mut lists {
             list.sort_by(f64::total_cmp);
         }
+        let [without, carry, map] = lists.map(|list| [0.25, 0.5, 0.75].map(|part| quantile(&list, part)));
         println!(
-            "{name:44} {:7.1} {:7.1}   {:+6.1} ({:+.1} .. {:+.1})",
-            quantile(&plain, 0.5),
-            quantile(&carried, 0.5),
-            quantile(&more, 0.5),
-            quantile(&more, 0.25),
-            quantile(&more, 0.75),
+            "{name:40} {:7.1}   {:+7.1} ({:+6.1} .. {:+6.1})   {:+7.1} ({:+6.1} .. {:+6.1})",
+            without[1], carry[1], carry[0], carry[2], map[1], map[0], map[2]
         );
     }
 
     pub(super) fn all(smoke: bool) {
         let (rounds, count) = if smoke { (1, 10_000) } else { (31, 1_000_000) };
-        println!("{:44} {:>7} {:>7}   {:>6} (quartiles)", "ns, medians of rounds", "without", "with", "more");
+        println!(
+            "{:40} {:>7}   {:<27}   a map under a mutex",
+            "ns, medians (and quartiles)", "without", "carry"
+        );
         for values in [0, 8] {
             for (number, var) in VALUES.into_iter().take(values).enumerate() {
                 var.set(number as u64);

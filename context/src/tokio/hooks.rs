@@ -52,15 +52,12 @@ pub fn carry(builder: &mut Builder) -> Carry {
         after_poll: OnceLock::new(),
         on_terminate: OnceLock::new(),
     });
-    let hook = |run: fn(&Shared, &TaskMeta<'_>)| {
-        let shared = Arc::clone(&shared);
-        move |task: &TaskMeta<'_>| run(&shared, task)
-    };
+    let [on_spawn, before, after, on_terminate] = std::array::from_fn(|_| Arc::clone(&shared));
     builder
-        .on_task_spawn(hook(Shared::spawned))
-        .on_before_task_poll(hook(Shared::before))
-        .on_after_task_poll(hook(Shared::after))
-        .on_task_terminate(hook(Shared::terminated));
+        .on_task_spawn(move |task| on_spawn.spawned(task))
+        .on_before_task_poll(move |task| before.before(task))
+        .on_after_task_poll(move |task| after.after(task))
+        .on_task_terminate(move |task| on_terminate.terminated(task));
     Carry(shared)
 }
 
@@ -197,6 +194,7 @@ impl Shared {
         }
     }
 
+    #[inline]
     fn before(&self, task: &TaskMeta<'_>) {
         self.tasks.enter(number(task.id()), this_thread(), raw::swap);
         if let Some(hook) = self.before_poll.get() {
@@ -207,9 +205,21 @@ impl Shared {
         }
     }
 
+    #[inline]
     fn after(&self, task: &TaskMeta<'_>) {
-        let _leave = Leave(self, task);
-        Self::call(&self.after_poll, task);
+        if let Some(hook) = self.after_poll.get() {
+            let leave = Leave(self, task);
+            hook(task);
+            mem::forget(leave);
+        }
+        self.leave(task);
+    }
+
+    #[inline]
+    fn leave(&self, task: &TaskMeta<'_>) {
+        if let Some(mut ended) = self.tasks.leave(number(task.id()), this_thread(), raw::swap) {
+            end(&mut ended);
+        }
     }
 
     fn terminated(&self, task: &TaskMeta<'_>) {
@@ -228,16 +238,13 @@ impl Drop for Shared {
     }
 }
 
-/// Ends the poll, also by unwinding.
+/// Ends the poll by unwinding.
 struct Leave<'a>(&'a Shared, &'a TaskMeta<'a>);
 
 impl Drop for Leave<'_> {
-    #[inline]
+    #[cold]
     fn drop(&mut self) {
-        let Leave(shared, task) = self;
-        if let Some(mut ended) = shared.tasks.leave(number(task.id()), this_thread(), raw::swap) {
-            end(&mut ended);
-        }
+        self.0.leave(self.1);
     }
 }
 

@@ -54,18 +54,20 @@
 
 use std::array;
 use std::mem;
+use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
-use crate::util::sync::atomic::{AtomicU64, AtomicUsize, fence};
+use crate::util::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, fence};
 use crate::util::sync::{Mutex, UnsafeCell, fence_after_locked, lock, spin, weakened};
 
 /// See the states. Ids stay far below.
 const LOCKED: u64 = 1 << 63;
 const FREE: u64 = 0;
 
-/// The first segment has so many slots, each further one twice as many as the one before.
-const FIRST: usize = if cfg!(loom) { 2 } else { 256 };
+/// The first segment has so many slots, as a power of two; each further one twice as many as the one
+/// before.
+const FIRST_BITS: usize = if cfg!(loom) { 1 } else { 8 };
 /// With the last one there is room for more tasks than memory has.
 const SEGMENTS: usize = 24;
 /// A task lies at one of so many places of a segment. If all are taken, a segment is added: at about
@@ -76,10 +78,13 @@ const MARKS: usize = if cfg!(loom) { 1 } else { 256 };
 
 /// What the hooks have stored, by task id. Steps are described above.
 pub(super) struct TaskTable<T> {
+    /// Where the newest segment begins, which gets the next tasks. The lowest bits, which are free,
+    /// say by which power of two it is long. So a lookup has to wait for one load alone.
+    newest: AtomicPtr<TaskSlot<T>>,
     /// Made one after the other, and never taken away.
     segments: [Segment<T>; SEGMENTS],
-    /// Which segment gets the next tasks.
-    newest: AtomicUsize,
+    /// How many segments there are.
+    count: AtomicUsize,
     growing: Mutex<()>,
     /// The ids of step TK8.
     ended: [AtomicU64; MARKS],
@@ -111,6 +116,8 @@ struct Contents<T> {
 // SAFETY: contents are touched by the thread that has their slot locked, and lock and unlock are a
 // pair of acquire and release.
 unsafe impl<T: Send> Sync for TaskTable<T> {}
+// SAFETY: the pointer is to slots that the table owns; they go where it goes.
+unsafe impl<T: Send> Send for TaskTable<T> {}
 
 impl<T: Default> TaskSlot<T> {
     fn free() -> Self {
@@ -137,10 +144,18 @@ impl<T: Default> TaskSlot<T> {
         }
     }
 
+    /// Locks the slot for a new task, if it is free.
+    #[inline]
+    fn claim(&self, id: u64) -> bool {
+        // Pairs with the release store in `unlock`.
+        self.state.load(Relaxed) == FREE
+            && self.state.compare_exchange(FREE, id | LOCKED, Acquire, Relaxed).is_ok()
+    }
+
     /// Stores `state` in place of the lock.
     #[inline]
     fn unlock(&self, state: u64) {
-        // Pairs with the acquire in `lock` and in `TaskTable::claim`.
+        // Pairs with the acquire in `lock` and in `claim`.
         self.state.store(state, if weakened("task slot: release") { Relaxed } else { Release });
     }
 
@@ -178,78 +193,98 @@ impl<T: Default> Segment<T> {
     #[inline]
     fn places(&self, id: u64) -> impl Iterator<Item = &TaskSlot<T>> {
         let slots = self.slots.get().map_or(&[][..], |slots| slots);
-        // By the golden ratio, ids that follow each other, or stand in a regular distance, lie apart.
-        let home = (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize;
+        let home = home(id, slots.len().max(2).ilog2());
         (0..REACH.min(slots.len())).map(move |step| &slots[(home + step) & (slots.len() - 1)])
     }
+}
+
+/// The likeliest place of a task among `2^bits`. By the golden ratio, ids that follow each other, or
+/// stand in a regular distance, lie apart.
+#[inline]
+fn home(id: u64, bits: u32) -> usize {
+    (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - bits)) as usize
 }
 
 impl<T: Default> TaskTable<T> {
     pub(super) fn new() -> Self {
         let table = TaskTable {
+            newest: AtomicPtr::new(ptr::null_mut()),
             segments: array::from_fn(|_| Segment::new()),
-            newest: AtomicUsize::new(0),
+            count: AtomicUsize::new(0),
             growing: Mutex::new(()),
             ended: array::from_fn(|_| AtomicU64::new(0)),
         };
-        table.fill(0);
+        table.add(0, 0);
         table
     }
 
-    fn fill(&self, segment: usize) {
-        self.segments[segment]
-            .slots
-            .get_or_init(|| (0..FIRST << segment).map(|_| TaskSlot::free()).collect());
+    /// Makes a segment, which is the newest one then.
+    fn add(&self, index: usize, since: u64) {
+        let bits = FIRST_BITS + index;
+        let Segment { slots, since: stored } = &self.segments[index];
+        stored.store(since, Relaxed);
+        let slots = slots.get_or_init(|| (0..1 << bits).map(|_| TaskSlot::free()).collect());
+        // Each pairs with the acquire loads of the same.
+        self.count.store(index + 1, Release);
+        self.newest.store(slots.as_ptr().cast_mut().map_addr(|address| address | bits), Release);
     }
 
-    /// Adds a segment, unless that was done since `newest` was read. `false` without room for one.
+    /// Adds a segment, unless that was done since `count` was read. `false` without room for one.
     #[cold]
-    fn grow(&self, newest: usize, id: u64) -> bool {
+    fn grow(&self, count: usize, id: u64) -> bool {
         let _growing = lock(&self.growing);
-        if self.newest.load(Relaxed) != newest {
-            return true;
+        if count == SEGMENTS {
+            return false;
         }
-        let Some(added) = self.segments.get(newest + 1) else { return false };
-        added.since.store(id, Relaxed);
-        self.fill(newest + 1);
-        // Pairs with the acquire loads of `newest`.
-        self.newest.store(newest + 1, Release);
+        if self.count.load(Relaxed) == count {
+            self.add(count, id);
+        }
         true
     }
 
-    /// The slot of a task.
+    /// The likeliest slot of a task.
     #[inline]
-    fn find(&self, id: u64) -> Option<&TaskSlot<T>> {
+    fn likeliest(&self, id: u64) -> &TaskSlot<T> {
         let newest = self.newest.load(Acquire);
-        self.find_in(&self.segments[newest], id).or_else(|| self.find_before(newest, id))
+        let bits = (newest.addr() % align_of::<TaskSlot<T>>()) as u32;
+        let first = newest.map_addr(|address| address & !(align_of::<TaskSlot<T>>() - 1));
+        // SAFETY: `add` made it of a slice of `2^bits` slots, which goes with the table, and `home`
+        // is less.
+        unsafe { &*first.add(home(id, bits)) }
     }
 
-    #[inline]
-    fn find_in<'a>(&self, segment: &'a Segment<T>, id: u64) -> Option<&'a TaskSlot<T>> {
-        // A slot of this task stays one until the task's own steps free it; so a look is enough.
-        segment.places(id).find(|slot| slot.state.load(Relaxed) & !LOCKED == id)
+    /// The slot of a task.
+    #[inline(always)]
+    fn find(&self, id: u64) -> Option<&TaskSlot<T>> {
+        let slot = self.likeliest(id);
+        // The slot of a task stays that until the task's own steps free it; so a look is enough.
+        if slot.state.load(Relaxed) & !LOCKED == id { Some(slot) } else { self.find_further(id) }
     }
 
-    /// The same in older segments. First in the one that was the newest when the task was spawned,
-    /// as far as ids can tell.
-    fn find_before(&self, newest: usize, id: u64) -> Option<&TaskSlot<T>> {
-        let older = &self.segments[..newest];
-        let then = older.iter().rposition(|segment| segment.since.load(Relaxed) <= id).unwrap_or(0);
-        let order = (0..=then.min(newest.saturating_sub(1))).rev().chain(then + 1..newest);
-        order.filter_map(|index| older.get(index)).find_map(|segment| self.find_in(segment, id))
+    /// The same where the likeliest place is not the one: first in the segment that was the newest
+    /// when the task was spawned, as far as ids can tell.
+    #[inline(never)]
+    fn find_further(&self, id: u64) -> Option<&TaskSlot<T>> {
+        let segments = &self.segments[..self.count.load(Acquire)];
+        let then = segments.iter().rposition(|segment| segment.since.load(Relaxed) <= id).unwrap_or(0);
+        let order = (0..=then).rev().chain(then + 1..segments.len());
+        let mut places = order.flat_map(|index| segments[index].places(id));
+        places.find(|slot| slot.state.load(Relaxed) & !LOCKED == id)
     }
 
     /// Step TK1. `None` without room.
     #[inline]
     fn claim(&self, id: u64) -> Option<&TaskSlot<T>> {
+        let likeliest = self.likeliest(id);
+        if likeliest.claim(id) { Some(likeliest) } else { self.claim_further(id) }
+    }
+
+    #[inline(never)]
+    fn claim_further(&self, id: u64) -> Option<&TaskSlot<T>> {
         loop {
-            let newest = self.newest.load(Acquire);
-            let claimed = self.segments[newest].places(id).find(|slot| {
-                slot.state.load(Relaxed) == FREE
-                    // Pairs with the release store in `unlock`.
-                    && slot.state.compare_exchange(FREE, id | LOCKED, Acquire, Relaxed).is_ok()
-            });
-            if claimed.is_some() || !self.grow(newest, id) {
+            let count = self.count.load(Acquire);
+            let claimed = self.segments[count - 1].places(id).find(|slot| slot.claim(id));
+            if claimed.is_some() || !self.grow(count, id) {
                 return claimed;
             }
         }
