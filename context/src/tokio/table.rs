@@ -49,8 +49,12 @@
 //! TK8 and TK1 are the two halves of a store and a load each: terminate stores its mark, then looks
 //! for the slot; spawn claims the slot, then looks for the mark. Between the two steps of each
 //! stands a sequentially consistent fence, so at least one sees the other's; and only one of TK7
-//! and TK9 gets the slot. A mark is overwritten by that of another id: the [`MARKS`] last ones are
-//! kept, more or less. Ids are never used again, so an old mark means nothing.
+//! and TK9 gets the slot. The one that finds its counterpart takes the mark away.
+//!
+//! For the end of a blocking closure no spawn comes, so that its mark stays. Hence there is room for
+//! a fixed number of [`Marks`], and a new one takes the place of the oldest. An entry would be left if
+//! a spawn were interrupted between tokio's end of its task and the hook, and hundreds of blocking
+//! closures ended before it went on, all of it during a shutdown. Such an entry goes with the table.
 
 use std::array;
 use std::mem;
@@ -73,8 +77,9 @@ const SEGMENTS: usize = 24;
 /// A task lies at one of so many places of a segment. If all are taken, a segment is added: at about
 /// half of the load.
 const REACH: usize = if cfg!(loom) { 2 } else { 16 };
-/// For how many tasks that ended unknown there is a mark.
-const MARKS: usize = if cfg!(loom) { 1 } else { 256 };
+/// How many rows of marks there are, each a cache line long.
+const ROWS: usize = if cfg!(loom) { 1 } else { 64 };
+const ROW: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// What the hooks have stored, by task id. Steps are described above.
 pub(super) struct TaskTable<T> {
@@ -86,8 +91,7 @@ pub(super) struct TaskTable<T> {
     /// How many segments there are.
     count: AtomicUsize,
     growing: Mutex<()>,
-    /// The ids of step TK8.
-    ended: [AtomicU64; MARKS],
+    marks: Box<[Marks; ROWS]>,
 }
 
 struct Segment<T> {
@@ -106,6 +110,10 @@ struct TaskSlot<T> {
     poller: AtomicUsize,
     contents: UnsafeCell<Contents<T>>,
 }
+
+/// The marks of step TK8: ids of tasks that had ended when they were not known yet. Zero is none.
+#[repr(align(64))]
+struct Marks([AtomicU64; ROW]);
 
 struct Contents<T> {
     value: T,
@@ -184,6 +192,26 @@ impl<T: Default> TaskSlot<T> {
     }
 }
 
+impl Marks {
+    /// Adds a mark, in place of the oldest if there is no room.
+    fn put(&self, id: u64) {
+        loop {
+            let marks = self.0.iter().map(|mark| (mark.load(Relaxed), mark));
+            let (seen, oldest) = marks.min_by_key(|(seen, _)| *seen).expect("a row has places");
+            if oldest.compare_exchange(seen, id, Relaxed, Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Takes the mark of this task away, if there is one.
+    #[inline]
+    fn take(&self, id: u64) -> bool {
+        let mark = self.0.iter().find(|mark| mark.load(Relaxed) == id);
+        mark.is_some_and(|mark| mark.compare_exchange(id, 0, Relaxed, Relaxed).is_ok())
+    }
+}
+
 impl<T: Default> Segment<T> {
     fn new() -> Self {
         Segment { slots: OnceLock::new(), since: AtomicU64::new(0) }
@@ -212,7 +240,7 @@ impl<T: Default> TaskTable<T> {
             segments: array::from_fn(|_| Segment::new()),
             count: AtomicUsize::new(0),
             growing: Mutex::new(()),
-            ended: array::from_fn(|_| AtomicU64::new(0)),
+            marks: Box::new(array::from_fn(|_| Marks(array::from_fn(|_| AtomicU64::new(0))))),
         };
         table.add(0, 0);
         table
@@ -290,8 +318,8 @@ impl<T: Default> TaskTable<T> {
         }
     }
 
-    fn mark(&self, id: u64) -> &AtomicU64 {
-        &self.ended[id as usize % MARKS]
+    fn marks(&self, id: u64) -> &Marks {
+        &self.marks[id as usize % ROWS]
     }
 
     /// A task is spawned. Its value comes back if the task has ended already.
@@ -302,7 +330,7 @@ impl<T: Default> TaskTable<T> {
             // After the exchange in `claim`; pairs with the fence in `end`.
             fence_after_locked();
         }
-        if self.mark(id).load(Relaxed) == id {
+        if self.marks(id).take(id) {
             slot.unlock(FREE);
             return Err(value);
         }
@@ -353,12 +381,12 @@ impl<T: Default> TaskTable<T> {
     /// is to return it.
     pub(super) fn end(&self, id: u64, thread: usize) -> Option<T> {
         let slot = self.find(id).or_else(|| {
-            self.mark(id).store(id, Relaxed);
+            self.marks(id).put(id);
             if !weakened("task table: fence of terminate") {
                 // Pairs with the one in `insert`.
                 fence(SeqCst);
             }
-            self.find(id)
+            self.find(id).inspect(|_| _ = self.marks(id).take(id))
         })?;
         if slot.poller.load(Relaxed) == thread {
             // SAFETY: locked by this thread in `enter`, and not left since.

@@ -64,6 +64,7 @@ fn a_runtime_without_hooks_is_left_alone() {
                 plain.block_on(async {
                     tokio::spawn(async { REQUEST.set(2) }).await.unwrap();
                 });
+                drop(plain);
             });
             REQUEST.get()
         });

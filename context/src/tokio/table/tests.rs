@@ -37,9 +37,23 @@ fn a_task_that_ended_before_it_was_spawned_has_no_entry() {
     let table = TaskTable::new();
     assert_eq!(table.end(7, HERE), None);
     assert_eq!(table.insert(7, 70), Err(70));
-    // The mark of another task stands there, but not this one's.
-    assert_eq!(table.insert(7 + MARKS as u64, 71), Ok(()));
-    assert_eq!(table.len(), 1);
+    // The mark is gone with the task that it was for, and there was none for others.
+    assert_eq!(table.insert(7 + ROWS as u64, 71), Ok(()));
+    assert_eq!(table.insert(7, 70), Ok(()));
+    assert_eq!(table.len(), 2);
+}
+
+#[test]
+fn marks_that_no_spawn_takes_give_way_to_newer_ones() {
+    let table = TaskTable::<u64>::new();
+    let closures = (ROWS * ROW) as u64;
+    for id in 1..=closures * 3 {
+        assert_eq!(table.end(id, HERE), None);
+    }
+    for id in closures * 2 + 1..=closures * 3 {
+        assert_eq!(table.insert(id, 0), Err(0));
+    }
+    assert_eq!(table.len(), 0);
 }
 
 #[test]
