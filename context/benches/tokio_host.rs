@@ -1,7 +1,9 @@
-//! What `heirloom_context::tokio::carry` costs a poll and a spawn: nanoseconds with and without, on the same runtime otherwise.
+//! What `heirloom_context::tokio::carry` costs a poll and a spawn: nanoseconds with and without, on
+//! the same runtime otherwise.
 //!
-//! Rounds without, with, and with the obvious way, a map under a mutex, alternate. Each is compared with the one without before it.
-//! Printed are the medians, and of the differences also the quartiles. Run by `.ci/tokio_host`; `--smoke` runs one short round.
+//! Rounds without, with, and with the obvious way, a map under a mutex, alternate. Each is compared
+//! with the one without before it. Printed are the medians, and of the differences also the
+//! quartiles. Run by `.ci/tokio_host`; `--smoke` runs one short round.
 
 fn main() {
     #[cfg(tokio_unstable)]
@@ -61,8 +63,8 @@ mod measure {
         Map,
     }
 
-    /// The obvious way: states of tasks in a map under a mutex, and on the stack of a thread while they are polled. Wrong where the
-    /// hooks of two polls overlap.
+    /// The obvious way: states of tasks in a map under a mutex, and on the stack of a thread while
+    /// they are polled. Wrong where the hooks of two polls overlap.
     fn with_a_map(builder: &mut Builder) {
         type Tasks = Arc<Mutex<HashMap<Id, Live>>>;
 
@@ -124,9 +126,9 @@ mod measure {
         })
     }
 
-    /// Nanoseconds for each task that is spawned, polled once and joined, in batches.
+    /// Nanoseconds for each task that a task spawns, and that is polled once and joined, in batches.
     fn spawns(runtime: &Runtime, count: u64) -> f64 {
-        runtime.block_on(async {
+        let spawner = runtime.spawn(async move {
             let start = Instant::now();
             for _ in 0..count / 100 {
                 let handles: [_; 100] = std::array::from_fn(|_| tokio::spawn(async {}));
@@ -135,7 +137,8 @@ mod measure {
                 }
             }
             start.elapsed().as_nanos() as f64 / count as f64
-        })
+        });
+        runtime.block_on(spawner).unwrap()
     }
 
     fn quantile(sorted: &[f64], part: f64) -> f64 {

@@ -42,8 +42,8 @@
 //! This crate knows none. On plain threads each thread has a root context, empty at first, which
 //! behaves like a set of thread-locals. An executor that uses [`raw`] gives every task its own.
 //! Under any other executor, **wrap what you spawn**: a `set` in an unwrapped task lands in the
-//! root context of the worker that happens to poll it. (On tokio, the module `tokio`, of the feature
-//! `tokio-hooks`, does so for each `tokio::spawn`.)
+//! root context of the worker that happens to poll it. (On tokio, the module `tokio`, of the
+//! feature `tokio-hooks`, does so for each `tokio::spawn`.)
 //!
 //! ```
 //! use heirloom_context::{Context, ContextFutureExt, context_var};
@@ -78,6 +78,7 @@
 //! | branches that do not disturb each other | [`join!`], [`join_all`], [`select`] |
 //! | what a spawned task gets | [`Inherit`] |
 //! | mirroring a variable, carrying foreign state | [`VarOptions::on_change`], [`Ambient`] |
+//! | contexts through a plain `tokio::spawn` | the module `tokio`, with the feature `tokio-hooks` |
 //! | writing an executor | [`raw`] |
 //!
 //! [`join_all`]: future::join_all

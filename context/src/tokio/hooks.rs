@@ -20,18 +20,19 @@ use crate::util::panic;
 /// Makes the runtimes that `builder` builds carry contexts: each `tokio::spawn` captures what the
 /// spawner's context hands down, and each poll of the task runs in the task's own context.
 ///
-/// Sets `on_task_spawn`, `on_before_task_poll`, `on_after_task_poll` and `on_task_terminate`. Hooks of
-/// these kinds that the builder has already are **replaced**, as tokio does it, and never called; those
-/// that are set later replace these. Give such hooks to the [`Carry`] instead. [The page of the
-/// module](self) says what is carried, and what is not.
+/// Sets `on_task_spawn`, `on_before_task_poll`, `on_after_task_poll` and `on_task_terminate`. Hooks
+/// of these kinds that the builder has already are **replaced**, as tokio does it, and never
+/// called; those that are set later replace these. Give such hooks to the [`Carry`] instead. [The
+/// page of the module](crate::tokio) says what is carried, and what is not.
 ///
 /// ```
-/// use heirloom_context::context_var;
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context_var;
 ///
 /// context_var! { static TENANT: &'static str; }
 ///
 /// let mut builder = tokio::runtime::Builder::new_current_thread();
-/// heirloom_context::tokio::carry(&mut builder);
+/// heirloom::context::tokio::carry(&mut builder);
 /// builder.build().unwrap().block_on(async {
 ///     TENANT.set("acme");
 ///     let child = tokio::spawn(async {
@@ -44,7 +45,7 @@ use crate::util::panic;
 /// ```
 #[doc(alias = "instrument")]
 pub fn carry(builder: &mut Builder) -> Carry {
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(HookState {
         tasks: TaskTable::new(),
         places: Places::new(DETACHED.map(String::from).to_vec()),
         on_spawn: OnceLock::new(),
@@ -63,14 +64,14 @@ pub fn carry(builder: &mut Builder) -> Carry {
 
 /// What [`carry`] has set up on a builder, for all runtimes of that builder. It may be dropped.
 ///
-/// Settings may be made before the runtime is built or later. They are for what is spawned and polled
-/// from then on.
+/// Settings may be made before the runtime is built or later. They are for what is spawned and
+/// polled from then on.
 #[derive(Clone)]
-pub struct Carry(Arc<Shared>);
+pub struct Carry(Arc<HookState>);
 
 type Hook = Box<dyn Fn(&TaskMeta<'_>) + Send + Sync>;
 
-struct Shared {
+struct HookState {
     tasks: TaskTable<Live>,
     places: Places,
     on_spawn: OnceLock<Hook>,
@@ -86,7 +87,8 @@ impl Carry {
     /// A name is that of the folder of the crate's sources, without a version: that of the package.
     ///
     /// ```
-    /// use heirloom_context::tokio::{DETACHED, carry};
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::context::tokio::{DETACHED, carry};
     ///
     /// let mut builder = tokio::runtime::Builder::new_current_thread();
     /// carry(&mut builder).detached(DETACHED.into_iter().chain(["deadpool", "bb8"]));
@@ -100,12 +102,12 @@ impl Carry {
         self
     }
 
-    /// A hook like tokio's `on_task_spawn`. It runs on the spawner's thread in the spawner's context,
-    /// before the context is captured.
+    /// A hook like tokio's `on_task_spawn`. It runs on the spawner's thread in the spawner's
+    /// context, before the context is captured.
     ///
     /// # Panics
-    /// If there is one already. The hook's own panic reaches the spawner, and the task never runs: so
-    /// tokio has it.
+    /// If there is one already. The hook's own panic reaches the spawner, and the task never runs:
+    /// so tokio has it.
     #[track_caller]
     pub fn on_task_spawn(&self, hook: impl Fn(&TaskMeta<'_>) + Send + Sync + 'static) -> &Self {
         self.chain(&self.0.on_spawn, Box::new(hook))
@@ -114,14 +116,15 @@ impl Carry {
     /// A hook like tokio's `on_before_task_poll`. It runs in the context of the task.
     ///
     /// ```
+    /// # use heirloom_context::internal::heirloom;
     /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-    /// use heirloom_context::context_var;
+    /// use heirloom::context_var;
     ///
     /// context_var! { static TENANT: usize; }
     /// static POLLS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
     ///
     /// let mut builder = tokio::runtime::Builder::new_current_thread();
-    /// heirloom_context::tokio::carry(&mut builder).on_before_task_poll(|_| {
+    /// heirloom::context::tokio::carry(&mut builder).on_before_task_poll(|_| {
     ///     TENANT.get().map(|tenant| POLLS[tenant].fetch_add(1, Relaxed));
     /// });
     /// builder.build().unwrap().block_on(async {
@@ -146,8 +149,9 @@ impl Carry {
         self.chain(&self.0.after_poll, Box::new(hook))
     }
 
-    /// A hook like tokio's `on_task_terminate`. It runs in the context of the task if the task ends in
-    /// a poll or by `abort`. If it ends with the runtime, it runs in that of the thread that shuts down.
+    /// A hook like tokio's `on_task_terminate`. It runs in the context of the task if the task ends
+    /// in a poll or by `abort`. If it ends with the runtime, it runs in that of the thread that
+    /// shuts down.
     ///
     /// # Panics
     /// If there is one already. Tokio catches the hook's own panic.
@@ -156,8 +160,8 @@ impl Carry {
         self.chain(&self.0.on_terminate, Box::new(hook))
     }
 
-    /// How many tasks there are that were spawned and have not ended: as many as have a context. For
-    /// looking at; tasks begin and end meanwhile.
+    /// How many tasks there are that were spawned and have not ended: as many as have a context.
+    /// For looking at; tasks begin and end meanwhile.
     pub fn tasks(&self) -> usize {
         self.0.tasks.len()
     }
@@ -177,7 +181,7 @@ impl fmt::Debug for Carry {
     }
 }
 
-impl Shared {
+impl HookState {
     #[inline]
     fn call(place: &OnceLock<Hook>, task: &TaskMeta<'_>) {
         if let Some(hook) = place.get() {
@@ -230,7 +234,7 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for HookState {
     fn drop(&mut self) {
         for mut left in self.tasks.drain() {
             end(&mut left);
@@ -239,7 +243,7 @@ impl Drop for Shared {
 }
 
 /// Ends the poll by unwinding.
-struct Leave<'a>(&'a Shared, &'a TaskMeta<'a>);
+struct Leave<'a>(&'a HookState, &'a TaskMeta<'a>);
 
 impl Drop for Leave<'_> {
     #[cold]
@@ -284,8 +288,8 @@ fn this_thread() -> usize {
     PLACE.with(|place| std::ptr::from_ref(place).addr())
 }
 
-/// The number that tokio's id is. Tokio does not give it away, but hashes it, and nothing else, with
-/// the id; and prints it.
+/// The number that tokio's id is. Tokio does not give it away, but hashes it, and nothing else,
+/// with the id; and prints it.
 #[inline]
 fn number(id: Id) -> u64 {
     #[derive(Default)]

@@ -1,20 +1,21 @@
 //! Contexts through a plain `tokio::spawn`, also inside libraries.
 //!
 //! [`carry`] makes a tokio runtime, which is otherwise as it always is, inherit: each task starts
-//! from what its spawner's context hands down, and each of its polls runs in the task's own context.
-//! Nothing is written at the spawn call, so a spawn inside a library inherits as well.
+//! from what its spawner's context hands down, and each of its polls runs in the task's own
+//! context. Nothing is written at the spawn call, so a spawn inside a library inherits as well.
 //!
 //! ```
 //! # #[cfg(not(tokio_unstable))]
 //! # fn main() {}
 //! # #[cfg(tokio_unstable)]
 //! # fn main() {
-//! use heirloom_context::context_var;
+//! # use heirloom_context::internal::heirloom;
+//! use heirloom::context_var;
 //!
 //! context_var! { static REQUEST_ID: u64; }
 //!
 //! let mut builder = tokio::runtime::Builder::new_multi_thread();
-//! heirloom_context::tokio::carry(&mut builder);
+//! heirloom::context::tokio::carry(&mut builder);
 //! let runtime = builder.enable_all().build().unwrap();
 //!
 //! runtime.block_on(async {
@@ -30,8 +31,8 @@
 //!
 //! # What it takes
 //!
-//! The feature `tokio-hooks` of this crate, and `--cfg tokio_unstable` for the whole build: the hooks
-//! that tokio calls around spawns and polls are not among its stable interfaces. In
+//! The feature `tokio-hooks` of this crate, and `--cfg tokio_unstable` for the whole build: the
+//! hooks that tokio calls around spawns and polls are not among its stable interfaces. In
 //! `.cargo/config.toml`:
 //!
 //! ```toml
@@ -39,14 +40,14 @@
 //! rustflags = ["--cfg", "tokio_unstable"]
 //! ```
 //!
-//! Without that flag a call of `carry` does not compile, and the compiler says why. (The environment
-//! variable `RUSTFLAGS` takes precedence over the file.)
+//! Without that flag a call of `carry` does not compile, and the compiler says why. (The
+//! environment variable `RUSTFLAGS` takes precedence over the file.)
 //!
 //! # What is carried, and what is not
 //!
 //! | code | runs in | to have it otherwise |
 //! | --- | --- | --- |
-//! | a task of `tokio::spawn`, `JoinSet::spawn`, `Handle::spawn`, `spawn_local` on a `LocalRuntime`: each poll; the drop of its future when it ends or is aborted | its own context: [`Context::inherited`] of the spawner, taken at the spawn call, and the spawner's deadline | `tokio::spawn(task.in_context(…))`; `Context::empty().run(\|\| tokio::spawn(task))` |
+//! | a task of `tokio::spawn`, `JoinSet::spawn`, `Handle::spawn`, `spawn_local` on a `LocalRuntime`: each poll; the drop of its future when it ends or is aborted | its own context: [`Context::inherited`](crate::Context::inherited) of the spawner, taken at the spawn call, and the spawner's deadline | `tokio::spawn(task.in_context(…))`; `Context::empty().run(\|\| tokio::spawn(task))` |
 //! | a task that is spawned in hyper-util, h2, reqwest, tonic, tower: pools, connections | its own context, empty at first, without a deadline | `Carry::detached`, or `in_context` where the future is yours |
 //! | the future of `Runtime::block_on`, `Handle::block_on` | the context of the calling thread; what it sets stays there | `block_on(main.isolated())` |
 //! | a task of a `LocalSet` | whatever context the set is polled in, shared among its tasks | `spawn_local(task.in_context(Context::inherited()))` |
@@ -57,38 +58,38 @@
 //! | functions of `on_thread_start`, `on_thread_park` and the like | the context of their thread | |
 //! | [ambient states](crate::Ambient) | are not carried: they belong to an executor | an instrument of their own |
 //!
-//! The deadline is [`raw::Execution`](crate::raw::Execution)'s. A time budget that has not begun begins
-//! at the spawn call. A task is never eager: tokio alone polls it.
+//! The deadline is [`raw::Execution`](crate::raw::Execution)'s. A time budget that has not begun
+//! begins at the spawn call. A task is never eager: tokio alone polls it.
 //!
-//! If a variable's `Derive` function panics in a spawn call, the panic hook reports it, and the task
-//! starts from the empty context: a hook of tokio's must not unwind.
+//! If a variable's `Derive` function panics in a spawn call, the panic hook reports it, and the
+//! task starts from the empty context: a hook of tokio's must not unwind.
 //!
 //! # Pools are detached
 //!
 //! A connection in a pool outlives the request that opened it. If its task inherited, the request's
 //! variables would live as long as the connection does, and what the connection logs would name the
-//! wrong request. So a task that is spawned by code of one of the crates in [`DETACHED`] starts from the
-//! root. Tokio tells the file of each spawn call: a crate is recognized by the folder of its sources
-//! (`hyper-util-0.1.21/src/…`). If paths are remapped so that the folder is lost, no crate is
-//! recognized. `Carry::detached` changes the list.
+//! wrong request. So a task that is spawned by code of one of the crates in [`DETACHED`] starts
+//! from the root. Tokio tells the file of each spawn call: a crate is recognized by the folder of
+//! its sources (`hyper-util-0.1.21/src/…`). If paths are remapped so that the folder is lost, no
+//! crate is recognized. `Carry::detached` changes the list.
 //!
 //! # Hooks of your own
 //!
 //! **A tokio runtime has one hook of each kind, and a later one silently replaces an earlier one.**
-//! `carry` takes `on_task_spawn`, `on_before_task_poll`, `on_after_task_poll` and `on_task_terminate`.
-//! A program that sets one of these on the builder afterwards takes it away from `carry`, and contexts
-//! get mixed up; one that was set before is not called. Give them to the [`Carry`] instead, under the
-//! same names: they run inside the task's context.
+//! `carry` takes `on_task_spawn`, `on_before_task_poll`, `on_after_task_poll` and
+//! `on_task_terminate`. A program that sets one of these on the builder afterwards takes it away
+//! from `carry`, and contexts get mixed up; one that was set before is not called. Give them to the
+//! [`Carry`] instead, under the same names: they run inside the task's context.
 //!
 //! # What it costs
 //!
 //! A poll: one atomic exchange and a few loads and stores, whatever is in the context. A spawn: one
-//! exchange, one count of the context, and a slot of 64 bytes, which later tasks use again. No lock is
-//! taken. If a task is woken while it is polled, and a second thread begins the next poll before
-//! the first thread has called the hook after its own, the second one waits for it: a few instructions.
-//! The figures are those of `.ci/tokio_host`.
+//! exchange, one count of the context, and a slot of 64 bytes, which later tasks use again. No lock
+//! is taken. If a task is woken while it is polled, and a second thread begins the next poll before
+//! the first thread has called the hook after its own, the second one waits for it: a few
+//! instructions. The figures are those of `.ci/tokio_host`.
 
-#[cfg(any(tokio_unstable, test))]
+#[cfg(any(tokio_unstable, all(test, not(loom))))]
 mod places;
 #[cfg(any(tokio_unstable, test))]
 mod table;
@@ -99,20 +100,21 @@ mod hooks;
 #[cfg(tokio_unstable)]
 pub use hooks::{Carry, carry};
 #[cfg(not(tokio_unstable))]
-pub use unavailable::{BuilderWithTaskHooks, Carry, carry};
+pub use unavailable::{BuilderWithTaskHooks, carry};
 
 /// The crates whose tasks start from the root, unless the list is changed.
 pub const DETACHED: [&str; 5] = ["hyper-util", "h2", "reqwest", "tonic", "tower"];
 
-/// What is there without `--cfg tokio_unstable`: enough for documentation and for a good error.
+/// What there is without `--cfg tokio_unstable`: enough for an error that says what to do. (A
+/// `compile_error!` would also hit builds that have all features on and call nothing here.)
 #[cfg(not(tokio_unstable))]
 mod unavailable {
     #![forbid(unsafe_code)]
 
     use std::convert::Infallible;
 
-    /// A builder of runtimes that has hooks for tasks: `tokio::runtime::Builder` if the program is built
-    /// with `--cfg tokio_unstable`. **This documentation was not**, so no type is one.
+    /// A builder of runtimes that has hooks for tasks: `tokio::runtime::Builder`, if the program is
+    /// built with `--cfg tokio_unstable`. **This documentation was not**, so no type is one.
     #[diagnostic::on_unimplemented(
         message = "`heirloom_context::tokio::carry` needs the hooks of tokio, which this build does not have",
         label = "tokio is built without `--cfg tokio_unstable`",
@@ -122,14 +124,9 @@ mod unavailable {
     pub trait BuilderWithTaskHooks {}
 
     /// Makes the runtimes of a builder carry contexts. With `--cfg tokio_unstable` the builder is
-    /// `tokio::runtime::Builder`; without it no type fits, and a call does not compile.
-    pub fn carry<B: BuilderWithTaskHooks>(_builder: &mut B) -> Carry {
+    /// `tokio::runtime::Builder`, and the answer a `Carry`; without it no type fits, and a call
+    /// does not compile.
+    pub fn carry<B: BuilderWithTaskHooks>(_builder: &mut B) -> Infallible {
         unreachable!("no type is a builder with hooks in this build")
-    }
-
-    /// What [`carry`] has set up. Without `--cfg tokio_unstable` there is none.
-    #[derive(Clone, Debug)]
-    pub struct Carry {
-        _none: Infallible,
     }
 }

@@ -52,9 +52,9 @@ impl Places {
     }
 }
 
-/// Whether a source file is one of the crate, to judge by its path: below `src` in a folder with the
-/// crate's name. The name may have a version behind it, as in cargo's registry, or a hash, as in a
-/// checkout of a repository, in which one more folder stands before `src`.
+/// Whether a source file is one of the crate, to judge by its path: below `src` in a folder with
+/// the crate's name. The name may have a version behind it, as in cargo's registry, or a hash, as
+/// in a checkout of a repository, in which one more folder stands before `src`.
 fn is_in_crate(file: &str, name: &str) -> bool {
     let is_of_crate = |folder: &str| {
         folder == name

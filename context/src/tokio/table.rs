@@ -51,10 +51,11 @@
 //! stands a sequentially consistent fence, so at least one sees the other's; and only one of TK7
 //! and TK9 gets the slot. The one that finds its counterpart takes the mark away.
 //!
-//! For the end of a blocking closure no spawn comes, so that its mark stays. Hence there is room for
-//! a fixed number of [`Marks`], and a new one takes the place of the oldest. An entry would be left if
-//! a spawn were interrupted between tokio's end of its task and the hook, and hundreds of blocking
-//! closures ended before it went on, all of it during a shutdown. Such an entry goes with the table.
+//! For the end of a blocking closure no spawn comes, so that its mark stays. Hence there is room
+//! for a fixed number of [`Marks`], and a new one takes the place of the oldest. An entry would be
+//! left if a spawn were interrupted between tokio's end of its task and the hook, and hundreds of
+//! blocking closures ended before it went on, all of it during a shutdown. Such an entry goes with
+//! the table.
 
 use std::array;
 use std::mem;
@@ -69,13 +70,13 @@ use crate::util::sync::{Mutex, UnsafeCell, fence_after_locked, lock, spin, weake
 const LOCKED: u64 = 1 << 63;
 const FREE: u64 = 0;
 
-/// The first segment has so many slots, as a power of two; each further one twice as many as the one
-/// before.
+/// The first segment has so many slots, as a power of two; each further one twice as many as the
+/// one before.
 const FIRST_BITS: usize = if cfg!(loom) { 1 } else { 8 };
 /// With the last one there is room for more tasks than memory has.
 const SEGMENTS: usize = 24;
-/// A task lies at one of so many places of a segment. If all are taken, a segment is added: at about
-/// half of the load.
+/// A task lies at one of so many places of a segment. If all are taken, a segment is added: at
+/// about half of the load.
 const REACH: usize = if cfg!(loom) { 2 } else { 16 };
 /// How many rows of marks there are, each a cache line long.
 const ROWS: usize = if cfg!(loom) { 1 } else { 64 };
@@ -105,8 +106,8 @@ struct Segment<T> {
 #[repr(align(64))]
 struct TaskSlot<T> {
     state: AtomicU64,
-    /// The thread whose poll has the slot locked, else zero. A thread reads its own number here only
-    /// if it wrote the number itself and has not left since.
+    /// The thread whose poll has the slot locked, else zero. A thread reads its own number here
+    /// only if it wrote the number itself and has not left since.
     poller: AtomicUsize,
     contents: UnsafeCell<Contents<T>>,
 }
@@ -136,8 +137,8 @@ impl<T: Default> TaskSlot<T> {
         }
     }
 
-    /// Locks the slot of this task; waits while another thread has it locked. `false` if the slot is
-    /// no longer the task's, or if `thread` itself polls the task.
+    /// Locks the slot of this task; waits while another thread has it locked. `false` if the slot
+    /// is no longer the task's, or if `thread` itself polls the task.
     #[inline]
     fn lock(&self, id: u64, thread: usize) -> bool {
         let mut round = 0;
@@ -226,8 +227,8 @@ impl<T: Default> Segment<T> {
     }
 }
 
-/// The likeliest place of a task among `2^bits`. By the golden ratio, ids that follow each other, or
-/// stand in a regular distance, lie apart.
+/// The likeliest place of a task among `2^bits`. By the golden ratio, ids that follow each other,
+/// or stand in a regular distance, lie apart.
 #[inline]
 fn home(id: u64, bits: u32) -> usize {
     (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - bits)) as usize
@@ -341,8 +342,8 @@ impl<T: Default> TaskTable<T> {
         Ok(())
     }
 
-    /// A poll of the task begins on `thread`, which is not zero. Does nothing for a task that is not
-    /// in the table.
+    /// A poll of the task begins on `thread`, which is not zero. Does nothing for a task that is
+    /// not in the table.
     #[inline]
     pub(super) fn enter(&self, id: u64, thread: usize, install: impl FnOnce(&mut T)) {
         let Some(slot) = self.find(id) else { return };
@@ -377,8 +378,8 @@ impl<T: Default> TaskTable<T> {
         None
     }
 
-    /// The task has ended, as seen by `thread`. Returns its value, unless the poll that goes on there
-    /// is to return it.
+    /// The task has ended, as seen by `thread`. Returns its value, unless the poll that goes on
+    /// there is to return it.
     pub(super) fn end(&self, id: u64, thread: usize) -> Option<T> {
         let slot = self.find(id).or_else(|| {
             self.marks(id).put(id);

@@ -1,4 +1,5 @@
-//! However a task ends, its future is dropped in its context as far as tokio lets it, and no entry is left.
+//! However a task ends, its future is dropped in its context as far as tokio lets it, and no entry
+//! is left.
 
 use std::future::pending;
 use std::sync::Arc;

@@ -64,6 +64,8 @@ fn shutdown_meets_a_poll() {
     assert!(table.insert(TASK + 1, Counted::new(&alive)).is_ok());
     other.join().unwrap();
     assert_eq!((table.len(), alive.load(CountRelaxed)), (1, 1));
+    drop(Arc::into_inner(table).unwrap().drain());
+    assert_eq!(alive.load(CountRelaxed), 0);
 }
 
 /// A runtime shuts down while a thread spawns: the end may come before, in between or after.
