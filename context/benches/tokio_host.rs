@@ -126,7 +126,8 @@ mod measure {
         })
     }
 
-    /// Nanoseconds for each task that a task spawns, and that is polled once and joined, in batches.
+    /// Nanoseconds for each task that a task spawns, and that is polled once and joined, in
+    /// batches.
     fn spawns(runtime: &Runtime, count: u64) -> f64 {
         let spawner = runtime.spawn(async move {
             let start = Instant::now();
