@@ -166,7 +166,8 @@ mod measure {
     }
 
     pub(super) fn all(smoke: bool) {
-        let (rounds, count) = if smoke { (1, 10_000) } else { (31, 1_000_000) };
+        // Rounds of a millisecond or two: most are not interrupted.
+        let (rounds, count) = if smoke { (1, 10_000) } else { (501, 50_000) };
         println!(
             "{:40} {:>7}   {:<27}   a map under a mutex",
             "ns, medians (and quartiles)", "without", "carry"
@@ -181,8 +182,8 @@ mod measure {
             compare(&format!("poll, one task, {values} values, worker"), rounds, one_worker, |r| {
                 polls(r, 1, count)
             });
-            compare(&format!("poll, 1,000 tasks in turn, {values} values"), rounds, current_thread, |r| {
-                polls(r, 1_000, count)
+            compare(&format!("poll, 500 tasks in turn, {values} values"), rounds, current_thread, |r| {
+                polls(r, 500, count)
             });
             compare(&format!("spawn, poll, join, {values} values"), rounds, current_thread, |r| {
                 spawns(r, count / 4)

@@ -83,11 +83,15 @@
 //!
 //! # What it costs
 //!
-//! A poll: one atomic exchange and a few loads and stores, whatever is in the context. A spawn: one
-//! exchange, one count of the context, and a slot of 64 bytes, which later tasks use again. No lock
-//! is taken. If a task is woken while it is polled, and a second thread begins the next poll before
-//! the first thread has called the hook after its own, the second one waits for it: a few
-//! instructions. The figures are those of `.ci/tokio_host`.
+//! A poll: one atomic exchange and a few loads and stores, whatever is in the context; some 12 ns
+//! where a poll that does nothing takes 21. A spawn: one exchange, one count of the context, and a
+//! slot of 64 bytes, which later tasks use again; with the task's end 20 ns, or 40 to 70 on a
+//! runtime with several threads. That is a third to two thirds of what a map under a mutex costs.
+//! (Measured by `.ci/tokio_host --measure`.)
+//!
+//! No lock is taken. But if a task is woken while it is polled, another thread may begin the next
+//! poll before the first thread has called the hook after its own. Then the second thread waits for
+//! that hook: a few instructions, and the hook of the user's that is chained there.
 
 #[cfg(any(tokio_unstable, all(test, not(loom))))]
 mod places;

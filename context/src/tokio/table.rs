@@ -137,20 +137,25 @@ impl<T: Default> TaskSlot<T> {
         }
     }
 
+    /// Locks the slot if it is this task's, and idle. Else returns its state.
+    #[inline]
+    fn try_lock(&self, id: u64) -> Result<u64, u64> {
+        // Pairs with the release store in `unlock`.
+        self.state.compare_exchange(id, id | LOCKED, Acquire, Relaxed)
+    }
+
     /// Locks the slot of this task; waits while another thread has it locked. `false` if the slot
     /// is no longer the task's, or if `thread` itself polls the task.
-    #[inline]
     fn lock(&self, id: u64, thread: usize) -> bool {
         let mut round = 0;
-        loop {
-            // Pairs with the release stores in `unlock`.
-            match self.state.compare_exchange(id, id | LOCKED, Acquire, Relaxed) {
-                Ok(_) => return true,
-                Err(seen) if seen == id | LOCKED && self.poller.load(Relaxed) != thread => spin(round),
-                Err(_) => return false,
+        while let Err(seen) = self.try_lock(id) {
+            if seen != id | LOCKED || self.poller.load(Relaxed) == thread {
+                return false;
             }
+            spin(round);
             round += 1;
         }
+        true
     }
 
     /// Locks the slot for a new task, if it is free.
@@ -346,13 +351,21 @@ impl<T: Default> TaskTable<T> {
     /// not in the table.
     #[inline]
     pub(super) fn enter(&self, id: u64, thread: usize, install: impl FnOnce(&mut T)) {
-        let Some(slot) = self.find(id) else { return };
-        if slot.lock(id, thread) {
+        // Without a look first: mostly the likeliest slot is the task's, and idle.
+        let likeliest = self.likeliest(id);
+        let slot =
+            if likeliest.try_lock(id).is_ok() { Some(likeliest) } else { self.lock_further(id, thread) };
+        if let Some(slot) = slot {
             slot.poller.store(thread, Relaxed);
             // SAFETY: just locked. `install` may call hooks of variables, which get at other tasks'
             // slots alone.
             unsafe { slot.with(|contents| install(&mut contents.value)) };
         }
+    }
+
+    #[inline(never)]
+    fn lock_further(&self, id: u64, thread: usize) -> Option<&TaskSlot<T>> {
+        self.find(id).filter(|slot| slot.lock(id, thread))
     }
 
     /// The poll that began on `thread` ends. Returns the task's value if the task has ended.
@@ -394,7 +407,7 @@ impl<T: Default> TaskTable<T> {
             unsafe { slot.with(|contents| contents.ended = true) };
             return None;
         }
-        // SAFETY: locked.
+        // SAFETY: `lock` has just locked it.
         slot.lock(id, thread).then(|| unsafe { slot.take() })
     }
 
