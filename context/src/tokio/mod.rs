@@ -79,7 +79,7 @@
 //! `carry` takes `on_task_spawn`, `on_before_task_poll`, `on_after_task_poll` and
 //! `on_task_terminate`. A program that sets one of these on the builder afterwards takes it away
 //! from `carry`, and contexts get mixed up; one that was set before is not called. Give them to the
-//! [`Carry`] instead, under the same names: they run inside the task's context.
+//! `Carry` instead, under the same names: they run inside the task's context.
 //!
 //! # What it costs
 //!
