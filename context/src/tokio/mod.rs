@@ -56,7 +56,7 @@
 //! | drops of futures that are pending when the runtime shuts down | the context of the thread that shuts the runtime down | end the tasks before the runtime; or `in_context`, which goes with the future |
 //! | the drop of a task's output that no handle has taken | while the task ends, the task's; later, that of the code that drops the `JoinHandle` | |
 //! | functions of `on_thread_start`, `on_thread_park` and the like | the context of their thread | |
-//! | [ambient states](crate::Ambient) | are not carried: they belong to an executor | an instrument of their own |
+//! | [ambient states](crate::Ambient) | are not carried: they belong to an executor | wrap the future, as `tracing`'s `Instrument` does |
 //!
 //! The deadline is [`raw::Execution`](crate::raw::Execution)'s. A time budget that has not begun
 //! begins at the spawn call. A task is never eager: tokio alone polls it.

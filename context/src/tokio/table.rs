@@ -97,8 +97,8 @@ pub(super) struct TaskTable<T> {
 
 struct Segment<T> {
     slots: OnceLock<Box<[TaskSlot<T>]>>,
-    /// The id that this segment was added for. Tasks before it are rarely here, later ones always
-    /// here or in a later one.
+    /// The id that this segment was added for. Tasks with lower ids are rarely here, those with
+    /// higher ones mostly here or in a later segment: this says where to look first.
     since: AtomicU64,
 }
 
