@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# hyper 1.12.0: after graceful_shutdown an HTTP/1 server closes a kept connection in the middle of a head, and waits on in a new one.
+# hyper 1.12.0: after graceful_shutdown an HTTP/1 server closes a kept connection in the middle of a
+# head, and waits on in a new one.
 #
 # Seen: a client has sent the first bytes of a request's head. The server calls `graceful_shutdown`.
 # If the connection has had a request before, it is closed at once. If the head is the connection's
@@ -8,8 +9,9 @@
 # in time is answered.
 # What one would guess: the same in both, since the page says that an idle connection is closed and
 # a request that is being served is completed, and here no request has been read in either.
-# Why it matters: a server that drains by `graceful_shutdown` alone waits for each new client that is
-# slow. A server has to notice itself which of its connections have had a request, and drop the others.
+# Why it matters: a server that drains by `graceful_shutdown` alone waits for each new client that
+# is slow. A server has to notice itself which of its connections have had a request, and drop the
+# others.
 #
 # Output seen:
 #   a kept connection:  closed at once

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# loom 0.7.2: a swap that reads the old value may hide a store that came after it, so that a model fails which no machine can fail.
+# loom 0.7.2: a swap that reads the old value may hide a store that came after it, so that a model
+# fails which no machine can fail.
 #
 # Seen: one thread stores `true` in a flag, then says so under a mutex. The other swaps `false` into
 # the flag, and then looks under the mutex. In a third of the executions in which it finds the
 # message, the swap has returned `false`, and a load of the flag returns `false` as well: the store
 # is lost. With a compare-exchange of `true` for `false` in place of the swap it never is.
-# What one would guess: a read-modify-write writes right after what it has read. If the swap has read
-# the first `false`, the store comes later in the flag's order, and the load, which comes after the
-# mutex, sees it. If the swap comes after the store, it returns `true`.
+# What one would guess: a read-modify-write writes right after what it has read. If the swap has
+# read the first `false`, the store comes later in the flag's order, and the load, which comes after
+# the mutex, sees it. If the swap comes after the store, it returns `true`.
 # Why it matters: "a flag that says there is work is taken by a swap" is how queues and parkers are
 # written. A model of that fails for a reason that is loom's, and the text of the failure does not
-# say so. (loom's issue 254 has the reason: the store squeezes in between the two halves of the swap.)
+# say so. (loom's issue 254 has the reason: the store squeezes in between the two halves of the
+# swap.)
 #
 # Output seen:
 #   swap:             12 executions with the message, in 4 of them the store is lost

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# redis 1.8.1 with tokio 1.54.1 and Redis 7.0: with default settings `BLPOP key 0`, which waits without a limit, ends after 0.5
-# seconds by "timed out", and takes the next element of the list nevertheless, which is lost.
+# redis 1.8.1 with tokio 1.54.1 and Redis 7.0: with default settings `BLPOP key 0`, which waits
+# without a limit, ends after 0.5 seconds by "timed out", and takes the next element of the list
+# nevertheless, which is lost.
 #
-# A connection of `get_multiplexed_async_connection` has a response timeout of 0.5 seconds. It gives up the answer, not the command:
-# the server goes on waiting. When another connection pushes an element, the server pops it for the command that was given up;
-# the answer is dropped. The connection works on, so that nothing tells of it. The same happens when the future is dropped.
-# What one would guess: a command that blocks by its nature is not cut by a default, or the connection is closed with it, so
-# that the server does not pop for it. `AsyncConnectionConfig::set_response_timeout(None)` is the way out.
+# A connection of `get_multiplexed_async_connection` has a response timeout of 0.5 seconds. It gives
+# up the answer, not the command: the server goes on waiting. When another connection pushes an
+# element, the server pops it for the command that was given up; the answer is dropped. The
+# connection works on, so that nothing tells of it. The same happens when the future is dropped.
+# What one would guess: a command that blocks by its nature is not cut by a default, or the
+# connection is closed with it, so that the server does not pop for it.
+# `AsyncConnectionConfig::set_response_timeout(None)` is the way out.
 #
 # Needs redis-server, which `.ci/ecosystem` installs where it may, and starts.
 #

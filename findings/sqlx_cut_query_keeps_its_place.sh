@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# sqlx 0.8.6 with tokio 1.54.1 and PostgreSQL 15: a query that is given up keeps its connection's place in the pool until the
-# server has finished it. No limit of the pool cuts that.
+# sqlx 0.8.6 with tokio 1.54.1 and PostgreSQL 15: a query that is given up keeps its connection's
+# place in the pool until the server has finished it. No limit of the pool cuts that.
 #
-# A pool of one connection. A query of two seconds is dropped after 0.1 seconds by `tokio::time::timeout`; then the pool is asked
-# for a connection. Seen: a task that the pool has spawned tests the connection by a ping before it counts as free, and the ping's
-# answer comes after the query's. So the pool stays empty for the two seconds, and `acquire_timeout` ends with `PoolTimedOut`.
-# What one would guess: the query is cancelled at the server, or the connection closed, and the place is free at once. A few
-# slow queries that their callers have given up stop all others.
+# A pool of one connection. A query of two seconds is dropped after 0.1 seconds by
+# `tokio::time::timeout`; then the pool is asked for a connection. Seen: a task that the pool has
+# spawned tests the connection by a ping before it counts as free, and the ping's answer comes after
+# the query's. So the pool stays empty for the two seconds, and `acquire_timeout` ends with
+# `PoolTimedOut`.
+# What one would guess: the query is cancelled at the server, or the connection closed, and the
+# place is free at once. A few slow queries that their callers have given up stop all others.
 #
 # Needs PostgreSQL, which `.ci/ecosystem` installs where it may, and starts.
 #

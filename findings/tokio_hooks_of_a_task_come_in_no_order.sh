@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# tokio 1.54.1, --cfg tokio_unstable: the hooks of a task are no pair: it may terminate before it is spawned, or without.
+# tokio 1.54.1, --cfg tokio_unstable: the hooks of a task are no pair: it may terminate before it is
+# spawned, or without.
 #
 # Seen: a task that is spawned on a runtime which has shut down calls `on_task_terminate` first and
 # `on_task_spawn` after it, for the same id. A closure of `spawn_blocking` calls `on_task_terminate`

@@ -79,11 +79,11 @@ mod tests {
     #[test]
     fn a_crate_is_known_by_the_folder_of_its_sources() {
         let inside = [
-            "/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/hyper-util-0.1.21/src/rt/tokio.rs",
-            r"C:\Users\ada\.cargo\registry\src\index.crates.io-1949cf8c6b5b557f\hyper-util-0.1.21\src\rt\tokio.rs",
+            "/home/ada/.cargo/registry/src/mirror-0123456789abcdef/hyper-util-0.1.21/src/rt/tokio.rs",
+            r"C:\Users\ada\.cargo\registry\src\mirror-0123456789abcdef\hyper-util-0.1.21\src\rt\tokio.rs",
             "vendor/hyper-util/src/rt/tokio.rs",
-            "/root/.cargo/git/checkouts/hyper-util-0a1b2c3d4e5f6071/89abcde/src/rt/tokio.rs",
-            "/root/.cargo/git/checkouts/hyper-util-fa1b2c3d4e5f6071/89abcde/src/rt/tokio.rs",
+            "/home/ada/.cargo/git/checkouts/hyper-util-0a1b2c3d4e5f6071/89abcde/src/rt/tokio.rs",
+            "/home/ada/.cargo/git/checkouts/hyper-util-fa1b2c3d4e5f6071/89abcde/src/rt/tokio.rs",
         ];
         for file in inside {
             assert!(is_in_crate(file, "hyper-util"), "{file}");
