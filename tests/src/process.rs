@@ -108,9 +108,12 @@ pub fn in_child(test: &str, main_thread: bool) -> Child {
 }
 
 /// As [`in_child`], on a thread that is not the main one, with a limit of the shell's `ulimit`, as
-/// in `-v 500000`, and stacks of so many MiB for threads that do not say how much they need.
+/// in `-v 500000`, and stacks of so many MiB for threads that do not say how much they need. The
+/// allocator keeps one arena: glibc reserves 64 MiB of address space for each arena, and how many
+/// there are hangs on which threads happen to allocate at the same time.
 pub fn in_child_with_limit(test: &str, limit: &str, stack: usize) -> Child {
-    in_child_by(test, &format!("ulimit {limit} && RUST_MIN_STACK={} exec \"$@\"", stack << 20))
+    let stack = stack << 20;
+    in_child_by(test, &format!("ulimit {limit} && MALLOC_ARENA_MAX=1 RUST_MIN_STACK={stack} exec \"$@\""))
 }
 
 /// As [`in_child`], on a thread that is not the main one, started by a shell, to which the program
