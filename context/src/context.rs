@@ -1,7 +1,7 @@
 //! Snapshots.
 
 use std::fmt;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 
 use crate::bindings::{Bindings, Entry, Id, Lookup};
 use crate::current::{self, Owned};
@@ -134,6 +134,7 @@ impl Context {
     /// ```
     #[doc(alias = "with_value")]
     #[doc(alias = "plus")]
+    #[track_caller]
     pub fn with_var<T: Send + Sync + 'static, D>(&self, var: &ContextVar<T, D>, value: T) -> Context {
         Context { bindings: self.bindings.with(var.assigned_id(), Entry::Bound(var.value(value))) }
     }
@@ -449,6 +450,25 @@ impl ContextEntry<'_> {
     /// The value's type.
     pub fn type_name(&self) -> &'static str {
         self.value.type_name()
+    }
+
+    /// Where it was bound: the call of [`set`](ContextVar::set), [`bind`](ContextVar::bind),
+    /// [`scope`](ContextVar::scope) or `with_var`. A value that a policy made of the spawner's has
+    /// the place of the spawner's.
+    ///
+    /// ```
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
+    /// context_var! { static TENANT: u32; }
+    ///
+    /// TENANT.set(7);
+    /// let line = line!() - 1;
+    /// let context = Context::current();
+    /// assert_eq!(context.iter().next().unwrap().bound_at().line(), line);
+    /// ```
+    #[doc(alias = "provenance")]
+    pub fn bound_at(&self) -> &'static Location<'static> {
+        self.value.place()
     }
 
     /// The value's text, if its variable opted in (`debug = Debug`).

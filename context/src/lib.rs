@@ -70,6 +70,7 @@
 //! | for | see |
 //! | --- | --- |
 //! | variables, with a default or without | [`context_var!`], [`ContextVar`], [`WithDefault`], [`NoDefault`] |
+//! | why a variable has no value | [`ContextVar::try_get`], [`Unset`], [`detect_losses`] |
 //! | undoing a set | [`Token`], [`Binding`], [`ContextVar::scope`] |
 //! | snapshots, callbacks, other threads | [`Context`] |
 //! | a context shared on purpose | [`ContextCell`] |
@@ -125,6 +126,7 @@ pub use future::{ContextFutureExt, InCell};
 pub use iter::ContextIteratorExt;
 pub use stream::ContextStreamExt;
 pub use token::Token;
+pub use unset::{Unset, UnsetCause, detect_losses};
 pub use value::{DebugText, Inherit, OnChange, VarOptions};
 pub use var::ContextVar;
 pub use with_context::WithContext;
@@ -134,7 +136,7 @@ pub use with_context::WithContext;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::panicked::{message_of, variables_of};
-    pub use crate::unset::name_tasks;
+    pub use crate::unset::{RunningTask, describe_tasks};
     pub use crate::util::{panic, sync, tagged};
 
     /// What a user of the executor sees of this crate, for the examples: they can be pasted into a

@@ -1,7 +1,9 @@
 //! Context variables: typed keys.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::Location;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crate::binding::{Binding, Origin};
 use crate::bindings::{Entry, Id};
@@ -9,7 +11,7 @@ use crate::current::{self, Scope, Surroundings};
 use crate::default::{NoDefault, WithDefault};
 use crate::error::{ResetError, ResetErrorKind};
 use crate::token::Token;
-use crate::unset;
+use crate::unset::{self, Unset};
 use crate::value::{self, Value, VarOptions};
 
 /// A typed key to a value in the current context.
@@ -65,6 +67,8 @@ use crate::value::{self, Value, VarOptions};
 pub struct ContextVar<T: Send + Sync + 'static, D = NoDefault> {
     /// Zero until a value is bound somewhere.
     id: AtomicU64,
+    /// Where a value was bound first; null until then.
+    first_bound_at: AtomicPtr<Location<'static>>,
     name: &'static str,
     options: VarOptions<T>,
     default: D,
@@ -100,7 +104,13 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// assert_eq!(SESSION.get(), None);
     /// ```
     pub const fn with_options(name: &'static str, options: VarOptions<T>) -> Self {
-        ContextVar { id: AtomicU64::new(0), name, options, default: NoDefault }
+        ContextVar {
+            id: AtomicU64::new(0),
+            first_bound_at: AtomicPtr::new(ptr::null_mut()),
+            name,
+            options,
+            default: NoDefault,
+        }
     }
 
     /// The same variable with a default: what it reads as where no value is bound. The function is
@@ -117,8 +127,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// ```
     #[must_use]
     pub const fn with_default(self, make: fn() -> T) -> ContextVar<T, WithDefault<T>> {
-        let ContextVar { id, name, options, default: NoDefault } = self;
-        ContextVar { id, name, options, default: WithDefault::new(make) }
+        let ContextVar { id, first_bound_at, name, options, default: NoDefault } = self;
+        ContextVar { id, first_bound_at, name, options, default: WithDefault::new(make) }
     }
 
     /// A copy of the bound value, else `None`.
@@ -130,6 +140,7 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// assert_eq!(TENANT.get().as_deref(), Some("acme"));
     /// ```
     #[inline]
+    #[track_caller]
     pub fn get(&self) -> Option<T>
     where
         T: Clone,
@@ -137,12 +148,38 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
         self.with(|value| value.cloned())
     }
 
+    /// A copy of the bound value, or why there is none.
+    ///
+    /// # Errors
+    /// If no value is bound: [`Unset`] says where the code runs, and what is known of the reason.
+    /// To find it out takes about a microsecond; where the variable may be unset, use
+    /// [`get`](Self::get).
+    ///
+    /// ```
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::context::UnsetCause;
+    /// heirloom::context_var! { static TENANT: u32; }
+    /// TENANT.set(7);
+    /// assert_eq!(TENANT.try_get().unwrap(), 7);
+    /// let elsewhere = std::thread::spawn(|| TENANT.try_get()).join().unwrap();
+    /// assert_eq!(elsewhere.unwrap_err().cause(), UnsetCause::NoTask);
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn try_get(&self) -> Result<T, Unset>
+    where
+        T: Clone,
+    {
+        match self.get() {
+            Some(value) => Ok(value),
+            None => Err(self.why_unset(Location::caller())),
+        }
+    }
+
     /// A copy of the bound value, for code that is wrong without one.
     ///
     /// # Panics
-    /// If no value is bound. The text names the variable and where the code runs, tells a variable
-    /// that no code has set so far from one that is set elsewhere, and says what to check: in the
-    /// code that reads, in the code that sets, and where work is handed over.
+    /// If no value is bound, with the text of [`Unset`].
     ///
     /// ```
     /// # use heirloom_context::internal::heirloom;
@@ -152,16 +189,15 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// ```
     #[doc(alias = "expect")]
     #[doc(alias = "unwrap")]
-    #[doc(alias = "LookupError")]
     #[inline]
     #[track_caller]
     pub fn require(&self) -> T
     where
         T: Clone,
     {
-        match self.get() {
-            Some(value) => value,
-            None => unset::panic(self.name, self.id().is_some(), &self.options.inherit),
+        match self.try_get() {
+            Ok(value) => value,
+            Err(unset) => panic!("{unset}"),
         }
     }
 
@@ -180,6 +216,7 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// });
     /// ```
     #[inline]
+    #[track_caller]
     pub fn with<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
         self.with_bound(f)
     }
@@ -200,6 +237,7 @@ impl<T: Send + Sync + 'static> ContextVar<T, WithDefault<T>> {
     /// assert_eq!(PRECISION.get(), 100);
     /// ```
     #[inline]
+    #[track_caller]
     pub fn get(&self) -> T
     where
         T: Clone,
@@ -224,6 +262,7 @@ impl<T: Send + Sync + 'static> ContextVar<T, WithDefault<T>> {
     /// assert_eq!(GREETING.with(|greeting| greeting.len()), 5);
     /// ```
     #[inline]
+    #[track_caller]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         self.with_bound(|bound| f(bound.unwrap_or_else(|| self.default.value(self.name))))
     }
@@ -274,6 +313,7 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// callee();
     /// assert_eq!(TENANT.get(), Some(7));
     /// ```
+    #[track_caller]
     pub fn set(&self, value: T) -> Token<T> {
         let value = self.value(value);
         self.put(Entry::Bound(value))
@@ -376,7 +416,7 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     #[doc(alias = "putCloseable")]
     #[doc(alias = "asContextElement")]
     #[doc(alias = "guard")]
-    #[cfg_attr(debug_assertions, track_caller)]
+    #[track_caller]
     pub fn bind(&self, value: T) -> Binding {
         let id = self.assigned_id();
         let entry = Entry::Bound(self.value(value));
@@ -405,6 +445,7 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     #[doc(alias = "scoped")]
     #[doc(alias = "sync_scope")]
     #[doc(alias = "with_value")]
+    #[track_caller]
     pub fn scope<R>(&self, value: T, f: impl FnOnce() -> R) -> R {
         let mut scope = self.surroundings(value);
         let _entered = scope.enter();
@@ -413,23 +454,44 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
 
     /// Lends what is bound.
     #[inline]
+    #[track_caller]
     fn with_bound<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
+        let read_at = Location::caller();
         current::read(self.id(), |found| {
+            if found.is_none() && self.options.required {
+                unset::lost(read_at, || self.why_unset(read_at));
+            }
             // SAFETY: only this variable has the id, so the value is a `T`; it is alive until
             // `read` returns.
             f(found.map(|pointer| unsafe { value::get::<T>(pointer) }))
         })
     }
 
+    #[cold]
+    fn why_unset(&self, read_at: &'static Location<'static>) -> Unset {
+        // Relaxed: what it points to is as old as the program.
+        let first_bound_at = self.first_bound_at.load(Ordering::Relaxed);
+        // SAFETY: null, or made of a `&'static` in `value`.
+        let first_bound_at = unsafe { first_bound_at.as_ref() };
+        Unset::new(self.name, read_at, first_bound_at, &self.options.inherit)
+    }
+
     /// A scope that binds `value`, to be entered as often as it takes.
+    #[track_caller]
     pub(crate) fn surroundings(&self, value: T) -> Surroundings {
         let scope = Scope::new(self.assigned_id(), Entry::Bound(self.value(value)));
         Surroundings::Scope { scope, watched: self.is_watched() }
     }
 
-    /// A value as contexts hold it.
+    /// A value as contexts hold it, bound by the caller.
+    #[track_caller]
     pub(crate) fn value(&self, value: T) -> Value {
-        Value::new(value, self.name, &self.options)
+        let place = Location::caller();
+        if self.first_bound_at.load(Ordering::Relaxed).is_null() {
+            // Of threads that bind it first at the same time, the last one counts.
+            self.first_bound_at.store(ptr::from_ref(place).cast_mut(), Ordering::Relaxed);
+        }
+        Value::new(value, self.name, place, &self.options)
     }
 
     /// The identity, if a value was ever bound.

@@ -163,6 +163,7 @@ macro_rules! modes {
         }
 
         $(#[$with_var])*
+        #[track_caller]
         fn with_var<T: Send + Sync + 'static, D>(self, var: &ContextVar<T, D>, value: T) -> WithContext<Self> {
             WithContext::new(self, var.surroundings(value))
         }

@@ -264,6 +264,25 @@ pub(crate) fn identity() -> Option<u64> {
     SLOT.with(|slot| unsafe { slot.word.get().identity() })
 }
 
+/// Whether what is current was ever written to: the frame, or one that shows through its layers.
+pub(crate) fn was_written() -> bool {
+    SLOT.with(|slot| {
+        let mut word = slot.word.get();
+        loop {
+            // SAFETY: the slot owns its word, which keeps its outside alive.
+            unsafe {
+                if word.identity().is_some() {
+                    return true;
+                }
+                if !word.is_layer() {
+                    return false;
+                }
+                word = word.outside();
+            }
+        }
+    })
+}
+
 /// Whether there is no context: this thread is being torn down, or its frame is being changed.
 pub(crate) fn is_closed() -> bool {
     SLOT.with(|slot| slot.word.get() == Word::CLOSED)

@@ -26,6 +26,7 @@ pub(crate) mod reaper;
 
 use std::cell::Cell;
 use std::fmt::{self, Write};
+use std::panic::Location;
 use std::ptr::NonNull;
 
 pub use options::{DebugText, Inherit, OnChange, VarOptions};
@@ -46,6 +47,8 @@ pub(crate) struct ValueHeader {
     count: AtomicUsize,
     vtable: &'static VTable,
     name: &'static str,
+    /// Where it was bound.
+    place: &'static Location<'static>,
     /// The next dead value. Used by the reaper alone, once `count` is zero.
     next: Cell<*mut ValueHeader>,
     flags: u8,
@@ -103,8 +106,9 @@ impl<T: Send + Sync + 'static> Boxed<T> {
             let Boxed { header, inherit, on_change, debug, value } =
                 unsafe { pointer.cast::<Boxed<T>>().as_ref() };
             let Inherit::Derive(derive) = *inherit else { return None };
-            let options = VarOptions { inherit: *inherit, on_change: *on_change, debug: *debug };
-            Some(Value::new(derive(value)?, header.name, &options))
+            let options =
+                VarOptions { inherit: *inherit, on_change: *on_change, debug: *debug, ..VarOptions::new() };
+            Some(Value::new(derive(value)?, header.name, header.place, &options))
         },
         notify: |any, previous, current| {
             // SAFETY: a live `Boxed<T>` (contract of the table).
@@ -149,15 +153,17 @@ impl Value {
     pub(crate) fn new<T: Send + Sync + 'static>(
         value: T,
         name: &'static str,
+        place: &'static Location<'static>,
         options: &VarOptions<T>,
     ) -> Value {
-        let VarOptions { inherit, on_change, debug } = *options;
+        let VarOptions { inherit, on_change, debug, required: _ } = *options;
         let watched = if on_change.is_some() { WATCHED } else { 0 };
         let special = if matches!(inherit, Inherit::Always) { 0 } else { SPECIAL };
         let header = ValueHeader {
             count: AtomicUsize::new(1),
             vtable: &Boxed::<T>::VTABLE,
             name,
+            place,
             next: Cell::new(std::ptr::null_mut()),
             flags: watched | special,
         };
@@ -218,6 +224,10 @@ impl Value {
 
     pub(crate) fn name(&self) -> &'static str {
         self.header().name
+    }
+
+    pub(crate) fn place(&self) -> &'static Location<'static> {
+        self.header().place
     }
 
     pub(crate) fn type_name(&self) -> &'static str {

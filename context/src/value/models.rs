@@ -1,5 +1,6 @@
 //! A value that two threads read and drop: the thread that drops it last runs its destructor.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,7 +26,7 @@ impl Drop for Probe {
 
 impl Probe {
     pub(crate) fn value(ends: &Arc<AtomicUsize>) -> Value {
-        Value::new(Probe(UnsafeCell::new(()), ends.clone()), "probe", &VarOptions::new())
+        Value::new(Probe(UnsafeCell::new(()), ends.clone()), "probe", Location::caller(), &VarOptions::new())
     }
 
     /// # Safety

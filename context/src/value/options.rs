@@ -1,4 +1,4 @@
-//! What a variable declares about its values: policy, hook, text.
+//! What a variable declares about its values: policy, hook, text, need.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -103,12 +103,15 @@ pub struct VarOptions<T> {
     pub on_change: Option<OnChange<T>>,
     /// How the value is written where contexts are listed. Without it the value stays opaque.
     pub debug: Option<DebugText<T>>,
+    /// Whether a read where no value is bound is a mistake; see
+    /// [`detect_losses`](crate::detect_losses).
+    pub required: bool,
 }
 
 impl<T> VarOptions<T> {
-    /// Always inherited, no hook, opaque.
+    /// Always inherited, no hook, opaque, not required.
     pub const fn new() -> Self {
-        VarOptions { inherit: Inherit::Always, on_change: None, debug: None }
+        VarOptions { inherit: Inherit::Always, on_change: None, debug: None, required: false }
     }
 }
 
@@ -132,6 +135,7 @@ impl<T> fmt::Debug for VarOptions<T> {
             .field("inherit", &self.inherit)
             .field("on_change", &self.on_change.is_some())
             .field("debug", &self.debug.is_some())
+            .field("required", &self.required)
             .finish()
     }
 }

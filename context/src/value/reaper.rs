@@ -35,11 +35,15 @@ struct Reaper {
     depth: Cell<usize>,
     /// The newest dead value.
     list: Cell<*mut ValueHeader>,
+    /// Destructors are running on this thread.
+    destroying: Cell<bool>,
 }
 
 thread_local! {
     // Without drop glue, so that it answers during thread teardown.
-    static REAPER: Reaper = const { Reaper { depth: Cell::new(0), list: Cell::new(ptr::null_mut()) } };
+    static REAPER: Reaper = const {
+        Reaper { depth: Cell::new(0), list: Cell::new(ptr::null_mut()), destroying: Cell::new(false) }
+    };
 }
 
 /// Destroys a dead value, now or later.
@@ -83,10 +87,16 @@ impl Drop for Hold {
     }
 }
 
+/// Whether a destructor of a value is running on this thread.
+pub(crate) fn is_destroying() -> bool {
+    REAPER.with(|reaper| reaper.destroying.get())
+}
+
 #[cold]
 fn work_off(reaper: &Reaper) {
     let mut first = FirstPanic::new();
     reaper.depth.set(1);
+    reaper.destroying.set(true);
     while let Some(pointer) = NonNull::new(reaper.list.get()) {
         // SAFETY: a value on the list is allocated, and this thread alone has the list.
         reaper.list.set(unsafe { pointer.as_ref() }.next.get());
@@ -95,6 +105,7 @@ fn work_off(reaper: &Reaper) {
         // The one call upwards: what an empty context is, the current context knows.
         crate::current::in_empty_context(|| first.run(destroy));
     }
+    reaper.destroying.set(false);
     reaper.depth.set(0);
     first.resume();
 }

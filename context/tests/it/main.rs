@@ -35,4 +35,5 @@ mod stories;
 mod streams;
 mod teardown;
 mod tokens;
+mod unset;
 mod variables;

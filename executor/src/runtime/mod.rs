@@ -361,7 +361,7 @@ fn threads_of(shared: &Shared) -> MutexGuard<'_, Vec<Thread<()>>> {
 }
 
 pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnable>, Parker)]) -> Arc<Shared> {
-    heirloom_context::internal::name_tasks(describe_current);
+    heirloom_context::internal::describe_tasks(describe_current);
     let guest = threads.guest.clone();
     let remotes = parts.iter().map(|(queue, parker)| Remote {
         stealer: queue.stealer(),

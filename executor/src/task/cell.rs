@@ -150,7 +150,7 @@ where
         (&raw mut (*header).live).write(UnsafeCell::new(parts.live));
         (&raw mut (*header).joiner).write(JoinWaker::new());
         (&raw mut (*header).about).write(TaskInfo::new(parts.place, parts.name));
-        (*header).state.publish();
+        (*header).state.publish(parts.background);
         Spawned { runnable: Runnable::from_raw(slot), join: JoinHandle::new(TaskRef::from_raw(slot)) }
     }
 }

@@ -6,6 +6,8 @@ use std::panic::Location;
 use std::ptr::NonNull;
 use std::task::Waker;
 
+use heirloom_context::internal::RunningTask;
+
 use super::cell::{Header, TaskRef};
 use super::id::Id;
 use super::{budget, waker};
@@ -93,8 +95,11 @@ pub(crate) fn with_current<R>(f: impl FnOnce(Option<&TaskMeta>) -> R) -> R {
 
 /// The running task for the texts of the context crate; `None` outside of tasks.
 #[cold]
-pub(crate) fn describe_current() -> Option<String> {
-    with_current(|task| task.map(|task| task.0.header().about.describe()))
+pub(crate) fn describe_current() -> Option<RunningTask> {
+    with_current(|task| {
+        let task = task?.0.header();
+        Some(RunningTask { description: task.about.describe(), background: task.state.is_background() })
+    })
 }
 
 impl TaskMeta {

@@ -379,7 +379,7 @@ impl Memory {
     /// A task that is done, with as many references as there are holders.
     fn done(holders: usize) -> Arc<Memory> {
         let memory = Memory { state: StateWord::vacant(), used: UnsafeCell::new(1) };
-        memory.state.publish();
+        memory.state.publish(false);
         assert!(matches!(memory.state.start(), AfterStart::Poll { .. }));
         (1..holders).for_each(|_| memory.state.retain());
         let _ = memory.state.seal();
@@ -421,7 +421,7 @@ fn walk_during_spawn() {
         thread::spawn(move || {
             // SAFETY: the memory is no task yet, and so the spawner's; loom checks.
             memory.used.with_mut(|used| unsafe { *used = 1 });
-            memory.state.publish();
+            memory.state.publish(false);
         })
     };
     if memory.state.try_retain() {
@@ -433,7 +433,7 @@ fn walk_during_spawn() {
 /// A shutdown claims a task while a worker starts to poll it: one thread at a time has the stage.
 fn claim_during_start() {
     let memory = Arc::new(Memory { state: StateWord::vacant(), used: UnsafeCell::new(0) });
-    memory.state.publish();
+    memory.state.publish(false);
     let worker = {
         let memory = Arc::clone(&memory);
         thread::spawn(move || {
@@ -454,7 +454,7 @@ fn claim_during_start() {
 /// is whether the task was, or will be, polled.
 fn lose_during_start() {
     let state = Arc::new(StateWord::vacant());
-    state.publish();
+    state.publish(false);
     let worker = {
         let state = Arc::clone(&state);
         thread::spawn(move || state.start())

@@ -27,6 +27,7 @@
 //! | **JOIN** | by the spawn: the join handle exists | when the handle is released before 4 | DETACHED |
 //! | **DETACHED** | when the handle lets the task run on alone | never | JOIN |
 //! | **FRESH** | by the spawn | when the first poll begins | |
+//! | **BACKGROUND** | by the spawn of a task that inherits nothing | never | |
 //! | **WAKER** | when the joiner's waker lies in the header for the closer | when the handle takes it back | |
 //!
 //! # States

@@ -24,8 +24,10 @@ const DETACHED: usize = 1 << 6;
 const WAKER: usize = 1 << 7;
 /// The task was never polled.
 const FRESH: usize = 1 << 8;
+/// The task has inherited nothing from its spawner. Never changes.
+const BACKGROUND: usize = 1 << 9;
 /// One reference.
-const REFERENCE: usize = 1 << 9;
+const REFERENCE: usize = 1 << 10;
 
 /// References of a new task: the task's own, which keeps it until it is done, the runnable's, the
 /// join handle's.
@@ -116,9 +118,10 @@ impl StateWord {
 
     /// Step 1. The task is scheduled, with a join handle. Pairs with the acquire in `try_retain`: a
     /// walker that sees the word sees the rest of the header.
-    pub(crate) fn publish(&self) {
+    pub(crate) fn publish(&self, background: bool) {
         let order = if weakened("publish") { Relaxed } else { Release };
-        self.0.word.store(SCHEDULED | JOIN | FRESH | (FIRST * REFERENCE), order);
+        let flags = SCHEDULED | JOIN | FRESH | if background { BACKGROUND } else { 0 };
+        self.0.word.store(flags | (FIRST * REFERENCE), order);
     }
 
     /// Changes the word to what `next` makes of it, and tries again if another thread was first;
@@ -378,6 +381,10 @@ impl StateWord {
         true
     }
 
+    pub(crate) fn is_background(&self) -> bool {
+        self.0.word.load(Relaxed) & BACKGROUND != 0
+    }
+
     /// What the task is doing, for a dump.
     pub(crate) fn phase(&self) -> super::TaskState {
         use super::TaskState::{Done, Idle, Running, Scheduled};
@@ -401,7 +408,7 @@ mod tests {
     fn a_phase_is_done_at_the_end_with_a_handle_and_without() {
         for detach in [false, true] {
             let state = StateWord::vacant();
-            state.publish();
+            state.publish(false);
             assert_eq!(state.phase(), TaskState::Scheduled);
             assert_eq!(state.start(), AfterStart::Poll { detached: false });
             assert_eq!(state.phase(), TaskState::Running);

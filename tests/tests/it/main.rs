@@ -46,5 +46,6 @@ mod teardown;
 mod timers;
 mod tokio_guest;
 mod traits;
+mod unset;
 mod virtual_time;
 mod wakes;
