@@ -2,12 +2,14 @@
 
 mod bodies;
 mod http2;
+mod pool;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as Poller, Poll};
 use std::time::{Duration, Instant};
 
@@ -246,11 +248,15 @@ fn requests_at_once_over_one_http2_connection_keep_their_contexts_apart() {
 }
 
 /// What a connector returns has to say what it is.
-struct Pooled(HyperIo<End>);
+struct Pooled(HyperIo<End>, fn() -> Connected);
+
+fn pooled(end: End) -> Pooled {
+    Pooled(HyperIo::new(end), Connected::new)
+}
 
 impl Connection for Pooled {
     fn connected(&self) -> Connected {
-        Connected::new()
+        (self.1)()
     }
 }
 
@@ -292,7 +298,7 @@ where
             let (near, far) = duplex(1_024);
             opened.counted(0);
             serve(far, served.clone());
-            std::future::ready(io::Result::Ok(Pooled(HyperIo::new(near))))
+            std::future::ready(io::Result::Ok(pooled(near)))
         });
         let client: legacy::Client<_, Empty<Bytes>> =
             legacy::Client::builder(executor).pool_timer(HyperTimer).build(connector);
@@ -379,7 +385,7 @@ fn an_idle_connection_leaves_the_pool_after_its_time() {
                 left.open();
                 served
             });
-            std::future::ready(io::Result::Ok(Pooled(HyperIo::new(near))))
+            std::future::ready(io::Result::Ok(pooled(near)))
         });
         let client: legacy::Client<_, Empty<Bytes>> = legacy::Client::builder(HyperExecutor)
             .pool_timer(HyperTimer)

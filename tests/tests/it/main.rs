@@ -11,6 +11,7 @@ mod blocking;
 mod cancel_tokens;
 mod channel;
 mod contexts;
+mod crossings;
 mod deadlines;
 mod default_runtime;
 mod eager;

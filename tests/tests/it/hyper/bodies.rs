@@ -176,7 +176,7 @@ where
         let connect: fn(hyper::Uri) -> std::future::Ready<io::Result<Pooled>> = |_| {
             let (near, far) = duplex(64);
             serve_readers(far, true);
-            std::future::ready(Ok(Pooled(HyperIo::new(near))))
+            std::future::ready(Ok(pooled(near)))
         };
         let client: legacy::Client<Connector, Streamed> =
             legacy::Client::builder(executor).http2_only(true).build(tower::service_fn(connect));

@@ -6,7 +6,7 @@
 
 use std::error::Error;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use heirloom::hyper::ServerExecutor;
 use heirloom::{CancelToken, Handle, JoinHandle};
