@@ -1,7 +1,7 @@
-//! Where contexts meet other libraries: rows of the guide's page `crossings`. Those of libraries
-//! that the workspace is built with anyway are in `tests/tests/it/crossings`.
+//! Where contexts meet other libraries: rows of the guide's page `crossings`. Those of tonic
+//! are in `guest/tonic.rs`, those of libraries that the workspace is built with anyway in
+//! `tests/tests/it/crossings`.
 
 mod moka;
 mod spans;
-mod tonic;
 mod tower;

@@ -16,7 +16,8 @@ async fn waits<F: Future + Unpin>(caller: &mut F) {
     assert!(caller.now_or_never().is_none());
 }
 
-#[heirloom::test(timeout = "60s")]
+// A limit of the test's own would be a deadline.
+#[heirloom::test]
 async fn a_value_is_made_by_the_first_caller_and_by_the_next_one_if_that_gives_up() {
     let (cache, log) = (Cache::<u32, u32>::new(10), Arc::new(Mutex::new(Vec::new())));
     let make = |log: Arc<Mutex<Vec<Seen>>>| async move {
@@ -31,8 +32,8 @@ async fn a_value_is_made_by_the_first_caller_and_by_the_next_one_if_that_gives_u
     waits(&mut second).await;
     drop(first);
     assert_eq!(second.await.unwrap(), 7);
-    let [given_up, made] = [(2, false), (3, true)]
-        .map(|(tenant, deadline)| Seen { tenant: Some(tenant), deadline });
+    let [given_up, made] =
+        [(2, false), (3, true)].map(|(tenant, deadline)| Seen { tenant: Some(tenant), deadline });
     assert_eq!(*log.lock().unwrap(), [given_up, made, made]);
 }
 
@@ -42,26 +43,34 @@ async fn a_limit_of_the_first_caller_fails_all_that_wait() {
     let ask = |limit: Duration| {
         let cache = cache.clone();
         async move {
-            let make = wait_for(async { sleep(Duration::from_millis(200)).await; 7 }, limit);
+            let make = wait_for(
+                async {
+                    sleep(Duration::from_millis(200)).await;
+                    7
+                },
+                limit,
+            );
             cache.try_get_with(1, make).await.map_err(|error| error.to_string())
         }
     };
-    let patient = |limit| ask(limit);
     let mut first = Box::pin(ask(SOON));
     waits(&mut first).await;
-    let mut second = Box::pin(patient(LONG));
+    let mut second = Box::pin(ask(LONG));
     waits(&mut second).await;
     let error = first.await.unwrap_err();
     assert_eq!(second.await, Err(error), "the second one has an hour");
     // The value is made by the next caller.
-    assert_eq!(patient(LONG).await, Ok(7));
+    assert_eq!(ask(LONG).await, Ok(7));
 
     // The limit around the caller, not inside of the future that makes the value: who gives up
     // leaves it to the next one.
     let ask = |limit: Duration| {
         let cache = cache.clone();
         async move {
-            let make = async { sleep(Duration::from_millis(200)).await; Ok::<_, &str>(8) };
+            let make = async {
+                sleep(Duration::from_millis(200)).await;
+                Ok::<_, &str>(8)
+            };
             wait_for(cache.try_get_with(2, make), limit).await.map(|made| made.unwrap())
         }
     };
@@ -91,12 +100,13 @@ async fn an_eviction_listener_runs_in_any_later_caller_and_what_it_sets_stays() 
     };
     for (key, stays, sees) in [(1, Some(1), Some(2)), (2, None, None)] {
         isolated.store(key == 2, Relaxed);
-        TENANT.scope(1, || cache.insert(key, 0)).with_var(&TENANT, 1).await;
-        let later = async {
+        cache.insert(key, 0).with_var(&TENANT, 1).await;
+        let cache = cache.clone();
+        let later = async move {
             cache.invalidate(&key).await;
             LAST_EVICTED.get()
         };
-        assert_eq!(spawn(async move { later.await }.with_var(&TENANT, 2)).await.unwrap(), stays);
+        assert_eq!(spawn(later.with_var(&TENANT, 2)).await.unwrap(), stays);
         assert_eq!(*seen_by_listener.lock().unwrap().last().unwrap(), (key, sees));
     }
 }

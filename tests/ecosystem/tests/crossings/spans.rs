@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt;
 use opentelemetry::context::FutureExt as _;
 use tracing::Instrument;
-use tracing_subscriber::layer::SubscriberExt;
 
 /// Calls the function when it is dropped.
 struct OnDrop<F: FnMut()>(F);

@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use heirloom::{deadline, spawn, spawn_background};
+use futures::stream::{self, Stream, StreamExt};
+use heirloom::hyper::HyperExecutor;
+use heirloom::tokio::TokioGuest;
+use heirloom::{Runtime, deadline, spawn, spawn_background, wait_for};
 use heirloom_ecosystem::{LONG, Library, SOON, TENANT, note_own, tests};
 use tonic::body::Body;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -35,6 +38,15 @@ struct Plus3 {
 }
 
 const NEVER: u32 = u32::MAX;
+const TICKS: &str = "/heirloom.Plus3/Ticks";
+
+/// Fifteen numbers, one each tenth of a second.
+fn ticks() -> impl Stream<Item = Result<Number, Status>> + Send {
+    stream::iter(0..15).then(|value| async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok(Number { value })
+    })
+}
 
 impl Plus3 {
     async fn plus_3(self, request: Request<Number>) -> Result<Response<Number>, Status> {
@@ -58,6 +70,11 @@ impl Service<http::Request<Body>> for Plus3 {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() == TICKS {
+            let method = tower::service_fn(|_: Request<Number>| async { Ok(Response::new(ticks())) });
+            let mut grpc = tonic::server::Grpc::new(ProstCodec::<Number, Number>::default());
+            return Box::pin(async move { Ok(grpc.server_streaming(method, request).await) });
+        }
         let service = self.clone();
         let method = tower::service_fn(move |request| service.clone().plus_3(request));
         let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
@@ -152,4 +169,44 @@ async fn limits_of_the_server_of_the_client_and_of_a_call() {
         });
         assert_eq!(ended.await.unwrap(), (Code::Cancelled, Some(7), until));
     }
+}
+
+/// The time limit of a call ends when the response's head is there. Around the whole stream goes a
+/// limit of the caller's own.
+#[heirloom::test(tokio, timeout = "60s")]
+async fn the_time_limit_of_a_call_does_not_end_its_stream() {
+    let channel = serve(Server::builder(), Plus3::default()).await.connect().await.unwrap();
+    let ask = || async {
+        let mut grpc = tonic::client::Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        let mut request = number(0);
+        request.set_timeout(Duration::from_secs(1));
+        let codec = ProstCodec::<Number, Number>::default();
+        let stream = grpc.server_streaming(request, PathAndQuery::from_static(TICKS), codec).await;
+        stream.unwrap().into_inner().map(|tick| tick.unwrap().value).collect::<Vec<_>>().await
+    };
+    assert_eq!(ask().await, (0..15).collect::<Vec<_>>());
+    assert!(wait_for(ask(), Duration::from_secs(1)).await.is_err());
+}
+
+/// The time limit needs tokio's timer, which panics in the task of the channel.
+#[test]
+fn a_time_limit_without_a_guest_ends_the_channel() {
+    let server = Runtime::builder().workers(1).tokio(TokioGuest::new()).build().unwrap();
+    let endpoint = server.block_on(serve(Server::builder(), Plus3::default()));
+    let alone = Runtime::builder().workers(1).build().unwrap();
+    alone.block_on(async {
+        let connector = tower::service_fn(|uri: http::Uri| async move {
+            heirloom::net::TcpStream::connect(uri.authority().unwrap().as_str()).await
+        });
+        let channel = endpoint.executor(HyperExecutor).connect_with_connector(connector).await.unwrap();
+        assert_eq!(plus_3(channel.clone(), number(4)).await.unwrap(), 7);
+        let mut limited = number(4);
+        limited.set_timeout(LONG);
+        // The call, and every later one.
+        for request in [limited, number(4)] {
+            let status = plus_3(channel.clone(), request).await.unwrap_err();
+            assert_eq!((status.code(), status.message()), (Code::Unknown, "transport error"));
+        }
+    });
 }

@@ -132,7 +132,7 @@ fn answer_to(request: &Request<Incoming>) -> Response<Full<Bytes>> {
 }
 
 #[test]
-fn a_caller_over_http2_that_gives_up_while_it_connects_may_fail_those_that_wait() {
+fn a_caller_over_http2_that_gives_up_while_it_connects_fails_those_that_wait() {
     let failed = Err("client error (Connect): request was canceled".to_owned());
     // With knowledge of the version one connection is begun at a time; by negotiation one per
     // caller, until the first one has ended its own.
