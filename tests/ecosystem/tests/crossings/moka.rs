@@ -18,7 +18,7 @@ async fn waits<F: Future + Unpin>(caller: &mut F) {
 
 // A limit of the test's own would be a deadline.
 #[heirloom::test]
-async fn a_value_is_made_by_the_first_caller_and_by_the_next_one_if_that_gives_up() {
+async fn the_next_caller_makes_the_value() {
     let (cache, log) = (Cache::<u32, u32>::new(10), Arc::new(Mutex::new(Vec::new())));
     let make = |log: Arc<Mutex<Vec<Seen>>>| async move {
         log.lock().unwrap().push(seen());
@@ -38,7 +38,7 @@ async fn a_value_is_made_by_the_first_caller_and_by_the_next_one_if_that_gives_u
 }
 
 #[heirloom::test(timeout = "60s")]
-async fn a_limit_of_the_first_caller_fails_all_that_wait() {
+async fn a_limit_fails_all_that_wait() {
     let cache = Cache::<u32, u32>::new(10);
     let ask = |limit: Duration| {
         let cache = cache.clone();
@@ -82,7 +82,7 @@ async fn a_limit_of_the_first_caller_fails_all_that_wait() {
 context_var! { static LAST_EVICTED: u32; }
 
 #[heirloom::test(timeout = "60s")]
-async fn an_eviction_listener_runs_in_any_later_caller_and_what_it_sets_stays() {
+async fn a_listener_runs_in_any_later_caller() {
     let seen_by_listener = Arc::new(Mutex::new(Vec::new()));
     let isolated = Arc::new(AtomicBool::new(false));
     let cache = {

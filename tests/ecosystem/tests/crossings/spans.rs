@@ -17,7 +17,7 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 }
 
 #[test]
-fn instrumented_enters_its_span_for_the_drop() {
+fn instrumented_enters_for_the_drop() {
     tracing::subscriber::with_default(tracing_subscriber::registry(), || {
         let seen = Arc::new(Mutex::new(None));
         let note = seen.clone();
@@ -40,7 +40,7 @@ fn instrumented_enters_its_span_for_the_drop() {
 struct Tenant(u32);
 
 #[test]
-fn with_context_of_opentelemetry_does_not_attach_for_the_drop() {
+fn with_context_does_not_attach_for_the_drop() {
     let current = || opentelemetry::Context::current().get::<Tenant>().copied();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let note = seen.clone();

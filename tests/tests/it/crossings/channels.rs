@@ -11,7 +11,7 @@ use heirloom_tests::{CountingWaker, Fault, in_a_worker, poll_with};
 const SOON: Duration = Duration::from_millis(5);
 
 #[test]
-fn a_send_that_was_given_up_is_delivered_by_a_futures_channel_without_room() {
+fn a_send_given_up_is_delivered() {
     in_a_worker(1, async {
         let (mut sender, receiver) = futures::channel::mpsc::channel(0);
         assert!(wait_for(sender.send(1), SOON).await.is_err());
@@ -54,7 +54,7 @@ where
 }
 
 #[test]
-fn a_message_of_async_channel_wakes_two_receivers_and_all_streams() {
+fn a_message_wakes_two_receivers_and_all_streams() {
     assert_eq!(woken(|receiver| async move { receiver.recv().await.unwrap() }), [1, 2]);
     assert_eq!(woken(|receiver| async move { pin!(receiver).next().await.unwrap() }), [5, 5]);
 }

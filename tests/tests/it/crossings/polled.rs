@@ -60,12 +60,12 @@ where
 }
 
 #[test]
-fn join_all_shares_the_context_of_its_task() {
+fn join_all_shares() {
     share(async |branches| join_all(branches).await);
 }
 
 #[test]
-fn select_shares_the_context_of_its_task() {
+fn select_shares() {
     share(async |[one, two]: [Branch; 2]| {
         let (one, two) = (one.fuse(), two.fuse());
         pin_mut!(one, two);
@@ -77,7 +77,7 @@ fn select_shares_the_context_of_its_task() {
 }
 
 #[test]
-fn futures_unordered_shares_the_context_of_its_task() {
+fn futures_unordered_shares() {
     share(async |branches: [Branch; 2]| {
         let mut seen: Vec<_> = branches.into_iter().collect::<FuturesUnordered<_>>().collect().await;
         seen.sort();
@@ -86,12 +86,12 @@ fn futures_unordered_shares_the_context_of_its_task() {
 }
 
 #[test]
-fn buffered_shares_the_context_of_its_task() {
+fn buffered_shares() {
     share(async |branches| stream::iter(branches).buffered(2).collect().await);
 }
 
 #[test]
-fn tasks_of_a_local_set_of_tokio_share_the_context_of_its_task() {
+fn a_local_set_of_tokio_shares() {
     share(async |branches: [Branch; 2]| {
         let set = tokio::task::LocalSet::new();
         let tasks = async { join_all(branches.map(tokio::task::spawn_local)).await };
@@ -100,7 +100,7 @@ fn tasks_of_a_local_set_of_tokio_share_the_context_of_its_task() {
 }
 
 #[test]
-fn tasks_of_a_local_pool_share_the_context_of_its_task() {
+fn a_local_pool_shares() {
     share(async |branches: [Branch; 2]| {
         let mut pool = LocalPool::new();
         let spawner = pool.spawner();
@@ -145,7 +145,7 @@ where
 }
 
 #[test]
-fn a_shared_future_sees_the_task_that_polls_it() {
+fn a_shared_future_sees_its_poller() {
     let (seen, until) = polled_by_two(|looks| looks.shared());
     assert!(until.is_some());
     assert_eq!(seen, [(Some(2), None), (Some(3), until)]);
@@ -158,7 +158,7 @@ fn a_shared_future_sees_the_task_that_polls_it() {
 }
 
 #[test]
-fn what_fills_a_once_cell_sees_the_caller_that_polls_it() {
+fn a_once_cell_sees_its_caller() {
     in_a_worker(1, async {
         let (log, begun, goes_on) = (Log::new(), Gate::new(), Gate::new());
         let cell = Arc::new(async_lock::OnceCell::new());

@@ -70,7 +70,7 @@ where
 }
 
 #[test]
-fn a_connector_that_loses_to_a_free_connection_goes_on_in_another_task() {
+fn a_losing_connector_changes_its_task() {
     assert_eq!(seen_by_the_connector_that_loses(HyperExecutor), [(Some(2), true), (None, false)]);
     // By an executor that spawns like a user the context stays. The deadline ends where the task is
     // detached.
@@ -132,7 +132,7 @@ fn answer_to(request: &Request<Incoming>) -> Response<Full<Bytes>> {
 }
 
 #[test]
-fn a_caller_over_http2_that_gives_up_while_it_connects_fails_those_that_wait() {
+fn a_caller_that_gives_up_fails_those_that_wait() {
     let failed = Err("client error (Connect): request was canceled".to_owned());
     // With knowledge of the version one connection is begun at a time; by negotiation one per
     // caller, until the first one has ended its own.
