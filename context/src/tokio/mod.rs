@@ -61,6 +61,11 @@
 //! The deadline is [`raw::Execution`](crate::raw::Execution)'s. A time budget that has not begun
 //! begins at the spawn call. A task is never eager: tokio alone polls it.
 //!
+//! A task's context goes when the task ends, in whichever way: it completes, panics, is aborted, or
+//! its runtime shuts down. One case is left: a spawn call on another thread, which the shutdown
+//! interrupts before the hook, while hundreds of closures of `spawn_blocking` end. Such a task's
+//! context goes with the runtime and its `Carry`.
+//!
 //! If a variable's `Derive` function panics in a spawn call, the panic hook reports it, and the
 //! task starts from the empty context: a hook of tokio's must not unwind.
 //!

@@ -51,11 +51,18 @@
 //! stands a sequentially consistent fence, so at least one sees the other's; and only one of TK7
 //! and TK9 gets the slot. The one that finds its counterpart takes the mark away.
 //!
-//! For the end of a blocking closure no spawn comes, so that its mark stays. Hence there is room
-//! for a fixed number of [`Marks`], and a new one takes the place of the oldest. An entry would be
-//! left if a spawn were interrupted between tokio's end of its task and the hook, and hundreds of
-//! blocking closures ended before it went on, all of it during a shutdown. Such an entry goes with
-//! the table.
+//! # What may be left
+//!
+//! For the end of a blocking closure no spawn comes, and nothing that tokio says there tells it from
+//! the end of a task. So its mark stays. Hence there is room for a fixed number of [`Marks`], and a
+//! new one takes the place of the oldest in its row.
+//!
+//! Therefore an entry is left if all of this happens: while a runtime shuts down, a thread is in a
+//! spawn call; tokio ends the task there, and the thread is interrupted before it is in the hook;
+//! until it goes on, [`ROW`] blocking closures end whose marks lie in the task's row. Closures that
+//! were called one after the other are spread over the rows, so that takes 8 times 64 of them. Such
+//! an entry is never found again: no other task gets its id. It goes with the table, which the
+//! runtimes of the builder and their `Carry` share.
 
 use std::array;
 use std::mem;

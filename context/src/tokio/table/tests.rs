@@ -56,6 +56,20 @@ fn marks_that_no_spawn_takes_give_way_to_newer_ones() {
     assert_eq!(table.len(), 0);
 }
 
+/// The one way in which an entry is left over.
+#[test]
+fn an_entry_whose_mark_gave_way_goes_with_the_table() {
+    for (closures, left) in [(ROW - 1, 0), (ROW, 1)] {
+        let mut table = TaskTable::new();
+        assert_eq!(table.end(7, HERE), None, "before the hook of its spawn");
+        for closure in 1..=closures {
+            assert_eq!(table.end((7 + closure * ROWS) as u64, HERE), None);
+        }
+        assert_eq!(table.insert(7, 70).is_ok(), left == 1);
+        assert_eq!((table.len(), table.drain().len()), (left, left));
+    }
+}
+
 #[test]
 fn a_table_that_grows_finds_all_and_leaves_nothing() {
     let table = TaskTable::new();

@@ -38,16 +38,50 @@
 //! | what | where | context and deadline |
 //! | --- | --- | --- |
 //! | a future of tokio's that a task awaits | in the task, on its worker; the guest's thread wakes the task | the task's |
-//! | what a library spawns by `tokio::spawn` | on the guest | none, unless it is wrapped by [`in_context`](crate::context::ContextFutureExt::in_context) |
+//! | what a library spawns by `tokio::spawn` | on the guest | none, unless it is wrapped by [`in_context`](crate::context::ContextFutureExt::in_context), or the guest [carries contexts](#contexts-in-what-the-guest-runs) |
 //! | `tokio::task::spawn_blocking`, `tokio::fs` | on the blocking pool of the guest | none; `tokio::fs` needs none |
 //!
 //! A poll costs nothing more: a thread enters the guest once, when it starts or begins a
 //! `block_on`. (A runtime without a guest asks for one in each `block_on`, and nowhere else.)
 //!
+//! # Contexts in what the guest runs
+//!
+//! With feature `tokio-hooks` and `--cfg tokio_unstable`, `heirloom::context::tokio::carry` has a
+//! guest's tasks inherit too: a `tokio::spawn`, also inside a library that a task of this crate
+//! calls, starts from what the task hands down, with its deadline; and a [`spawn`](crate::spawn())
+//! of this crate in a task of the guest inherits back. Pools are detached, as the page of that
+//! module says.
+//!
+//! ```
+//! # #[cfg(all(feature = "tokio-hooks", tokio_unstable))]
+//! # fn main() -> std::io::Result<()> {
+//! use heirloom::context::tokio::carry;
+//! use heirloom::tokio::TokioGuest;
+//! use heirloom::{context_var, spawn};
+//!
+//! context_var! { static REQUEST_ID: u64; }
+//!
+//! let guest = TokioGuest::configured(|builder| {
+//!     carry(builder);
+//! });
+//! let runtime = heirloom::Runtime::builder().tokio(guest).build()?;
+//! runtime.block_on(async {
+//!     REQUEST_ID.set(7);
+//!     let there = tokio::spawn(async {
+//!         let back = spawn(async { REQUEST_ID.get() }).await.unwrap();
+//!         (REQUEST_ID.get(), back)
+//!     });
+//!     assert_eq!(there.await.unwrap(), (Some(7), Some(7)));
+//! });
+//! # Ok(()) }
+//! # #[cfg(not(all(feature = "tokio-hooks", tokio_unstable)))]
+//! # fn main() {}
+//! ```
+//!
 //! # Shutdown
 //!
 //! First the tasks of the runtime are dropped, as ever. Then a guest of
-//! [`TokioGuest::new`] is ended: its tasks are dropped, its thread ends, and blocking closures that
+//! [`TokioGuest::new`] or [`TokioGuest::configured`] is ended: its tasks are dropped, its thread ends, and blocking closures that
 //! run in its pool are not waited for. A guest from a handle is the program's, and goes on.
 
 #[cfg(feature = "net")]
@@ -71,10 +105,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A tokio runtime of which a [`Runtime`](crate::Runtime)'s threads are inside; for
 /// [`Builder::tokio`]. The [module](self) says what for.
-#[derive(Clone, Debug, Default)]
-pub struct TokioGuest {
-    /// The program's own.
-    handle: Option<Handle>,
+#[derive(Clone, Default)]
+pub struct TokioGuest(Kind);
+
+#[derive(Clone, Default)]
+enum Kind {
+    #[default]
+    Plain,
+    /// What sets up the builder of the guest's runtime.
+    Configured(Arc<dyn Fn(&mut tokio::runtime::Builder) + Send + Sync>),
+    /// The program's own runtime.
+    Program(Handle),
 }
 
 impl TokioGuest {
@@ -86,14 +127,46 @@ impl TokioGuest {
         TokioGuest::default()
     }
 
+    /// The same with a function that sets up the builder of the guest's runtime first: hooks of
+    /// tasks, as `heirloom::context::tokio::carry` sets them; the size of its blocking pool.
+    ///
+    /// The builder is that of a current-thread runtime, with its drivers and the names of its
+    /// threads set. The function is called once for each runtime that the guest is given to, on the
+    /// thread that builds that runtime.
+    ///
+    /// ```
+    /// use heirloom::tokio::TokioGuest;
+    ///
+    /// let guest = TokioGuest::configured(|builder| {
+    ///     builder.max_blocking_threads(4);
+    /// });
+    /// # let _ = guest;
+    /// ```
+    #[must_use]
+    pub fn configured(set_up: impl Fn(&mut tokio::runtime::Builder) + Send + Sync + 'static) -> TokioGuest {
+        TokioGuest(Kind::Configured(Arc::new(set_up)))
+    }
+
     fn start(&self, threads: &Threads) -> io::Result<Arc<dyn Guest>> {
-        match &self.handle {
-            Some(handle) => {
+        match &self.0 {
+            Kind::Plain => Ok(Arc::new(OwnGuest::start(threads, &|_| ())?)),
+            Kind::Configured(set_up) => Ok(Arc::new(OwnGuest::start(threads, &**set_up)?)),
+            Kind::Program(handle) => {
                 check(handle)?;
                 Ok(Arc::new(handle.clone()))
             }
-            None => Ok(Arc::new(OwnGuest::start(threads)?)),
         }
+    }
+}
+
+impl fmt::Debug for TokioGuest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.0 {
+            Kind::Plain => "new",
+            Kind::Configured(_) => "configured",
+            Kind::Program(_) => "from a handle",
+        };
+        f.debug_tuple("TokioGuest").field(&format_args!("{kind}")).finish()
     }
 }
 
@@ -105,7 +178,7 @@ impl TokioGuest {
 /// task within a second, since no thread drives it by `block_on`.
 impl From<Handle> for TokioGuest {
     fn from(handle: Handle) -> TokioGuest {
-        TokioGuest { handle: Some(handle) }
+        TokioGuest(Kind::Program(handle))
     }
 }
 
@@ -175,11 +248,11 @@ struct OwnGuest {
 }
 
 impl OwnGuest {
-    fn start(threads: &Threads) -> io::Result<OwnGuest> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .thread_name(format!("{}-tokio-blocking", threads.name))
-            .build()?;
+    fn start(threads: &Threads, set_up: &dyn Fn(&mut tokio::runtime::Builder)) -> io::Result<OwnGuest> {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().thread_name(format!("{}-tokio-blocking", threads.name));
+        set_up(&mut builder);
+        let runtime = builder.build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
         let thread = threads.start("tokio", move || {

@@ -1,6 +1,9 @@
 //! Contexts through `tokio::spawn` inside of libraries that know nothing of contexts.
 #![cfg(tokio_unstable)]
 
+mod grpc;
+mod guest;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -54,17 +57,36 @@ async fn serve(listener: TcpListener) {
     }
 }
 
+fn deadline() -> Option<Instant> {
+    raw::execution().deadline()
+}
+
+/// A limit that is there to be seen and not to be met.
+fn in_an_hour() -> Instant {
+    Instant::now() + Duration::from_secs(3_600)
+}
+
+/// Runs the function with a deadline, and gives the one there was back.
+fn until<R>(deadline: Instant, f: impl FnOnce() -> R) -> R {
+    let outer = raw::set_execution(Execution::NONE.with_deadline(Some(deadline)));
+    let returned = f();
+    raw::set_execution(outer);
+    returned
+}
+
 async fn two_hundred_requests(address: SocketAddr, client: reqwest::Client) -> Vec<String> {
     let mut clients = JoinSet::new();
     for number in 0..200_u64 {
         REQUEST.set(1_000 + number);
         let client = client.clone();
-        clients.spawn(async move {
+        let end = in_an_hour();
+        let request = async move {
             let response = client.get(format!("http://{address}/{number}")).send().await.unwrap();
             let text = response.text().await.unwrap();
-            assert_eq!(REQUEST.get(), Some(1_000 + number));
+            assert_eq!((REQUEST.get(), deadline()), (Some(1_000 + number), Some(end)));
             (number, text)
-        });
+        };
+        until(end, || clients.spawn(request));
     }
     let mut answers = clients.join_all().await;
     answers.sort();
@@ -154,17 +176,14 @@ fn the_worker_of_towers_buffer_starts_from_the_root() {
         let inner = {
             let seen = Arc::clone(&seen);
             tower::service_fn(move |()| {
-                seen.lock().unwrap().push((REQUEST.get(), raw::execution().deadline()));
+                seen.lock().unwrap().push((REQUEST.get(), deadline()));
                 async { Ok::<_, Infallible>(REQUEST.get()) }
             })
         };
         REQUEST.set(1);
-        let outer =
-            raw::set_execution(Execution::NONE.with_deadline(Some(Instant::now() + Duration::from_secs(60))));
-        let buffer = tower::buffer::Buffer::new(inner, 4);
+        let buffer = until(in_an_hour(), || tower::buffer::Buffer::new(inner, 4));
         // `call` runs in the worker; the future that it returns, in the caller.
         assert_eq!(buffer.oneshot(()).await.unwrap(), Some(1));
-        raw::set_execution(outer);
         assert_eq!(*seen.lock().unwrap(), [(None, None)]);
     });
 }
