@@ -48,7 +48,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
-use tower::{ServiceBuilder, ServiceExt};
+use tower::ServiceExt;
 
 async fn serve(listener: TcpListener) {
     loop {
@@ -68,15 +68,20 @@ async fn main() {
     tokio::spawn(serve(listener));
 
     // The usual connector, after a moment.
-    let slow = ServiceBuilder::new().service(tower::service_fn(|uri: Uri| async move {
-        sleep(Duration::from_millis(300)).await;
-        HttpConnector::new().oneshot(uri).await
-    }));
+    let slow = tower::service_fn(|uri: Uri| {
+        Box::pin(async {
+            sleep(Duration::from_millis(300)).await;
+            HttpConnector::new().oneshot(uri).await
+        })
+    });
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build(slow);
 
     let begun = Instant::now();
     let first = timeout(Duration::from_millis(100), client.get(uri.clone()));
-    let second = async { (timeout(Duration::from_secs(3_600), client.get(uri.clone())).await.unwrap(), begun.elapsed()) };
+    let second = async {
+        let ended = timeout(Duration::from_secs(3_600), client.get(uri.clone())).await.unwrap();
+        (ended, begun.elapsed())
+    };
     let (first, (second, after)) = tokio::join!(first, second);
     assert!(first.is_err());
     println!("first:  given up after 0.1 s");

@@ -31,9 +31,8 @@ tracing-subscriber = { version = "=0.3.23", default-features = false, features =
 TOML
 cat >src/main.rs <<'RUST'
 use std::cell::RefCell;
-use std::fmt::Debug;
 use std::future::{pending, Future};
-use std::pin::pin;
+use std::pin::{pin, Pin};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
@@ -51,8 +50,10 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
+type Boxed = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Polls and drops a future that looks both times. Returns what it has seen.
-fn looks<T: Clone + Debug + 'static, W: Future>(look: fn() -> T, wrap: impl FnOnce(std::pin::Pin<Box<dyn Future<Output = ()>>>) -> W) -> Vec<T> {
+fn looks<T: 'static, W: Future>(look: fn() -> T, wrap: impl FnOnce(Boxed) -> W) -> Vec<T> {
     let seen = Rc::new(RefCell::new(Vec::new()));
     let notes = seen.clone();
     let future = async move {

@@ -20,11 +20,18 @@ impl TaskPanic {
     /// Called with the task's context current.
     #[cold]
     pub(crate) fn new(payload: Payload, about: &TaskInfo) -> Box<TaskPanic> {
-        if message_of(&*payload).is_some_and(|message| message.contains(NO_REACTOR)) {
+        let says = |text| message_of(&*payload).is_some_and(|message| message.contains(text));
+        if says(NO_REACTOR) {
             complain(format_args!(
                 "{}, has called what needs tokio's runtime, such as a timer or socket of tokio: use this executor's \
                  (`sleep`, `wait_for`, `net`), or give it a tokio guest, by the feature `tokio` and \
                  `#[heirloom::main(tokio)]` or `Builder::tokio`; see `heirloom::guide::goes_with`",
+                about.describe()
+            ));
+        } else if says(SHUT_DOWN) {
+            complain(format_args!(
+                "{}, has called what needs tokio's runtime, which has ended: keep the tokio runtime whose handle a \
+                 guest is until this executor's runtime has ended, or use `TokioGuest::new()`",
                 about.describe()
             ));
         }
@@ -55,3 +62,5 @@ impl TaskPanic {
 
 /// What tokio's panic says where no runtime of tokio is entered.
 const NO_REACTOR: &str = "there is no reactor running";
+/// What its timers say where the runtime that is entered has ended.
+const SHUT_DOWN: &str = "A Tokio 1.x context was found, but it is being shutdown";

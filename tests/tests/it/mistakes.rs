@@ -271,6 +271,24 @@ fn a_call_that_needs_tokios_reactor_names_the_way_out() {
     assert_reported(reports, 1);
 }
 
+/// What needs tokio fails then, and names the way out where it panics.
+#[test]
+#[cfg_attr(miri, ignore = "starts a process")]
+fn a_guest_that_ends_before_the_tasks_is_named() {
+    let reports = reports_of("a_guest_that_ends_before_the_tasks_is_named", || {
+        let own = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = Runtime::builder().workers(1).tokio(own.handle().clone().into()).build().unwrap();
+        own.shutdown_background();
+        runtime.block_on(async {
+            let calls = spawn(async { tokio::time::sleep(Duration::from_secs(1)).await });
+            assert_is_on_the_page(calls.await.unwrap_err().panic_message().unwrap());
+            assert!(tokio::net::TcpListener::bind("127.0.0.1:0").await.is_err());
+            assert!(tokio::spawn(async {}).await.unwrap_err().is_cancelled());
+        });
+    });
+    assert_reported(reports, 1);
+}
+
 /// Variables that opted in to a text are in the report, and no others.
 #[test]
 #[cfg_attr(miri, ignore = "starts a process")]

@@ -2,7 +2,8 @@
 
 use std::future::pending;
 use std::io::ErrorKind;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use heirloom::net::{TcpListener, TcpStream};
@@ -188,6 +189,26 @@ fn the_programs_own_tokio_runtime_may_be_the_guest() {
         assert_eq!(runtime.block_on(runtime.spawn(after_a_nap())).unwrap(), (None, false));
         drop((runtime, end));
         drives.join().unwrap();
+    });
+}
+
+#[test]
+fn a_guest_is_set_up_as_the_program_says() {
+    watchdog(PATIENCE, || {
+        let (built, started) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (builds, starts) = (built.clone(), started.clone());
+        let guest = TokioGuest::configured(move |builder| {
+            builds.fetch_add(1, Relaxed);
+            let starts = starts.clone();
+            builder.on_thread_start(move || _ = starts.fetch_add(1, Relaxed));
+        });
+        assert_eq!(format!("{guest:?}"), "TokioGuest(configured)");
+        assert_eq!(built.load(Relaxed), 0);
+        for runtimes in 1..=2 {
+            let runtime = with_guest(guest.clone());
+            runtime.block_on(async { tokio::task::spawn_blocking(|| ()).await.unwrap() });
+            assert_eq!((built.load(Relaxed), started.load(Relaxed)), (runtimes, runtimes));
+        }
     });
 }
 
