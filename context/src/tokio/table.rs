@@ -53,9 +53,9 @@
 //!
 //! # What may be left
 //!
-//! For the end of a blocking closure no spawn comes, and nothing that tokio says there tells it from
-//! the end of a task. So its mark stays. Hence there is room for a fixed number of [`Marks`], and a
-//! new one takes the place of the oldest in its row.
+//! For the end of a blocking closure no spawn comes, and nothing that tokio says there tells it
+//! from the end of a task. So its mark stays. Hence there is room for a fixed number of [`Marks`],
+//! and a new one takes the place of the oldest in its row.
 //!
 //! Therefore an entry is left if all of this happens: while a runtime shuts down, a thread is in a
 //! spawn call; tokio ends the task there, and the thread is interrupted before it is in the hook;

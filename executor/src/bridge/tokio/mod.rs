@@ -80,9 +80,10 @@
 //!
 //! # Shutdown
 //!
-//! First the tasks of the runtime are dropped, as ever. Then a guest of
-//! [`TokioGuest::new`] or [`TokioGuest::configured`] is ended: its tasks are dropped, its thread ends, and blocking closures that
-//! run in its pool are not waited for. A guest from a handle is the program's, and goes on.
+//! First the tasks of the runtime are dropped, as ever. Then a guest of [`TokioGuest::new`] or
+//! [`TokioGuest::configured`] is ended: its tasks are dropped, its thread ends, and blocking
+//! closures that run in its pool are not waited for. A guest from a handle is the program's, and
+//! goes on.
 
 #[cfg(feature = "net")]
 mod sockets;
@@ -106,10 +107,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A tokio runtime of which a [`Runtime`](crate::Runtime)'s threads are inside; for
 /// [`Builder::tokio`]. The [module](self) says what for.
 #[derive(Clone, Default)]
-pub struct TokioGuest(Kind);
+pub struct TokioGuest(Origin);
 
 #[derive(Clone, Default)]
-enum Kind {
+enum Origin {
     #[default]
     Plain,
     /// What sets up the builder of the guest's runtime.
@@ -144,14 +145,14 @@ impl TokioGuest {
     /// ```
     #[must_use]
     pub fn configured(set_up: impl Fn(&mut tokio::runtime::Builder) + Send + Sync + 'static) -> TokioGuest {
-        TokioGuest(Kind::Configured(Arc::new(set_up)))
+        TokioGuest(Origin::Configured(Arc::new(set_up)))
     }
 
     fn start(&self, threads: &Threads) -> io::Result<Arc<dyn Guest>> {
         match &self.0 {
-            Kind::Plain => Ok(Arc::new(OwnGuest::start(threads, &|_| ())?)),
-            Kind::Configured(set_up) => Ok(Arc::new(OwnGuest::start(threads, &**set_up)?)),
-            Kind::Program(handle) => {
+            Origin::Plain => Ok(Arc::new(OwnGuest::start(threads, &|_| ())?)),
+            Origin::Configured(set_up) => Ok(Arc::new(OwnGuest::start(threads, &**set_up)?)),
+            Origin::Program(handle) => {
                 check(handle)?;
                 Ok(Arc::new(handle.clone()))
             }
@@ -162,9 +163,9 @@ impl TokioGuest {
 impl fmt::Debug for TokioGuest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.0 {
-            Kind::Plain => "new",
-            Kind::Configured(_) => "configured",
-            Kind::Program(_) => "from a handle",
+            Origin::Plain => "new",
+            Origin::Configured(_) => "configured",
+            Origin::Program(_) => "from a handle",
         };
         f.debug_tuple("TokioGuest").field(&format_args!("{kind}")).finish()
     }
@@ -178,7 +179,7 @@ impl fmt::Debug for TokioGuest {
 /// task within a second, since no thread drives it by `block_on`.
 impl From<Handle> for TokioGuest {
     fn from(handle: Handle) -> TokioGuest {
-        TokioGuest(Kind::Program(handle))
+        TokioGuest(Origin::Program(handle))
     }
 }
 
