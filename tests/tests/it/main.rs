@@ -11,6 +11,8 @@ mod blocking;
 mod cancel_tokens;
 mod channel;
 mod contexts;
+// Other people's threads, polls and processes, here and in `goes_with`: nothing for an interpreter.
+#[cfg(not(miri))]
 mod crossings;
 mod deadlines;
 mod default_runtime;
@@ -19,7 +21,6 @@ mod eager_children;
 mod eager_tasks;
 mod entered;
 mod fairness;
-// Other people's threads, polls and processes: nothing for an interpreter.
 #[cfg(not(miri))]
 mod goes_with;
 mod group_results;
