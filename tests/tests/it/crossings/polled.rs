@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::executor::LocalPool;
-use futures::future::{BoxFuture, join_all};
-use futures::stream::{self, FuturesUnordered};
+use futures::future::{BoxFuture, Either, join_all, select};
+use futures::stream::{self, FuturesOrdered, FuturesUnordered};
 use futures::task::LocalSpawnExt;
-use futures::{FutureExt, StreamExt, pin_mut, select_biased};
+use futures::{FutureExt, StreamExt, join, pin_mut, select_biased};
 use heirloom::context::ContextFutureExt;
 use heirloom::{Context, context_var, deadline, spawn, wait_for, yield_now};
 use heirloom_tests::{Gate, Log, in_a_worker, poll_once, run};
@@ -62,6 +62,7 @@ where
 #[test]
 fn join_all_shares() {
     share(async |branches| join_all(branches).await);
+    share(async |[one, two]: [Branch; 2]| <[Seen; 2]>::from(join!(one, two)).into());
 }
 
 #[test]
@@ -74,6 +75,9 @@ fn select_shares() {
             _ = two => unreachable!("the first one is polled first"),
         }
     });
+    share(async |[one, two]: [Branch; 2]| match select(one, two).await {
+        Either::Left((seen, _)) | Either::Right((seen, _)) => vec![seen],
+    });
 }
 
 #[test]
@@ -83,11 +87,13 @@ fn futures_unordered_shares() {
         seen.sort();
         seen
     });
+    share(async |branches: [Branch; 2]| branches.into_iter().collect::<FuturesOrdered<_>>().collect().await);
 }
 
 #[test]
 fn buffered_shares() {
     share(async |branches| stream::iter(branches).buffered(2).collect().await);
+    share(async |branches| stream::iter(branches).buffer_unordered(2).collect().await);
 }
 
 #[test]
