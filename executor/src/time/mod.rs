@@ -57,6 +57,8 @@ pub use wait_for::{Elapsed, WaitFor, wait_for, wait_until};
 
 pub(crate) use current::{TimersGuard, enter};
 pub(crate) use driver::{ParkUntil, Timers};
+#[cfg(feature = "tower")]
+pub(crate) use wait_for::StartedLimit;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -179,7 +179,7 @@ impl<F: Future> Future for WaitFor<F> {
                 }
             },
         };
-        poll_started(this.future, sleep, cx)
+        poll_started(sleep, cx, |cx| this.future.poll(cx))
     }
 }
 
@@ -200,17 +200,17 @@ fn start_after_poll(
     sleep.within_budget(cx, Sleep::poll_elapsed).map(|()| Elapsed(()))
 }
 
-/// LIM5.
+/// LIM5. `operand` polls the operand.
 #[inline(never)]
-fn poll_started<F: Future>(
-    future: Pin<&mut F>,
+fn poll_started<T>(
     sleep: &mut Sleep,
     cx: &mut Context<'_>,
-) -> Poll<Result<F::Output, Elapsed>> {
+    operand: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+) -> Poll<Result<T, Elapsed>> {
     if eager::is_eager() {
-        return poll_eagerly(future, sleep, cx);
+        return poll_eagerly(sleep, cx, operand);
     }
-    if let Poll::Ready(output) = with_deadline(sleep.deadline(), || future.poll(cx)) {
+    if let Poll::Ready(output) = with_deadline(sleep.deadline(), || operand(cx)) {
         return Poll::Ready(Ok(output));
     }
     // A limit that has waited ends also if the operand has spent the budget.
@@ -220,15 +220,15 @@ fn poll_started<F: Future>(
 /// LIM5 under the eager flag, where leaves block. No timer is needed if the thread that drives the
 /// eager call waits itself.
 #[cold]
-fn poll_eagerly<F: Future>(
-    future: Pin<&mut F>,
+fn poll_eagerly<T>(
     sleep: &mut Sleep,
     cx: &mut Context<'_>,
-) -> Poll<Result<F::Output, Elapsed>> {
+    operand: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+) -> Poll<Result<T, Elapsed>> {
     // A deadline from outside of the eager call can end the wait only here.
     let end = earlier(sleep.deadline(), eager::unenforced());
     let limited = eager::limited();
-    let polled = with_deadline(end, || future.poll(cx));
+    let polled = with_deadline(end, || operand(cx));
     drop(limited);
     if let Poll::Ready(output) = polled {
         return Poll::Ready(Ok(output));
@@ -241,6 +241,39 @@ fn poll_eagerly<F: Future>(
         return Poll::Pending;
     }
     sleep.poll_elapsed(cx).map(|()| Err(Elapsed(())))
+}
+
+#[cfg(feature = "tower")]
+/// A limit, started or none, of an operand that is no single future: the steps of a service, the
+/// frames of a body. Each [`poll`](Self::poll) is LIM5.
+#[derive(Debug)]
+pub(crate) struct StartedLimit(Sleep);
+
+#[cfg(feature = "tower")]
+impl StartedLimit {
+    /// A limit that ends at the earlier of `at` and the current deadline.
+    pub(crate) fn new(at: Option<Instant>) -> Self {
+        StartedLimit(Sleep::new(earlier(execution().deadline(), at)))
+    }
+
+    /// Calls `f` with the limit as the deadline.
+    pub(crate) fn run<R>(&self, f: impl FnOnce() -> R) -> R {
+        with_deadline(self.0.deadline(), f)
+    }
+
+    /// Polls with the limit as the deadline. If that is pending, looks whether time is up.
+    pub(crate) fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        operand: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<Result<T, Elapsed>> {
+        poll_started(&mut self.0, cx, operand)
+    }
+
+    /// Whether time is up, for an operand that may never be pending.
+    pub(crate) fn check(&self) -> Result<(), Elapsed> {
+        if self.0.deadline().is_some_and(|end| end <= now()) { Err(Elapsed(())) } else { Ok(()) }
+    }
 }
 
 /// The execution state with a limit that has not started; `None` under an outer deadline.

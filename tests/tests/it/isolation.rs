@@ -19,7 +19,7 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt, str
 use heirloom::hyper::serve::{PEER, Served};
 use heirloom::hyper::{HyperExecutor, HyperIo, ServerExecutor, serve};
 use heirloom::net::{TcpListener, TcpStream};
-use heirloom::tower::IsolateLayer;
+use heirloom::tower::RequestContextLayer;
 use heirloom::{CancelToken, JoinHandle, context_var, sleep, spawn, spawn_background, yield_now};
 use heirloom_tests::{Gate, Log, MARK, OnDrop, duplex, in_a_worker, quiet_panic, runtime};
 use http_body_util::{BodyExt, Empty};
@@ -183,7 +183,7 @@ fn streams_at_the_same_time_see_nothing_of_each_other() {
 fn streams_by_hand_see_nothing_of_each_other_inside_the_layer() {
     in_a_worker(4, async {
         let (near, far) = duplex(4_096);
-        let app = TowerToHyperService::new(app().layer(IsolateLayer));
+        let app = TowerToHyperService::new(app().layer(RequestContextLayer::new()));
         spawn_background(ServerExecutor::scope(|executor| {
             hyper::server::conn::http2::Builder::new(executor).serve_connection(HyperIo::new(far), app)
         }));
@@ -313,7 +313,7 @@ fn the_layer_isolates_under_a_server_that_does_not() {
         });
         let answers = in_a_worker(2, async move {
             let (near, far) = duplex(4_096);
-            let isolated = TowerToHyperService::new(IsolateLayer.layer(app));
+            let isolated = TowerToHyperService::new(RequestContextLayer::new().layer(app));
             let plain = TowerToHyperService::new(app);
             spawn_background(async move {
                 let far = HyperIo::new(far);
@@ -396,12 +396,12 @@ fn two_by_hand(app: Router, http2: bool) -> [String; 2] {
 fn of_an_axum_router_by_hand_the_layer_isolates_what_is_inside_of_it() {
     let router = || Router::new().route("/", get(handler));
     let named = || from_fn(naming);
-    let outermost = || router().layer(named()).layer(IsolateLayer);
+    let outermost = || router().layer(named()).layer(RequestContextLayer::new());
     let [first, second] = two_by_hand(outermost(), false);
     assert_eq!((&*first, &*second), ("ada,,0|ada,fr,0", ",,0|,fr,0"));
     assert_eq!(two_by_hand(outermost(), true), [first.clone(), second]);
 
-    let [_, second] = two_by_hand(router().layer(IsolateLayer).layer(named()), false);
+    let [_, second] = two_by_hand(router().layer(RequestContextLayer::new()).layer(named()), false);
     assert_eq!(second, "ada,,0|ada,fr,0", "the middleware's variable stays, the handler's is gone");
 
     // Without the layer, over HTTP/1, everything stays; over HTTP/2 a stream has its own task.
@@ -414,7 +414,10 @@ fn of_an_axum_router_by_hand_the_layer_isolates_what_is_inside_of_it() {
 #[test]
 fn pipelined_requests_by_hand_see_nothing_of_each_other_inside_the_layer() {
     in_a_worker(2, async {
-        let app = Router::new().route("/", get(handler)).layer(from_fn(middleware)).layer(IsolateLayer);
+        let app = Router::new()
+            .route("/", get(handler))
+            .layer(from_fn(middleware))
+            .layer(RequestContextLayer::new());
         let (mut near, far) = duplex(4_096);
         let app = TowerToHyperService::new(app);
         let mut http = hyper::server::conn::http1::Builder::new();

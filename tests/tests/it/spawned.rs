@@ -64,11 +64,16 @@ spawned! {
         let app = axum::Router::<()>::new();
         heirloom::hyper::serve(listener, app).with_graceful_shutdown(cancelled()).run().await
     };
-    [tower::IsolatedFuture] => {
+    [tower::RequestFuture] => {
         use tower::{Layer, ServiceExt};
         let app = axum::Router::<()>::new();
         let request = axum::extract::Request::new(axum::body::Body::empty());
-        heirloom::tower::IsolateLayer.layer(app).oneshot(request).await
+        heirloom::tower::RequestContextLayer::new().layer(app).oneshot(request).await
+    };
+    [tower::TimeoutFuture] => {
+        use tower::{Layer, ServiceExt};
+        let service = tower::service_fn(async |()| io::Result::Ok(()));
+        heirloom::tower::TimeoutLayer::new(LONG).layer(service).oneshot(()).await
     };
     [hyper::ServerExecutor::scope, hyper::ServerScope] => {
         heirloom::hyper::ServerExecutor::scope(|_executor| yield_now()).await

@@ -37,7 +37,7 @@
 //! `serve_connection`. A variable that a handler sets stays in its own request over HTTP/2; over
 //! HTTP/1 the next request of the connection sees it. A variable that `call` sets before it returns
 //! is seen by later requests over both. **So a connection by hand leaks one request's variables to
-//! the next.** `heirloom::tower::IsolateLayer` (feature `tower`) around a tower service gives each
+//! the next.** `heirloom::tower::RequestContextLayer` (feature `tower`) around a tower service gives each
 //! request a context of its own over both, the response's body included. Around a service of
 //! hyper's, this does, without the body:
 //!
@@ -69,7 +69,7 @@
 //!
 //! A body that is produced while it is sent is polled after the code that made it has returned. So
 //! it sees neither the context of a wrapper as above around that code, nor the deadline of a
-//! `wait_for`. (With `serve` and `IsolateLayer` it sees the context of its request.)
+//! `wait_for`. (With `serve` and `RequestContextLayer` it sees the context of its request.)
 //!
 //! * A *response's* body is polled by the connection's task over HTTP/1, by the stream's task
 //!   over HTTP/2. It sees that task's context, and the deadline around the connection.

@@ -10,9 +10,10 @@
 //! HTTP/2. The service's `poll_ready` and `call`, the future, the response's body and their drops
 //! run in the request's context. A variable for all requests is bound around `run`.
 //!
-//! A request has no deadline but those that the service sets, with [`wait_for`](crate::wait_for())
-//! for example. A `wait_for` around the service ends with the response's head; the body is sent
-//! after it.
+//! [`Serve::request_context`] says which headers feed which variables, and gives the requests a
+//! deadline, for the call and for the response's body. Without it a request has no deadline but
+//! those that the service sets, with [`wait_for`](crate::wait_for()) for example. A `wait_for`
+//! around the service ends with the response's head; the body is sent after it.
 //!
 //! # The drain
 //!
@@ -32,7 +33,6 @@
 //! that must not occur, take the server out of the load balancer first, and cancel the token later.
 #![forbid(unsafe_code)]
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -44,7 +44,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::Se
 use std::time::Duration;
 
 use event_listener::Event as Notification;
-use heirloom_context::{Context, ContextCell, ContextFutureExt, context_var};
+use heirloom_context::{Context, ContextFutureExt, context_var};
 use http::{Request, Response, Version};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
@@ -52,7 +52,7 @@ use hyper::service::{Service as HttpService, service_fn};
 use tower_service::Service;
 
 use super::{HyperTimer, ServerExecutor};
-use crate::bridge::tower::IsolatedFuture;
+use crate::bridge::tower::RequestContextLayer;
 use crate::net::{TcpListener, TcpStream};
 use crate::structured::cancel_token::CancelToken;
 use crate::task::panicked::message_of;
@@ -67,8 +67,8 @@ context_var! {
     pub static PEER: SocketAddr;
 }
 
-/// An error that ended a connection, or of a service or body.
-pub type BoxError = Box<dyn StdError + Send + Sync>;
+#[doc(no_inline)]
+pub use crate::bridge::tower::BoxError;
 
 /// A server that listens on `listener` and answers with `service`; it serves when
 /// [`run`](Serve::run) is awaited.
@@ -121,7 +121,14 @@ pub fn serve<S>(listener: TcpListener, service: S) -> Serve<S> {
         connections: usize::MAX,
         http2_only: false,
     };
-    Serve { listener, service, limits, stop: CancelToken::new(), on_event: Arc::new(|_| ()) }
+    Serve {
+        listener,
+        service,
+        limits,
+        requests: RequestContextLayer::new(),
+        stop: CancelToken::new(),
+        on_event: Arc::new(|_| ()),
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +147,7 @@ pub struct Serve<S> {
     listener: TcpListener,
     service: S,
     limits: Limits,
+    requests: RequestContextLayer,
     stop: CancelToken,
     on_event: OnEvent,
 }
@@ -218,6 +226,41 @@ impl<S> Serve<S> {
         self
     }
 
+    /// Which headers of a request feed which variables, and how long a request may take, its
+    /// response's body included. By default none, and as long as it takes.
+    ///
+    /// The server gives each request its context as the layer does, so the service needs no such
+    /// layer besides.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use heirloom::context_var;
+    /// use heirloom::hyper::serve;
+    /// use heirloom::tower::RequestContextLayer;
+    /// # use std::convert::Infallible;
+    /// # use heirloom::net::TcpListener;
+    /// # use http_body_util::Empty;
+    /// # use hyper::body::{Bytes, Incoming};
+    /// # use hyper::{Request, Response};
+    /// # async fn handle(_: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
+    /// #     Ok(Response::new(Empty::new()))
+    /// # }
+    ///
+    /// context_var! { static TENANT: u64; }
+    ///
+    /// # async fn run(listener: TcpListener) {
+    /// let requests = RequestContextLayer::new()
+    ///     .header("x-tenant", &TENANT, str::parse)
+    ///     .limit(Duration::from_secs(30));
+    /// serve(listener, tower::service_fn(handle)).request_context(requests).run().await;
+    /// # }
+    /// ```
+    #[doc(alias = "timeout")]
+    pub fn request_context(mut self, requests: RequestContextLayer) -> Self {
+        self.requests = requests;
+        self
+    }
+
     /// Refuses HTTP/1. By default the client's first bytes decide: HTTP/2 with prior knowledge
     /// begins with a preface.
     pub fn http2_only(mut self, only: bool) -> Self {
@@ -259,7 +302,7 @@ impl<S> Serve<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Serve { listener, service, limits, stop, on_event } = self;
+        let Serve { listener, service, limits, requests, stop, on_event } = self;
         let context = Context::inherited();
         let mut served = Served::default();
         let tally = Arc::new(Tally { on_event, broken: AtomicUsize::new(0), panicked: AtomicUsize::new(0) });
@@ -281,6 +324,7 @@ impl<S> Serve<S> {
                         context: context.clone(),
                         tally: Arc::clone(&tally),
                         limits,
+                        requests: requests.clone(),
                         stop: stop.clone(),
                         cut: cut.clone(),
                         has_request: AtomicBool::new(false),
@@ -367,6 +411,7 @@ struct Connection {
     context: Context,
     tally: Arc<Tally>,
     limits: Limits,
+    requests: RequestContextLayer,
     stop: CancelToken,
     cut: CancelToken,
     /// The head of a first request was read.
@@ -387,15 +432,17 @@ impl Connection {
     {
         // Each request has a context of its own, and a clone of the service that is dropped there.
         let (context, has_request, tally) = (&self.context, &self.has_request, &self.tally);
+        let requests = &self.requests;
         let answer = move |request| {
             has_request.store(true, Relaxed);
-            let mut service = service.clone();
-            let answer = async move {
-                poll_fn(|cx| service.poll_ready(cx)).await?;
-                service.call(request).await
-            };
-            let answer = told_of_panics(answer, Arc::clone(tally));
-            IsolatedFuture::new(answer, ContextCell::new(context.clone()))
+            requests.begin(request, context.clone(), |request| {
+                let mut service = service.clone();
+                let answer = async move {
+                    poll_fn(|cx| service.poll_ready(cx)).await?;
+                    service.call(request).await
+                };
+                told_of_panics(answer, Arc::clone(tally))
+            })
         };
         match self.cut.run_until_cancelled(self.converse(socket, service_fn(answer))).await {
             Some(Ok(())) => {}
