@@ -1,6 +1,5 @@
 //! A context and a deadline per HTTP request.
 
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -8,17 +7,16 @@ use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 use std::time::Duration;
 
-use heirloom_context::{Context, ContextCell, ContextVar};
+use heirloom_context::{Context, ContextVar};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::BoxError;
-use super::grpc::GrpcStatus;
+use super::refused::Refused;
+use super::request_scope::RequestScope;
 use super::response_body::{self, ResponseBody};
-use crate::clock::{after, now};
-use crate::time::{Elapsed, StartedLimit};
 
 /// Gives each HTTP request a context of its own, with variables from its headers, and a deadline:
 /// for the call **and the response's body**.
@@ -86,7 +84,7 @@ use crate::time::{Elapsed, StartedLimit};
 /// from `call`. Without any the request has no deadline.
 ///
 /// When time is up before there is a response, the handler's future is dropped and the answer is as
-/// below. When time is up later, the next poll of the body is an error, [`Elapsed`]; of a gRPC
+/// below. When time is up later, the next poll of the body is an error, [`Elapsed`](crate::time::Elapsed); of a gRPC
 /// response it is the trailer `grpc-status: 4`. The inner body is dropped then. A server polls a
 /// body when it can send: one whose client does not read ends when the client reads on, or by the
 /// server's own limits.
@@ -217,10 +215,7 @@ impl RequestContextLayer {
             Ok(time) => (time, None),
             Err(refused) => (None, Some(refused)),
         };
-        let scope = RequestScope {
-            cell: ContextCell::new(context),
-            limit: StartedLimit::new(time.and_then(|time| after(now(), time))),
-        };
+        let scope = RequestScope::new(context, time);
         let is_grpc = rules.answers_grpc(request.headers());
         let answer = Answer { rules: Arc::clone(rules), is_grpc, refused };
         let future = match &answer.refused {
@@ -329,34 +324,6 @@ where
     }
 }
 
-/// What a request runs in. It moves from the future into the body, so that one of them at a time
-/// enters the cell.
-#[derive(Debug)]
-pub(super) struct RequestScope {
-    cell: ContextCell,
-    limit: StartedLimit,
-}
-
-impl RequestScope {
-    pub(super) fn run<R>(&self, step: impl FnOnce() -> R) -> R {
-        self.limit.run(|| self.cell.run(step).expect("one step of a request at a time"))
-    }
-
-    pub(super) fn poll<T>(
-        &mut self,
-        cx: &mut Poller<'_>,
-        step: impl FnOnce(&mut Poller<'_>) -> Poll<T>,
-    ) -> Poll<Result<T, Elapsed>> {
-        let cell = &self.cell;
-        self.limit.poll(cx, |cx| cell.run(|| step(cx)).expect("one step of a request at a time"))
-    }
-
-    /// Whether time is up.
-    pub(super) fn check(&self) -> Result<(), Elapsed> {
-        self.limit.check()
-    }
-}
-
 pin_project_lite::pin_project! {
     /// A request's future in the request's context and deadline; made by [`RequestContext`].
     #[must_use = "futures do nothing unless they are polled"]
@@ -425,55 +392,5 @@ where
 impl<F> fmt::Debug for RequestFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestFuture").finish_non_exhaustive()
-    }
-}
-
-/// Why a [`RequestContextLayer`] has answered by itself.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Refused {
-    /// The value of this header was refused, for this reason.
-    BadHeader {
-        /// The header's name.
-        name: HeaderName,
-        /// The error of the parser, or of a value that is not visible ASCII.
-        source: BoxError,
-    },
-    /// Time was up before there was a response.
-    Elapsed(Elapsed),
-}
-
-impl Refused {
-    fn head(&self, is_grpc: bool) -> Response<()> {
-        let mut head = Response::new(());
-        let (status, grpc) = match self {
-            Refused::BadHeader { .. } => (StatusCode::BAD_REQUEST, GrpcStatus::InvalidArgument),
-            Refused::Elapsed(_) => (StatusCode::GATEWAY_TIMEOUT, GrpcStatus::DeadlineExceeded),
-        };
-        if is_grpc {
-            head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            head.headers_mut().extend(grpc.headers());
-        } else {
-            *head.status_mut() = status;
-        }
-        head
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refused::BadHeader { name, .. } => write!(f, "the value of the header {name} was refused"),
-            Refused::Elapsed(_) => f.write_str("the request's time is up"),
-        }
-    }
-}
-
-impl Error for Refused {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Refused::BadHeader { source, .. } => Some(&**source),
-            Refused::Elapsed(elapsed) => Some(elapsed),
-        }
     }
 }

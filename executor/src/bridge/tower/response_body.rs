@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::BoxError;
 use super::grpc::GrpcStatus;
-use super::request_context::RequestScope;
+use super::request_scope::RequestScope;
 
 pin_project_lite::pin_project! {
     /// A response's body in the context and the deadline of its request; made by

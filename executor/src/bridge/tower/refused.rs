@@ -1,0 +1,61 @@
+//! The answers of the layer itself.
+
+use std::error::Error;
+use std::fmt;
+
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+
+use super::BoxError;
+use super::grpc::GrpcStatus;
+use crate::time::Elapsed;
+
+/// Why a [`RequestContextLayer`](super::RequestContextLayer) has answered by itself.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The value of this header was refused, for this reason.
+    BadHeader {
+        /// The header's name.
+        name: HeaderName,
+        /// The error of the parser, or of a value that is not visible ASCII.
+        source: BoxError,
+    },
+    /// Time was up before there was a response.
+    Elapsed(Elapsed),
+}
+
+impl Refused {
+    pub(super) fn head(&self, is_grpc: bool) -> Response<()> {
+        let mut head = Response::new(());
+        let (status, grpc) = match self {
+            Refused::BadHeader { .. } => (StatusCode::BAD_REQUEST, GrpcStatus::InvalidArgument),
+            Refused::Elapsed(_) => (StatusCode::GATEWAY_TIMEOUT, GrpcStatus::DeadlineExceeded),
+        };
+        if is_grpc {
+            head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            head.headers_mut().extend(grpc.headers());
+        } else {
+            *head.status_mut() = status;
+        }
+        head
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::BadHeader { name, .. } => write!(f, "the value of the header {name} was refused"),
+            Refused::Elapsed(_) => f.write_str("the request's time is up"),
+        }
+    }
+}
+
+impl Error for Refused {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Refused::BadHeader { source, .. } => Some(&**source),
+            Refused::Elapsed(elapsed) => Some(elapsed),
+        }
+    }
+}
