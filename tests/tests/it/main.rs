@@ -49,6 +49,7 @@ mod timers;
 mod tokio_guest;
 mod tower_buffer;
 mod tower_layers;
+mod tower_request_layer;
 mod tower_requests;
 mod traits;
 mod unset;

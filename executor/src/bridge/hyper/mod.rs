@@ -17,7 +17,7 @@
 //! | hyper's connections, of servers and clients, HTTP/1 and HTTP/2 | run |
 //! | hyper-util: `TowerToHyperService`, `server::conn::auto`, `client::legacy::Client` | run; the client with a connector of the user's own. `auto` waits without a limit for a connection's first bytes |
 //! | axum's `Router` | runs; `axum::serve` needs tokio's sockets, in its place is `serve` |
-//! | tonic's `Routes`, served by hyper | run, but **ignore the `grpc-timeout`** of a request |
+//! | tonic's `Routes`, served by hyper | run, but **ignore the `grpc-timeout`** of a request; `heirloom::tower::RequestContextLayer` heeds it |
 //! | tonic's `transport::Server` | `serve` and its variants panic, for want of a tokio reactor |
 //! | tonic's client | runs without time limits; with time limits it panics likewise |
 //! | reqwest | panics likewise |
@@ -37,9 +37,9 @@
 //! `serve_connection`. A variable that a handler sets stays in its own request over HTTP/2; over
 //! HTTP/1 the next request of the connection sees it. A variable that `call` sets before it returns
 //! is seen by later requests over both. **So a connection by hand leaks one request's variables to
-//! the next.** `heirloom::tower::RequestContextLayer` (feature `tower`) around a tower service gives each
-//! request a context of its own over both, the response's body included. Around a service of
-//! hyper's, this does, without the body:
+//! the next.** `heirloom::tower::RequestContextLayer` (feature `tower`) around a tower service
+//! gives each request a context of its own over both, the response's body included. Around a
+//! service of hyper's, this does, without the body:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -69,7 +69,8 @@
 //!
 //! A body that is produced while it is sent is polled after the code that made it has returned. So
 //! it sees neither the context of a wrapper as above around that code, nor the deadline of a
-//! `wait_for`. (With `serve` and `RequestContextLayer` it sees the context of its request.)
+//! `wait_for`. (With `serve`, and in a `RequestContextLayer`, it sees the context of its request
+//! and the deadline that the layer gives.)
 //!
 //! * A *response's* body is polled by the connection's task over HTTP/1, by the stream's task
 //!   over HTTP/2. It sees that task's context, and the deadline around the connection.

@@ -8,8 +8,8 @@
 //! | [`RateLimitLayer`] | so many calls in so much time |
 //! | [`Buffer`] | a queue in front of a service that is not `Clone` |
 //!
-//! tower's other layers run on this executor as they are, `ConcurrencyLimit` and `LoadShed` among
-//! them: the [guide](crate::guide::goes_with#layers-of-tower) has the list.
+//! tower's other layers run on this executor as they are, among them `ConcurrencyLimit`, `LoadShed`
+//! and `Retry`. The guide's page `goes_with` says which, and which need something in their place.
 //!
 //! # Contexts and deadlines
 //!

@@ -5,17 +5,17 @@
 //! * A *permit* allows one call. There are as many as calls are allowed in a *period*.
 //! * A permit is *free* in the semaphore, *reserved* by a service that is ready, or *spent* by a
 //!   call until a period after it.
-//! * The *driver* is a background task that returns spent permits to the semaphore when their
+//! * The *returner* is a background task that returns spent permits to the semaphore when their
 //!   period is over. It runs while there are spent permits.
 //!
 //! # No permit is lost
 //!
 //! A reserved permit returns to the semaphore when its service is dropped, and goes to the service
 //! that has waited longest: that is the semaphore's. A spent permit stands in a queue in the order
-//! of time. The queue and the flag that says whether there is a driver are under one lock: the call
-//! that adds to the queue without a driver spawns one, and the driver clears the flag only with the
-//! queue empty. A driver that is dropped with its runtime returns what is left at once, since
-//! services may wait on other runtimes.
+//! of time. The queue and the flag that says whether there is a returner are under one lock: the
+//! call that adds to the queue without a returner spawns one, and the returner clears the flag only
+//! with the queue empty. A returner that is dropped with its runtime returns what is left at once,
+//! since services may wait on other runtimes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -144,7 +144,7 @@ struct Limiter {
 struct Spent {
     /// When spent permits return, the earliest first.
     returns: VecDeque<Instant>,
-    has_driver: bool,
+    has_returner: bool,
 }
 
 impl Limiter {
@@ -159,14 +159,14 @@ impl Limiter {
         let Some(end) = after(now(), self.period) else { return };
         let mut spent = self.lock();
         spent.returns.push_back(end);
-        let drives = !std::mem::replace(&mut spent.has_driver, true);
+        let drives = !std::mem::replace(&mut spent.has_returner, true);
         drop(spent);
         if drives {
-            spawn_background(Driver(Some(Arc::clone(self))).run());
+            spawn_background(Returner(Some(Arc::clone(self))).run());
         }
     }
 
-    /// Returns the permits whose period is over. `None` if no permit is spent: then the driver
+    /// Returns the permits whose period is over. `None` if no permit is spent: then the returner
     /// ends.
     fn return_due(&self) -> Option<Instant> {
         let mut spent = self.lock();
@@ -174,7 +174,7 @@ impl Limiter {
         let due = spent.returns.iter().take_while(|end| **end <= now).count();
         spent.returns.drain(..due);
         let next = spent.returns.front().copied();
-        spent.has_driver = next.is_some();
+        spent.has_returner = next.is_some();
         drop(spent);
         self.permits.add_permits(due);
         next
@@ -182,9 +182,9 @@ impl Limiter {
 }
 
 /// Returns spent permits; what is left when it is dropped. `None` when it has ended by itself.
-struct Driver(Option<Arc<Limiter>>);
+struct Returner(Option<Arc<Limiter>>);
 
-impl Driver {
+impl Returner {
     async fn run(mut self) {
         while let Some(next) = self.0.as_ref().and_then(|limiter| limiter.return_due()) {
             sleep_until(next).await;
@@ -193,7 +193,7 @@ impl Driver {
     }
 }
 
-impl Drop for Driver {
+impl Drop for Returner {
     fn drop(&mut self) {
         if let Some(limiter) = self.0.take() {
             let left = std::mem::take(&mut *limiter.lock()).returns.len();

@@ -84,10 +84,10 @@ use super::response_body::{self, ResponseBody};
 /// from `call`. Without any the request has no deadline.
 ///
 /// When time is up before there is a response, the handler's future is dropped and the answer is as
-/// below. When time is up later, the next poll of the body is an error, [`Elapsed`](crate::time::Elapsed); of a gRPC
-/// response it is the trailer `grpc-status: 4`. The inner body is dropped then. A server polls a
-/// body when it can send: one whose client does not read ends when the client reads on, or by the
-/// server's own limits.
+/// below. When time is up later, the next poll of the body is an error,
+/// [`Elapsed`](crate::time::Elapsed); of a gRPC response it is the trailer `grpc-status: 4`. The
+/// inner body is dropped then. A server polls a body when it can send: one whose client does not
+/// read ends when the client reads on, or by the server's own limits.
 ///
 /// # Answers of the layer
 ///

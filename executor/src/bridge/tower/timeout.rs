@@ -37,7 +37,8 @@ use crate::time::StartedLimit;
 ///     sleep(Duration::from_millis(10) * naps).await;
 ///     Ok::<_, Infallible>("awake")
 /// });
-/// let service = ServiceBuilder::new().layer(TimeoutLayer::new(Duration::from_millis(50))).service(slow);
+/// let limit = TimeoutLayer::new(Duration::from_millis(50));
+/// let service = ServiceBuilder::new().layer(limit).service(slow);
 /// assert_eq!(service.clone().oneshot(0).await.unwrap(), "awake");
 /// assert!(service.oneshot(1_000).await.unwrap_err().is::<Elapsed>());
 /// # });
