@@ -110,12 +110,15 @@ type Read<T> = Arc<dyn Fn(&str) -> Result<T, BoxError> + Send + Sync>;
 /// Reads a variable's value, and binds it.
 type Bind = Arc<dyn Fn(&Context, &str) -> Result<Context, BoxError> + Send + Sync>;
 
+/// Makes the head of an answer of the layer.
+type MakeHead = Arc<dyn Fn(&Refused) -> Response<()> + Send + Sync>;
+
 #[derive(Clone, Default)]
 struct Rules {
     vars: Vec<(HeaderName, Bind)>,
     deadline: Option<(HeaderName, Read<Duration>)>,
     limit: Option<Duration>,
-    answer: Option<Arc<dyn Fn(&Refused) -> Response<()> + Send + Sync>>,
+    answer: Option<MakeHead>,
 }
 
 impl RequestContextLayer {
