@@ -34,6 +34,7 @@ use crate::{remaining, sleep};
 /// of `Retry` ([`TimeoutLayer`](super::TimeoutLayer)).
 ///
 /// ```
+/// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// use std::time::Duration;
 /// use heirloom::tower::RetryPolicy;
@@ -41,14 +42,15 @@ use crate::{remaining, sleep};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 ///
 /// # heirloom::block_on(async {
-/// let tries = AtomicU32::new(0);
-/// let flaky = service_fn(async |_: &str| match tries.fetch_add(1, Relaxed) {
-///     0 | 1 => Err("unavailable"),
-///     try_number => Ok(try_number),
+/// let tries = Arc::new(AtomicU32::new(0));
+/// let flaky = service_fn(move |_: &'static str| {
+///     let number = tries.fetch_add(1, Relaxed);
+///     async move { if number < 2 { Err("unavailable") } else { Ok(number) } }
 /// });
-/// let policy = RetryPolicy::new(|_: &&str, result: &Result<u32, &str>| result.is_err())
+/// type Answer = Result<u32, &'static str>;
+/// let policy = RetryPolicy::new(|_: &&'static str, answer: &Answer| answer.is_err())
 ///     .backoff(Duration::from_millis(1), Duration::from_secs(1));
-/// let service = ServiceBuilder::new().layer(RetryLayer::new(policy)).service(&flaky);
+/// let service = ServiceBuilder::new().layer(RetryLayer::new(policy)).service(flaky);
 /// assert_eq!(service.oneshot("a request").await, Ok(2));
 /// # });
 /// ```
