@@ -171,7 +171,8 @@ impl RequestContextLayer {
         self
     }
 
-    /// Reads from this header how long the client waits. [`grpc_timeout`] reads that of gRPC. Of a
+    /// Reads from this header how long the client waits. [`grpc_timeout`](super::grpc_timeout)
+    /// reads that of gRPC. Of a
     /// value that `parse` refuses, and of several headers, as for [`header`](Self::header). A
     /// second call replaces the first.
     ///
