@@ -172,9 +172,8 @@ impl RequestContextLayer {
     }
 
     /// Reads from this header how long the client waits. [`grpc_timeout`](super::grpc_timeout)
-    /// reads that of gRPC. Of a
-    /// value that `parse` refuses, and of several headers, as for [`header`](Self::header). A
-    /// second call replaces the first.
+    /// reads that of gRPC. A value that `parse` refuses refuses the request; of several headers of
+    /// this name the first counts. A second call replaces the first.
     ///
     /// # Panics
     /// If `name` is no name of a header.
