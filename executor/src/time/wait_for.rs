@@ -243,9 +243,9 @@ fn poll_eagerly<T>(
     sleep.poll_elapsed(cx).map(|()| Err(Elapsed(())))
 }
 
-#[cfg(feature = "tower")]
 /// A limit, started or none, of an operand that is no single future: the steps of a service, the
 /// frames of a body. Each [`poll`](Self::poll) is LIM5.
+#[cfg(feature = "tower")]
 #[derive(Debug)]
 pub(crate) struct StartedLimit(Sleep);
 
