@@ -1,7 +1,9 @@
 //! hyper 1 on this executor: its executor, its timer, its I/O, and a server.
 //!
 //! With feature `serve` there is `serve`, a server for tower services such as axum's `Router`. It
-//! gives each request a context of its own, and does all that this page says of servers.
+//! gives each request a context of its own, and does all that this page says of servers. With
+//! feature `client` there is `HyperConnector`, which connects hyper-util's client and tonic's
+//! channel. With feature `rustls` both have TLS.
 //!
 //! hyper asks its user for an executor where it spawns ([`ServerExecutor`] for a server's HTTP/2,
 //! [`HyperExecutor`] for clients and their pools), a [timer](HyperTimer) and I/O: our sockets as
@@ -15,11 +17,11 @@
 //! | | |
 //! | --- | --- |
 //! | hyper's connections, of servers and clients, HTTP/1 and HTTP/2 | run |
-//! | hyper-util: `TowerToHyperService`, `server::conn::auto`, `client::legacy::Client` | run; the client with a connector of the user's own. `auto` waits without a limit for a connection's first bytes |
+//! | hyper-util: `TowerToHyperService`, `server::conn::auto`, `client::legacy::Client` | run; the client with `HyperConnector`, feature `client`. `auto` waits without a limit for a connection's first bytes |
 //! | axum's `Router` | runs; `axum::serve` needs tokio's sockets, in its place is `serve` |
 //! | tonic's `Routes`, served by hyper | run, but **ignore the `grpc-timeout`** of a request; `heirloom::tower::RequestContextLayer` heeds it |
 //! | tonic's `transport::Server` | `serve` and its variants panic, for want of a tokio reactor |
-//! | tonic's client | runs without time limits; with time limits it panics likewise |
+//! | tonic's client | runs with `HyperConnector` and [`HyperExecutor`]; a time limit of its own panics likewise |
 //! | reqwest | panics likewise |
 //!
 //! # Where the context goes
@@ -110,11 +112,15 @@
 //! # let _ = rows();
 //! ```
 
+#[cfg(feature = "client")]
+mod connector;
 #[cfg(all(feature = "serve", not(loom)))]
 pub mod serve;
 mod server;
 #[cfg(feature = "net")]
 mod sockets;
+#[cfg(any(feature = "client", all(feature = "serve", not(loom))))]
+mod stream;
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -125,10 +131,22 @@ use std::time::{Duration, Instant};
 use futures_io::{AsyncRead, AsyncWrite};
 use hyper::rt::{Executor, Read, ReadBuf, ReadBufCursor, Sleep, Timer, Write};
 
+#[cfg(feature = "client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+pub use self::connector::HyperConnector;
 #[cfg(all(feature = "serve", not(loom)))]
 #[cfg_attr(docsrs, doc(cfg(feature = "serve")))]
 pub use self::serve::serve;
 pub use self::server::{ServerExecutor, ServerScope};
+#[cfg(feature = "client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+pub use self::stream::HyperStream;
+
+/// The names of HTTP/2 and HTTP/1 in a TLS handshake, the preferred one first.
+#[cfg(all(feature = "rustls", any(feature = "client", all(feature = "serve", not(loom)))))]
+fn both_versions() -> Vec<Vec<u8>> {
+    vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+}
 
 /// Runs what hyper spawns for clients: the connections of a pool, and the parts of a connection
 /// over HTTP/2.

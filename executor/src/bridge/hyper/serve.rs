@@ -4,7 +4,7 @@
 //!
 //! [`Serve::run`] takes, at its first poll, what the current context hands down
 //! ([`Context::inherited`]): the *server's context*. Each connection is a background task in a copy
-//! of the server's context, with the client's address in [`PEER`]. **Each request starts from the
+//! of the server's context, with the client's address in [`PEER`] over TCP. **Each request starts from the
 //! connection's context too**, and keeps what it sets to itself: neither the connection, nor
 //! another request, nor the accept loop sees it, over HTTP/1 (kept alive, pipelined) and over
 //! HTTP/2. The service's `poll_ready` and `call`, the future, the response's body and their drops
@@ -41,19 +41,25 @@ use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::task::{Context as Poller, Poll};
 use std::time::Duration;
 
 use event_listener::Event as Notification;
 use heirloom_context::{Context, ContextFutureExt, context_var};
 use http::{Request, Response, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service as HttpService, service_fn};
+#[cfg(feature = "rustls")]
+use tokio_rustls::rustls::ServerConfig;
 use tower_service::Service;
 
+use super::stream::{HyperStream, Transport};
 use super::{HyperTimer, ServerExecutor};
 use crate::bridge::tower::RequestContextLayer;
-use crate::net::{TcpListener, TcpStream};
+use crate::net::TcpListener;
+#[cfg(unix)]
+use crate::net::{Direction, UnixListener, UnixStream};
 use crate::structured::cancel_token::CancelToken;
 use crate::task::panicked::message_of;
 use crate::util::panic;
@@ -62,7 +68,7 @@ use crate::{sleep, spawn_background, wait_for};
 context_var! {
     /// The client's address, in everything that a server of [`serve`] runs for a connection.
     ///
-    /// Behind a proxy it is the proxy's address.
+    /// Behind a proxy it is the proxy's address. Over a Unix socket it is unset.
     #[doc(alias = "ConnectInfo")]
     pub static PEER: SocketAddr;
 }
@@ -70,8 +76,49 @@ context_var! {
 #[doc(no_inline)]
 pub use crate::bridge::tower::BoxError;
 
-/// A server that listens on `listener` and answers with `service`; it serves when
-/// [`run`](Serve::run) is awaited.
+/// What a server accepts connections from: a [`TcpListener`], or on Unix a
+/// [`UnixListener`](crate::net::UnixListener). Either converts into it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Listener {
+    /// Over TCP.
+    Tcp(TcpListener),
+    /// Over a Unix socket.
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// The next connection, and the client's address if it has one.
+    async fn accept(&self) -> io::Result<(HyperStream, Option<SocketAddr>)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                // An answer is written at once and whole; holding it back for more gains nothing.
+                let _: io::Result<()> = socket.set_nodelay(true);
+                Ok((socket.into(), Some(peer)))
+            }
+            #[cfg(unix)]
+            Listener::Unix(listener) => Ok((listener.accept().await?.0.into(), None)),
+        }
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Listener {
+        Listener::Tcp(listener)
+    }
+}
+
+#[cfg(unix)]
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Listener {
+        Listener::Unix(listener)
+    }
+}
+
+/// A server that listens on `listener`, over TCP or a Unix socket, and answers with `service`; it
+/// serves when [`run`](Serve::run) is awaited.
 ///
 /// `service` is a tower service that is cloned for each request: axum's `Router`, tonic's `Routes`,
 /// or `tower::service_fn`. An error of the service ends its connection (over HTTP/2: its stream).
@@ -114,7 +161,7 @@ pub use crate::bridge::tower::BoxError;
 #[doc(alias = "isolate")]
 #[doc(alias = "listen")]
 #[must_use = "a server serves when `run` is awaited"]
-pub fn serve<S>(listener: TcpListener, service: S) -> Serve<S> {
+pub fn serve<S>(listener: impl Into<Listener>, service: S) -> Serve<S> {
     let limits = Limits {
         header: Duration::from_secs(30),
         drain: Duration::from_secs(10),
@@ -122,10 +169,12 @@ pub fn serve<S>(listener: TcpListener, service: S) -> Serve<S> {
         http2_only: false,
     };
     Serve {
-        listener,
+        listener: listener.into(),
         service,
         limits,
         requests: RequestContextLayer::new(),
+        #[cfg(feature = "rustls")]
+        tls: None,
         stop: CancelToken::new(),
         on_event: Arc::new(|_| ()),
     }
@@ -144,10 +193,12 @@ type OnEvent = Arc<dyn Fn(Event<'_>) + Send + Sync>;
 /// A server and its options; made by [`serve`].
 #[must_use = "a server serves when `run` is awaited"]
 pub struct Serve<S> {
-    listener: TcpListener,
+    listener: Listener,
     service: S,
     limits: Limits,
     requests: RequestContextLayer,
+    #[cfg(feature = "rustls")]
+    tls: Option<tokio_rustls::TlsAcceptor>,
     stop: CancelToken,
     on_event: OnEvent,
 }
@@ -161,7 +212,7 @@ pub enum Event<'a> {
     NotAccepted(&'a io::Error),
     /// A connection broke: reset, too slow, or not speaking HTTP.
     Broken(&'a BoxError),
-    /// A handler has panicked with this message. Its connection ends over HTTP/1, its stream over
+    /// A handler or a response's body has panicked with this message. Its connection ends over HTTP/1, its stream over
     /// HTTP/2.
     Panicked(&'a str),
     /// The drain begins with so many open connections.
@@ -180,7 +231,7 @@ pub struct Served {
     pub not_accepted: usize,
     /// Connections that broke: reset, too slow, or not speaking HTTP.
     pub broken: usize,
-    /// Requests whose handler has panicked.
+    /// Requests whose handler or response body has panicked.
     pub panicked: usize,
     /// Connections that were still busy when the time for draining was over.
     pub cut: usize,
@@ -268,9 +319,43 @@ impl<S> Serve<S> {
         self
     }
 
+    /// Serves by TLS. The configuration has the server's certificate, and the cryptography.
+    ///
+    /// Its `alpn_protocols` are what a client may choose from: `h2`, `http/1.1`. An empty list
+    /// stands for both. The version is the one that the handshake agrees on, else HTTP/1. The
+    /// handshake is part of the [`header_timeout`](Self::header_timeout), and a client that fails
+    /// it is [`Event::Broken`].
+    ///
+    /// ```no_run
+    /// use heirloom::net::TcpListener;
+    /// use tokio_rustls::rustls::ServerConfig;
+    /// # use std::convert::Infallible;
+    /// # type Response = hyper::Response<http_body_util::Empty<hyper::body::Bytes>>;
+    ///
+    /// # async fn handle(_: hyper::Request<hyper::body::Incoming>) -> Result<Response, Infallible> {
+    /// #     Ok(Response::default())
+    /// # }
+    /// async fn serve(config: ServerConfig) -> std::io::Result<()> {
+    ///     let listener = TcpListener::bind("0.0.0.0:443").await?;
+    ///     heirloom::hyper::serve(listener, tower::service_fn(handle)).tls(config).run().await;
+    ///     Ok(())
+    /// }
+    /// # let _ = serve;
+    /// ```
+    #[cfg(feature = "rustls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
+    pub fn tls(mut self, config: impl Into<Arc<ServerConfig>>) -> Self {
+        let mut config = config.into();
+        if config.alpn_protocols.is_empty() {
+            Arc::make_mut(&mut config).alpn_protocols = super::both_versions();
+        }
+        self.tls = Some(config.into());
+        self
+    }
+
     /// Calls `report` for what happens, on the thread on which it happens, in a copy of the
     /// server's context; for what happens to a connection, in a copy of the connection's, so that
-    /// [`PEER`] is the client; for a handler's panic, in the request's. By default nothing is
+    /// [`PEER`] is the client; for a panic of a handler or body, in the request's. By default nothing is
     /// reported; [`Served`] has the numbers.
     ///
     /// A panic of `report` goes on to the code that it reports from: the connection, which ends, or
@@ -284,10 +369,10 @@ impl<S> Serve<S> {
     /// HTTP/2, a request that is cut by the [limit](Self::drain_timeout) is dropped soon after its
     /// connection, in its own task.)
     ///
-    /// A handler's panic ends its connection over HTTP/1, its stream over HTTP/2; the server goes
-    /// on. The panic is [counted](Served::panicked) and [reported](Self::on_event), and goes on to
-    /// the task, where the runtime's [`PanicPolicy`](crate::runtime::PanicPolicy) applies. So does
-    /// the panic of a body, which is not counted.
+    /// A panic of a handler, or of a response's body, ends its connection over HTTP/1, its stream
+    /// over HTTP/2; the server goes on. The panic is [counted](Served::panicked) and
+    /// [reported](Self::on_event), and goes on to the task, where the runtime's
+    /// [`PanicPolicy`](crate::runtime::PanicPolicy) applies.
     ///
     /// # Cancel safety
     /// Dropping the future closes the listener and ends all connections, without a drain and
@@ -302,7 +387,7 @@ impl<S> Serve<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Serve { listener, service, limits, requests, stop, on_event } = self;
+        let Serve { listener, service, limits, requests, stop, on_event, .. } = self;
         let context = Context::inherited();
         let mut served = Served::default();
         let tally = Arc::new(Tally { on_event, broken: AtomicUsize::new(0), panicked: AtomicUsize::new(0) });
@@ -319,12 +404,17 @@ impl<S> Serve<S> {
             match accepted {
                 Ok((socket, peer)) => {
                     served.accepted += 1;
-                    let context = context.with_var(&PEER, peer);
+                    let context = match peer {
+                        Some(peer) => context.with_var(&PEER, peer),
+                        None => context.clone(),
+                    };
                     let connection = Connection {
                         context: context.clone(),
                         tally: Arc::clone(&tally),
                         limits,
                         requests: requests.clone(),
+                        #[cfg(feature = "rustls")]
+                        tls: self.tls.clone(),
                         stop: stop.clone(),
                         cut: cut.clone(),
                         has_request: AtomicBool::new(false),
@@ -407,11 +497,55 @@ struct Tally {
     panicked: AtomicUsize,
 }
 
+impl Tally {
+    /// Counts and reports a panic of the step, in the request's context, and passes it on to the
+    /// task: the task is the connection's or the stream's, and knows nothing of the request.
+    fn watch<R>(&self, step: impl FnOnce() -> R) -> R {
+        panic::catch(step).unwrap_or_else(|payload| {
+            self.panicked.fetch_add(1, Relaxed);
+            (self.on_event)(Event::Panicked(message_of(&*payload).unwrap_or("(the payload is no text)")));
+            resume_unwind(payload)
+        })
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A response's body, whose panics are counted.
+    struct Watched<B> {
+        #[pin]
+        body: B,
+        tally: Arc<Tally>,
+    }
+}
+
+impl<B: Body> Body for Watched<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Poller<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        this.tally.watch(|| this.body.poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 struct Connection {
     context: Context,
     tally: Arc<Tally>,
     limits: Limits,
     requests: RequestContextLayer,
+    #[cfg(feature = "rustls")]
+    tls: Option<tokio_rustls::TlsAcceptor>,
     stop: CancelToken,
     cut: CancelToken,
     /// The head of a first request was read.
@@ -421,7 +555,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run<S, B>(self, socket: TcpStream, service: S)
+    async fn run<S, B>(self, socket: HyperStream, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -435,13 +569,18 @@ impl Connection {
         let requests = &self.requests;
         let answer = move |request| {
             has_request.store(true, Relaxed);
+            let tally = Arc::clone(tally);
             requests.begin(request, context.clone(), |request| {
                 let mut service = service.clone();
-                let answer = async move {
-                    poll_fn(|cx| service.poll_ready(cx)).await?;
-                    service.call(request).await
-                };
-                told_of_panics(answer, Arc::clone(tally))
+                async move {
+                    let answer = async {
+                        poll_fn(|cx| service.poll_ready(cx)).await?;
+                        service.call(request).await
+                    };
+                    let mut answer = pin!(answer);
+                    let response: Response<B> = poll_fn(|cx| tally.watch(|| answer.as_mut().poll(cx))).await?;
+                    Ok::<_, S::Error>(response.map(|body| Watched { body, tally }))
+                }
             })
         };
         match self.cut.run_until_cancelled(self.converse(socket, service_fn(answer))).await {
@@ -458,18 +597,16 @@ impl Connection {
         self.context.run(|| (self.tally.on_event)(event));
     }
 
-    async fn converse<S, B>(&self, socket: TcpStream, service: S) -> Result<(), BoxError>
+    async fn converse<S, B>(&self, socket: HyperStream, service: S) -> Result<(), BoxError>
     where
         S: HttpService<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>>,
         S::Future: Send + 'static,
         B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        // An answer is written at once and whole; holding it back for more gains nothing.
-        let _: io::Result<()> = socket.set_nodelay(true);
         let limit = self.limits.header;
-        let begun = wait_for(version(&socket), limit);
-        let version = match self.stop.run_until_cancelled(begun).await {
-            Some(Ok(Ok(Some(version)))) => version,
+        let begun = wait_for(self.begin(socket), limit);
+        let (socket, version) = match self.stop.run_until_cancelled(begun).await {
+            Some(Ok(Ok(Some(begun)))) => begun,
             Some(Ok(Err(error))) => return Err(error.into()),
             Some(Err(_elapsed)) => return Err("timeout: no request has begun".into()),
             // The client has left, or the server stops, before there was a request.
@@ -499,6 +636,19 @@ impl Connection {
         Ok(serving.await?)
     }
 
+    /// The TLS handshake, if there is one, and the version of HTTP. `None` if the client leaves
+    /// without a word.
+    async fn begin(&self, socket: HyperStream) -> io::Result<Option<(HyperStream, Version)>> {
+        #[cfg(feature = "rustls")]
+        if let Some(tls) = &self.tls {
+            let socket = HyperStream::tls(tls.accept(hyper_util::rt::TokioIo::new(socket)).await?);
+            let version = if socket.negotiated_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
+            return Ok(Some((socket, version)));
+        }
+        let version = version(&socket).await?;
+        Ok(version.map(|version| (socket, version)))
+    }
+
     /// Runs hyper's connection to its end. When the server stops, `shut_down` lets the requests
     /// that are being served be the last, and says whether there may be any.
     async fn drive<C>(&self, connection: C, shut_down: impl FnOnce(Pin<&mut C>) -> bool) -> hyper::Result<()>
@@ -514,32 +664,40 @@ impl Connection {
     }
 }
 
-/// Counts and reports a panic, in the request's context, and passes it on to the task: the task is
-/// the connection's or the stream's, and knows nothing of the request.
-async fn told_of_panics<F: Future>(answer: F, tally: Arc<Tally>) -> F::Output {
-    let mut answer = pin!(answer);
-    poll_fn(|cx| {
-        panic::catch(|| answer.as_mut().poll(cx)).unwrap_or_else(|payload| {
-            tally.panicked.fetch_add(1, Relaxed);
-            (tally.on_event)(Event::Panicked(message_of(&*payload).unwrap_or("(the payload is no text)")));
-            resume_unwind(payload)
-        })
-    })
-    .await
-}
-
-/// The version the client begins to speak. `None` if the client leaves without a word.
-async fn version(socket: &TcpStream) -> io::Result<Option<Version>> {
+/// The version that the client begins to speak in the clear. `None` if the client leaves without a
+/// word.
+async fn version(socket: &HyperStream) -> io::Result<Option<Version>> {
     const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let mut first = [0; PREFACE.len()];
     loop {
-        match socket.peek(&mut first).await? {
+        let peeked = match &socket.0 {
+            Transport::Tcp(socket) => socket.peek(&mut first).await?,
+            #[cfg(unix)]
+            Transport::Unix(socket) => peek(socket, &mut first).await?,
+            #[cfg(feature = "rustls")]
+            Transport::Tls(_) => unreachable!("the handshake has agreed on a version"),
+        };
+        match peeked {
             0 => return Ok(None),
             _ if first == *PREFACE => return Ok(Some(Version::HTTP_2)),
             part if !PREFACE.starts_with(&first[..part]) => return Ok(Some(Version::HTTP_11)),
             // A part of the preface. What is peeked at stays, so there is no waiting for the rest
             // alone.
             _ => sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+/// Reads without taking.
+#[cfg(unix)]
+async fn peek(socket: &UnixStream, buf: &mut [u8]) -> io::Result<usize> {
+    use rustix::net::{RecvFlags, recv};
+
+    loop {
+        socket.readable().await?;
+        match socket.try_io(Direction::Read, || Ok(recv(socket, &mut *buf, RecvFlags::PEEK)?.1)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            peeked => return peeked,
         }
     }
 }
