@@ -25,6 +25,9 @@ mod fairness;
 mod goes_with;
 mod group_results;
 mod groups;
+// TLS with a cryptography in C.
+#[cfg(all(unix, not(miri)))]
+mod http_client;
 mod hyper;
 mod inheritance;
 mod isolation;

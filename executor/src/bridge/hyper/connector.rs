@@ -15,9 +15,9 @@ use tokio_rustls::rustls::ClientConfig;
 use tower_service::Service;
 
 use super::stream::HyperStream;
-use crate::net::{TcpStream, lookup};
 #[cfg(unix)]
 use crate::net::UnixStream;
+use crate::net::{TcpStream, lookup};
 use crate::{remaining, wait_for};
 
 /// Connects clients to servers: over TCP, over a Unix socket, and with feature `rustls` by TLS.
@@ -315,7 +315,9 @@ fn path_of(host: &str) -> io::Result<std::path::PathBuf> {
     });
     let bytes: Option<Vec<u8>> = bytes.collect();
     let bytes = bytes.ok_or_else(|| {
-        invalid("the host is no path in hexadecimal: `HyperConnector::unix_uri` makes the URI of a Unix socket")
+        invalid(
+            "the host is no path in hexadecimal: `HyperConnector::unix_uri` makes the URI of a Unix socket",
+        )
     })?;
     Ok(std::ffi::OsString::from_vec(bytes).into())
 }

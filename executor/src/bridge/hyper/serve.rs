@@ -622,7 +622,10 @@ impl Connection {
                     true
                 })
             });
-            return Ok(serving.await?);
+            return match serving.await {
+                Err(error) if has_left(&error) => Ok(()),
+                served => Ok(served?),
+            };
         }
         let mut http = http1::Builder::new();
         http.timer(HyperTimer).header_read_timeout(limit);
@@ -662,6 +665,13 @@ impl Connection {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a client of HTTP/2 has closed the connection while the server had something to say, if
+/// only that the connection ends. It is how such a client ends a connection.
+fn has_left(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// The version that the client begins to speak in the clear. `None` if the client leaves without a
