@@ -4,9 +4,9 @@
 //!
 //! [`Serve::run`] takes, at its first poll, what the current context hands down
 //! ([`Context::inherited`]): the *server's context*. Each connection is a background task in a copy
-//! of the server's context, with the client's address in [`PEER`] over TCP. **Each request starts from the
-//! connection's context too**, and keeps what it sets to itself: neither the connection, nor
-//! another request, nor the accept loop sees it, over HTTP/1 (kept alive, pipelined) and over
+//! of the server's context, with the client's address in [`PEER`] over TCP. **Each request starts
+//! from the connection's context too**, and keeps what it sets to itself: neither the connection,
+//! nor another request, nor the accept loop sees it, over HTTP/1 (kept alive, pipelined) and over
 //! HTTP/2. The service's `poll_ready` and `call`, the future, the response's body and their drops
 //! run in the request's context. A variable for all requests is bound around `run`.
 //!
@@ -212,8 +212,8 @@ pub enum Event<'a> {
     NotAccepted(&'a io::Error),
     /// A connection broke: reset, too slow, or not speaking HTTP.
     Broken(&'a BoxError),
-    /// A handler or a response's body has panicked with this message. Its connection ends over HTTP/1, its stream over
-    /// HTTP/2.
+    /// A handler or a response's body has panicked with this message. Its connection ends over
+    /// HTTP/1, its stream over HTTP/2.
     Panicked(&'a str),
     /// The drain begins with so many open connections.
     Draining(usize),
@@ -355,8 +355,8 @@ impl<S> Serve<S> {
 
     /// Calls `report` for what happens, on the thread on which it happens, in a copy of the
     /// server's context; for what happens to a connection, in a copy of the connection's, so that
-    /// [`PEER`] is the client; for a panic of a handler or body, in the request's. By default nothing is
-    /// reported; [`Served`] has the numbers.
+    /// [`PEER`] is the client; for a panic of a handler or body, in the request's. By default
+    /// nothing is reported; [`Served`] has the numbers.
     ///
     /// A panic of `report` goes on to the code that it reports from: the connection, which ends, or
     /// the future of [`run`](Self::run).

@@ -3,6 +3,8 @@
 mod async_broadcast;
 mod async_net;
 mod flume;
+mod hyper_util;
 mod moka;
 mod tls;
+mod tonic;
 mod tower;
