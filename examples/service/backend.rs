@@ -1,19 +1,19 @@
 //! A backend as the API calls it: over kept connections, so many calls at a time, each try within a
 //! limit, with retries while the request has time.
 
+use std::error::Error;
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_lock::Semaphore;
-use axum::http::{Request, StatusCode, header};
-use heirloom::net::TcpStream;
-use heirloom::{remaining, sleep, spawn_background, wait_for};
+use axum::http::{Request, StatusCode, request};
+use heirloom::hyper::{HyperConnector, HyperExecutor, HyperTimer};
+use heirloom::{remaining, sleep, wait_for};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::client::legacy;
 
 use super::log::log;
 use super::metrics::Metrics;
@@ -37,7 +37,7 @@ pub(crate) struct Backend {
     address: SocketAddr,
     permits: Semaphore,
     budget: RetryBudget,
-    idle: Mutex<Vec<SendRequest<Empty<Bytes>>>>,
+    client: Client,
     metrics: Arc<Metrics>,
 }
 
@@ -54,7 +54,7 @@ impl Backend {
             address,
             permits: Semaphore::new(MOST_AT_A_TIME),
             budget: RetryBudget::new(),
-            idle: Mutex::default(),
+            client: client(false),
             metrics,
         }
     }
@@ -88,38 +88,33 @@ impl Backend {
     }
 
     async fn exchange(&self, path: &str, attempt: u32) -> Result<String, CallError> {
-        let mut connection = self.connection().await?;
-        let request = Request::get(path).header(header::HOST, self.name).header(ATTEMPT_HEADER, attempt);
-        let request = carry_on(request).body(Empty::new()).expect("a valid request");
-        let response = connection.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MOST_BYTES).collect().await.map_err(CallError::Body)?;
-        // A try that fails or is dropped before this line takes its connection with it.
-        self.idle().push(connection);
-        match status.is_success() {
-            true => Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned()),
-            false => Err(CallError::Status(status)),
+        let request = Request::get(format!("http://{}{path}", self.address)).header(ATTEMPT_HEADER, attempt);
+        match ask(&self.client, carry_on(request)).await? {
+            (status, answer) if status.is_success() => Ok(answer),
+            (status, _) => Err(CallError::Status(status)),
         }
     }
+}
 
-    async fn connection(&self) -> Result<SendRequest<Empty<Bytes>>, CallError> {
-        loop {
-            let Some(mut kept) = self.idle().pop() else { break };
-            if kept.ready().await.is_ok() {
-                return Ok(kept);
-            }
-        }
-        let socket = TcpStream::connect(self.address).await?;
-        socket.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(socket).await?;
-        // It serves later requests too, so it inherits nothing from this one.
-        spawn_background(connection);
-        Ok(sender)
-    }
+/// A pool of connections. Each serves later requests too, so it inherits nothing from the request
+/// that opens it.
+pub(crate) type Client = legacy::Client<HyperConnector, Empty<Bytes>>;
 
-    fn idle(&self) -> MutexGuard<'_, Vec<SendRequest<Empty<Bytes>>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+pub(crate) fn client(http2: bool) -> Client {
+    let mut builder = legacy::Client::builder(HyperExecutor);
+    builder.timer(HyperTimer).pool_timer(HyperTimer).http2_only(http2).build(HyperConnector::new())
+}
+
+/// Sends a request without a body, and waits for the whole answer.
+pub(crate) async fn ask(
+    client: &Client,
+    request: request::Builder,
+) -> Result<(StatusCode, String), CallError> {
+    let request = request.body(Empty::new()).expect("a valid request");
+    let response = client.request(request).await.map_err(CallError::Http)?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MOST_BYTES).collect().await.map_err(CallError::Body)?;
+    Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
 }
 
 /// Why a call has failed.
@@ -127,9 +122,8 @@ impl Backend {
 pub(crate) enum CallError {
     Slow,
     Status(StatusCode),
-    Unreachable(io::Error),
-    Http(hyper::Error),
-    Body(Box<dyn std::error::Error + Send + Sync>),
+    Http(legacy::Error),
+    Body(Box<dyn Error + Send + Sync>),
 }
 
 impl CallError {
@@ -146,23 +140,13 @@ impl fmt::Display for CallError {
         match self {
             CallError::Slow => f.write_str("no answer in time"),
             CallError::Status(status) => write!(f, "answered {status}"),
-            CallError::Unreachable(error) => write!(f, "no connection: {error}"),
-            CallError::Http(error) => error.fmt(f),
+            CallError::Http(error) => match error.source() {
+                Some(cause) => write!(f, "{cause}"),
+                None => error.fmt(f),
+            },
             CallError::Body(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for CallError {}
-
-impl From<io::Error> for CallError {
-    fn from(error: io::Error) -> CallError {
-        CallError::Unreachable(error)
-    }
-}
-
-impl From<hyper::Error> for CallError {
-    fn from(error: hyper::Error) -> CallError {
-        CallError::Http(error)
-    }
-}
+impl Error for CallError {}

@@ -2,23 +2,20 @@
 //! for, and no other.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use axum::http::{Request, StatusCode, Version, header};
-use heirloom::hyper::{HyperExecutor, HyperTimer};
-use heirloom::net::TcpStream;
-use heirloom::{JoinHandle, spawn, spawn_background};
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
-use hyper::client::conn::{http1, http2};
+use axum::http::{Request, StatusCode, Version};
+use heirloom::{JoinHandle, spawn};
 
+use super::backend::{self, Client, ask};
 use super::request::{DEADLINE_HEADER, ID_HEADER, TENANT_HEADER};
 use super::upstream::has_reviews;
 
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 /// Every so many requests one has less time than it needs.
 const HURRY_EVERY: u64 = 20;
-/// So many clients share a connection over HTTP/2. Over HTTP/1 each has one.
+/// So many clients share a connection over HTTP/2.
 const SHARED_BY: u64 = 8;
 /// The places that an order's answer names: the three backends, and the blocking pool.
 const PLACES: [&str; 4] = ["catalog", "prices", "reviews", "sum"];
@@ -73,71 +70,23 @@ impl Seen {
     }
 }
 
-/// A connection that is kept alive.
-pub(crate) enum Sender {
-    Http1(http1::SendRequest<Empty<Bytes>>),
-    Http2(http2::SendRequest<Empty<Bytes>>),
-}
-
-/// Opens a connection. Over HTTP/2 it begins with the preface, in the knowledge that the server
-/// understands it.
-pub(crate) async fn connect(server: SocketAddr, version: Version) -> std::io::Result<Sender> {
-    let socket = TcpStream::connect(server).await?;
-    socket.set_nodelay(true)?;
-    if version == Version::HTTP_2 {
-        let mut http2 = http2::Builder::new(HyperExecutor);
-        let (sender, connection) =
-            http2.timer(HyperTimer).handshake(socket).await.map_err(std::io::Error::other)?;
-        spawn_background(connection);
-        return Ok(Sender::Http2(sender));
-    }
-    let (sender, connection) = http1::handshake(socket).await.map_err(std::io::Error::other)?;
-    spawn_background(connection);
-    Ok(Sender::Http1(sender))
-}
-
-pub(crate) type Answer = hyper::Result<(StatusCode, String)>;
-
-/// Asks for a path and waits for the whole answer.
-pub(crate) async fn ask(sender: &mut Sender, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let mut request = match sender {
-        Sender::Http1(_) => Request::get(path).header(header::HOST, "service"),
-        Sender::Http2(_) => Request::get(format!("http://service{path}")),
-    };
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Empty::new()).expect("a valid request");
-    let response = match sender {
-        Sender::Http1(sender) => {
-            sender.ready().await?;
-            sender.send_request(request).await?
-        }
-        Sender::Http2(sender) => {
-            sender.ready().await?;
-            sender.send_request(request).await?
-        }
-    };
-    let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    Ok((status, String::from_utf8_lossy(&body).into_owned()))
-}
-
 /// Sends one request after the other until the server closes the connection.
-async fn drive(mut sender: Sender, client: u64) -> Seen {
+async fn drive(server: SocketAddr, connections: Client, client: u64) -> Seen {
     let mut seen = Seen::default();
     for number in 0.. {
         let id = format!("c{client}-{number}");
         let tenant = TENANTS[((client + number) % 3) as usize];
-        let hurry = number % HURRY_EVERY == HURRY_EVERY - 1;
+        let hurry = number % HURRY_EVERY == HURRY_EVERY / 2;
         // No two clients ask for the same at the same time, so that failures come one by one.
         let order = 31 * client + number;
         let path = if hurry { "/slow/60000".to_string() } else { format!("/orders/{order}") };
         let limit = if hurry { 5 } else { 20_000 };
         let begun = Instant::now();
-        let text = limit.to_string();
-        let headers = [(ID_HEADER, id.as_str()), (TENANT_HEADER, tenant), (DEADLINE_HEADER, text.as_str())];
-        match ask(&mut sender, &path, &headers).await {
+        let request = Request::get(format!("http://{server}{path}"))
+            .header(ID_HEADER, &id)
+            .header(TENANT_HEADER, tenant)
+            .header(DEADLINE_HEADER, limit);
+        match ask(&connections, request).await {
             Ok((StatusCode::OK, answer)) if !hurry => seen.check_order(&answer, order, &id, tenant, limit),
             Ok((StatusCode::GATEWAY_TIMEOUT, _)) if hurry => seen.out_of_time += 1,
             Ok((status, answer)) => panic!("{id} {path}: {status}: {answer}"),
@@ -153,27 +102,21 @@ async fn drive(mut sender: Sender, client: u64) -> Seen {
     seen
 }
 
-/// How many connections so many clients open.
-pub(crate) fn connections(clients: u64, version: Version) -> u64 {
-    if version == Version::HTTP_2 { clients.div_ceil(SHARED_BY) } else { clients }
+/// So many clients, each in a task. Over HTTP/2 several share a connection, over HTTP/1 each has its
+/// own.
+pub(crate) fn start(server: SocketAddr, clients: u64, version: Version) -> Vec<JoinHandle<Seen>> {
+    let http2 = version == Version::HTTP_2;
+    let pools: Vec<Client> = (0..clients).map(|_| backend::client(http2)).collect();
+    let share = |client| if http2 { client / SHARED_BY } else { client };
+    let drive = |client| spawn(drive(server, pools[share(client) as usize].clone(), client));
+    (0..clients).map(drive).collect()
 }
 
-/// So many clients, each in a task.
-pub(crate) async fn start(
-    server: SocketAddr,
-    clients: u64,
-    version: Version,
-) -> std::io::Result<Vec<JoinHandle<Seen>>> {
-    let mut tasks = Vec::new();
-    for _ in 0..connections(clients, version) {
-        let first = tasks.len() as u64;
-        match connect(server, version).await? {
-            Sender::Http2(sender) => {
-                let sharing = first..clients.min(first + SHARED_BY);
-                tasks.extend(sharing.map(|client| spawn(drive(Sender::Http2(sender.clone()), client))));
-            }
-            sender => tasks.push(spawn(drive(sender, first))),
-        }
+/// How many connections so many clients open. Over HTTP/1 there may be more: a connection is back in
+/// its pool a moment after its answer.
+pub(crate) fn connections(clients: u64, version: Version) -> RangeInclusive<usize> {
+    match version {
+        Version::HTTP_2 => clients.div_ceil(SHARED_BY) as usize..=clients.div_ceil(SHARED_BY) as usize,
+        _ => clients as usize..=usize::MAX,
     }
-    Ok(tasks)
 }

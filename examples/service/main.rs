@@ -13,7 +13,7 @@
 //! | --- | --- |
 //! | `request` | the variables, the deadline, and the headers they come from and go to |
 //! | `app` | the router and its handlers: fan-out in a group, an answer without what is optional |
-//! | `backend`, `retry` | calls: kept connections, so many at a time, a limit per try, retries |
+//! | `backend`, `retry` | calls: a pool of connections, so many at a time, a limit per try, retries |
 //! | `metrics`, `log` | what is counted, what is said |
 //! | `server` | the library's server, its limits, its drain |
 //! | `upstream`, `client` | the world around: the backends, and clients that check each answer |
@@ -22,7 +22,7 @@
 //! then the other. With `--http2` it does so over HTTP/2 alone. Handlers and log are the same.
 //!
 //! axum and hyper need no particular runtime. They bring tokio along for its channels; its reactor
-//! is neither built nor started (axum with `default-features = false`).
+//! is not started (axum with `default-features = false`).
 
 mod app;
 mod backend;
@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 use axum::http::{StatusCode, Version};
 use heirloom::context::future::select;
 use heirloom::hyper::serve::Served;
-use heirloom::net::TcpListener;
+use heirloom::net::{TcpListener, TcpStream};
 use heirloom::{CancelToken, Runtime, signal, sleep, spawn};
 
 use app::App;
@@ -78,7 +78,7 @@ async fn drive(version: Version, limits: Limits, lines: Arc<Kept>) -> io::Result
     let (address, stop) = (listener.local_addr()?, CancelToken::new());
     let serving = spawn(serve(listener, app.clone().router(), limits, stop.clone()));
 
-    let clients = client::start(address, CLIENTS, version).await?;
+    let clients = client::start(address, CLIENTS, version);
     sleep(TIME).await;
     stop.cancel("enough");
     let mut seen = Seen::default();
@@ -86,7 +86,7 @@ async fn drive(version: Version, limits: Limits, lines: Arc<Kept>) -> io::Result
         seen.add(client.await?);
     }
     let served = serving.await?;
-    assert!(client::connect(address, version).await.is_err(), "the server listens no more");
+    assert!(TcpStream::connect(address).await.is_err(), "the server listens no more");
     Ok((seen, served, app))
 }
 
@@ -137,7 +137,8 @@ fn check(version: Version, limits: Limits) -> io::Result<()> {
     let counted =
         [StatusCode::OK, StatusCode::GATEWAY_TIMEOUT].map(|status| metrics.answers(status) as usize);
     assert_eq!(counted, [seen.orders, seen.out_of_time], "every answer is counted");
-    assert_eq!((served.accepted, served.cut), (client::connections(CLIENTS, version) as usize, 0));
+    assert!(client::connections(CLIENTS, version).contains(&served.accepted), "{served:?}");
+    assert_eq!(served.cut, 0, "the drain had time enough");
     assert!(report.is_clean(), "nothing is left running: {report:?}");
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! its word, and clients that misbehave harm only themselves. Its files are those of the example.
 
 mod backends;
+mod kept;
 
 #[path = "../../../examples/service/app.rs"]
 mod app;
@@ -44,7 +45,8 @@ use heirloom_tests::{
 
 use app::App;
 use backend::{ATTEMPT_HEADER, Backend, CallError};
-use client::{Answer, Seen, Sender, ask};
+use client::Seen;
+use kept::{Answer, Sender, ask};
 use log::{Kept, OUTPUT, Output};
 use metrics::Metrics;
 use request::{DEADLINE_HEADER, ID_HEADER, REQUEST, TENANT_HEADER, identify};
@@ -72,12 +74,12 @@ async fn app() -> App {
 }
 
 async fn connect(server: SocketAddr) -> std::io::Result<Sender> {
-    client::connect(server, Version::HTTP_11).await
+    kept::connect(server, Version::HTTP_11).await
 }
 
 /// Asks once over a connection of its own.
 async fn ask_once(server: SocketAddr, version: Version, path: &str, headers: &[(&str, &str)]) -> Answer {
-    ask(&mut client::connect(server, version).await.unwrap(), path, headers).await
+    ask(&mut kept::connect(server, version).await.unwrap(), path, headers).await
 }
 
 impl Running {
@@ -162,7 +164,7 @@ fn many_connections(version: Version) {
         let app = app().await;
         let counts = app.counts.clone();
         let server = Running::start(app.router(), PATIENT).await;
-        let clients = client::start(server.address, CLIENTS, version).await.unwrap();
+        let clients = client::start(server.address, CLIENTS, version);
         while server.lines.count("served") < LINES {
             sleep(Duration::from_millis(1)).await;
         }
@@ -172,8 +174,8 @@ fn many_connections(version: Version) {
         for client in clients {
             seen.add(client.await.unwrap());
         }
-        let connections = client::connections(CLIENTS, version) as usize;
-        assert_eq!((served.accepted, served.broken, served.cut), (connections, 0, 0));
+        assert!(client::connections(CLIENTS, version).contains(&served.accepted), "{served:?}");
+        assert_eq!((served.broken, served.cut), (0, 0));
         assert!(seen.orders + seen.out_of_time >= LINES);
         assert_eq!(lines.count("served"), seen.orders + seen.out_of_time, "one for each answer");
         assert_eq!(seen.violations, 0);
@@ -201,7 +203,7 @@ fn a_line_of_the_log_names_its_client_and_cannot_be_forged() {
     for version in VERSIONS {
         in_a_worker(2, async move {
             let server = Running::start(app().await.router(), PATIENT).await;
-            let mut sender = client::connect(server.address, version).await.unwrap();
+            let mut sender = kept::connect(server.address, version).await.unwrap();
             let headers = [(ID_HEADER, "r\" tenant=\"root"), (TENANT_HEADER, "acme")];
             let (_, answer) = ask(&mut sender, "/orders/1", &headers).await.unwrap();
             assert!(answer.starts_with("catalog r\" tenant=\"root acme "), "{answer}");
@@ -218,7 +220,7 @@ fn a_request_out_of_time_is_answered_so_and_its_work_is_dropped() {
         in_a_worker(2, async move {
             let (held, app) = Held::new();
             let server = Running::start(app, PATIENT).await;
-            let mut sender = client::connect(server.address, version).await.unwrap();
+            let mut sender = kept::connect(server.address, version).await.unwrap();
             let headers = [(ID_HEADER, "hurried"), (DEADLINE_HEADER, "5")];
             let (status, _) = ask(&mut sender, "/wait", &headers).await.unwrap();
             assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
@@ -237,14 +239,14 @@ fn a_drain_finishes_what_has_begun_and_lets_no_client_in() {
             let (held, app) = Held::new();
             let server = Running::start(app, PATIENT).await;
             let address = server.address;
-            let idle = client::connect(address, version).await.unwrap();
+            let idle = kept::connect(address, version).await.unwrap();
             let request = spawn(async move {
-                let mut sender = client::connect(address, version).await?;
+                let mut sender = kept::connect(address, version).await?;
                 ask(&mut sender, "/wait", &[]).await.map_err(std::io::Error::other)
             });
             held.begun.opened().await;
             server.stop().await;
-            assert!(client::connect(address, version).await.is_err(), "a new client is refused");
+            assert!(kept::connect(address, version).await.is_err(), "a new client is refused");
             held.gate.open();
             assert_eq!(request.await.unwrap().unwrap(), (StatusCode::OK, "waited".to_string()));
             let served = server.end().await;
@@ -263,7 +265,7 @@ fn a_drain_ends_at_its_limit_and_drops_what_is_left_in_its_context() {
             let server = Running::start(app, limits).await;
             let address = server.address;
             let request = spawn(async move {
-                let mut sender = client::connect(address, version).await.unwrap();
+                let mut sender = kept::connect(address, version).await.unwrap();
                 ask(&mut sender, "/wait", &[(ID_HEADER, "endless")]).await
             });
             held.begun.opened().await;
@@ -312,7 +314,7 @@ fn a_request_that_ends_before_its_answer_takes_its_tasks_with_it_and_no_other() 
             let address = server.address;
             server.serves_others().await;
             let tasks = || Handle::current().unwrap().stats().tasks;
-            let mut sender = client::connect(address, version).await.unwrap();
+            let mut sender = kept::connect(address, version).await.unwrap();
             assert!(ask(&mut sender, "/panic", &[(ID_HEADER, "unlucky")]).await.is_err());
             let line = server.said("event=panicked").await;
             assert!(line.contains(r#" request="unlucky""#), "{line}");
