@@ -112,11 +112,9 @@ pub(crate) fn start(server: SocketAddr, clients: u64, version: Version) -> Vec<J
     (0..clients).map(drive).collect()
 }
 
-/// How many connections so many clients open. Over HTTP/1 there may be more: a connection is back in
-/// its pool a moment after its answer.
+/// How many connections so many clients open. There may be more: over HTTP/1 a connection is back in
+/// its pool a moment after its answer, and a client that is told of the drain tries to connect anew.
 pub(crate) fn connections(clients: u64, version: Version) -> RangeInclusive<usize> {
-    match version {
-        Version::HTTP_2 => clients.div_ceil(SHARED_BY) as usize..=clients.div_ceil(SHARED_BY) as usize,
-        _ => clients as usize..=usize::MAX,
-    }
+    let shared = clients.div_ceil(SHARED_BY) as usize;
+    if version == Version::HTTP_2 { shared..=2 * shared } else { clients as usize..=usize::MAX }
 }
