@@ -102,8 +102,8 @@ async fn drive(server: SocketAddr, connections: Client, client: u64) -> Seen {
     seen
 }
 
-/// So many clients, each in a task. Over HTTP/2 several share a connection, over HTTP/1 each has its
-/// own.
+/// So many clients, each in a task. Over HTTP/2 several share a connection, over HTTP/1 each has
+/// its own.
 pub(crate) fn start(server: SocketAddr, clients: u64, version: Version) -> Vec<JoinHandle<Seen>> {
     let http2 = version == Version::HTTP_2;
     let pools: Vec<Client> = (0..clients).map(|_| backend::client(http2)).collect();
@@ -112,8 +112,9 @@ pub(crate) fn start(server: SocketAddr, clients: u64, version: Version) -> Vec<J
     (0..clients).map(drive).collect()
 }
 
-/// How many connections so many clients open. There may be more: over HTTP/1 a connection is back in
-/// its pool a moment after its answer, and a client that is told of the drain tries to connect anew.
+/// How many connections so many clients open. There may be more: over HTTP/1 a connection is back
+/// in its pool a moment after its answer, and a client that is told of the drain tries to connect
+/// anew.
 pub(crate) fn connections(clients: u64, version: Version) -> RangeInclusive<usize> {
     let shared = clients.div_ceil(SHARED_BY) as usize;
     if version == Version::HTTP_2 { shared..=2 * shared } else { clients as usize..=usize::MAX }

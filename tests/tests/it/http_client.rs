@@ -516,6 +516,32 @@ fn a_certificate_of_another_name_is_refused_and_the_server_goes_on() {
 }
 
 #[test]
+fn the_versions_of_a_server_by_tls_are_those_that_it_speaks() {
+    in_a_worker(2, async {
+        for (http2_only, spoken) in [(true, None), (false, Some("HTTP/1.1"))] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let uri: Uri =
+                format!("https://localhost:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
+            let app =
+                Router::new().route("/", get(async |request: Request| format!("{:?}", request.version())));
+            let (server, mut client) = configs();
+            let both = client.clone();
+            client.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let server = serve(listener, app).tls(server).http2_only(http2_only);
+            let serving = spawn(server.run());
+            let ask = async |config: ClientConfig| {
+                let client: Client<_, RequestBody> =
+                    Client::builder(HyperExecutor).build(HyperConnector::new().tls(config));
+                Some(text(client.get(uri.clone()).await.ok()?).await)
+            };
+            assert_eq!(ask(both).await.as_deref(), Some("HTTP/2.0"));
+            assert_eq!(ask(client).await.as_deref(), spoken, "there is no common version");
+            drop(serving);
+        }
+    });
+}
+
+#[test]
 fn a_client_that_begins_no_handshake_is_cut_off() {
     in_a_worker(2, async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

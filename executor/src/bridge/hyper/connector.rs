@@ -50,15 +50,16 @@ use crate::{remaining, wait_for};
 /// use hyper_util::client::legacy::Client;
 ///
 /// # use heirloom::net::TcpListener;
-/// # #[derive(Debug)] struct Nothing;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # heirloom::block_on(async {
 /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-/// # let uri = format!("http://localhost:{}/", listener.local_addr()?.port()).parse::<hyper::Uri>()?;
+/// # let port = listener.local_addr()?.port();
+/// # let uri = format!("http://localhost:{port}/").parse::<hyper::Uri>()?;
 /// # heirloom::spawn_background(async move {
 /// #     let (socket, _) = listener.accept().await.unwrap();
 /// #     let answer = hyper::service::service_fn(|_| async {
-/// #         Ok::<_, std::convert::Infallible>(hyper::Response::new(http_body_util::Full::new(Bytes::from("hello"))))
+/// #         let hello = http_body_util::Full::new(Bytes::from("hello"));
+/// #         Ok::<_, std::convert::Infallible>(hyper::Response::new(hello))
 /// #     });
 /// #     hyper::server::conn::http1::Builder::new().serve_connection(socket, answer).await
 /// # });
@@ -199,10 +200,11 @@ impl HyperConnector {
     /// version alone sets the one: tonic's is `h2`, a client with `http2_only` as well.
     ///
     /// ```no_run
+    /// # use tokio_rustls::rustls;
     /// use heirloom::hyper::HyperConnector;
-    /// use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+    /// use rustls::{ClientConfig, RootCertStore};
     ///
-    /// # fn certificates() -> Vec<tokio_rustls::rustls::pki_types::CertificateDer<'static>> { vec![] }
+    /// # fn certificates() -> Vec<rustls::pki_types::CertificateDer<'static>> { vec![] }
     /// let mut roots = RootCertStore::empty();
     /// roots.add_parsable_certificates(certificates());
     /// let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();

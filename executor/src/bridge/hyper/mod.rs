@@ -138,8 +138,8 @@ pub use self::connector::HyperConnector;
 #[cfg_attr(docsrs, doc(cfg(feature = "serve")))]
 pub use self::serve::serve;
 pub use self::server::{ServerExecutor, ServerScope};
-#[cfg(feature = "client")]
-#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+#[cfg(any(feature = "client", all(feature = "serve", not(loom))))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "client", feature = "serve"))))]
 pub use self::stream::HyperStream;
 
 /// The names of HTTP/2 and HTTP/1 in a TLS handshake, the preferred one first.

@@ -198,7 +198,7 @@ pub struct Serve<S> {
     limits: Limits,
     requests: RequestContextLayer,
     #[cfg(feature = "rustls")]
-    tls: Option<tokio_rustls::TlsAcceptor>,
+    tls: Option<Arc<ServerConfig>>,
     stop: CancelToken,
     on_event: OnEvent,
 }
@@ -229,7 +229,8 @@ pub struct Served {
     pub accepted: usize,
     /// Attempts to accept that failed.
     pub not_accepted: usize,
-    /// Connections that broke: reset, too slow, or not speaking HTTP.
+    /// Connections that broke: reset, too slow, or not speaking HTTP. (An HTTP/2 client that closes
+    /// its connection has ended it, and is not among them.)
     pub broken: usize,
     /// Requests whose handler or response body has panicked.
     pub panicked: usize,
@@ -322,22 +323,25 @@ impl<S> Serve<S> {
     /// Serves by TLS. The configuration has the server's certificate, and the cryptography.
     ///
     /// Its `alpn_protocols` are what a client may choose from: `h2`, `http/1.1`. An empty list
-    /// stands for both. The version is the one that the handshake agrees on, else HTTP/1. The
+    /// stands for those that the server speaks. The version is the one that the handshake agrees on, else HTTP/1. The
     /// handshake is part of the [`header_timeout`](Self::header_timeout), and a client that fails
     /// it is [`Event::Broken`].
     ///
     /// ```no_run
+    /// # use tokio_rustls::rustls;
     /// use heirloom::net::TcpListener;
-    /// use tokio_rustls::rustls::ServerConfig;
+    /// use rustls::ServerConfig;
     /// # use std::convert::Infallible;
+    /// # type Request = hyper::Request<hyper::body::Incoming>;
     /// # type Response = hyper::Response<http_body_util::Empty<hyper::body::Bytes>>;
     ///
-    /// # async fn handle(_: hyper::Request<hyper::body::Incoming>) -> Result<Response, Infallible> {
+    /// # async fn handle(_: Request) -> Result<Response, Infallible> {
     /// #     Ok(Response::default())
     /// # }
     /// async fn serve(config: ServerConfig) -> std::io::Result<()> {
     ///     let listener = TcpListener::bind("0.0.0.0:443").await?;
-    ///     heirloom::hyper::serve(listener, tower::service_fn(handle)).tls(config).run().await;
+    ///     let server = heirloom::hyper::serve(listener, tower::service_fn(handle));
+    ///     server.tls(config).run().await;
     ///     Ok(())
     /// }
     /// # let _ = serve;
@@ -345,12 +349,20 @@ impl<S> Serve<S> {
     #[cfg(feature = "rustls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
     pub fn tls(mut self, config: impl Into<Arc<ServerConfig>>) -> Self {
-        let mut config = config.into();
-        if config.alpn_protocols.is_empty() {
-            Arc::make_mut(&mut config).alpn_protocols = super::both_versions();
-        }
         self.tls = Some(config.into());
         self
+    }
+
+    /// What accepts the TLS handshakes, if there are any.
+    #[cfg(feature = "rustls")]
+    fn acceptor(&self) -> Option<tokio_rustls::TlsAcceptor> {
+        let mut config = self.tls.clone()?;
+        if config.alpn_protocols.is_empty() {
+            let mut versions = super::both_versions();
+            versions.truncate(if self.limits.http2_only { 1 } else { 2 });
+            Arc::make_mut(&mut config).alpn_protocols = versions;
+        }
+        Some(config.into())
     }
 
     /// Calls `report` for what happens, on the thread on which it happens, in a copy of the
@@ -387,6 +399,8 @@ impl<S> Serve<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
+        #[cfg(feature = "rustls")]
+        let tls = self.acceptor();
         let Serve { listener, service, limits, requests, stop, on_event, .. } = self;
         let context = Context::inherited();
         let mut served = Served::default();
@@ -414,7 +428,7 @@ impl<S> Serve<S> {
                         limits,
                         requests: requests.clone(),
                         #[cfg(feature = "rustls")]
-                        tls: self.tls.clone(),
+                        tls: tls.clone(),
                         stop: stop.clone(),
                         cut: cut.clone(),
                         has_request: AtomicBool::new(false),

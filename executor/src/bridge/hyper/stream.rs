@@ -16,7 +16,8 @@ use crate::net::UnixStream;
 
 /// A connection over TCP or a Unix socket, in the clear or by TLS.
 ///
-/// [`HyperConnector`](super::HyperConnector) returns it, for hyper to read and write.
+/// `HyperConnector` returns it, for hyper to read and write. The sockets of this crate convert into
+/// it.
 pub struct HyperStream(pub(super) Transport);
 
 pub(super) enum Transport {
@@ -40,6 +41,7 @@ impl HyperStream {
     }
 
     /// Whether the peers have agreed on HTTP/2 in the TLS handshake.
+    #[cfg(any(feature = "client", feature = "rustls"))]
     pub(super) fn negotiated_http2(&self) -> bool {
         match &self.0 {
             #[cfg(feature = "rustls")]
