@@ -36,7 +36,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tower::Service;
 
 context_var! {
-    /// Set by whoever asks, and at the server by the handler.
+    /// Set by the task that asks, and at the server by the handler.
     static REQUEST: u64;
     static HELD: Arc<Counted>;
 }
@@ -467,6 +467,8 @@ fn what_cannot_be_connected_to_is_told_with_its_host() {
         let error = refused(&connector, format!("http://{nowhere}/").parse().unwrap()).await;
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert!(error.to_string().contains(&nowhere.to_string()), "{error}");
+        let error = refused(&connector, format!("http://user:secret@{nowhere}/").parse().unwrap()).await;
+        assert!(error.to_string().contains(&format!("`{nowhere}`")), "{error}");
     });
 }
 

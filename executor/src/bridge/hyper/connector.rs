@@ -81,7 +81,8 @@ use crate::{remaining, wait_for};
 /// # tonic's channel
 ///
 /// `Endpoint::timeout` and `Request::set_timeout` need tokio's timer, and panic without a tokio
-/// guest: in their place is [`wait_for`](crate::wait_for()).
+/// guest: in their place is [`wait_for`](crate::wait_for()). With `https` this connector does the
+/// TLS, and tonic is built without its own.
 ///
 /// ```text
 /// let channel = Endpoint::from_static("http://greeter:50051")
@@ -167,8 +168,9 @@ impl HyperConnector {
     /// The URI of something behind a Unix socket, for a client that talks to several: the socket's
     /// path, in hexadecimal, is the host. Unix only.
     ///
-    /// A pool keeps connections by scheme and host, so the path belongs into one of these. The
-    /// server is told the host, too; a server that minds wants [`unix_socket`](Self::unix_socket).
+    /// A pool keeps connections by scheme and host, so the path is in one of these. The server
+    /// is told the host, too; for a server that refuses it there is
+    /// [`unix_socket`](Self::unix_socket).
     ///
     /// # Errors
     /// If `path_and_query` is not the end of a URI, or the socket's path is empty.
@@ -294,7 +296,11 @@ impl Service<Uri> for HyperConnector {
         Box::pin(async move {
             let connected = wait_for(connector.connect(&uri), connector.timeout).await;
             connected.unwrap_or_else(|late| Err(late.into())).map_err(|error| {
-                let host = uri.authority().map_or("", |authority| authority.as_str());
+                // Without a user's name and password.
+                let (_, host) = uri.authority().map_or(("", ""), |authority| {
+                    let text = authority.as_str();
+                    text.rsplit_once('@').unwrap_or(("", text))
+                });
                 io::Error::new(error.kind(), format!("no connection to `{host}`: {error}"))
             })
         })

@@ -76,8 +76,8 @@ context_var! {
 #[doc(no_inline)]
 pub use crate::bridge::tower::BoxError;
 
-/// What a server accepts connections from: a [`TcpListener`], or on Unix a
-/// [`UnixListener`](crate::net::UnixListener). Either converts into it.
+/// What a server accepts connections from: a [`TcpListener`], or on Unix a `UnixListener`. Either
+/// converts into it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Listener {
@@ -323,9 +323,9 @@ impl<S> Serve<S> {
     /// Serves by TLS. The configuration has the server's certificate, and the cryptography.
     ///
     /// Its `alpn_protocols` are what a client may choose from: `h2`, `http/1.1`. An empty list
-    /// stands for those that the server speaks. The version is the one that the handshake agrees on, else HTTP/1. The
-    /// handshake is part of the [`header_timeout`](Self::header_timeout), and a client that fails
-    /// it is [`Event::Broken`].
+    /// stands for those that the server speaks. The version is the one that the handshake agrees
+    /// on, else HTTP/1. The handshake is part of the [`header_timeout`](Self::header_timeout), and
+    /// a client that fails it is [`Event::Broken`].
     ///
     /// ```no_run
     /// # use tokio_rustls::rustls;
