@@ -33,6 +33,7 @@
 //! that must not occur, take the server out of the load balancer first, and cancel the token later.
 #![forbid(unsafe_code)]
 
+use std::error::Error as _;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
