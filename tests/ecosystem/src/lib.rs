@@ -43,6 +43,8 @@ pub trait Library: 'static {
     const WAY: &'static str = "";
     /// Whether it needs a tokio guest.
     const GUEST: bool = true;
+    /// The feature of `heirloom-adaptors` that it needs, if any.
+    const ADAPTOR: &'static str = "";
     /// Lines of the program that are there for this executor, the one with the guest left out.
     const GLUE: usize = 0;
     /// What the library spawns by itself, each kind of which the tests have to [note](note_own);
@@ -214,8 +216,8 @@ pub fn until_the_end_of_a_runtime<L: Library>() {
     assert!(own.iter().all(|seen| *seen == nothing), "{}: its own tasks: {own:?}", L::PACKAGE);
 }
 
-/// The line of the table, if the script runs the test: whether there is a guest, package, way,
-/// lines of glue, context kept, deadline kept, what the library spawns, threads.
+/// The line of the table, if the script runs the test: whether there is a guest or an adaptor,
+/// package, way, lines of glue, context kept, deadline kept, what the library spawns, threads.
 fn write<L: Library>(kept: Kept, own: &[Seen], started: &[String]) {
     let Ok(folder) = env::var("HEIRLOOM_RESULTS") else { return };
     let said = |yes| if yes { "yes" } else { "**no**" };
@@ -236,10 +238,19 @@ fn write<L: Library>(kept: Kept, own: &[Seen], started: &[String]) {
     names.sort_unstable();
     names.dedup();
     let threads = if names.is_empty() { "-".to_owned() } else { names.join(", ") };
-    let guest = if L::GUEST { "guest" } else { "alone" };
+    let kind = match (L::GUEST, L::ADAPTOR) {
+        (true, _) => "guest",
+        (false, "") => "alone",
+        (false, _) => "adaptor",
+    };
     let glue = (L::GLUE + usize::from(L::GUEST)).to_string();
-    let way = if L::WAY.is_empty() { "-" } else { L::WAY };
-    let line = [guest, L::PACKAGE, way, &glue, said(kept.context), said(kept.deadline), &spawns, &threads];
+    let way = match (L::ADAPTOR, L::WAY) {
+        ("", "") => "-".to_owned(),
+        ("", way) => way.to_owned(),
+        (feature, "") => format!("feature `{feature}`"),
+        (feature, way) => format!("feature `{feature}`; {way}"),
+    };
+    let line = [kind, L::PACKAGE, &way, &glue, said(kept.context), said(kept.deadline), &spawns, &threads];
     fs::write(Path::new(&folder).join(type_name::<L>()), line.join("\t") + "\n").unwrap();
 }
 

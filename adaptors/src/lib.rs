@@ -1,0 +1,96 @@
+//! Libraries that bring a trait for the runtime below them, on [heirloom]'s runtime.
+//!
+//! Each library has a feature of its name, and a trait or two that [`Heirloom`] implements. A
+//! program hands a `Heirloom` to the library:
+//!
+//! | library | feature | trait | handed to |
+//! | --- | --- | --- | --- |
+//! | quinn | `quinn` | `quinn::Runtime` | `Endpoint::new(.., Arc::new(Heirloom::current()))` |
+//! | hickory-resolver | `hickory-resolver` | `RuntimeProvider` | `Resolver::builder(Heirloom::current())` |
+//! | lapin, and what else uses async-rs | `async-rs` | `RuntimeKit` | `Connection::connect_with_runtime(.., Heirloom::current().into())` |
+//! | opentelemetry_sdk | `opentelemetry_sdk` | `Runtime`, `RuntimeChannel` | `BatchSpanProcessor::builder(exporter, Heirloom::current())` |
+//! | the AWS SDK | `aws-smithy-async` | `AsyncSleep`, `TimeSource` | `.sleep_impl(Heirloom::current())`, `.time_source(..)` |
+//! | rdkafka | `rdkafka` | `AsyncRuntime` | the type: `StreamConsumer<_, Heirloom>` |
+//!
+//! backon needs no adaptor: `.sleep(heirloom::sleep)`. Neither does opentelemetry_sdk's
+//! `BatchSpanProcessor` that has a thread of its own; the one above has none.
+//!
+//! # What is spawned, and in which context
+//!
+//! The caller's future is polled in the caller's task, with its context and its deadline, and
+//! [`wait_for`](heirloom::wait_for()) cuts it. What a library *spawns* belongs to no request: it
+//! drives a connection, a pool, a batch, which outlive the request that was the first to need them.
+//! So each spawn of each library is a [background task](heirloom::spawn_background): it starts in
+//! the runtime's root context, has no deadline, and ends by itself or with the runtime.
+//!
+//! | library | spawns |
+//! | --- | --- |
+//! | quinn | a task per endpoint, one per connection |
+//! | hickory-resolver | a task per connection to a name server |
+//! | lapin | tasks per connection: one for its calls, one for heartbeats; one for each message to a delegate. Besides, a thread per connection |
+//! | opentelemetry_sdk | a task per processor, which calls the exporter |
+//! | AWS SDK | nothing |
+//! | rdkafka | a task per `StreamConsumer`. Besides, threads: librdkafka's and one per producer |
+//!
+//! Code of the program's that is called in such a task (a delegate of lapin, an exporter) sees none
+//! of the caller's variables. What it needs of them goes with the message.
+//!
+//! What a library *does* on behalf of one caller and not by a spawn inherits from the caller: the
+//! look-up of a name by async-rs runs on the blocking pool in the caller's context.
+//!
+//! Unix only.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg(unix)]
+
+use heirloom::Handle;
+
+#[cfg(feature = "async-rs")]
+mod async_rs;
+#[cfg(feature = "aws-smithy-async")]
+mod aws;
+#[cfg(feature = "hickory-resolver")]
+mod hickory;
+#[cfg(feature = "opentelemetry_sdk")]
+mod opentelemetry;
+#[cfg(feature = "quinn")]
+mod quinn;
+#[cfg(feature = "rdkafka")]
+mod rdkafka;
+
+#[cfg(feature = "async-rs")]
+pub use async_rs::Task;
+#[cfg(feature = "hickory-resolver")]
+pub use hickory::{TcpStream, UdpSocket};
+#[cfg(feature = "opentelemetry_sdk")]
+pub use opentelemetry::{Receiver, Sender};
+
+/// A runtime of heirloom's, as the libraries want one. Cheap to clone.
+///
+/// ```
+/// use heirloom::Runtime;
+/// use heirloom_adaptors::Heirloom;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let of_the_default_runtime = Heirloom::current();
+/// let runtime = Runtime::new()?;
+/// let of_this_one = Heirloom::from(runtime.handle().clone());
+/// # let _ = (of_the_default_runtime, of_this_one);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Heirloom(Handle);
+
+impl Heirloom {
+    /// The runtime of this thread, see [`Handle::current`]; where there is none, the default one.
+    pub fn current() -> Heirloom {
+        // On a thread of no runtime, that of `block_on` is the default one.
+        let handle = Handle::current().or_else(|| heirloom::block_on(async { Handle::current() }));
+        Heirloom(handle.expect("`block_on` has a runtime"))
+    }
+}
+
+impl From<Handle> for Heirloom {
+    fn from(handle: Handle) -> Heirloom {
+        Heirloom(handle)
+    }
+}

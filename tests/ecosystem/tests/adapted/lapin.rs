@@ -1,0 +1,84 @@
+//! lapin against RabbitMQ.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use futures::StreamExt;
+use heirloom_adaptors::Heirloom;
+use heirloom_ecosystem::{Library, note_own, server, tests};
+use lapin::message::DeliveryResult;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
+
+pub struct Lapin;
+
+impl Library for Lapin {
+    const PACKAGE: &'static str = "lapin";
+    const GUEST: bool = false;
+    const ADAPTOR: &'static str = "async-rs";
+    const GLUE: usize = 1;
+    const SPAWNS: &'static str =
+        "tasks per connection; one for each message that goes to a delegate, which it calls";
+    type Client = Arc<Connection>;
+
+    async fn connect() -> Arc<Connection> {
+        let runtime = Heirloom::current().into(); // glue
+        let options = ConnectionProperties::default();
+        Arc::new(Connection::connect_with_runtime(&server("AMQP_URL"), options, runtime).await.unwrap())
+    }
+
+    /// A message that a stream receives, and one for a delegate.
+    async fn call(connection: Arc<Connection>) {
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+
+        let (queue, mut messages) = consume(&channel).await;
+        publish(&channel, &queue, b"seven").await;
+        let message = messages.next().await.unwrap().unwrap();
+        assert_eq!(message.data, b"seven");
+        message.ack(BasicAckOptions::default()).await.unwrap();
+
+        let (queue, messages) = consume(&channel).await;
+        let (told, mut tell) = futures::channel::mpsc::unbounded();
+        messages.set_delegate(move |delivery: DeliveryResult| {
+            let told = told.clone();
+            async move {
+                note_own::<Lapin>();
+                if let Ok(Some(message)) = delivery {
+                    told.unbounded_send(message.data).unwrap();
+                }
+            }
+        });
+        publish(&channel, &queue, b"eight").await;
+        assert_eq!(tell.next().await.unwrap(), b"eight");
+        channel.close(200, "done".into()).await.unwrap();
+    }
+
+    async fn endless(connection: Arc<Connection>) -> String {
+        let channel = connection.create_channel().await.unwrap();
+        let (_, mut silent) = consume(&channel).await;
+        format!("{:?}", silent.next().await.map(|delivery| delivery.map(drop)))
+    }
+}
+
+tests!(Lapin, without a guest);
+
+/// A queue of its own, which ends with the connection.
+async fn consume(channel: &Channel) -> (String, Consumer) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let queue = format!("heirloom.{}.{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.unwrap();
+    let options = BasicConsumeOptions::default();
+    let consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default());
+    let consumer = consumer.await.unwrap();
+    (queue, consumer)
+}
+
+/// Waits until the server has the message.
+async fn publish(channel: &Channel, queue: &str, message: &[u8]) {
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    let sent = channel.basic_publish("".into(), queue.into(), options, message, properties).await.unwrap();
+    assert!(sent.await.unwrap().is_ack());
+}

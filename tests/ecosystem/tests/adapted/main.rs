@@ -1,0 +1,11 @@
+//! Libraries that bring a trait for the runtime below them, by the crate `heirloom-adaptors`.
+
+mod aws;
+#[cfg(feature = "servers")]
+mod hickory;
+#[cfg(feature = "servers")]
+mod lapin;
+mod opentelemetry;
+mod quinn;
+#[cfg(feature = "kafka")]
+mod rdkafka;
