@@ -10,9 +10,10 @@ use crate::Heirloom;
 
 /// Processors and readers are background tasks, which call the exporter.
 ///
-/// `force_flush` and `shutdown` of such a processor block their thread until the task has answered.
-/// Call them outside of tasks, or in [`spawn_blocking`](heirloom::spawn_blocking()), and before the
-/// runtime ends: where all workers wait so, the task has none to run on.
+/// `force_flush` and `shutdown` of such a processor block their thread until the task has answered,
+/// and so does the drop of the last clone of its provider. Where all workers wait so, the task has
+/// none to run on. Keep a provider for as long as the program runs, and call these on a thread
+/// outside or in [`spawn_blocking`](heirloom::spawn_blocking()), before the runtime ends.
 #[cfg_attr(docsrs, doc(cfg(feature = "opentelemetry_sdk")))]
 impl Runtime for Heirloom {
     fn spawn<F>(&self, future: F)

@@ -14,7 +14,7 @@ use hickory_resolver::proto::rr::{RData, RecordType};
 
 /// The adaptor, whose tasks are looked at.
 #[derive(Clone)]
-struct Noted(Heirloom);
+pub struct Noted(Heirloom);
 
 impl RuntimeProvider for Noted {
     type Handle = Noted;
@@ -107,7 +107,7 @@ tests!(Hickory, without a guest);
 async fn text(resolver: &Resolver<Noted>) -> usize {
     let answer = resolver.lookup("long.test.", RecordType::TXT).await.unwrap();
     let texts = answer.answers().iter().map(|record| match &record.data {
-        RData::TXT(text) => text.txt_data.iter().map(|part| part.len()).sum(),
+        RData::TXT(text) => text.txt_data.iter().map(|part| part.len()).sum::<usize>(),
         data => panic!("{data:?}"),
     });
     texts.sum()
