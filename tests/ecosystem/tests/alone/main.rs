@@ -2,6 +2,7 @@
 
 mod async_broadcast;
 mod async_net;
+mod backon;
 mod flume;
 mod hyper_util;
 mod moka;
