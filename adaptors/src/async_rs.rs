@@ -23,6 +23,21 @@ use crate::Heirloom;
 impl RuntimeKit for Heirloom {}
 
 /// Tasks are background tasks. Closures that block inherit the caller's context.
+///
+/// ```
+/// use async_rs::traits::Executor;
+/// use heirloom::context_var;
+/// use heirloom_adaptors::Heirloom;
+///
+/// context_var! { static TENANT: u32; }
+///
+/// heirloom::block_on(async {
+///     TENANT.set(7);
+///     let runtime = Heirloom::current();
+///     assert_eq!(runtime.spawn(async { TENANT.get() }).await, None);
+///     assert_eq!(runtime.spawn_blocking(|| TENANT.get()).await, Some(7));
+/// });
+/// ```
 #[cfg_attr(docsrs, doc(cfg(feature = "async-rs")))]
 impl Executor for Heirloom {
     type Task<T: Send + 'static> = Task<T>;
@@ -31,7 +46,10 @@ impl Executor for Heirloom {
         self.0.block_on(future)
     }
 
-    fn spawn<T: Send + 'static, F: Future<Output = T> + Send + 'static>(&self, future: F) -> Wrapped<Task<T>> {
+    fn spawn<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        future: F,
+    ) -> Wrapped<Task<T>> {
         let (send, output) = oneshot::channel();
         let abort = self.0.spawn_background(async move {
             let _ = send.send(future.await); // the task may be detached
@@ -105,6 +123,7 @@ impl Reactor for Heirloom {
         heirloom::interval(period)
     }
 
+    #[expect(clippy::manual_async_fn, reason = "the future does not borrow the receiver")]
     fn tcp_connect_addr(
         &self,
         server: SocketAddr,

@@ -19,6 +19,25 @@ use crate::Heirloom;
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Connections to name servers are driven by background tasks.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use heirloom::wait_for;
+/// use heirloom_adaptors::Heirloom;
+/// use hickory_resolver::Resolver;
+/// use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// heirloom::block_on(async {
+///     let server = NameServerConfig::udp_and_tcp([192, 0, 2, 1].into());
+///     let config = ResolverConfig::from_parts(None, vec![], vec![server]);
+///     let resolver = Resolver::builder_with_config(config, Heirloom::current()).build()?;
+///     let found = wait_for(resolver.lookup_ip("example.org."), Duration::from_secs(1)).await??;
+///     println!("{found:?}");
+///     Ok(())
+/// })
+/// # }
+/// ```
 #[cfg_attr(docsrs, doc(cfg(feature = "hickory-resolver")))]
 impl RuntimeProvider for Heirloom {
     type Handle = Heirloom;

@@ -78,7 +78,10 @@ pub use opentelemetry::{Receiver, Sender};
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Heirloom(Handle);
+pub struct Heirloom(
+    #[allow(dead_code, reason = "the trait of rdkafka has no receiver")] //
+    Handle,
+);
 
 impl Heirloom {
     /// The runtime of this thread, see [`Handle::current`]; where there is none, the default one.

@@ -17,6 +17,22 @@ use quinn::{AsyncTimer, AsyncUdpSocket, UdpPoller};
 use crate::Heirloom;
 
 /// Endpoints and connections are driven by background tasks.
+///
+/// ```
+/// use std::net::UdpSocket;
+/// use std::sync::Arc;
+/// use heirloom_adaptors::Heirloom;
+/// use quinn::{Endpoint, EndpointConfig};
+///
+/// # fn main() -> std::io::Result<()> {
+/// heirloom::block_on(async {
+///     let (config, socket) = (EndpointConfig::default(), UdpSocket::bind("127.0.0.1:0")?);
+///     let endpoint = Endpoint::new(config, None, socket, Arc::new(Heirloom::current()))?;
+///     println!("at {}", endpoint.local_addr()?);
+///     Ok(())
+/// })
+/// # }
+/// ```
 #[cfg_attr(docsrs, doc(cfg(feature = "quinn")))]
 impl quinn::Runtime for Heirloom {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
@@ -114,4 +130,3 @@ impl fmt::Debug for Room {
         self.socket.fmt(f)
     }
 }
-

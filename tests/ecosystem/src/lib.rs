@@ -255,7 +255,7 @@ fn write<L: Library>(kept: Kept, own: &[Seen], started: &[String]) {
 }
 
 /// Number and name of each thread of this process, where the system tells.
-fn threads() -> BTreeMap<String, String> {
+pub fn threads() -> BTreeMap<String, String> {
     let Ok(entries) = fs::read_dir("/proc/self/task") else { return BTreeMap::new() };
     entries
         .flatten()

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use heirloom::Runtime;
 use heirloom_adaptors::Heirloom;
-use heirloom_ecosystem::{Library, note_own, server, tests};
+use heirloom_ecosystem::{Library, PATIENCE, note_own, server, tests, threads};
 use lapin::message::DeliveryResult;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 
@@ -64,11 +69,32 @@ impl Library for Lapin {
 
 tests!(Lapin, without a guest);
 
+/// The thread finds its socket dead. What the connection says of itself is another matter: the task
+/// that would change it has ended before.
+#[test]
+fn the_thread_of_a_connection_ends_after_its_runtime() {
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let before = threads();
+    let connection = runtime.block_on(Lapin::connect());
+    let mut started = threads();
+    // Those of other tests that have begun meanwhile end, too.
+    started.retain(|number, name| name == "lapin-io-loop" && !before.contains_key(number));
+    assert!(!started.is_empty());
+    runtime.shutdown(Duration::ZERO);
+    let begun = Instant::now();
+    while threads().keys().any(|number| started.contains_key(number)) {
+        assert!(begun.elapsed() < PATIENCE, "{started:?} are still there");
+        thread::yield_now();
+    }
+    drop(connection);
+}
+
 /// A queue of its own, which ends with the connection.
 async fn consume(channel: &Channel) -> (String, Consumer) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let queue = format!("heirloom.{}.{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let options =
+        QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.unwrap();
     let options = BasicConsumeOptions::default();
     let consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default());

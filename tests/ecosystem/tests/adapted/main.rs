@@ -1,5 +1,6 @@
 //! Libraries that bring a trait for the runtime below them, by the crate `heirloom-adaptors`.
 
+mod async_rs;
 mod aws;
 #[cfg(feature = "servers")]
 mod hickory;

@@ -78,8 +78,11 @@ struct OpenTelemetry<const TASK: bool>;
 
 impl<const TASK: bool> Library for OpenTelemetry<TASK> {
     const PACKAGE: &'static str = "opentelemetry_sdk";
-    const WAY: &'static str =
-        if TASK { "`BatchSpanProcessor` of `span_processor_with_async_runtime`" } else { "`BatchSpanProcessor`" };
+    const WAY: &'static str = if TASK {
+        "`BatchSpanProcessor` of `span_processor_with_async_runtime`"
+    } else {
+        "`BatchSpanProcessor`"
+    };
     const GUEST: bool = false;
     const ADAPTOR: &'static str = if TASK { "opentelemetry_sdk" } else { "" };
     const GLUE: usize = if TASK { 1 } else { 0 };

@@ -31,7 +31,6 @@ impl AsyncRuntime for Noted {
     }
 }
 
-
 /// The consumer is dropped first: it takes its leave of the brokers, which are the producer's.
 pub struct Clients {
     consumer: StreamConsumer<DefaultConsumerContext, Noted>,
@@ -56,7 +55,8 @@ impl Library for Kafka {
 
     async fn call(clients: Arc<Clients>) {
         let sent = clients.producer.send(FutureRecord::<(), _>::to("seven").payload("seven"), Timeout::Never);
-        let received = async { clients.consumer.recv().await.map(|message| message.payload().map(<[u8]>::to_vec)) };
+        let received =
+            async { clients.consumer.recv().await.map(|message| message.payload().map(<[u8]>::to_vec)) };
         let (sent, received) = futures::join!(sent, received);
         sent.unwrap();
         assert_eq!(received.unwrap().unwrap(), b"seven");
