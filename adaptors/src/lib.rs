@@ -42,6 +42,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg(unix)]
 
+use std::sync::mpsc;
+
 use heirloom::Handle;
 
 #[cfg(feature = "async-rs")]
@@ -84,11 +86,17 @@ pub struct Heirloom(
 );
 
 impl Heirloom {
-    /// The runtime of this thread, see [`Handle::current`]; where there is none, the default one.
+    /// The runtime of this thread, see [`Handle::current`]; where there is none, as in `main`, the
+    /// default one, which starts then.
+    ///
+    /// # Panics
+    /// If that is the default runtime, and has ended.
     pub fn current() -> Heirloom {
-        // On a thread of no runtime, that of `block_on` is the default one.
-        let handle = Handle::current().or_else(|| heirloom::block_on(async { Handle::current() }));
-        Heirloom(handle.expect("`block_on` has a runtime"))
+        Heirloom(Handle::current().unwrap_or_else(|| {
+            let (tell, told) = mpsc::channel();
+            heirloom::spawn_background(async move { tell.send(Handle::current()) });
+            told.recv().ok().flatten().expect("a runtime that runs tasks: the default one has ended")
+        }))
     }
 }
 
