@@ -14,7 +14,7 @@ use futures_channel::oneshot;
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
 use heirloom::net::{Async, Direction, TcpStream};
-use heirloom::task::AbortHandle;
+use heirloom::task::{AbortHandle, JoinHandle};
 use heirloom::time::Sleep;
 
 use crate::Heirloom;
@@ -51,24 +51,25 @@ impl Executor for Heirloom {
         future: F,
     ) -> Wrapped<Task<T>> {
         let (send, output) = oneshot::channel();
+        // In this order: when the sender is dropped, the future is gone.
         let abort = self.0.spawn_background(async move {
-            let _ = send.send(future.await); // the task may be detached
+            let result = future.await;
+            let _ = send.send(result); // the task may be detached
         });
-        Task { output, abort }.into()
+        Task { output, abort, closure: None }.into()
     }
 
     fn spawn_blocking<T: Send + 'static, F: FnOnce() -> T + Send + 'static>(&self, f: F) -> Wrapped<Task<T>> {
         let (send, output) = oneshot::channel();
-        let handle = self.0.spawn_blocking(move || {
-            let _ = send.send(f()); // the task may be detached
+        let closure = self.0.spawn_blocking(move || {
+            let result = f();
+            let _ = send.send(result); // the task may be detached
         });
-        let abort = handle.abort_handle();
-        handle.detach();
-        Task { output, abort }.into()
+        Task { output, abort: closure.abort_handle(), closure: Some(closure) }.into()
     }
 }
 
-/// A task that async-rs has spawned. It is detached when it is dropped.
+/// A task or a closure that blocks, which async-rs has spawned. It is detached when it is dropped.
 ///
 /// # Panics
 /// When it is awaited and the task has panicked or was cancelled, also by the end of its runtime,
@@ -79,6 +80,8 @@ pub struct Task<T> {
     // The sender is dropped with the task's future.
     output: oneshot::Receiver<T>,
     abort: AbortHandle,
+    /// What blocks has the caller's deadline until it is detached.
+    closure: Option<JoinHandle<()>>,
 }
 
 impl<T> Future for Task<T> {
@@ -95,6 +98,12 @@ impl<T: Send + 'static> TaskImpl for Task<T> {
     async fn cancel(&mut self) -> Option<T> {
         self.abort.abort();
         (&mut self.output).await.ok()
+    }
+
+    fn detach(&mut self) {
+        if let Some(closure) = self.closure.take() {
+            closure.detach();
+        }
     }
 }
 
@@ -123,16 +132,15 @@ impl Reactor for Heirloom {
         heirloom::interval(period)
     }
 
-    #[expect(clippy::manual_async_fn, reason = "the future does not borrow the receiver")]
     fn tcp_connect_addr(
         &self,
         server: SocketAddr,
     ) -> impl Future<Output = io::Result<TcpStream>> + Send + 'static {
-        async move {
+        self.clone().inside(async move {
             let stream = TcpStream::connect(server).await?;
             stream.set_nodelay(true)?;
             Ok(stream)
-        }
+        })
     }
 }
 

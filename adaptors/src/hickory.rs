@@ -55,7 +55,7 @@ impl RuntimeProvider for Heirloom {
         from: Option<SocketAddr>,
         limit: Option<Duration>,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<TcpStream>>>> {
-        Box::pin(async move {
+        Box::pin(self.clone().inside(async move {
             let limit = limit.unwrap_or(CONNECT);
             let stream = match from {
                 None => wait_for(net::TcpStream::connect(server), limit).await??,
@@ -63,7 +63,7 @@ impl RuntimeProvider for Heirloom {
             };
             stream.set_nodelay(true)?;
             Ok(TcpStream(stream))
-        })
+        }))
     }
 
     fn bind_udp(
@@ -71,7 +71,7 @@ impl RuntimeProvider for Heirloom {
         local: SocketAddr,
         _server: SocketAddr,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<UdpSocket>>>> {
-        Box::pin(async move { Ok(UdpSocket(net::UdpSocket::bind(local).await?)) })
+        Box::pin(self.clone().inside(async move { Ok(UdpSocket(net::UdpSocket::bind(local).await?)) }))
     }
 }
 

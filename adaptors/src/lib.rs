@@ -35,6 +35,10 @@
 //! Code of the program's that is called in such a task (a delegate of lapin, an exporter) sees none
 //! of the caller's variables. What it needs of them goes with the message.
 //!
+//! Sockets and tasks belong to the runtime that the `Heirloom` was made of, wherever the library is
+//! called; with that runtime they end. A connection of lapin's that is left then does not notice,
+//! since the task that would say so has ended: calls on it wait for ever.
+//!
 //! What a library *does* on behalf of one caller and not by a spawn inherits from the caller: the
 //! look-up of a name by async-rs runs on the blocking pool in the caller's context.
 //!
@@ -64,7 +68,7 @@ pub use async_rs::Task;
 #[cfg(feature = "hickory-resolver")]
 pub use hickory::{TcpStream, UdpSocket};
 #[cfg(feature = "opentelemetry_sdk")]
-pub use opentelemetry::{Receiver, Sender};
+pub use opentelemetry::Sender;
 
 /// A runtime of heirloom's, as the libraries want one. Cheap to clone.
 ///
@@ -97,6 +101,20 @@ impl Heirloom {
             heirloom::spawn_background(async move { tell.send(Handle::current()) });
             told.recv().ok().flatten().expect("a runtime that runs tasks: the default one has ended")
         }))
+    }
+}
+
+#[cfg(any(feature = "async-rs", feature = "hickory-resolver"))]
+impl Heirloom {
+    /// Polls a future where this runtime is the current one, whichever polls it: the sockets that
+    /// the future makes belong to this one, and live as long.
+    async fn inside<F: Future>(self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|cx| {
+            let _entered = self.0.enter();
+            future.as_mut().poll(cx)
+        })
+        .await
     }
 }
 

@@ -30,17 +30,17 @@ impl Runtime for Heirloom {
 
 #[cfg_attr(docsrs, doc(cfg(feature = "opentelemetry_sdk")))]
 impl RuntimeChannel for Heirloom {
-    type Receiver<T: fmt::Debug + Send> = Receiver<T>;
+    type Receiver<T: fmt::Debug + Send> = async_channel::Receiver<T>;
     type Sender<T: fmt::Debug + Send> = Sender<T>;
 
-    fn batch_message_channel<T: fmt::Debug + Send>(&self, capacity: usize) -> (Sender<T>, Receiver<T>) {
+    fn batch_message_channel<T: fmt::Debug + Send>(
+        &self,
+        capacity: usize,
+    ) -> (Sender<T>, async_channel::Receiver<T>) {
         let (sender, receiver) = async_channel::bounded(capacity);
         (Sender(sender), receiver)
     }
 }
-
-/// The end at which spans and logs arrive.
-pub type Receiver<T> = async_channel::Receiver<T>;
 
 /// The end at which spans and logs are handed in, without waiting.
 #[derive(Debug)]

@@ -71,6 +71,7 @@ struct Socket {
     io: Async<std::net::UdpSocket>,
     state: UdpSocketState,
 }
+
 impl AsyncUdpSocket for Socket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         Box::pin(Room { socket: self, waiting: None })

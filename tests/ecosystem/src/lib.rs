@@ -183,8 +183,7 @@ pub fn until_the_end_of_a_runtime<L: Library>() {
     let runtime = builder.build().unwrap();
     let before = threads();
     let kept = runtime.block_on(runtime.spawn(ask::<L>())).unwrap();
-    let started = threads().into_iter().filter(|(number, _)| !before.contains_key(number));
-    let started: Vec<_> = started.map(|(_, name)| name).collect();
+    let mut started = threads();
 
     let (say, said) = mpsc::channel();
     runtime
@@ -197,6 +196,8 @@ pub fn until_the_end_of_a_runtime<L: Library>() {
         .detach();
     assert_eq!(said.recv_timeout(PATIENCE).unwrap(), "called");
     assert_eq!(said.recv_timeout(SOON), Err(RecvTimeoutError::Timeout), "the call has ended");
+    started.extend(threads());
+    started.retain(|number, _| !before.contains_key(number));
     let begun = Instant::now();
     let report = runtime.shutdown(SOON);
     assert!(begun.elapsed() < PATIENCE, "the shutdown took {:?}", begun.elapsed());
@@ -210,7 +211,7 @@ pub fn until_the_end_of_a_runtime<L: Library>() {
 
     let own = OWN.lock().unwrap().remove(&TypeId::of::<L>()).unwrap_or_default();
     assert_eq!(own.is_empty(), L::SPAWNS.is_empty(), "{}: tasks of its own: {own:?}", L::PACKAGE);
-    write::<L>(kept, &own, &started);
+    write::<L>(kept, &own, started.into_values());
     check::<L>(kept);
     let nothing = Seen { tenant: None, deadline: false };
     assert!(own.iter().all(|seen| *seen == nothing), "{}: its own tasks: {own:?}", L::PACKAGE);
@@ -218,7 +219,7 @@ pub fn until_the_end_of_a_runtime<L: Library>() {
 
 /// The line of the table, if the script runs the test: whether there is a guest or an adaptor,
 /// package, way, lines of glue, context kept, deadline kept, what the library spawns, threads.
-fn write<L: Library>(kept: Kept, own: &[Seen], started: &[String]) {
+fn write<L: Library>(kept: Kept, own: &[Seen], started: impl Iterator<Item = String>) {
     let Ok(folder) = env::var("HEIRLOOM_RESULTS") else { return };
     let said = |yes| if yes { "yes" } else { "**no**" };
     let nothing = own.iter().all(|seen| seen.tenant.is_none() && !seen.deadline);
@@ -227,7 +228,6 @@ fn write<L: Library>(kept: Kept, own: &[Seen], started: &[String]) {
         spawns => format!("{spawns}: {}", if nothing { "no context" } else { "**a context**" }),
     };
     let mut names: Vec<_> = started
-        .iter()
         .filter_map(|name| match name.as_str() {
             "eco-tokio-block" => Some("the guest's pool".to_owned()),
             SERVER => None,

@@ -1,5 +1,7 @@
 //! What async-rs promises of a runtime, and lapin has no use for.
 
+use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -86,4 +88,21 @@ fn a_thread_of_its_own_uses_the_runtime_that_the_adaptor_was_made_of() {
     });
     let named = named.join().unwrap();
     assert!(named.starts_with("given"), "{named}");
+}
+
+#[test]
+fn a_socket_outlives_the_runtime_on_which_it_was_asked_for() {
+    let start = || Runtime::builder().workers(1).build().unwrap();
+    let (given, asking) = (start(), start());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connect = Heirloom::from(given.handle().clone()).tcp_connect_addr(listener.local_addr().unwrap());
+    let mut stream = asking.block_on(asking.spawn(connect)).unwrap().unwrap();
+    asking.shutdown(Duration::ZERO);
+    let (mut peer, _) = listener.accept().unwrap();
+    let mut byte = [0];
+    given.block_on(async {
+        let send = async { peer.write_all(b"x").unwrap() };
+        futures::join!(async { stream.read_exact(&mut byte).await.unwrap() }, send);
+    });
+    assert_eq!(&byte, b"x");
 }

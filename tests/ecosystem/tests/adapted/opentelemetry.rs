@@ -2,6 +2,7 @@
 //! is, from a thread of its own.
 
 use std::future::pending;
+use std::io::{self, Write};
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -26,14 +27,16 @@ impl<const TASK: bool> SpanExporter for Exporter<TASK> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         note_own::<OpenTelemetry<TASK>>();
         let Some(collector) = self.0 else { pending().await };
+        let lines: String = batch.iter().map(|span| format!("{}\n", span.name)).collect();
         let send = async {
-            let mut stream = TcpStream::connect(collector).await?;
-            for span in batch {
-                stream.write_all(format!("{}\n", span.name).as_bytes()).await?;
+            if TASK {
+                TcpStream::connect(collector).await?.write_all(lines.as_bytes()).await
+            } else {
+                // A thread of its own may block.
+                std::net::TcpStream::connect(collector)?.write_all(lines.as_bytes())
             }
-            stream.close().await
         };
-        send.await.map_err(|error: std::io::Error| OTelSdkError::InternalFailure(error.to_string()))
+        send.await.map_err(|error: io::Error| OTelSdkError::InternalFailure(error.to_string()))
     }
 }
 

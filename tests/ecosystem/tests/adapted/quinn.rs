@@ -39,6 +39,10 @@ impl Runtime for Noted {
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         self.0.wrap_udp_socket(socket)
     }
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
 }
 
 pub struct Quinn;
