@@ -230,6 +230,7 @@ fn write<L: Library>(kept: Kept, own: &[Seen], started: impl Iterator<Item = Str
     let mut names: Vec<_> = started
         .filter_map(|name| match name.as_str() {
             "eco-tokio-block" => Some("the guest's pool".to_owned()),
+            name if name.starts_with("rdk:") => Some("librdkafka's".to_owned()),
             SERVER => None,
             name if name.starts_with(NAME) => None,
             name => Some(format!("`{name}`")),

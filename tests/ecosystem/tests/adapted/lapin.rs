@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use heirloom::Runtime;
+use heirloom::{Runtime, wait_for};
 use heirloom_adaptors::Heirloom;
-use heirloom_ecosystem::{Library, PATIENCE, note_own, server, tests, threads};
+use heirloom_ecosystem::{Library, PATIENCE, SOON, note_own, server, tests, threads};
 use lapin::message::DeliveryResult;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
@@ -69,8 +69,8 @@ impl Library for Lapin {
 
 tests!(Lapin, without a guest);
 
-/// The thread finds its socket dead. What the connection says of itself is another matter: the task
-/// that would change it has ended before.
+/// The thread finds its socket dead. The task that would tell the connection has ended before, so
+/// that a call waits for an answer.
 #[test]
 fn the_thread_of_a_connection_ends_after_its_runtime() {
     let runtime = Runtime::builder().workers(1).build().unwrap();
@@ -86,7 +86,8 @@ fn the_thread_of_a_connection_ends_after_its_runtime() {
         assert!(begun.elapsed() < PATIENCE, "{started:?} are still there");
         thread::yield_now();
     }
-    drop(connection);
+    let call = heirloom::block_on(wait_for(connection.create_channel(), SOON));
+    assert!(call.is_err(), "{call:?}");
 }
 
 /// A queue of its own, which ends with the connection.

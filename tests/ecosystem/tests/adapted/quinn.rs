@@ -1,5 +1,5 @@
-//! quinn, with segmentation by the kernel (GSO, GRO) and congestion marks (ECN) where the kernel has
-//! them.
+//! quinn, with segmentation by the kernel (GSO, GRO) and congestion marks (ECN) where the kernel
+//! has them.
 
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
