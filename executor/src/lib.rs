@@ -62,6 +62,9 @@ pub use bridge::tokio;
 #[cfg(feature = "tower")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
 pub use bridge::tower;
+#[cfg(feature = "tracing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
+pub use bridge::tracing;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

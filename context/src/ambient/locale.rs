@@ -14,13 +14,14 @@ impl Drop for PutBack {
 }
 
 impl Ambient for Locale {
-    fn capture(&self) -> Captured {
-        Box::new(LOCALE.get())
+    type State = &'static str;
+
+    fn capture(&self, _: &Crossing<'_>) -> Option<&'static str> {
+        Some(LOCALE.get())
     }
 
-    fn around(&self, captured: &Captured, f: &mut dyn FnMut()) {
-        let captured = captured.downcast_ref::<&str>().expect("what `capture` returns");
-        let _put_back = PutBack(LOCALE.replace(captured));
+    fn around(&self, locale: &mut &'static str, f: &mut dyn FnMut()) {
+        let _put_back = PutBack(LOCALE.replace(*locale));
         f();
     }
 }

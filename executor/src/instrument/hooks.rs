@@ -20,12 +20,13 @@
 //!
 //! | step | event | function | effect |
 //! | --- | --- | --- | --- |
-//! | HK1 | a task is spawned | `wrap_in_hooks` | captures the ambient states, and takes the hooks that are called around polls |
+//! | HK1 | a task is spawned | `wrap_in_hooks` | captures the ambient states that go with its kind, and takes the hooks that are called around polls |
 //! | HK2 | the task exists | the closure of `wrap_in_hooks` | calls `on_spawn`, on the spawner's thread |
-//! | HK3 | the task is polled | `Hooked::poll` | `before_poll`, the future with the ambient states in force, `after_poll` |
-//! | HK4 | the future is dropped | `Hooked::drop` | drops it with the ambient states in force, then `on_done` |
+//! | HK3 | the task is polled | `Hooked::poll` | `before_poll`, the future with the ambient states in force, and its drop if it is ready; `after_poll` |
+//! | HK4 | the task ends | `Hooked::drop` | drops the future, if it is there, with the ambient states in force; then `on_done` |
 //! | HK5 | a hook was called the first time | `RuntimeHooks::learn` | unknown -> overridden or provided |
-//! | HK6 | the runtime ends | `HooksSlot::take` | the runtime's hooks and ambient states go with the last use |
+//! | HK6 | the runtime ends | `HooksSlot::take` | the runtime's hooks go with the last use |
+//! | HK7 | a call polls a future on its own thread | `wrap_call` | captures the ambient states that go with calls; HK3 and HK4 put them in force |
 //!
 //! # Why nothing is lost
 //!
@@ -39,6 +40,7 @@
 use std::any::{Any, TypeId};
 use std::cell::Cell;
 use std::future::Future;
+use std::mem::needs_drop;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::AtomicU8;
@@ -46,9 +48,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 
-use heirloom_context::{AmbientSnapshot, Ambients, Context};
+use heirloom_context::{AmbientSnapshot, Ambients, Context, Crossing, CrossingKind};
 
 use crate::task::cell::{Parts, Runnable};
+use crate::task::harness::Unclaimed;
 use crate::task::{self, TaskMeta};
 use crate::util::panic::swallow;
 
@@ -187,8 +190,6 @@ impl RuntimeHooks {
 pub(crate) struct HooksAndAmbients {
     pub(crate) root: Context,
     pub(crate) ambients: Ambients,
-    /// The ones that background tasks get.
-    pub(crate) background: Ambients,
     pub(crate) hooks: Option<Arc<RuntimeHooks>>,
 }
 
@@ -201,6 +202,8 @@ pub(crate) struct HooksSlot {
     /// Whether there was anything from the start.
     is_set: bool,
     has_ambients: bool,
+    /// Whether there are some that go with calls.
+    wraps_calls: bool,
     overridden: Option<Arc<OverriddenHooks>>,
 }
 
@@ -228,10 +231,12 @@ impl Drop for HooksRef {
 impl HooksSlot {
     pub(crate) fn new(inner: HooksAndAmbients) -> HooksSlot {
         let has_ambients = !inner.ambients.is_empty();
+        let wraps_calls = [CrossingKind::BlockOn, CrossingKind::Eager].map(|kind| inner.ambients.go_with(kind));
+        let wraps_calls = wraps_calls.contains(&true);
         let overridden = inner.hooks.as_ref().map(|hooks| Arc::clone(&hooks.overridden));
         let is_set = has_ambients || overridden.is_some() || !inner.root.is_empty();
         let inner = Mutex::new(is_set.then(|| HooksRef(Some(Arc::new(inner)))));
-        HooksSlot { inner, is_set, has_ambients, overridden }
+        HooksSlot { inner, is_set, has_ambients, wraps_calls, overridden }
     }
 
     /// Whether there was nothing from the start.
@@ -245,6 +250,12 @@ impl HooksSlot {
     pub(crate) fn wraps_tasks(&self) -> bool {
         let has_hooks = || self.overridden.as_ref().is_some_and(|overridden| overridden.any(Hook::ALL));
         self.is_set && (self.has_ambients || has_hooks())
+    }
+
+    /// Whether the futures of `block_on` or of eager calls are wrapped, by [`wrap_call`].
+    #[inline]
+    pub(crate) fn wraps_calls(&self) -> bool {
+        self.wraps_calls
     }
 
     /// `None` if nothing was given, and after the end of the runtime.
@@ -271,8 +282,9 @@ pub(crate) fn wrap_in_hooks<'a, F>(
     future: F,
     parts: &Parts,
 ) -> (Hooked<F>, impl FnOnce(&Runnable) + use<'a, F>) {
-    let ambients = hooks_and_ambients.map(|it| if parts.background { &it.background } else { &it.ambients });
-    let ambients = ambients.filter(|ambients| !ambients.is_empty()).map(Ambients::capture);
+    let ambients = hooks_and_ambients.map_or(AmbientSnapshot::empty(), |it| {
+        it.ambients.capture(&Crossing::at(parts.kind, parts.place).named(parts.name.as_deref()))
+    });
     let hooks = hooks_and_ambients.and_then(|it| it.hooks.as_ref());
     let overriding = |wanted: &[Hook]| hooks.filter(|hooks| hooks.overridden.any(wanted));
     let on_spawn = overriding(&[Hook::Spawn]).map(|hooks| (hooks, parts.live.snapshot()));
@@ -282,49 +294,46 @@ pub(crate) fn wrap_in_hooks<'a, F>(
         }
     };
     let hooks = overriding(&[Hook::Before, Hook::After, Hook::Done]).cloned();
-    (Hooked { future: Some(future), around: TaskHooks { ambients, hooks } }, spawned)
+    (Hooked { future: Some(future), ambients, hooks }, spawned)
+}
+
+/// Wraps the future of a call that polls it on the caller's thread, which is no task: in the ambient
+/// states that go with such calls, without hooks.
+#[inline]
+pub(crate) fn wrap_call<F>(ambients: Option<(&Ambients, &Crossing<'_>)>, future: F) -> Hooked<F> {
+    let ambients = ambients.map_or(AmbientSnapshot::empty(), |(them, crossing)| them.capture(crossing));
+    Hooked { future: Some(future), ambients, hooks: None }
 }
 
 pin_project_lite::pin_project! {
     /// A task's future that is polled and dropped with captured ambient states in force, and with
     /// hooks called around.
     pub(crate) struct Hooked<F> {
-        // `None` only while it is being dropped.
+        // `None` when it has returned in ambient states, and while it is being dropped.
         #[pin]
         future: Option<F>,
-        around: TaskHooks,
+        ambients: AmbientSnapshot,
+        hooks: Option<Arc<RuntimeHooks>>,
     }
 
     impl<F> PinnedDrop for Hooked<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let TaskHooks { ambients, hooks } = this.around;
-            if ambients.is_none() && hooks.is_none() {
+            if this.ambients.is_empty() && this.hooks.is_none() {
                 return;
             }
             // HK4. The future is gone also if its destructor panics.
+            let hooks = this.hooks;
             let _done = OnDrop(|| {
                 call_hook(hooks, Hook::Done, |hooks, task| hooks.on_done(task));
                 // This may be the last count: then the user's destructors run here.
                 let hooks = hooks.take();
                 swallow(|| drop(hooks));
             });
-            in_ambients(ambients, || this.future.set(None));
+            if needs_drop::<F>() && this.future.is_some() {
+                this.ambients.around(|| this.future.set(None));
+            }
         }
-    }
-}
-
-/// What runs around one task.
-struct TaskHooks {
-    ambients: Option<AmbientSnapshot>,
-    hooks: Option<Arc<RuntimeHooks>>,
-}
-
-#[inline]
-fn in_ambients<R>(ambients: &Option<AmbientSnapshot>, f: impl FnOnce() -> R) -> R {
-    match ambients {
-        Some(ambients) => ambients.around(f),
-        None => f(),
     }
 }
 
@@ -358,34 +367,54 @@ impl<F: Future> Future for Hooked<F> {
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let future = this.future.as_pin_mut().expect("taken by the drop only");
-        let TaskHooks { ambients, hooks } = this.around;
         let polls = &[Hook::Before, Hook::After];
-        let has_hooks = hooks.as_ref().is_some_and(|hooks| hooks.overridden.any(polls));
-        if ambients.is_none() && !has_hooks {
-            return poll(future, cx);
+        let has_hooks = this.hooks.as_ref().is_some_and(|hooks| hooks.overridden.any(polls));
+        if has_hooks {
+            return poll_hooked(this.future, this.ambients, this.hooks, cx);
         }
-        poll_hooked(future, ambients, hooks, cx)
+        poll_in(this.future, this.ambients, cx)
     }
-}
-
-/// A function of its own, so that the future's code is compiled once for both ways to poll it.
-#[inline(never)]
-fn poll<F: Future>(future: Pin<&mut F>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
-    future.poll(cx)
 }
 
 /// HK3.
 #[inline(never)]
 fn poll_hooked<F: Future>(
-    future: Pin<&mut F>,
-    ambients: &Option<AmbientSnapshot>,
+    future: Pin<&mut Option<F>>,
+    ambients: &mut AmbientSnapshot,
     hooks: &Option<Arc<RuntimeHooks>>,
     cx: &mut TaskContext<'_>,
 ) -> Poll<F::Output> {
     call_hook(hooks, Hook::Before, |hooks, task| hooks.before_poll(task));
     let _polled = OnDrop(|| call_hook(hooks, Hook::After, |hooks, task| hooks.after_poll(task)));
-    in_ambients(ambients, || poll(future, cx))
+    poll_in(future, ambients, cx)
+}
+
+/// Polls with the ambient states in force. A future that is ready is dropped at once, so that they
+/// are put in force once for both.
+#[inline]
+fn poll_in<F: Future>(
+    mut future: Pin<&mut Option<F>>,
+    ambients: &mut AmbientSnapshot,
+    cx: &mut TaskContext<'_>,
+) -> Poll<F::Output> {
+    if ambients.is_empty() {
+        return poll(future, cx);
+    }
+    ambients.around(|| {
+        let polled = poll(future.as_mut(), cx);
+        if needs_drop::<F>() && let Poll::Ready(output) = polled {
+            let output = Unclaimed::new(output);
+            future.set(None);
+            return Poll::Ready(output.into_inner());
+        }
+        polled
+    })
+}
+
+/// A function of its own, so that the future's code is compiled once for all ways to poll it.
+#[inline(never)]
+fn poll<F: Future>(future: Pin<&mut Option<F>>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
+    future.as_pin_mut().expect("a task is not polled when its future has returned").poll(cx)
 }
 
 #[cfg(all(test, not(loom)))]

@@ -46,14 +46,17 @@ use std::time::Instant;
 
 use crossbeam_utils::sync::{Parker, Unparker};
 use heirloom_context::raw::{self, Execution, Live};
+use heirloom_context::{Crossing, CrossingKind};
 
 use super::eager_call;
 use super::handle::with_current_or_configured;
 use crate::clock::{self, ManualClock, ThreadHold};
 use crate::eager;
+use crate::instrument::hooks::{Hooked, wrap_call};
 use crate::scheduler::current;
 use crate::scheduler::limits::SEARCH_SPINS;
 use crate::scheduler::patience::Patience;
+use crate::scheduler::shared::Shared;
 use crate::task::budget;
 use crate::util::threads::inside;
 
@@ -168,6 +171,21 @@ pub(crate) fn refuse_workers() {
     );
 }
 
+/// The future of a call, in the ambient states of the runtime that go with such a call.
+#[inline]
+pub(super) fn in_ambients<F: Future>(
+    runtime: Option<&Arc<Shared>>,
+    crossing: &Crossing<'_>,
+    future: F,
+) -> Hooked<F> {
+    match runtime.filter(|runtime| runtime.given.wraps_calls()) {
+        None => wrap_call(None, future),
+        Some(runtime) => {
+            runtime.with_given(|given| wrap_call(given.map(|given| (&given.ambients, crossing)), future))
+        }
+    }
+}
+
 /// Runs `future` to its end in a copy of the current context.
 ///
 /// # Panics
@@ -189,7 +207,10 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
     let spare = || SPARE.try_with(Cell::take).ok().flatten();
     let spare = if clock.is_none() { spare() } else { None };
     let block_on = spare.unwrap_or_else(|| BlockOnState::new(clock));
-    let guest = with_current_or_configured(|runtime| runtime.and_then(|runtime| runtime.guest.clone()));
+    let crossing = Crossing::new(CrossingKind::BlockOn);
+    let (guest, future) = with_current_or_configured(|runtime| {
+        (runtime.and_then(|runtime| runtime.guest.clone()), in_ambients(runtime, &crossing, future))
+    });
     let output = inside(guest.as_deref(), || {
         let mut future = pin!(future);
         let mut cx = Context::from_waker(&block_on.waker);

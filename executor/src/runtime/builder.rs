@@ -35,8 +35,6 @@ pub struct Builder {
     pub(crate) root: Context,
     pub(crate) on_panic: PanicPolicy,
     pub(crate) ambients: Ambients,
-    /// The ambient states among them that follow background tasks.
-    pub(crate) background: Ambients,
     pub(crate) hooks: Option<Arc<dyn Hooks>>,
     pub(crate) on_thread_start: Option<ThreadHook>,
     pub(crate) on_thread_stop: Option<ThreadHook>,
@@ -69,7 +67,6 @@ impl Builder {
             root: Context::empty(),
             on_panic: PanicPolicy::default(),
             ambients: Ambients::new(),
-            background: Ambients::new(),
             hooks: None,
             on_thread_start: None,
             on_thread_stop: None,
@@ -138,13 +135,19 @@ impl Builder {
     }
 
     /// A thread-local state of another library that follows tasks: it is captured at each spawn,
-    /// and in force in each poll and in the drop of the future. It follows [background
-    /// tasks](crate::spawn_background) if it [says so](Ambient::in_background).
+    /// and in force in each poll and in the drop of the future. Of several, the first one is the
+    /// outermost.
+    ///
+    /// Which [kinds](heirloom_context::CrossingKind) of tasks it follows, and whether it is put
+    /// around the future of a [`block_on`](crate::block_on) and of an [eager
+    /// call](crate::run_eagerly), it [says itself](Ambient::goes_with). For a call that is the
+    /// business of the [current](crate::Handle::current) runtime of the thread, and of the default
+    /// one if it is [configured](Self::build_default).
+    ///
+    /// Ready ones are in the modules `tracing` and `opentelemetry`, each behind the feature of its
+    /// name.
     #[must_use]
-    pub fn ambient(mut self, ambient: Arc<dyn Ambient>) -> Self {
-        if ambient.in_background() {
-            self.background.push(Arc::clone(&ambient));
-        }
+    pub fn ambient<A: Ambient>(mut self, ambient: &'static A) -> Self {
         self.ambients.push(ambient);
         self
     }

@@ -8,9 +8,12 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
 
+use heirloom_context::{Crossing, CrossingKind};
+
 use crate::eager::DriverSignal;
 use crate::eager::frame::{EagerDriver, Frame, UnfinishedTasks};
-use crate::runtime::block_on::RootGuard;
+use crate::runtime::block_on::{RootGuard, in_ambients};
+use crate::runtime::handle::with_current_or_configured;
 use crate::runtime::local::EagerCallGuard;
 use crate::task::budget;
 
@@ -99,6 +102,7 @@ use crate::task::budget;
 /// assert_eq!(fetch_blocking(7), "value 7");
 /// ```
 #[doc(alias = "now_or_never")]
+#[track_caller]
 pub fn run_eagerly<F: Future>(future: F) -> F::Output {
     match run(future, EagerDriver::Waiting) {
         Ok(output) => output,
@@ -134,17 +138,21 @@ pub fn run_eagerly<F: Future>(future: F) -> F::Output {
 /// assert_eq!(error.leaf(), "sleep");
 /// ```
 #[doc(alias = "now_or_never")]
+#[track_caller]
 pub fn try_run_eagerly<F: Future>(future: F) -> Result<F::Output, WouldSuspend> {
     run(future, EagerDriver::Refusing)
 }
 
+#[track_caller]
 fn run<F: Future>(future: F, driver: EagerDriver) -> Result<F::Output, WouldSuspend> {
+    let crossing = Crossing::new(CrossingKind::Eager);
     let _root = RootGuard::install(crate::clock::execution().with_eager(true));
     let _budget = budget::full();
     let call = Frame::of_call(driver);
     let _outermost = call.is_outermost().then_some(EagerCallGuard);
     let _unfinished = (driver == EagerDriver::Refusing).then(UnfinishedTasks::new);
     let signal = DriverSignal::new();
+    let future = with_current_or_configured(|runtime| in_ambients(runtime, &crossing, future));
     let mut future = pin!(future);
     loop {
         if let Poll::Ready(output) = signal.with_waker(|cx| future.as_mut().poll(cx)) {

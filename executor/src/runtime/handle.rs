@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use futures_task::{FutureObj, Spawn, SpawnError};
-use heirloom_context::Context;
+use heirloom_context::{Context, CrossingKind};
 use heirloom_context::raw::Live;
 
 use crate::instrument::stats::{Stats, TaskDump, WorkerStats};
@@ -140,7 +140,8 @@ impl Handle {
     {
         let live = Live::new(self.shared.root());
         let place = Location::caller();
-        let parts = Parts { live, place, name: None, background: true, begin: Begin::Queued };
+        let kind = CrossingKind::Background;
+        let parts = Parts { live, place, name: None, kind, begin: Begin::Queued };
         let handle = launch::<F, Workers>(&self.shared, future, || parts);
         let abort = handle.abort_handle();
         handle.detach();
@@ -268,6 +269,7 @@ where
 {
     // A closure that is run by this call is on no thread of the pool.
     let pool = (parts.begin == Begin::Queued).then(|| Arc::clone(shared));
+    let parts = Parts { kind: CrossingKind::Blocking, ..parts };
     launch::<_, Blocking>(shared, BlockingCall::new(f, pool), || parts)
 }
 
@@ -279,7 +281,7 @@ pub(crate) fn parts(place: &'static Location<'static>, context: Context) -> Part
     let execution = crate::clock::execution();
     live.set_execution(execution);
     let begin = if execution.eager() { Begin::Driven } else { Begin::Queued };
-    Parts { live, place, name: None, background: false, begin }
+    Parts { live, place, name: None, kind: CrossingKind::Task, begin }
 }
 
 /// Makes a runtime the current one of a thread until it is dropped; made by [`Handle::enter`] and

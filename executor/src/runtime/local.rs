@@ -266,6 +266,7 @@ impl LocalSet {
     where
         F: Future + 'static,
     {
+        let parts = Parts { kind: heirloom_context::CrossingKind::Local, ..parts };
         let runtime =
             with_current_or_configured(|runtime| runtime.filter(|it| it.given.wraps_tasks()).cloned());
         let Some(runtime) = runtime else { return self.start_task(future, parts, |_| {}) };

@@ -400,7 +400,6 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             given: HooksSlot::new(HooksAndAmbients {
                 root: builder.root.clone(),
                 ambients: builder.ambients.clone(),
-                background: builder.background.clone(),
                 hooks: builder.hooks.clone().map(|hooks| Arc::new(RuntimeHooks::new(hooks))),
             }),
             adopt: parts.is_empty().then_some(adopt as fn(Runnable)),

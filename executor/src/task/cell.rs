@@ -8,6 +8,7 @@ use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::NonNull;
 
+use heirloom_context::CrossingKind;
 use heirloom_context::raw::Live;
 
 use super::current::TaskMeta;
@@ -79,8 +80,8 @@ pub(crate) struct Parts {
     pub(crate) live: Live,
     pub(crate) place: &'static Location<'static>,
     pub(crate) name: Option<Cow<'static, str>>,
-    /// The task inherits nothing from its spawner, foreign ambient states included.
-    pub(crate) background: bool,
+    /// Which ambient states go along.
+    pub(crate) kind: CrossingKind,
     pub(crate) begin: Begin,
 }
 
@@ -90,7 +91,7 @@ impl Parts {
     #[track_caller]
     pub(crate) fn plain() -> Parts {
         let (live, place) = (Live::empty(), Location::caller());
-        Parts { live, place, name: None, background: false, begin: Begin::Queued }
+        Parts { live, place, name: None, kind: CrossingKind::Task, begin: Begin::Queued }
     }
 }
 

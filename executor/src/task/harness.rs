@@ -87,7 +87,7 @@ enum PollPhase {
 }
 
 /// An output whose future is being dropped. If that panics, the output's destructor may panic too.
-struct Unclaimed<T>(ManuallyDrop<T>);
+pub(crate) struct Unclaimed<T>(ManuallyDrop<T>);
 
 impl<T> Drop for Unclaimed<T> {
     fn drop(&mut self) {
@@ -98,7 +98,12 @@ impl<T> Drop for Unclaimed<T> {
 
 impl<T> Unclaimed<T> {
     #[inline]
-    fn into_inner(self) -> T {
+    pub(crate) fn new(output: T) -> Self {
+        Unclaimed(ManuallyDrop::new(output))
+    }
+
+    #[inline]
+    pub(crate) fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: the wrapper is forgotten, so the value is taken once.
         unsafe { ManuallyDrop::take(&mut this.0) }
@@ -147,7 +152,7 @@ unsafe fn poll<F: Future, S: Schedule>(
             // in pieces and then copied as a whole makes the processor wait for the pieces, which
             // cost a tenth of a spawn.
             if std::mem::needs_drop::<F>() {
-                let output = Unclaimed(ManuallyDrop::new(output));
+                let output = Unclaimed::new(output);
                 phase.set(PollPhase::Dropping);
                 ManuallyDrop::drop(&mut (*stage).future);
                 put_output::<F>(stage, Outcome::Returned(output.into_inner()));
