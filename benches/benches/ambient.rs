@@ -28,14 +28,13 @@ struct Nothing;
 
 impl Ambient for Nothing {
     type State = ();
+    type Guard<'a> = ();
 
     fn capture(&self, _: &Crossing<'_>) -> Option<()> {
         Some(())
     }
 
-    fn around(&self, (): &mut (), f: &mut dyn FnMut()) {
-        f();
-    }
+    fn enter(&self, (): &mut ()) {}
 }
 
 /// Is polled so many times, and wakes itself each time.
@@ -91,7 +90,7 @@ fn prices_of_a_span(span: &Span, count: u64) -> [f64; 2] {
         (0..count).for_each(|_| f());
         start.elapsed().as_nanos() as f64 / count as f64
     };
-    span.in_scope(|| [timed(&|| drop(black_box(Span::current()))), timed(&|| span.in_scope(|| black_box(0)))])
+    span.in_scope(|| [timed(&|| drop(black_box(Span::current()))), timed(&|| span.in_scope(|| ()))])
 }
 
 fn main() {

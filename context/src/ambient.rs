@@ -2,10 +2,11 @@
 //!
 //! What an ambient state captures lies in a [`Place`] of the task, without a type: up to
 //! [`ROOM`] bytes in the place itself, more behind a pointer. Beside it stands the ambient state,
-//! which knows the type.
+//! which knows the type. The guard of a poll lies in a second place, on the stack.
 
 use std::fmt;
-use std::mem::MaybeUninit;
+use std::marker::PhantomData;
+use std::mem::{MaybeUninit, needs_drop};
 use std::panic::Location;
 
 /// A foreign ambient state that is to follow tasks: tracing's current span, an OpenTelemetry
@@ -38,7 +39,7 @@ use std::panic::Location;
 /// ```
 /// # use heirloom_context::internal::heirloom;
 /// use std::cell::Cell;
-/// use heirloom::context::{Ambient, Ambients, Crossing, CrossingKind};
+/// use heirloom::context::{Ambient, AmbientSnapshot, Ambients, Crossing, CrossingKind};
 ///
 #[doc = include_str!("ambient/locale.rs")]
 ///
@@ -46,9 +47,13 @@ use std::panic::Location;
 /// ambients.push(&Locale);
 ///
 /// LOCALE.set("fr");
-/// let mut captured = ambients.capture(&Crossing::new(CrossingKind::Task));
+/// let mut captured = AmbientSnapshot::empty();
+/// ambients.capture_into(&mut captured, &Crossing::new(CrossingKind::Task));
 /// LOCALE.set("de");
-/// assert_eq!(captured.around(|| LOCALE.get()), "fr");
+/// {
+///     let _entered = captured.enter();
+///     assert_eq!(LOCALE.get(), "fr");
+/// }
 /// assert_eq!(LOCALE.get(), "de");
 /// ```
 #[doc(alias = "ThreadContextElement")]
@@ -58,17 +63,24 @@ pub trait Ambient: Sync + 'static {
     /// What is stored with a task.
     type State: Send + 'static;
 
+    /// What keeps the state in force.
+    type Guard<'a>;
+
     /// The state as it is on this thread, now; `None` if nothing is in force that would have to go
     /// along. Called once for each crossing of a kind that this state [goes
     /// with](Self::goes_with).
     fn capture(&self, crossing: &Crossing<'_>) -> Option<Self::State>;
 
-    /// Calls `f` once with the captured state in force, and puts back what was in force before,
-    /// also when `f` panics.
+    /// Puts the captured state in force on this thread, until the guard is dropped. The guard puts
+    /// back what was in force before. The executor drops it on this thread, after each poll and
+    /// after the drop of the task, also when they panic.
     ///
-    /// The executor's own question for the running task has its answer here already: under
-    /// Heirloom, `heirloom::task::current()` is the task that is polled or dropped.
-    fn around(&self, state: &mut Self::State, f: &mut dyn FnMut());
+    /// Under Heirloom, `heirloom::task::current()` is the task that is polled or dropped, if it is
+    /// one.
+    ///
+    /// # Panics
+    /// A panic of this method or of the guard's destructor counts as one of the task.
+    fn enter<'a>(&self, state: &'a mut Self::State) -> Self::Guard<'a>;
 
     /// Whether the state goes along with crossings of this kind. The executor asks once for each
     /// kind, when the ambient state is [added](Ambients::push).
@@ -102,7 +114,7 @@ pub enum CrossingKind {
 
 /// Why a state is captured, and for which task.
 ///
-/// A task has no identity yet when its spawner captures; [`Ambient::around`] can ask for it.
+/// A task has no identity yet when its spawner captures; [`Ambient::enter`] can ask for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Crossing<'a> {
     kind: CrossingKind,
@@ -147,7 +159,8 @@ impl<'a> Crossing<'a> {
 /// The ambient states of a runtime, in the order in which they were added.
 #[derive(Clone, Default)]
 pub struct Ambients {
-    list: Vec<Added>,
+    first: Option<Added>,
+    more: Vec<Added>,
 }
 
 #[derive(Clone, Copy)]
@@ -189,71 +202,75 @@ impl Ambients {
     pub fn push<A: Ambient>(&mut self, ambient: &'static A) {
         let with = Kinds::ALL.into_iter().filter(|kind| ambient.goes_with(*kind));
         let kinds = Kinds(with.fold(0, |kinds, kind| kinds | Kinds::of(kind).0));
-        self.list.push(Added { ambient, kinds });
+        let added = Added { ambient, kinds };
+        match &self.first {
+            None => self.first = Some(added),
+            Some(_) => self.more.push(added),
+        }
     }
 
     /// Whether there is none, so that there is nothing to capture.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.first.is_none()
     }
 
     /// Whether one goes with crossings of this kind.
     #[inline]
     pub fn go_with(&self, kind: CrossingKind) -> bool {
-        self.list.iter().any(|added| added.kinds.has(kind))
+        self.all().any(|added| added.kinds.has(kind))
     }
 
-    /// Captures, on this thread, all that go with such a crossing. A panic in one reaches the
-    /// caller.
+    /// Captures, on this thread, all that go with such a crossing, in place of what `snapshot` held.
+    /// A panic in one reaches the caller.
+    ///
+    /// The states are written where they stay, with the task.
     #[inline]
-    pub fn capture(&self, crossing: &Crossing<'_>) -> AmbientSnapshot {
-        match &self.list[..] {
-            [] => AmbientSnapshot::empty(),
-            [one] if one.kinds.has(crossing.kind) => AmbientSnapshot(one.ambient.capture(crossing)),
-            [_] => AmbientSnapshot::empty(),
-            all => Several::capture_all(all, crossing),
+    pub fn capture_into(&self, snapshot: &mut AmbientSnapshot, crossing: &Crossing<'_>) {
+        match self.first {
+            _ if !self.more.is_empty() => Several::capture_into(&mut snapshot.0, self, crossing),
+            Some(one) if one.kinds.has(crossing.kind) => one.ambient.capture_into(&mut snapshot.0, crossing),
+            _ => snapshot.0 = None,
         }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Added> {
+        self.first.iter().chain(&self.more)
     }
 }
 
 impl fmt::Debug for Ambients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ambients").field("len", &self.list.len()).finish()
+        f.debug_struct("Ambients").field("len", &self.all().count()).finish()
     }
 }
 
-/// What [`Ambients::capture`] has captured: one for each task.
+/// What [`Ambients::capture_into`] has captured: one for each task.
 pub struct AmbientSnapshot(Option<Captured>);
 
 impl AmbientSnapshot {
-    /// Nothing, as for a task whose runtime has no ambient states.
+    /// Nothing, as for a task whose runtime has no ambient states, and before the capture.
     #[inline]
     pub const fn empty() -> Self {
         AmbientSnapshot(None)
     }
 
-    /// Whether nothing was captured, so that [`around`](Self::around) does nothing of its own.
+    /// Whether nothing was captured, so that [`enter`](Self::enter) does nothing.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Calls `f` with all captured states in force, the first one outermost.
+    /// Puts all captured states in force on this thread, the first one first, until the guard is
+    /// dropped.
     ///
     /// # Panics
-    /// If `f` does; or if an ambient breaks its contract by not calling what it was given exactly
-    /// once.
+    /// If an ambient state does.
     #[inline]
-    pub fn around<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        let Some(captured) = &mut self.0 else { return f() };
-        let mut f = Some(f);
-        let mut result = None;
-        captured.around(&mut || {
-            let f = f.take().expect("an ambient must call its closure once, not twice");
-            result = Some(f());
-        });
-        result.expect("an ambient must call its closure")
+    pub fn enter(&mut self) -> Entered<'_> {
+        let mut guard = Place::empty();
+        let leave = self.0.as_mut().and_then(|captured| captured.enter(&mut guard));
+        Entered { leave, guard, state: PhantomData }
     }
 }
 
@@ -263,36 +280,91 @@ impl fmt::Debug for AmbientSnapshot {
     }
 }
 
+/// The captured states are in force on this thread until this is dropped; made by
+/// [`AmbientSnapshot::enter`]. Guards are dropped in the reverse order of their making.
+#[must_use = "dropping it puts back at once what was in force before"]
+pub struct Entered<'a> {
+    leave: Option<Leave>,
+    guard: Place,
+    /// The guard may borrow the state, and belongs to this thread.
+    state: PhantomData<(&'a mut AmbientSnapshot, *const ())>,
+}
+
+impl Drop for Entered<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(leave) = self.leave {
+            // SAFETY: `enter` has filled the place, and has returned the function for it; it is
+            // called once.
+            unsafe { leave(&mut self.guard) }
+        }
+    }
+}
+
+impl fmt::Debug for Entered<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entered").finish_non_exhaustive()
+    }
+}
+
 /// Several states as one, whose state is a list of theirs. One is the rule, and needs no list, which
 /// is an allocation for each task.
 struct Several;
 
+/// One of several states. The guard is there while the state is in force.
+struct Member {
+    captured: Captured,
+    guard: Place,
+    leave: Option<Leave>,
+}
+
 impl Several {
     #[inline(never)]
-    fn capture_all(all: &[Added], crossing: &Crossing<'_>) -> AmbientSnapshot {
-        let go = all.iter().filter(|added| added.kinds.has(crossing.kind));
-        let list: Box<[Captured]> = go.filter_map(|added| added.ambient.capture(crossing)).collect();
-        let taken = (!list.is_empty()).then(|| Captured { ambient: &Several, state: Place::of(list) });
-        AmbientSnapshot(taken)
+    fn capture_into(place: &mut Option<Captured>, ambients: &Ambients, crossing: &Crossing<'_>) {
+        let go = ambients.all().filter(|added| added.kinds.has(crossing.kind));
+        let captured = go.filter_map(|added| {
+            let mut captured = None;
+            added.ambient.capture_into(&mut captured, crossing);
+            captured
+        });
+        let members: Box<[Member]> =
+            captured.map(|captured| Member { captured, guard: Place::empty(), leave: None }).collect();
+        let any = !members.is_empty();
+        *place = any.then(|| Captured { ambient: &Several, state: Place::of(members) });
+    }
+}
+
+/// The first members of a list are in force until this is dropped.
+struct EnteredMembers<'a>(&'a mut [Member], usize);
+
+impl Drop for EnteredMembers<'_> {
+    fn drop(&mut self) {
+        for member in self.0[..self.1].iter_mut().rev() {
+            if let Some(leave) = member.leave.take() {
+                // SAFETY: `enter` of this member has filled the place, and has returned the
+                // function, which is called once.
+                unsafe { leave(&mut member.guard) }
+            }
+        }
     }
 }
 
 impl Ambient for Several {
-    type State = Box<[Captured]>;
+    type State = Box<[Member]>;
+    type Guard<'a> = EnteredMembers<'a>;
 
-    /// It is not added anywhere: [`Several::capture_all`] has the list.
-    fn capture(&self, _: &Crossing<'_>) -> Option<Box<[Captured]>> {
+    /// It is not added anywhere: [`Several::capture_into`] makes the list.
+    fn capture(&self, _: &Crossing<'_>) -> Option<Box<[Member]>> {
         None
     }
 
-    fn around(&self, list: &mut Box<[Captured]>, f: &mut dyn FnMut()) {
-        fn nest(list: &mut [Captured], f: &mut dyn FnMut()) {
-            match list {
-                [] => f(),
-                [first, rest @ ..] => first.around(&mut || nest(rest, f)),
-            }
+    fn enter<'a>(&self, members: &'a mut Box<[Member]>) -> EnteredMembers<'a> {
+        let mut entered = EnteredMembers(members, 0);
+        while let Some(member) = entered.0.get_mut(entered.1) {
+            member.leave = member.captured.enter(&mut member.guard);
+            entered.1 += 1;
         }
-        nest(list, f);
+        entered
     }
 }
 
@@ -304,28 +376,31 @@ struct Captured {
 
 impl Captured {
     #[inline]
-    fn around(&mut self, f: &mut dyn FnMut()) {
+    fn enter(&mut self, guard: &mut Place) -> Option<Leave> {
         // SAFETY: `capture` of this ambient state has filled the place, and `drop` alone empties
         // it.
-        unsafe { self.ambient.around(&mut self.state, f) }
+        unsafe { self.ambient.enter(&mut self.state, guard) }
     }
 }
 
 impl Drop for Captured {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: as in `around`; the place is not used after this.
+        // SAFETY: as in `enter`; the place is not used after this.
         unsafe { self.ambient.clear(&mut self.state) }
     }
 }
 
 /// An [`Ambient`] without the type of its state.
 trait Erased: Sync {
-    fn capture(&'static self, crossing: &Crossing<'_>) -> Option<Captured>;
+    fn capture_into(&'static self, place: &mut Option<Captured>, crossing: &Crossing<'_>);
 
+    /// Fills the place of the guard, and returns how to drop the guard; `None` if it need not be.
+    ///
     /// # Safety
-    /// This ambient state has filled the place.
-    unsafe fn around(&self, state: &mut Place, f: &mut dyn FnMut());
+    /// This ambient state has filled the place of the state, which is neither used nor moved before
+    /// the guard is dropped.
+    unsafe fn enter(&self, state: &mut Place, guard: &mut Place) -> Option<Leave>;
 
     /// Drops the state.
     ///
@@ -336,25 +411,43 @@ trait Erased: Sync {
 
 impl<A: Ambient> Erased for A {
     #[inline]
-    fn capture(&'static self, crossing: &Crossing<'_>) -> Option<Captured> {
-        let state = Place::of(Ambient::capture(self, crossing)?);
-        Some(Captured { ambient: self, state })
+    fn capture_into(&'static self, place: &mut Option<Captured>, crossing: &Crossing<'_>) {
+        let state = Ambient::capture(self, crossing);
+        *place = state.map(|state| Captured { ambient: self, state: Place::of(state) });
     }
 
     #[inline]
-    unsafe fn around(&self, state: &mut Place, f: &mut dyn FnMut()) {
-        // SAFETY: `capture` has made the place of this type.
-        Ambient::around(self, unsafe { &mut *state.pointer::<A::State>() }, f);
+    unsafe fn enter(&self, state: &mut Place, guard: &mut Place) -> Option<Leave> {
+        // SAFETY: `capture` has made the place of this type. The caller keeps the state where it is
+        // until the guard is dropped.
+        let entered = Ambient::enter(self, unsafe { &mut *state.pointer::<A::State>() });
+        if !needs_drop::<A::Guard<'_>>() {
+            return None;
+        }
+        *guard = Place::of(entered);
+        Some(clear::<A::Guard<'_>>)
     }
 
     #[inline]
     unsafe fn clear(&self, state: &mut Place) {
-        // SAFETY: `capture` has made the place of this type; the caller does not use it again, so
-        // the state is dropped once.
-        unsafe {
-            let pointer = state.pointer::<A::State>();
-            if Place::fits::<A::State>() { pointer.drop_in_place() } else { drop(Box::from_raw(pointer)) }
-        }
+        // SAFETY: `capture` has made the place of this type.
+        unsafe { clear::<A::State>(state) }
+    }
+}
+
+/// Drops the guard in a place.
+type Leave = unsafe fn(&mut Place);
+
+/// Drops what is in a place.
+///
+/// # Safety
+/// The place was made of this type, and is not used after the call.
+unsafe fn clear<T>(place: &mut Place) {
+    // SAFETY: the place was made of this type; the caller does not use it again, so the value is
+    // dropped once.
+    unsafe {
+        let pointer = place.pointer::<T>();
+        if Place::fits::<T>() { pointer.drop_in_place() } else { drop(Box::from_raw(pointer)) }
     }
 }
 
@@ -363,41 +456,46 @@ const WORDS: usize = 5;
 /// The bytes of a place.
 const ROOM: usize = WORDS * size_of::<usize>();
 
-/// A state of a type that the place does not know, or a pointer to a box with one.
+/// A value of a type that the place does not know, or a pointer to a box with one; or nothing.
 ///
-/// What is stored is `Send`, and is reached through `&mut` alone: so a place may change threads, and
-/// a shared reference to it reaches nothing.
+/// A state is `Send`, a guard stays on its thread, and both are reached through `&mut` alone. So a
+/// snapshot may change threads, and a shared reference to one reaches nothing.
 struct Place(MaybeUninit<[usize; WORDS]>);
 
 impl Place {
-    const fn fits<S>() -> bool {
-        size_of::<S>() <= ROOM && align_of::<S>() <= align_of::<usize>()
+    const fn fits<T>() -> bool {
+        size_of::<T>() <= ROOM && align_of::<T>() <= align_of::<usize>()
     }
 
     #[inline]
-    fn of<S: Send + 'static>(state: S) -> Place {
-        let mut place = Place(MaybeUninit::uninit());
-        // SAFETY: the place is large enough and aligned for what is written, which is a state that
+    fn empty() -> Place {
+        Place(MaybeUninit::uninit())
+    }
+
+    #[inline]
+    fn of<T>(value: T) -> Place {
+        let mut place = Place::empty();
+        // SAFETY: the place is large enough and aligned for what is written, which is a value that
         // fits or a pointer.
         unsafe {
-            if Self::fits::<S>() {
-                place.0.as_mut_ptr().cast::<S>().write(state);
+            if Self::fits::<T>() {
+                place.0.as_mut_ptr().cast::<T>().write(value);
             } else {
-                place.0.as_mut_ptr().cast::<*mut S>().write(Box::into_raw(Box::new(state)));
+                place.0.as_mut_ptr().cast::<*mut T>().write(Box::into_raw(Box::new(value)));
             }
         }
         place
     }
 
-    /// The state.
+    /// The value.
     ///
     /// # Safety
     /// The place was made of this type.
     #[inline]
-    unsafe fn pointer<S>(&mut self) -> *mut S {
+    unsafe fn pointer<T>(&mut self) -> *mut T {
         let place = self.0.as_mut_ptr();
-        // SAFETY: `of` has written a pointer if the state does not fit.
-        if Self::fits::<S>() { place.cast() } else { unsafe { place.cast::<*mut S>().read() } }
+        // SAFETY: `of` has written a pointer if the value does not fit.
+        if Self::fits::<T>() { place.cast() } else { unsafe { place.cast::<*mut T>().read() } }
     }
 }
 

@@ -116,7 +116,7 @@ mod value;
 mod var;
 mod with_context;
 
-pub use ambient::{Ambient, AmbientSnapshot, Ambients, Crossing, CrossingKind};
+pub use ambient::{Ambient, AmbientSnapshot, Ambients, Crossing, CrossingKind, Entered};
 pub use binding::Binding;
 pub use cell::ContextCell;
 pub use context::{Change, Context, ContextEntry, Difference, Entries};

@@ -15,13 +15,13 @@ impl Drop for PutBack {
 
 impl Ambient for Locale {
     type State = &'static str;
+    type Guard<'a> = PutBack;
 
     fn capture(&self, _: &Crossing<'_>) -> Option<&'static str> {
         Some(LOCALE.get())
     }
 
-    fn around(&self, locale: &mut &'static str, f: &mut dyn FnMut()) {
-        let _put_back = PutBack(LOCALE.replace(*locale));
-        f();
+    fn enter(&self, locale: &mut &'static str) -> PutBack {
+        PutBack(LOCALE.replace(*locale))
     }
 }

@@ -1,6 +1,7 @@
 //! The span of `tracing` that is current where a task is spawned, current in the task.
 use heirloom_context::{Ambient, Crossing};
 use tracing::Span;
+use tracing::span::Entered;
 
 use crate::runtime::Builder;
 
@@ -10,6 +11,7 @@ pub struct CurrentSpan;
 
 impl Ambient for CurrentSpan {
     type State = Span;
+    type Guard<'a> = Entered<'a>;
 
     #[inline]
     fn capture(&self, _: &Crossing<'_>) -> Option<Span> {
@@ -18,8 +20,8 @@ impl Ambient for CurrentSpan {
     }
 
     #[inline]
-    fn around(&self, span: &mut Span, f: &mut dyn FnMut()) {
-        span.in_scope(f);
+    fn enter<'a>(&self, span: &'a mut Span) -> Entered<'a> {
+        span.enter()
     }
 }
 

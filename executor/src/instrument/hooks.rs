@@ -20,8 +20,8 @@
 //!
 //! | step | event | function | effect |
 //! | --- | --- | --- | --- |
-//! | HK1 | a task is spawned | `wrap_in_hooks` | captures the ambient states that go with its kind, and takes the hooks that are called around polls |
-//! | HK2 | the task exists | the closure of `wrap_in_hooks` | calls `on_spawn`, on the spawner's thread |
+//! | HK1 | a task is spawned | `Wrapper::prepare` | captures the ambient states that go with its kind, and takes the hooks that are called around polls |
+//! | HK2 | the task exists | `Wrapper::spawned` | calls `on_spawn`, on the spawner's thread |
 //! | HK3 | the task is polled | `Hooked::poll` | `before_poll`, the future with the ambient states in force, and its drop if it is ready; `after_poll` |
 //! | HK4 | the task ends | `Hooked::drop` | drops the future, if it is there, with the ambient states in force; then `on_done` |
 //! | HK5 | a hook was called the first time | `RuntimeHooks::learn` | unknown -> overridden or provided |
@@ -50,7 +50,7 @@ use std::task::{Context as TaskContext, Poll};
 
 use heirloom_context::{AmbientSnapshot, Ambients, Context, Crossing, CrossingKind};
 
-use crate::task::cell::{Parts, Runnable};
+use crate::task::cell::{OnSpawn, Runnable, Unpublished};
 use crate::task::harness::Unclaimed;
 use crate::task::{self, TaskMeta};
 use crate::util::panic::swallow;
@@ -185,38 +185,34 @@ impl RuntimeHooks {
     }
 }
 
-/// What a runtime's builder was given to run around tasks, and the context in which background
-/// tasks start.
-pub(crate) struct HooksAndAmbients {
+/// The hooks that a runtime's builder was given, and the context in which background tasks start.
+pub(crate) struct HooksAndRoot {
     pub(crate) root: Context,
-    pub(crate) ambients: Ambients,
     pub(crate) hooks: Option<Arc<RuntimeHooks>>,
 }
 
-/// The hooks and ambient states of a runtime, until it ends (HK6). A handle, or a task that has
-/// ended, keeps the runtime's shared part, but nothing that the user gave to the builder.
+/// The hooks of a runtime, until it ends (HK6); and its ambient states, which are statics. A handle,
+/// or a task that has ended, keeps the runtime's shared part, but nothing that the user gave to the
+/// builder.
 ///
 /// A worker keeps a [`HooksRef`] while it runs, and so reads it without the lock.
 pub(crate) struct HooksSlot {
     inner: Mutex<Option<HooksRef>>,
     /// Whether there was anything from the start.
     is_set: bool,
-    has_ambients: bool,
-    /// Whether there are some that go with calls.
-    wraps_calls: bool,
+    pub(crate) ambients: Ambients,
     overridden: Option<Arc<OverriddenHooks>>,
 }
 
-/// A counted reference. The last one drops the hooks and ambient states, and catches a panic of
-/// their destructors.
+/// A counted reference. The last one drops the hooks, and catches a panic of their destructors.
 #[derive(Clone)]
-pub(crate) struct HooksRef(Option<Arc<HooksAndAmbients>>);
+pub(crate) struct HooksRef(Option<Arc<HooksAndRoot>>);
 
 impl Deref for HooksRef {
-    type Target = HooksAndAmbients;
+    type Target = HooksAndRoot;
 
     #[inline]
-    fn deref(&self) -> &HooksAndAmbients {
+    fn deref(&self) -> &HooksAndRoot {
         self.0.as_ref().expect("taken by the drop only")
     }
 }
@@ -229,14 +225,11 @@ impl Drop for HooksRef {
 }
 
 impl HooksSlot {
-    pub(crate) fn new(inner: HooksAndAmbients) -> HooksSlot {
-        let has_ambients = !inner.ambients.is_empty();
-        let wraps_calls = [CrossingKind::BlockOn, CrossingKind::Eager].map(|kind| inner.ambients.go_with(kind));
-        let wraps_calls = wraps_calls.contains(&true);
+    pub(crate) fn new(inner: HooksAndRoot, ambients: Ambients) -> HooksSlot {
         let overridden = inner.hooks.as_ref().map(|hooks| Arc::clone(&hooks.overridden));
-        let is_set = has_ambients || overridden.is_some() || !inner.root.is_empty();
+        let is_set = overridden.is_some() || !inner.root.is_empty();
         let inner = Mutex::new(is_set.then(|| HooksRef(Some(Arc::new(inner)))));
-        HooksSlot { inner, is_set, has_ambients, wraps_calls, overridden }
+        HooksSlot { inner, is_set, ambients, overridden }
     }
 
     /// Whether there was nothing from the start.
@@ -245,17 +238,16 @@ impl HooksSlot {
         !self.is_set
     }
 
-    /// Whether the futures of tasks are wrapped, by [`wrap_in_hooks`].
+    /// Whether the futures of tasks are wrapped, by [`Wrapper`].
     #[inline]
     pub(crate) fn wraps_tasks(&self) -> bool {
-        let has_hooks = || self.overridden.as_ref().is_some_and(|overridden| overridden.any(Hook::ALL));
-        self.is_set && (self.has_ambients || has_hooks())
+        !self.ambients.is_empty() || self.has_hooks()
     }
 
-    /// Whether the futures of `block_on` or of eager calls are wrapped, by [`wrap_call`].
+    /// Whether there are hooks that are overridden or unknown.
     #[inline]
-    pub(crate) fn wraps_calls(&self) -> bool {
-        self.wraps_calls
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.overridden.as_ref().is_some_and(|overridden| overridden.any(Hook::ALL))
     }
 
     /// `None` if nothing was given, and after the end of the runtime.
@@ -275,34 +267,66 @@ impl HooksSlot {
     }
 }
 
-/// HK1. Wraps a task's future. The second answer is HK2: it is to be called with the task.
-#[inline]
-pub(crate) fn wrap_in_hooks<'a, F>(
-    hooks_and_ambients: Option<&'a HooksAndAmbients>,
-    future: F,
-    parts: &Parts,
-) -> (Hooked<F>, impl FnOnce(&Runnable) + use<'a, F>) {
-    let ambients = hooks_and_ambients.map_or(AmbientSnapshot::empty(), |it| {
-        it.ambients.capture(&Crossing::at(parts.kind, parts.place).named(parts.name.as_deref()))
-    });
-    let hooks = hooks_and_ambients.and_then(|it| it.hooks.as_ref());
-    let overriding = |wanted: &[Hook]| hooks.filter(|hooks| hooks.overridden.any(wanted));
-    let on_spawn = overriding(&[Hook::Spawn]).map(|hooks| (hooks, parts.live.snapshot()));
-    let spawned = |task: &Runnable| {
-        if let Some((hooks, context)) = on_spawn {
-            task.with_meta(|task| hooks.call(Hook::Spawn, |hooks| hooks.on_spawn(task, &context)));
-        }
-    };
-    let hooks = overriding(&[Hook::Before, Hook::After, Hook::Done]).cloned();
-    (Hooked { future: Some(future), ambients, hooks }, spawned)
+/// Wraps the future of a task that is being spawned, and calls what is to be called then.
+pub(crate) struct Wrapper<'a> {
+    ambients: &'a Ambients,
+    hooks: Option<&'a Arc<RuntimeHooks>>,
+    /// From HK1 to HK2: the task's context, if the hook `on_spawn` is called.
+    context: Cell<Option<Context>>,
 }
 
-/// Wraps the future of a call that polls it on the caller's thread, which is no task: in the ambient
-/// states that go with such calls, without hooks.
+impl<'a> Wrapper<'a> {
+    #[inline]
+    pub(crate) fn new(ambients: &'a Ambients, hooks: Option<&'a Arc<RuntimeHooks>>) -> Self {
+        Wrapper { ambients, hooks, context: Cell::new(None) }
+    }
+
+    fn overriding(&self, wanted: &[Hook]) -> Option<&'a Arc<RuntimeHooks>> {
+        self.hooks.filter(|hooks| hooks.overridden.any(wanted))
+    }
+
+    #[inline]
+    pub(crate) fn wrap<F>(&self, future: F) -> Hooked<F> {
+        let hooks = self.overriding(&[Hook::Before, Hook::After, Hook::Done]).cloned();
+        Hooked { future: Some(future), ambients: AmbientSnapshot::empty(), hooks }
+    }
+}
+
+impl<F> OnSpawn<Hooked<F>> for Wrapper<'_> {
+    /// HK1. The states are captured where they stay: a copy of what was just written would make the
+    /// processor wait, which is half of what a spawn costs.
+    #[inline]
+    fn prepare(&self, hooked: &mut Hooked<F>, kind: CrossingKind, task: &Unpublished<'_>) {
+        if self.ambients.go_with(kind) {
+            let name = task.about.name().map(|name| &**name);
+            let crossing = Crossing::at(kind, task.about.spawned_at()).named(name);
+            self.ambients.capture_into(&mut hooked.ambients, &crossing);
+        }
+        if self.overriding(&[Hook::Spawn]).is_some() {
+            self.context.set(Some(task.live.snapshot()));
+        }
+    }
+
+    /// HK2.
+    #[inline]
+    fn spawned(&self, task: &Runnable) {
+        if let Some(hooks) = self.hooks
+            && let Some(context) = self.context.take()
+        {
+            task.with_meta(|task| hooks.call(Hook::Spawn, |hooks| hooks.on_spawn(task, &context)));
+        }
+    }
+}
+
+/// HK7. Wraps the future of a call that polls it on the caller's thread, which is no task: in the
+/// ambient states that go with such calls, without hooks.
 #[inline]
-pub(crate) fn wrap_call<F>(ambients: Option<(&Ambients, &Crossing<'_>)>, future: F) -> Hooked<F> {
-    let ambients = ambients.map_or(AmbientSnapshot::empty(), |(them, crossing)| them.capture(crossing));
-    Hooked { future: Some(future), ambients, hooks: None }
+pub(crate) fn wrap_call<F>(ambients: Option<&Ambients>, crossing: &Crossing<'_>, future: F) -> Hooked<F> {
+    let mut hooked = Hooked { future: Some(future), ambients: AmbientSnapshot::empty(), hooks: None };
+    if let Some(ambients) = ambients {
+        ambients.capture_into(&mut hooked.ambients, crossing);
+    }
+    hooked
 }
 
 pin_project_lite::pin_project! {
@@ -331,7 +355,8 @@ pin_project_lite::pin_project! {
                 swallow(|| drop(hooks));
             });
             if needs_drop::<F>() && this.future.is_some() {
-                this.ambients.around(|| this.future.set(None));
+                let _entered = this.ambients.enter();
+                this.future.set(None);
             }
         }
     }
@@ -364,57 +389,29 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 impl<F: Future> Future for Hooked<F> {
     type Output = F::Output;
 
+    /// HK3. A future that is ready in ambient states is dropped at once, so that they are put in
+    /// force once for both.
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let polls = &[Hook::Before, Hook::After];
-        let has_hooks = this.hooks.as_ref().is_some_and(|hooks| hooks.overridden.any(polls));
-        if has_hooks {
-            return poll_hooked(this.future, this.ambients, this.hooks, cx);
+        let mut this = self.project();
+        let hooks = &*this.hooks;
+        let _polled = hooks.as_ref().map(|_| {
+            call_hook(hooks, Hook::Before, |hooks, task| hooks.before_poll(task));
+            OnDrop(|| call_hook(hooks, Hook::After, |hooks, task| hooks.after_poll(task)))
+        });
+        let drops = needs_drop::<F>() && !this.ambients.is_empty();
+        let _entered = this.ambients.enter();
+        let future = this.future.as_mut().as_pin_mut();
+        let polled = future.expect("a task is not polled when its future has returned").poll(cx);
+        match polled {
+            Poll::Ready(output) if drops => {
+                let output = Unclaimed::new(output);
+                this.future.set(None);
+                Poll::Ready(output.into_inner())
+            }
+            polled => polled,
         }
-        poll_in(this.future, this.ambients, cx)
     }
-}
-
-/// HK3.
-#[inline(never)]
-fn poll_hooked<F: Future>(
-    future: Pin<&mut Option<F>>,
-    ambients: &mut AmbientSnapshot,
-    hooks: &Option<Arc<RuntimeHooks>>,
-    cx: &mut TaskContext<'_>,
-) -> Poll<F::Output> {
-    call_hook(hooks, Hook::Before, |hooks, task| hooks.before_poll(task));
-    let _polled = OnDrop(|| call_hook(hooks, Hook::After, |hooks, task| hooks.after_poll(task)));
-    poll_in(future, ambients, cx)
-}
-
-/// Polls with the ambient states in force. A future that is ready is dropped at once, so that they
-/// are put in force once for both.
-#[inline]
-fn poll_in<F: Future>(
-    mut future: Pin<&mut Option<F>>,
-    ambients: &mut AmbientSnapshot,
-    cx: &mut TaskContext<'_>,
-) -> Poll<F::Output> {
-    if ambients.is_empty() {
-        return poll(future, cx);
-    }
-    ambients.around(|| {
-        let polled = poll(future.as_mut(), cx);
-        if needs_drop::<F>() && let Poll::Ready(output) = polled {
-            let output = Unclaimed::new(output);
-            future.set(None);
-            return Poll::Ready(output.into_inner());
-        }
-        polled
-    })
-}
-
-/// A function of its own, so that the future's code is compiled once for all ways to poll it.
-#[inline(never)]
-fn poll<F: Future>(future: Pin<&mut Option<F>>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
-    future.as_pin_mut().expect("a task is not polled when its future has returned").poll(cx)
 }
 
 #[cfg(all(test, not(loom)))]

@@ -178,12 +178,7 @@ pub(super) fn in_ambients<F: Future>(
     crossing: &Crossing<'_>,
     future: F,
 ) -> Hooked<F> {
-    match runtime.filter(|runtime| runtime.given.wraps_calls()) {
-        None => wrap_call(None, future),
-        Some(runtime) => {
-            runtime.with_given(|given| wrap_call(given.map(|given| (&given.ambients, crossing)), future))
-        }
-    }
+    wrap_call(runtime.map(|runtime| &runtime.given.ambients), crossing, future)
 }
 
 /// Runs `future` to its end in a copy of the current context.

@@ -262,14 +262,14 @@ pub(crate) fn with_current_or_configured<R>(f: impl FnOnce(Option<&Arc<Shared>>)
 }
 
 /// Spawns a blocking closure on a runtime.
-pub(crate) fn launch_blocking<F, R>(shared: &Arc<Shared>, f: F, parts: Parts) -> JoinHandle<R>
+pub(crate) fn launch_blocking<F, R>(shared: &Arc<Shared>, f: F, mut parts: Parts) -> JoinHandle<R>
 where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
     // A closure that is run by this call is on no thread of the pool.
     let pool = (parts.begin == Begin::Queued).then(|| Arc::clone(shared));
-    let parts = Parts { kind: CrossingKind::Blocking, ..parts };
+    parts.kind = CrossingKind::Blocking;
     launch::<_, Blocking>(shared, BlockingCall::new(f, pool), || parts)
 }
 

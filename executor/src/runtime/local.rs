@@ -19,13 +19,13 @@ use std::task::{Context, Poll, Waker};
 use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
 
 use crate::eager::inline;
-use crate::instrument::hooks::wrap_in_hooks;
+use crate::instrument::hooks::Wrapper;
 use crate::runtime::end_of_eager_call;
 use crate::runtime::handle::{parts, with_current_or_configured};
 use crate::scheduler::shared::Workers;
 use crate::slab::{self, Heap, Owner, SPARE, STOCK};
 use crate::task::Schedule;
-use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
+use crate::task::cell::{self, Begin, OnSpawn, Header, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::{CancelReason, JoinHandle};
 use crate::util::panic::swallow;
 use crate::util::room;
@@ -262,21 +262,21 @@ impl LocalSet {
         self.spawn_with(future, parts(Location::caller(), heirloom_context::Context::inherited()))
     }
 
-    fn spawn_with<F>(&self, future: F, parts: Parts) -> JoinHandle<F::Output>
+    fn spawn_with<F>(&self, future: F, mut parts: Parts) -> JoinHandle<F::Output>
     where
         F: Future + 'static,
     {
-        let parts = Parts { kind: heirloom_context::CrossingKind::Local, ..parts };
+        parts.kind = heirloom_context::CrossingKind::Local;
         let runtime =
             with_current_or_configured(|runtime| runtime.filter(|it| it.given.wraps_tasks()).cloned());
-        let Some(runtime) = runtime else { return self.start_task(future, parts, |_| {}) };
-        runtime.with_given(|hooks_and_ambients| {
-            let (hooked, spawned) = wrap_in_hooks(hooks_and_ambients, future, &parts);
-            self.start_task(hooked, parts, spawned)
+        let Some(runtime) = runtime else { return self.start_task(future, parts, &()) };
+        runtime.with_hooks(|hooks| {
+            let wrapper = Wrapper::new(&runtime.given.ambients, hooks);
+            self.start_task(wrapper.wrap(future), parts, &wrapper)
         })
     }
 
-    fn start_task<F>(&self, future: F, parts: Parts, spawned: impl FnOnce(&Runnable)) -> JoinHandle<F::Output>
+    fn start_task<F>(&self, future: F, parts: Parts, on_spawn: &impl OnSpawn<F>) -> JoinHandle<F::Output>
     where
         F: Future + 'static,
     {
@@ -287,9 +287,9 @@ impl LocalSet {
         // belongs to a task that has ended. The join handle is `Send` only if the output is.
         let Spawned { runnable, join } = unsafe {
             let slot = self.shared.heap.take(self.owner(), cell::class::<F>(), &self.shared);
-            cell::spawn::<F, LocalScheduler>(slot, future, parts)
+            cell::spawn::<F, LocalScheduler>(slot, future, parts, on_spawn)
         };
-        spawned(&runnable);
+        on_spawn.spawned(&runnable);
         if self.ending.get() {
             // Dropping a runnable cancels its task.
             drop(runnable);

@@ -57,7 +57,7 @@ use heirloom_context::Context;
 
 use crate::clock::{Clock, ManualClock};
 use crate::eager;
-use crate::instrument::hooks::{HooksAndAmbients, HooksSlot, RuntimeHooks};
+use crate::instrument::hooks::{HooksAndRoot, HooksSlot, RuntimeHooks};
 use crate::io::driver::LazyDriver;
 use crate::runtime::builder::processors;
 use crate::scheduler::blocking::Pool;
@@ -397,11 +397,13 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
                 builder.blocking_keep_alive,
                 clock,
             )),
-            given: HooksSlot::new(HooksAndAmbients {
-                root: builder.root.clone(),
-                ambients: builder.ambients.clone(),
-                hooks: builder.hooks.clone().map(|hooks| Arc::new(RuntimeHooks::new(hooks))),
-            }),
+            given: HooksSlot::new(
+                HooksAndRoot {
+                    root: builder.root.clone(),
+                    hooks: builder.hooks.clone().map(|hooks| Arc::new(RuntimeHooks::new(hooks))),
+                },
+                builder.ambients.clone(),
+            ),
             adopt: parts.is_empty().then_some(adopt as fn(Runnable)),
             on_panic: builder.on_panic,
             guest,

@@ -19,12 +19,12 @@ use super::sleepers::Sleepers;
 use super::throttle::Throttle;
 use super::worker::Worker;
 use crate::eager::inline;
-use crate::instrument::hooks::{HooksAndAmbients, HooksSlot, wrap_in_hooks};
+use crate::instrument::hooks::{HooksAndRoot, HooksSlot, RuntimeHooks, Wrapper};
 use crate::io::driver::{Driver, LazyDriver};
 use crate::scheduler::blocking::Pool;
 use crate::slab::{self, Class, Heap, SPARE, SlotHead, Tidied};
 use crate::task::Schedule;
-use crate::task::cell::{self, Begin, Header, Parts, Runnable, Spawned, TaskRef};
+use crate::task::cell::{self, Begin, Header, OnSpawn, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::JoinHandle;
 use crate::time::Timers;
 use crate::util::idle_condvar::IdleCondvar;
@@ -230,7 +230,7 @@ impl Shared {
 
     /// Calls `f` with the settings of the builder, or none when the runtime has ended. A worker
     /// reads them without a count.
-    pub(crate) fn with_given<R>(&self, f: impl FnOnce(Option<&HooksAndAmbients>) -> R) -> R {
+    pub(crate) fn with_given<R>(&self, f: impl FnOnce(Option<&HooksAndRoot>) -> R) -> R {
         if self.given.is_empty() {
             return f(None);
         }
@@ -238,6 +238,15 @@ impl Shared {
             Some(worker) => f(worker.given()),
             None => f(self.given.get().as_deref()),
         })
+    }
+
+    /// Calls `f` with the hooks, if there are any that do something.
+    #[inline]
+    pub(crate) fn with_hooks<R>(&self, f: impl FnOnce(Option<&Arc<RuntimeHooks>>) -> R) -> R {
+        if !self.given.has_hooks() {
+            return f(None);
+        }
+        self.with_given(|given| f(given.and_then(|given| given.hooks.as_ref())))
     }
 
     /// Whether this is the runtime without threads, for tasks that are run eagerly outside of all
@@ -445,20 +454,24 @@ where
     S: Schedule<Shared = Shared>,
 {
     if !shared.given.wraps_tasks() {
-        return spawn_task::<F, S>(shared, future, parts, |_| {});
+        return spawn_task::<F, S>(shared, future, parts, &());
     }
-    launch_with_hooks::<F, S>(shared, future, parts())
+    launch_with_hooks::<F, S>(shared, future, parts)
 }
 
 #[inline(never)]
-fn launch_with_hooks<F, S>(shared: &Arc<Shared>, future: F, parts: Parts) -> JoinHandle<F::Output>
+fn launch_with_hooks<F, S>(
+    shared: &Arc<Shared>,
+    future: F,
+    parts: impl FnOnce() -> Parts,
+) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
 {
-    shared.with_given(|company| {
-        let (accompanied, spawned) = wrap_in_hooks(company, future, &parts);
-        spawn_task::<_, S>(shared, accompanied, || parts, spawned)
+    shared.with_hooks(|hooks| {
+        let wrapper = Wrapper::new(&shared.given.ambients, hooks);
+        spawn_task::<_, S>(shared, wrapper.wrap(future), parts, &wrapper)
     })
 }
 
@@ -467,7 +480,7 @@ fn spawn_task<F, S>(
     shared: &Arc<Shared>,
     future: F,
     parts: impl FnOnce() -> Parts,
-    spawned: impl FnOnce(&Runnable),
+    on_spawn: &impl OnSpawn<F>,
 ) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -488,9 +501,9 @@ where
             }
             None => take_shared(shared, cell::class::<F>()),
         });
-        cell::spawn::<F, S>(slot, future, parts)
+        cell::spawn::<F, S>(slot, future, parts, on_spawn)
     };
-    spawned(&runnable);
+    on_spawn.spawned(&runnable);
     if begin == Begin::Queued {
         S::launch(shared, runnable);
     } else {

@@ -15,7 +15,7 @@ use super::parker::Parker;
 use super::patience::Patience;
 use super::shared::{Counters, Remote, Shared};
 use super::throttle::{Contention, NAP};
-use crate::instrument::hooks::{HooksAndAmbients, HooksRef};
+use crate::instrument::hooks::{HooksAndRoot, HooksRef};
 use crate::io::driver;
 use crate::slab::{Heap, Owner, Tidied};
 use crate::task::cell::{Runnable, TaskRef};
@@ -98,7 +98,7 @@ impl Worker {
 
     /// The settings of the runtime's builder; the worker holds them while it runs.
     #[inline]
-    pub(crate) fn given(&self) -> Option<&HooksAndAmbients> {
+    pub(crate) fn given(&self) -> Option<&HooksAndRoot> {
         self.given.as_deref()
     }
 

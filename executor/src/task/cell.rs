@@ -4,6 +4,7 @@ use std::alloc::Layout;
 use std::borrow::Cow;
 use std::cell::UnsafeCell;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::NonNull;
@@ -128,6 +129,31 @@ pub(crate) const fn class<F: Future>() -> &'static Class {
     const { &Class::of(Layout::new::<Cell<F>>()) }
 }
 
+/// What else happens at the spawn of a task, on the spawner's thread.
+pub(crate) trait OnSpawn<F> {
+    /// The task is complete, and no other thread knows of it. A panic cancels the task, and reaches
+    /// the spawner.
+    fn prepare(&self, future: &mut F, kind: CrossingKind, task: &Unpublished<'_>);
+
+    /// The task is published, and was not handed to its scheduler.
+    fn spawned(&self, task: &Runnable);
+}
+
+/// Nothing.
+impl<F> OnSpawn<F> for () {
+    #[inline(always)]
+    fn prepare(&self, _: &mut F, _: CrossingKind, _: &Unpublished<'_>) {}
+
+    #[inline(always)]
+    fn spawned(&self, _: &Runnable) {}
+}
+
+/// A task that no other thread knows of.
+pub(crate) struct Unpublished<'a> {
+    pub(crate) about: &'a TaskInfo,
+    pub(crate) live: &'a Live,
+}
+
 /// Makes a task in a slot.
 ///
 /// # Safety
@@ -135,7 +161,12 @@ pub(crate) const fn class<F: Future>() -> &'static Class {
 /// `S::Shared`. The future and its output are `Send`; or the scheduler runs, cancels and shuts down
 /// the task on this thread alone, and the join handle stays on this thread.
 #[inline]
-pub(crate) unsafe fn spawn<F, S>(slot: NonNull<SlotHead>, future: F, parts: Parts) -> Spawned<F::Output>
+pub(crate) unsafe fn spawn<F, S>(
+    slot: NonNull<SlotHead>,
+    future: F,
+    parts: Parts,
+    on_spawn: &impl OnSpawn<F>,
+) -> Spawned<F::Output>
 where
     F: Future + 'static,
     S: Schedule,
@@ -151,8 +182,37 @@ where
         (&raw mut (*header).live).write(UnsafeCell::new(parts.live));
         (&raw mut (*header).joiner).write(JoinWaker::new());
         (&raw mut (*header).about).write(TaskInfo::new(parts.place, parts.name));
-        (*header).state.publish(parts.background);
-        Spawned { runnable: Runnable::from_raw(slot), join: JoinHandle::new(TaskRef::from_raw(slot)) }
+        let background = matches!(parts.kind, CrossingKind::Background);
+        let publish = Publish::<F::Output>(slot, background, PhantomData);
+        let task = Unpublished { about: &(*header).about, live: &*(*header).live.get() };
+        on_spawn.prepare(&mut *(&raw mut (*cell).stage).cast::<F>(), parts.kind, &task);
+        publish.now()
+    }
+}
+
+/// The references of a task that is complete and not published, and whether the task is a background
+/// task. If it is dropped, the task is cancelled.
+struct Publish<T>(NonNull<Header>, bool, PhantomData<T>);
+
+impl<T> Publish<T> {
+    #[inline]
+    fn now(self) -> Spawned<T> {
+        let Publish(slot, background, _) = *ManuallyDrop::new(self);
+        // SAFETY: `spawn` has written the cell, which is published once: here or in `drop`.
+        unsafe {
+            slot.as_ref().state.publish(background);
+            Spawned { runnable: Runnable::from_raw(slot), join: JoinHandle::new(TaskRef::from_raw(slot)) }
+        }
+    }
+}
+
+impl<T> Drop for Publish<T> {
+    #[cold]
+    fn drop(&mut self) {
+        let Spawned { runnable, join } = Publish(self.0, self.1, self.2).now();
+        // The runnable first: then the handle is one of a task that has ended.
+        drop(runnable);
+        drop(join);
     }
 }
 
