@@ -25,7 +25,7 @@ use crate::runtime::handle::{parts, with_current_or_configured};
 use crate::scheduler::shared::Workers;
 use crate::slab::{self, Heap, Owner, SPARE, STOCK};
 use crate::task::Schedule;
-use crate::task::cell::{self, Begin, OnSpawn, Header, Parts, Runnable, Spawned, TaskRef};
+use crate::task::cell::{self, Begin, Header, OnSpawn, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::{CancelReason, JoinHandle};
 use crate::util::panic::swallow;
 use crate::util::room;

@@ -456,7 +456,11 @@ where
     if !shared.given.wraps_tasks() {
         return spawn_task::<F, S>(shared, future, parts, &());
     }
-    launch_with_hooks::<F, S>(shared, future, parts)
+    if shared.given.has_hooks() {
+        return launch_with_hooks::<F, S>(shared, future, parts);
+    }
+    let wrapper = Wrapper::new(&shared.given.ambients, None);
+    spawn_task::<_, S>(shared, wrapper.wrap(future), parts, &wrapper)
 }
 
 #[inline(never)]
