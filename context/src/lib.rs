@@ -80,6 +80,8 @@
 //! | what a spawned task gets | [`Inherit`] |
 //! | mirroring a variable, carrying foreign state | [`VarOptions::on_change`], [`Ambient`] |
 //! | contexts through a plain `tokio::spawn` | the module `tokio`, with the feature `tokio-hooks` |
+//! | variables in the lines of a log | `LogVars`, with the feature `log` or `tracing-subscriber` |
+//! | variables in OpenTelemetry's baggage | the module `opentelemetry`, with the feature of that name |
 //! | writing an executor | [`raw`] |
 //!
 //! [`join_all`]: future::join_all
@@ -103,13 +105,24 @@ mod error;
 pub mod future;
 mod iter;
 mod join;
+#[cfg(feature = "log")]
+#[cfg_attr(docsrs, doc(cfg(feature = "log")))]
+pub mod log;
+#[cfg(any(feature = "log", feature = "tracing-subscriber"))]
+mod log_vars;
 mod macros;
+#[cfg(feature = "opentelemetry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "opentelemetry")))]
+pub mod opentelemetry;
 mod panicked;
 pub mod raw;
 mod stream;
 mod token;
 #[cfg(feature = "tokio-hooks")]
 pub mod tokio;
+#[cfg(feature = "tracing-subscriber")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tracing-subscriber")))]
+pub mod tracing;
 mod unset;
 mod util;
 mod value;
@@ -124,6 +137,9 @@ pub use default::{NoDefault, WithDefault};
 pub use error::{AlreadyEntered, ResetError, ResetErrorKind};
 pub use future::{ContextFutureExt, InCell};
 pub use iter::ContextIteratorExt;
+#[cfg(any(feature = "log", feature = "tracing-subscriber"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "log", feature = "tracing-subscriber"))))]
+pub use log_vars::LogVars;
 pub use stream::ContextStreamExt;
 pub use token::Token;
 pub use unset::{Unset, UnsetCause, detect_losses};

@@ -281,6 +281,11 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
         self.name
     }
 
+    #[cfg(any(feature = "log", feature = "tracing-subscriber"))]
+    pub(crate) fn options(&self) -> &VarOptions<T> {
+        &self.options
+    }
+
     /// Whether a value is bound in the current context. A default does not count.
     ///
     /// ```
@@ -455,7 +460,7 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// Lends what is bound.
     #[inline]
     #[track_caller]
-    fn with_bound<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
+    pub(crate) fn with_bound<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
         let read_at = Location::caller();
         current::read(self.id(), |found| {
             if found.is_none() && self.options.required {

@@ -56,6 +56,9 @@ pub use time::{deadline, interval, remaining, sleep, sleep_until, wait_for, wait
 #[cfg(feature = "hyper")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hyper")))]
 pub use bridge::hyper;
+#[cfg(feature = "opentelemetry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "opentelemetry")))]
+pub use bridge::opentelemetry;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use bridge::tokio;

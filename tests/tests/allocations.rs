@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use heirloom::context::{Ambient, Captured};
+use heirloom::context::{Ambient, Crossing};
 use heirloom::runtime::Hooks;
 use heirloom::task::{AbortHandle, LocalSet, TaskMeta};
 use heirloom::{
@@ -128,11 +128,13 @@ fn hooks_and_an_ambient_state_allocate_nothing_per_task_or_poll() {
     }
     struct Nothing;
     impl Ambient for Nothing {
-        fn capture(&self) -> Captured {
-            Box::new(())
+        type State = [usize; 5];
+        type Guard<'a> = Box<()>;
+        fn capture(&self, _: &Crossing<'_>) -> Option<[usize; 5]> {
+            Some([1; 5])
         }
-        fn around(&self, _: &Captured, f: &mut dyn FnMut()) {
-            f();
+        fn enter(&self, _: &mut [usize; 5]) -> Box<()> {
+            Box::new(())
         }
     }
     let builder = Runtime::builder;
@@ -140,7 +142,7 @@ fn hooks_and_an_ambient_state_allocate_nothing_per_task_or_poll() {
         builder(),
         builder().hooks(Arc::new(Idle)),
         builder().hooks(Arc::new(Places)),
-        builder().ambient(Arc::new(Nothing)),
+        builder().ambient(&Nothing),
     ]
     .map(|builder| {
         measured_on(builder.root_context(Context::empty().with_var(&NUMBER, 1)), || async {

@@ -1,12 +1,11 @@
 //! Ambient state that is not ours: captured where a task is made, put around each poll and the
 //! drop.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context as Poller, Poll};
 
-use heirloom_context::{Ambient, AmbientSnapshot, Ambients, Captured};
+use heirloom_context::{Ambient, AmbientSnapshot, Ambients, Crossing, CrossingKind};
 
 use crate::support::{
     Executor, Log, OnDrop, caught, never, on_a_fresh_thread, poll_once, quiet_panic, yield_once,
@@ -20,26 +19,44 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Logs in which order the ambients are entered and left.
-struct Ordered {
-    name: &'static str,
-    log: Log<(&'static str, &'static str)>,
+/// Logs in which order the ambients are entered and left, on this thread.
+struct Ordered(&'static str);
+
+thread_local! {
+    static LOGGED: RefCell<Vec<(&'static str, &'static str)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn log(what: &'static str, name: &'static str) {
+    LOGGED.with_borrow_mut(|log| log.push((what, name)));
+}
+
+fn logged() -> Vec<(&'static str, &'static str)> {
+    LOGGED.take()
+}
+
+/// Leaves an [`Ordered`]. Larger than the place that a guard has.
+struct Leave(&'static str, #[expect(dead_code, reason = "it takes room")] [u64; 8]);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+        log("leave", self.0);
+    }
 }
 
 impl Ambient for Ordered {
-    fn capture(&self) -> Captured {
-        self.log.push(("capture", self.name));
-        Box::new(())
+    type State = ();
+    type Guard<'a> = Leave;
+
+    fn capture(&self, _: &Crossing<'_>) -> Option<()> {
+        log("capture", self.0);
+        Some(())
     }
 
-    fn around(&self, _: &Captured, f: &mut dyn FnMut()) {
-        self.log.push(("enter", self.name));
+    fn enter(&self, (): &mut ()) -> Leave {
+        log("enter", self.0);
         DEPTH.set(DEPTH.get() + 1);
-        let _leave = OnDrop(|| {
-            DEPTH.set(DEPTH.get() - 1);
-            self.log.push(("leave", self.name));
-        });
-        f();
+        Leave(self.0, [0; 8])
     }
 }
 
@@ -56,32 +73,50 @@ impl Future for Around {
     fn poll(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<()> {
         let this = &mut *self;
         let inner = this.inner.as_mut().expect("not dropped yet");
-        this.ambient.around(|| inner.as_mut().poll(poller))
+        let _entered = this.ambient.enter();
+        inner.as_mut().poll(poller)
     }
 }
 
 impl Drop for Around {
     fn drop(&mut self) {
         let inner = self.inner.take();
-        self.ambient.around(|| drop(inner));
+        let _entered = self.ambient.enter();
+        drop(inner);
     }
 }
 
-fn around(ambients: &Ambients, future: impl Future<Output = ()> + Send + 'static) -> Around {
-    Around { inner: Some(Box::pin(future)), ambient: ambients.capture() }
+fn in_ambients(ambients: &Ambients, future: impl Future<Output = ()> + Send + 'static) -> Around {
+    Around { inner: Some(Box::pin(future)), ambient: captured(ambients) }
+}
+
+fn captured(ambients: &Ambients) -> AmbientSnapshot {
+    captured_for(ambients, CrossingKind::Task)
+}
+
+fn captured_for(ambients: &Ambients, kind: CrossingKind) -> AmbientSnapshot {
+    let mut snapshot = AmbientSnapshot::empty();
+    ambients.capture_into(&mut snapshot, &Crossing::new(kind));
+    snapshot
+}
+
+fn around<R>(snapshot: &mut AmbientSnapshot, f: impl FnOnce() -> R) -> R {
+    let _entered = snapshot.enter();
+    f()
 }
 
 fn with_locale() -> Ambients {
     let mut ambients = Ambients::new();
-    ambients.push(Arc::new(Locale));
+    ambients.push(&Locale);
     ambients
 }
 
 #[test]
-fn without_ambients_a_closure_just_runs() {
+fn without_ambients_nothing_is_captured() {
     let ambients = Ambients::new();
     assert!(ambients.is_empty());
-    assert_eq!(ambients.capture().around(|| 42), 42);
+    assert!(captured(&ambients).is_empty());
+    assert_eq!(around(&mut captured(&ambients), || 42), 42);
     assert!(!with_locale().is_empty());
 }
 
@@ -90,57 +125,175 @@ fn what_was_captured_is_in_force_around_and_gone_after() {
     on_a_fresh_thread(|| {
         let ambients = with_locale();
         LOCALE.set("fr");
-        let captured = ambients.capture();
+        let mut captured = captured(&ambients);
         LOCALE.set("de");
-        assert_eq!(captured.around(|| LOCALE.get()), "fr");
+        assert_eq!(around(&mut captured, || LOCALE.get()), "fr");
         assert_eq!(LOCALE.get(), "de");
-        assert_eq!(captured.around(|| LOCALE.get()), "fr", "as often as it takes");
+        assert_eq!(around(&mut captured, || LOCALE.get()), "fr", "as often as it takes");
         std::thread::scope(|scope| {
-            let there = scope.spawn(|| (captured.around(|| LOCALE.get()), LOCALE.get()));
+            let there = scope.spawn(move || (around(&mut captured, || LOCALE.get()), LOCALE.get()));
             assert_eq!(there.join().unwrap(), ("fr", "en"));
         });
     });
 }
 
+fn two() -> Ambients {
+    let mut ambients = Ambients::new();
+    ambients.push(&Ordered("a"));
+    ambients.push(&Ordered("b"));
+    ambients
+}
+
 #[test]
 fn the_first_ambient_is_the_outermost() {
-    let log = Log::new();
-    let mut ambients = Ambients::new();
-    for name in ["a", "b"] {
-        ambients.push(Arc::new(Ordered { name, log: log.clone() }));
-    }
-    let captured = ambients.capture();
-    assert_eq!(log.take(), [("capture", "a"), ("capture", "b")]);
-    assert_eq!(captured.around(|| DEPTH.get()), 2);
-    assert_eq!(log.take(), [("enter", "a"), ("enter", "b"), ("leave", "b"), ("leave", "a")]);
+    on_a_fresh_thread(|| {
+        let mut captured = captured(&two());
+        assert_eq!(logged(), [("capture", "a"), ("capture", "b")]);
+        for _ in 0..2 {
+            assert_eq!(around(&mut captured, || DEPTH.get()), 2);
+            assert_eq!(logged(), [("enter", "a"), ("enter", "b"), ("leave", "b"), ("leave", "a")]);
+        }
+    });
 }
 
 #[test]
 fn a_later_ambient_does_not_change_what_was_captured_before() {
-    let log = Log::new();
-    let mut ambients = Ambients::new();
-    ambients.push(Arc::new(Ordered { name: "a", log: log.clone() }));
-    let before = ambients.capture();
-    ambients.push(Arc::new(Ordered { name: "b", log: log.clone() }));
-    log.take();
-    before.around(|| ());
-    assert_eq!(log.take(), [("enter", "a"), ("leave", "a")]);
+    on_a_fresh_thread(|| {
+        let mut ambients = Ambients::new();
+        ambients.push(&Ordered("a"));
+        let mut before = captured(&ambients);
+        ambients.push(&Ordered("b"));
+        logged();
+        around(&mut before, || ());
+        assert_eq!(logged(), [("enter", "a"), ("leave", "a")]);
+    });
 }
 
 #[test]
 fn a_panic_passes_through_and_everything_is_left() {
     on_a_fresh_thread(|| {
-        let log = Log::new();
         let mut ambients = with_locale();
-        ambients.push(Arc::new(Ordered { name: "a", log: log.clone() }));
+        ambients.push(&Ordered("a"));
         LOCALE.set("fr");
-        let captured = ambients.capture();
+        let mut captured = captured(&ambients);
         LOCALE.set("de");
-        log.take();
-        assert_eq!(caught(|| captured.around(|| quiet_panic("inside"))), "inside");
+        logged();
+        assert_eq!(caught(|| around(&mut captured, || quiet_panic("inside"))), "inside");
         assert_eq!(LOCALE.get(), "de");
-        assert_eq!(log.take(), [("enter", "a"), ("leave", "a")]);
+        assert_eq!(logged(), [("enter", "a"), ("leave", "a")]);
     });
+}
+
+/// The second of two panics where it is entered: the first is left.
+#[test]
+fn an_ambient_that_panics_where_it_is_entered_leaves_the_others() {
+    struct Panics;
+    impl Ambient for Panics {
+        type State = ();
+        type Guard<'a> = ();
+        fn capture(&self, _: &Crossing<'_>) -> Option<()> {
+            Some(())
+        }
+        fn enter(&self, (): &mut ()) {
+            quiet_panic("in an ambient state");
+        }
+    }
+    on_a_fresh_thread(|| {
+        let mut ambients = Ambients::new();
+        ambients.push(&Ordered("a"));
+        ambients.push(&Panics);
+        let mut captured = captured(&ambients);
+        logged();
+        assert_eq!(caught(|| around(&mut captured, || ())), "in an ambient state");
+        assert_eq!(logged(), [("enter", "a"), ("leave", "a")]);
+    });
+}
+
+/// Each state is dropped once, with its snapshot, wherever it lies: in the place, in a box, in the
+/// list of several.
+#[test]
+fn states_of_all_sizes_are_dropped_once() {
+    thread_local! { static DROPS: Cell<usize> = const { Cell::new(0) }; }
+    struct Counted<const WORDS: usize>([usize; WORDS]);
+    impl<const WORDS: usize> Drop for Counted<WORDS> {
+        fn drop(&mut self) {
+            assert_eq!(self.0, [WORDS; WORDS]);
+            DROPS.set(DROPS.get() + 1);
+        }
+    }
+    struct Sized<const WORDS: usize>;
+    impl<const WORDS: usize> Ambient for Sized<WORDS> {
+        type State = Counted<WORDS>;
+        type Guard<'a> = &'a mut [usize; WORDS];
+        fn capture(&self, _: &Crossing<'_>) -> Option<Counted<WORDS>> {
+            Some(Counted([WORDS; WORDS]))
+        }
+        fn enter<'a>(&self, state: &'a mut Counted<WORDS>) -> &'a mut [usize; WORDS] {
+            &mut state.0
+        }
+    }
+    let mut ambients = Ambients::new();
+    for number in 1..=4 {
+        match number {
+            1 => ambients.push(&Sized::<0>),
+            2 => ambients.push(&Sized::<5>),
+            3 => ambients.push(&Sized::<6>),
+            _ => ambients.push(&Sized::<100>),
+        }
+        let mut captured = captured(&ambients);
+        around(&mut captured, || ());
+        assert_eq!(DROPS.get(), 0);
+        let moved = Box::new(captured);
+        drop(moved);
+        assert_eq!(DROPS.take(), number);
+    }
+}
+
+/// What goes along with which crossing is for the ambient state to say: once for each kind, and with
+/// `None` for each capture.
+#[test]
+fn an_ambient_state_says_with_what_it_goes() {
+    struct Picky;
+    impl Ambient for Picky {
+        type State = ();
+        type Guard<'a> = Leave;
+        fn capture(&self, crossing: &Crossing<'_>) -> Option<()> {
+            assert_eq!(crossing.spawned_at().file(), file!());
+            (crossing.name() == Some("taken")).then_some(())
+        }
+        fn enter(&self, (): &mut ()) -> Leave {
+            Ordered("picky").enter(&mut ())
+        }
+        fn goes_with(&self, kind: CrossingKind) -> bool {
+            matches!(kind, CrossingKind::Background | CrossingKind::Eager)
+        }
+    }
+    let mut ambients = Ambients::new();
+    ambients.push(&Picky);
+    let kinds = [
+        (CrossingKind::Task, 0, 1),
+        (CrossingKind::Local, 0, 1),
+        (CrossingKind::Blocking, 0, 1),
+        (CrossingKind::Background, 1, 1),
+        (CrossingKind::BlockOn, 0, 0),
+        (CrossingKind::Eager, 1, 1),
+    ];
+    for with_another in [false, true] {
+        if with_another {
+            ambients.push(&Ordered("default"));
+        }
+        for (kind, own, both) in kinds {
+            assert_eq!(ambients.go_with(kind), if with_another { both != 0 } else { own == 1 });
+            let mut captured = AmbientSnapshot::empty();
+            for (name, own) in [(None, 0), (Some("other"), 0), (Some("taken"), own)] {
+                ambients.capture_into(&mut captured, &Crossing::new(kind).named(name));
+                let default = matches!(kind, CrossingKind::Task | CrossingKind::Local | CrossingKind::Blocking);
+                let depth = own + u32::from(with_another && default);
+                assert_eq!(around(&mut captured, || DEPTH.get()), depth, "{kind:?} {name:?}");
+            }
+        }
+    }
+    assert!(captured_for(&ambients, CrossingKind::BlockOn).is_empty());
 }
 
 #[test]
@@ -151,7 +304,7 @@ fn a_task_carries_its_ambient_state_through_polls_and_drop() {
         executor.run(async move {
             let ambients = with_locale();
             let before = LOCALE.replace("fr");
-            let task = around(&ambients, async move {
+            let task = in_ambients(&ambients, async move {
                 for _ in 0..5 {
                     seen.push(LOCALE.get());
                     yield_once().await;
@@ -171,7 +324,7 @@ fn a_task_dropped_half_way_is_dropped_under_its_ambient_state() {
         LOCALE.set("fr");
         let seen = log.clone();
         let witness = OnDrop(move || seen.push(LOCALE.get()));
-        let mut task = Box::pin(around(&with_locale(), async move {
+        let mut task = Box::pin(in_ambients(&with_locale(), async move {
             let _witness = witness;
             never().await;
         }));
@@ -181,40 +334,4 @@ fn a_task_dropped_half_way_is_dropped_under_its_ambient_state() {
         assert_eq!(log.take(), ["fr"]);
         assert_eq!(LOCALE.get(), "de");
     });
-}
-
-#[test]
-fn an_ambient_that_never_calls_is_reported() {
-    struct Lazy;
-    impl Ambient for Lazy {
-        fn capture(&self) -> Captured {
-            Box::new(())
-        }
-        fn around(&self, _: &Captured, _: &mut dyn FnMut()) {}
-    }
-    let mut ambients = Ambients::new();
-    ambients.push(Arc::new(Lazy));
-    let captured = ambients.capture();
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| captured.around(|| 1)));
-    assert!(result.is_err(), "there is no result to return");
-}
-
-#[test]
-fn an_ambient_that_calls_twice_runs_the_closure_once() {
-    struct Eager;
-    impl Ambient for Eager {
-        fn capture(&self) -> Captured {
-            Box::new(())
-        }
-        fn around(&self, _: &Captured, f: &mut dyn FnMut()) {
-            f();
-            // Whether the second call panics or does nothing is of no account here.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
-        }
-    }
-    let mut ambients = Ambients::new();
-    ambients.push(Arc::new(Eager));
-    let mut ran = 0;
-    ambients.capture().around(|| ran += 1);
-    assert_eq!(ran, 1);
 }

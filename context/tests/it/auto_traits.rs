@@ -7,8 +7,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
 use heirloom_context::{
-    AlreadyEntered, Ambient, AmbientSnapshot, Ambients, Binding, Captured, Change, Context, ContextCell,
-    ContextEntry, ContextVar, Difference, Entries, InCell, Inherit, ResetError, ResetErrorKind, Token,
+    AlreadyEntered, AmbientSnapshot, Ambients, Binding, Change, Context, ContextCell, Crossing, CrossingKind,
+    ContextEntry, ContextVar, Difference, Entered, Entries, InCell, Inherit, ResetError, ResetErrorKind, Token,
     VarOptions, WithContext, future, raw,
 };
 
@@ -98,8 +98,10 @@ fn what_executors_keep_may_be_sent() {
         assert!(has!(raw::Execution: Send + Sync + Copy + PartialEq + fmt::Debug));
         assert!(has!(Ambients: Send + Sync + fmt::Debug));
         assert!(has!(AmbientSnapshot: Send + Sync + fmt::Debug));
-        assert!(has!(dyn Ambient: Send + Sync));
-        assert!(has!(Captured: Send + Sync));
+        assert!(has!(Crossing<'static>: Send + Sync + Copy + fmt::Debug));
+        assert!(has!(CrossingKind: Send + Sync + Copy + fmt::Debug));
+        assert!(has!(Entered<'static>: fmt::Debug));
+        assert!(!has!(Entered<'static>: Send));
     };
 }
 

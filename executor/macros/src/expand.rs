@@ -42,9 +42,9 @@ impl Kind {
 
     pub(crate) fn options(self) -> &'static str {
         match self {
-            Kind::Main => "`workers = N`, `builder = function`, `shutdown = \"5s\"` and `tokio`",
+            Kind::Main => "`workers = N`, `builder = function`, `shutdown = \"5s\"`, `tokio`, `tracing` and `opentelemetry`",
             Kind::Test => {
-                "`workers = N`, `builder = function`, `timeout = \"5s\"`, `virtual_time` and `tokio`"
+                "`workers = N`, `builder = function`, `timeout = \"5s\"`, `virtual_time`, `tokio`, `tracing` and `opentelemetry`"
             }
         }
     }
@@ -106,7 +106,7 @@ fn plain(kind: Kind, function: &Function, options: Options) -> TokenStream {
 
 fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
     let span = Span::mixed_site();
-    let Options { workers, timeout, shutdown, builder, virtual_time, tokio } = options;
+    let Options { workers, timeout, shutdown, builder, virtual_time, tokio, tracing, opentelemetry } = options;
     // The default runtime is the process's, so only the process's `main` ends it.
     let is_program = kind == Kind::Main && name == "main";
     let uses_default = kind == Kind::Main && (workers.is_none() || builder.is_some());
@@ -127,7 +127,14 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
     } else {
         quote_spanned! {span=> ::heirloom::block_on(#name()) }
     };
-    if uses_default && builder.is_none() && tokio.is_none() {
+    // An error of the compiler's about the feature stands where the option does. The span of
+    // `tracing` comes first: a layer of its own may attach an OpenTelemetry context as it is entered.
+    let ambients: TokenStream = [tracing, opentelemetry]
+        .into_iter()
+        .flatten()
+        .map(|name| quote_spanned! {name.span()=> .#name() })
+        .collect();
+    if uses_default && builder.is_none() && tokio.is_none() && ambients.is_empty() {
         return block_on_default;
     }
     let workers = match (kind, workers, &builder) {
@@ -137,7 +144,6 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
         }
         (_, None, _) => None,
     };
-    // An error of the compiler's about the feature stands where the option does.
     let tokio = tokio.map(|name| {
         let guest = quote_spanned! {name.span()=> ::heirloom::tokio::TokioGuest::new() };
         quote_spanned! {span=> .tokio(#guest) }
@@ -168,7 +174,7 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
     };
     if uses_default {
         return quote_spanned! {span=>
-            match #start #workers #tokio.build_default() {
+            match #start #workers #tokio #ambients.build_default() {
                 ::core::result::Result::Ok(_) => #block_on_default,
                 ::core::result::Result::Err(error) => ::core::panic!("the default runtime cannot be started: {error}"),
             }
@@ -181,7 +187,7 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
         Kind::Test => quote_spanned! {span=> runtime.block_on(#future) },
     };
     quote_spanned! {span=>
-        match #start #workers #virtual_time #tokio.build() {
+        match #start #workers #virtual_time #tokio #ambients.build() {
             ::core::result::Result::Ok(runtime) => #block_on,
             ::core::result::Result::Err(error) => ::core::panic!("the runtime cannot be started: {error}"),
         }

@@ -28,6 +28,8 @@ use crate::expand::Kind;
 /// | `workers = N` | a runtime of its own with that many workers; without it, the default runtime |
 /// | `builder = path::to::function` | the default runtime is made by the `Builder` that the function returns: hooks, ambient states, panic policy and all else; with `workers = N` besides, it has that many |
 /// | `tokio` | the runtime has a tokio guest, for libraries that need tokio's runtime; feature `tokio` |
+/// | `tracing` | the span of `tracing` that is current where a task is spawned is current in the task; feature `tracing` |
+/// | `opentelemetry` | likewise the current context of OpenTelemetry; feature `opentelemetry` |
 /// | `shutdown = "5s"` | how long tasks may run on when the function has returned; a number with `ms`, `s`, `m` or `h`; without it, no time |
 ///
 /// The function takes no arguments and is not generic.
@@ -103,6 +105,8 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `builder = path::to::function` | the runtime is made by the `Builder` that the function returns, which says how many workers there are, unless `workers` does |
 /// | `virtual_time` | the clock stands still while anything can run, and jumps to the next timer when nothing can: an hour of sleeps takes milliseconds. One worker, no sockets; the page of the builder's option has the rules |
 /// | `tokio` | the runtime has a tokio guest, for libraries that need tokio's runtime; feature `tokio` |
+/// | `tracing` | the span of `tracing` that is current where a task is spawned is current in the task; feature `tracing` |
+/// | `opentelemetry` | likewise the current context of OpenTelemetry; feature `opentelemetry` |
 /// | `timeout = "5s"` | the test fails when it has not ended after that time; a number with `ms`, `s`, `m` or `h` |
 ///
 /// `seed` is reserved, and refused, until there is a simulator to give it to. With `virtual_time`,

@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) builder: Option<Path>,
     pub(crate) virtual_time: Option<Ident>,
     pub(crate) tokio: Option<Ident>,
+    pub(crate) tracing: Option<Ident>,
+    pub(crate) opentelemetry: Option<Ident>,
 }
 
 /// `name`, or `name = value`.
@@ -122,10 +124,24 @@ impl Options {
                 self.tokio = Some(name);
                 Ok(())
             }
+            "tracing" => flag(&mut self.tracing, name, value),
+            "opentelemetry" => flag(&mut self.opentelemetry, name, value),
             "seed" => error("`seed` needs the simulator, which this version lacks".into()),
             _ => error(format!("unknown option `{option}`; there is {}", kind.options())),
         }
     }
+}
+
+/// An option that has no value.
+fn flag(option: &mut Option<Ident>, name: Ident, value: Option<Value>) -> Result<()> {
+    if option.is_some() {
+        return Err(Error::new_spanned(&name, format!("`{name}` is given twice")));
+    }
+    if value.is_some() {
+        return Err(Error::new_spanned(&name, format!("`{name}` stands alone: leave it out for none")));
+    }
+    *option = Some(name);
+    Ok(())
 }
 
 fn workers(name: &Ident, value: Option<Value>) -> Result<LitInt> {
@@ -257,6 +273,10 @@ mod tests {
             refused(kind, "builder = one, builder = other", "given twice");
             refused(kind, "tokio = true", "stands alone");
             refused(kind, "tokio, tokio", "given twice");
+            for option in ["tracing", "opentelemetry"] {
+                refused(kind, &format!("{option} = true"), "stands alone");
+                refused(kind, &format!("{option}, {option}"), "given twice");
+            }
             refused(kind, "seed = 7", "`seed` needs the simulator");
             refused(kind, "wrokers = 2", "unknown option `wrokers`");
             refused(kind, "type = 2", "unknown option `type`");

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "hyper")]
 pub mod hyper;
+#[cfg(feature = "opentelemetry")]
+pub mod opentelemetry;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 #[cfg(feature = "tower")]

@@ -1,7 +1,6 @@
 //! Contexts where executors of other kinds have gone wrong: callbacks, destructors, cells, foreign
 //! ambient state.
 
-use std::any::Any;
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use heirloom::context::{Ambient, ContextCell};
+use heirloom::context::{Ambient, ContextCell, Crossing, CrossingKind};
 use heirloom::runtime::Hooks;
 use heirloom::task::TaskMeta;
 use heirloom::{Context, Runtime, context_var, sleep, spawn, spawn_blocking, spawn_in, task, yield_now};
@@ -389,39 +388,69 @@ fn a_task_waits_while_another_is_in_its_cell() {
     });
 }
 
-/// A thread-local of some other library, that is to follow tasks.
+/// A thread-local of some other library, that is to follow tasks. Each test counts captures of its
+/// own.
 struct Foreign {
-    log: Log<&'static str>,
+    captures: AtomicUsize,
+    /// Whether it goes with everything, or with what it goes with by default.
+    with_all: bool,
 }
 
 thread_local! {
     static FOREIGN: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
-impl Ambient for Foreign {
-    fn capture(&self) -> Box<dyn Any + Send + Sync> {
-        self.log.push("capture");
-        Box::new(FOREIGN.get())
-    }
+struct Restore(u32);
 
-    fn around(&self, captured: &Box<dyn Any + Send + Sync>, f: &mut dyn FnMut()) {
-        struct Restore(u32);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                FOREIGN.set(self.0);
-            }
-        }
-        let _restore = Restore(FOREIGN.replace(*captured.downcast_ref::<u32>().unwrap()));
-        f();
+impl Drop for Restore {
+    fn drop(&mut self) {
+        FOREIGN.set(self.0);
     }
 }
 
+impl Foreign {
+    const fn new(with_all: bool) -> Foreign {
+        Foreign { captures: AtomicUsize::new(0), with_all }
+    }
+
+    /// How many captures there were since the last call.
+    fn captures(&self) -> usize {
+        self.captures.swap(0, Ordering::SeqCst)
+    }
+}
+
+impl Ambient for Foreign {
+    type State = u32;
+    type Guard<'a> = Restore;
+
+    fn capture(&self, crossing: &Crossing<'_>) -> Option<u32> {
+        assert_eq!(crossing.spawned_at().file(), file!());
+        assert_eq!(crossing.name().is_some(), task::current().is_none() && FOREIGN.get() == NAMED);
+        self.captures.fetch_add(1, Ordering::SeqCst);
+        Some(FOREIGN.get())
+    }
+
+    fn enter(&self, captured: &mut u32) -> Restore {
+        if *captured == NAMED {
+            // The task is there, and is the current one, in its polls and in its drop.
+            assert_eq!(task::current().unwrap().name(), Some("named"));
+        }
+        Restore(FOREIGN.replace(*captured))
+    }
+
+    fn goes_with(&self, kind: CrossingKind) -> bool {
+        self.with_all || matches!(kind, CrossingKind::Task | CrossingKind::Local | CrossingKind::Blocking)
+    }
+}
+
+/// What a task called `named` is spawned in.
+const NAMED: u32 = 77;
+
 #[test]
 fn a_foreign_ambient_state_follows_tasks_closures_and_drops() {
+    static STAYS: Foreign = Foreign::new(false);
     watchdog(PATIENCE, || {
-        let log = Log::new();
-        let foreign = Arc::new(Foreign { log: log.clone() });
-        let runtime = Runtime::builder().workers(2).ambient(foreign).build().unwrap();
+        let runtime = Runtime::builder().workers(2).ambient(&STAYS).build().unwrap();
         FOREIGN.set(7);
         let seen = runtime.spawn(async {
             let before = FOREIGN.get();
@@ -432,7 +461,7 @@ fn a_foreign_ambient_state_follows_tasks_closures_and_drops() {
         });
         FOREIGN.set(8);
         assert_eq!(runtime.block_on(seen).unwrap(), (7, 7, 7, 7));
-        assert_eq!(log.take().len(), 3, "captured once per spawn");
+        assert_eq!(STAYS.captures(), 3, "captured once per spawn");
         let dropped = Log::new();
         let told = dropped.clone();
         let witness = OnDrop::new(move || told.push(FOREIGN.get()));
@@ -447,6 +476,19 @@ fn a_foreign_ambient_state_follows_tasks_closures_and_drops() {
         watch.assert_counts(1, 1);
         assert_eq!(dropped.take(), [8]);
         assert_eq!(FOREIGN.get(), 8);
+        // A future that is ready is dropped in it, too.
+        let told = dropped.clone();
+        let witness = OnDrop::new(move || told.push(FOREIGN.get()));
+        runtime.block_on(runtime.spawn(async move { drop(witness) })).unwrap();
+        let told = dropped.clone();
+        let witness = OnDrop::new(move || told.push(FOREIGN.get()));
+        let mut ready = Some(());
+        let returns = std::future::poll_fn(move |_| {
+            let _ = &witness;
+            std::task::Poll::Ready(ready.take())
+        });
+        runtime.block_on(runtime.spawn(returns)).unwrap();
+        assert_eq!(dropped.take(), [8, 8]);
         // A panic puts it back, too.
         FOREIGN.set(9);
         let panicked = runtime.spawn(async { heirloom_tests::quiet_panic("in an ambient state") });
@@ -456,6 +498,134 @@ fn a_foreign_ambient_state_follows_tasks_closures_and_drops() {
         for task in threads.collect::<Vec<_>>() {
             assert_eq!(runtime.block_on(task).unwrap(), 0);
         }
+    });
+}
+
+#[test]
+fn an_ambient_state_sees_which_task_it_is_about() {
+    static STAYS: Foreign = Foreign::new(false);
+    watchdog(PATIENCE, || {
+        let runtime = Runtime::builder().workers(1).ambient(&STAYS).build().unwrap();
+        FOREIGN.set(NAMED);
+        let named = task::Builder::new().name("named").on(runtime.handle()).spawn(async {
+            yield_now().await;
+            FOREIGN.get()
+        });
+        FOREIGN.set(0);
+        assert_eq!(runtime.block_on(named).unwrap(), NAMED);
+        assert_eq!(STAYS.captures(), 1);
+    });
+}
+
+/// A panic of the future's destructor is one of the task, also where the future has returned: its
+/// output is dropped. The state is put back.
+#[test]
+fn a_future_that_panics_in_its_drop_panics_in_its_ambient_state() {
+    static STAYS: Foreign = Foreign::new(false);
+    watchdog(PATIENCE, || {
+        let runtime = Runtime::builder().workers(1).ambient(&STAYS).build().unwrap();
+        FOREIGN.set(7);
+        let outputs = Log::new();
+        for steps in [&[Step::Ready][..], &[Step::Yield, Step::Ready], &[Step::Panic]] {
+            let (probe, watch) = Probe::new(steps.iter().copied());
+            let mut probe = Box::pin(probe.panicking_on_drop());
+            let told = outputs.clone();
+            let task = runtime.spawn(std::future::poll_fn(move |poller| {
+                let told = told.clone();
+                probe.as_mut().poll(poller).map(|_| OnDrop::new(move || told.push(FOREIGN.get())))
+            }));
+            assert!(runtime.block_on(task).err().unwrap().is_panic());
+            assert_eq!(watch.drops(), 1);
+        }
+        assert_eq!(outputs.take().len(), 2, "outputs that nothing can have are dropped");
+        FOREIGN.set(0);
+        assert_eq!(runtime.block_on(runtime.spawn(async { FOREIGN.get() })).unwrap(), 0);
+    });
+}
+
+/// A capture that panics is the spawner's panic, and the task is cancelled: its future is dropped,
+/// and the runtime counts it no more.
+#[test]
+fn a_capture_that_panics_cancels_the_task() {
+    struct Panics;
+    impl Ambient for Panics {
+        type State = ();
+        type Guard<'a> = ();
+        fn capture(&self, _: &Crossing<'_>) -> Option<()> {
+            quiet_panic("in a capture")
+        }
+        fn enter(&self, (): &mut ()) {}
+    }
+    watchdog(PATIENCE, || {
+        let runtime = Runtime::builder().workers(1).ambient(&Panics).build().unwrap();
+        let dropped = Log::new();
+        let told = dropped.clone();
+        let witness = OnDrop::new(move || told.push(()));
+        let spawned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            runtime.spawn(async move { drop(witness) }).detach();
+        }));
+        assert!(spawned.is_err());
+        assert_eq!(dropped.take().len(), 1);
+        idle(&runtime);
+        assert_eq!(runtime.stats().tasks, 0);
+        // Where it does not go along, nothing is captured.
+        let (send, receive) = std::sync::mpsc::channel();
+        let _ = runtime.handle().spawn_background(async move { send.send(1) });
+        assert_eq!(receive.recv(), Ok(1));
+    });
+}
+
+/// The kind: what goes with a crossing is for the ambient state to say; a span stays behind where a
+/// background task starts, a runtime's handle goes along. By default a call's future is inside the
+/// state of its thread; a state that wants it is captured for the call.
+#[test]
+fn an_ambient_state_says_with_which_crossings_it_goes() {
+    static STAYS: Foreign = Foreign::new(false);
+    static GOES: Foreign = Foreign::new(true);
+    watchdog(PATIENCE, || {
+        let taken = || (STAYS.captures(), GOES.captures());
+        let runtime = Runtime::builder().workers(1).ambient(&STAYS).ambient(&GOES).build().unwrap();
+        FOREIGN.set(7);
+        let (send, receive) = std::sync::mpsc::channel();
+        let witness = send.clone();
+        let witness = OnDrop::new(move || witness.send(FOREIGN.get()).unwrap());
+        let background = async move {
+            let _witness = witness;
+            yield_now().await;
+            let child = spawn(async { FOREIGN.get() }).await.unwrap();
+            let _ = send.send(FOREIGN.get() * 10 + child);
+        };
+        let _ = runtime.handle().spawn_background(background);
+        assert_eq!([receive.recv().unwrap(), receive.recv().unwrap()], [77, 7]);
+        assert_eq!(taken(), (1, 2), "the child has both");
+        // The calls: what they capture is in force in each poll and in the drop.
+        let dropped = Log::new();
+        let told = dropped.clone();
+        let witness = OnDrop::new(move || told.push(FOREIGN.get()));
+        let call = async move {
+            let _witness = witness;
+            FOREIGN.set(8);
+            yield_now().await;
+            FOREIGN.get()
+        };
+        assert_eq!(runtime.block_on(call), 7);
+        assert_eq!((FOREIGN.get(), dropped.take()), (7, vec![7]));
+        assert_eq!(taken(), (0, 1));
+        let entered = runtime.enter();
+        assert_eq!(heirloom::run_eagerly(async { FOREIGN.replace(9) }), 7);
+        assert_eq!(FOREIGN.get(), 7);
+        assert_eq!(taken(), (0, 1));
+        // Tasks of eager code and of a local set are tasks.
+        heirloom::run_eagerly(async { spawn(async { FOREIGN.set(9) }).await.unwrap() });
+        assert_eq!(taken(), (1, 2));
+        let set = task::LocalSet::new();
+        let local = set.spawn_local(async { FOREIGN.replace(9) });
+        FOREIGN.set(8);
+        assert_eq!(taken(), (1, 1));
+        assert_eq!(set.block_on(local).unwrap(), 7);
+        assert_eq!((FOREIGN.get(), taken()), (8, (0, 1)));
+        drop(entered);
+        FOREIGN.set(0);
     });
 }
 
@@ -513,56 +683,14 @@ fn hooks_come_in_pairs_whatever_panics() {
 
 #[test]
 fn a_background_task_has_nothing_of_a_foreign_ambient_state() {
+    static STAYS: Foreign = Foreign::new(false);
     watchdog(PATIENCE, || {
-        let foreign = Arc::new(Foreign { log: Log::new() });
-        let runtime = Runtime::builder().workers(1).ambient(foreign).build().unwrap();
+        let runtime = Runtime::builder().workers(1).ambient(&STAYS).build().unwrap();
         FOREIGN.set(7);
         let (send, receive) = std::sync::mpsc::channel();
         runtime.handle().spawn_background(async move { send.send(FOREIGN.get()) });
         assert_eq!(receive.recv().unwrap(), 0);
-        FOREIGN.set(0);
-    });
-}
-
-/// The same state, of the program rather than of a request.
-struct OfTheProgram(Foreign);
-
-impl Ambient for OfTheProgram {
-    fn capture(&self) -> Box<dyn Any + Send + Sync> {
-        self.0.capture()
-    }
-
-    fn around(&self, captured: &Box<dyn Any + Send + Sync>, f: &mut dyn FnMut()) {
-        self.0.around(captured, f);
-    }
-
-    fn in_background(&self) -> bool {
-        true
-    }
-}
-
-/// The kind: what goes with a background task is for the ambient state to say; a span stays behind,
-/// a runtime's handle goes along.
-#[test]
-fn an_ambient_state_says_whether_it_goes_with_background_tasks() {
-    watchdog(PATIENCE, || {
-        let (log, other) = (Log::new(), Log::new());
-        let goes = Arc::new(OfTheProgram(Foreign { log: log.clone() }));
-        let stays = Arc::new(Foreign { log: other.clone() });
-        let runtime = Runtime::builder().workers(1).ambient(stays).ambient(goes).build().unwrap();
-        FOREIGN.set(7);
-        let (send, receive) = std::sync::mpsc::channel();
-        let witness = send.clone();
-        let witness = OnDrop::new(move || witness.send(FOREIGN.get()).unwrap());
-        let background = async move {
-            let _witness = witness;
-            yield_now().await;
-            let child = spawn(async { FOREIGN.get() }).await.unwrap();
-            let _ = send.send(FOREIGN.get() * 10 + child);
-        };
-        let _ = runtime.handle().spawn_background(background);
-        assert_eq!([receive.recv().unwrap(), receive.recv().unwrap()], [77, 7]);
-        assert_eq!((log.take().len(), other.take().len()), (2, 1), "the child has both");
+        assert_eq!(STAYS.captures(), 0);
         FOREIGN.set(0);
     });
 }
@@ -680,7 +808,7 @@ fn ambient_states_and_hooks_go_with_local_tasks_too() {
     watchdog(PATIENCE, || {
         let hooks = Arc::new(Spawns::default());
         let foreign = Arc::new(Foreign { log: Log::new() });
-        let runtime = Runtime::builder().workers(1).ambient(foreign).hooks(hooks.clone()).build().unwrap();
+        let runtime = Runtime::builder().workers(1).ambient(&STAYS).hooks(hooks.clone()).build().unwrap();
         let set = heirloom::task::LocalSet::new();
         FOREIGN.set(5);
         let seen = runtime.block_on(set.run_until(async {

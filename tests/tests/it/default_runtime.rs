@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
-use heirloom::context::{Ambient, Captured};
+use heirloom::context::{Ambient, Crossing};
 use heirloom::runtime::{Builder, Hooks, PanicPolicy};
 use heirloom::task::{LocalSet, TaskMeta};
 use heirloom::{
@@ -32,20 +32,24 @@ thread_local! {
 /// Carries `FOREIGN`.
 struct Foreign;
 
+struct Restore(u32);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        FOREIGN.set(self.0);
+    }
+}
+
 impl Ambient for Foreign {
-    fn capture(&self) -> Captured {
-        Box::new(FOREIGN.get())
+    type State = u32;
+    type Guard<'a> = Restore;
+
+    fn capture(&self, _: &Crossing<'_>) -> Option<u32> {
+        Some(FOREIGN.get())
     }
 
-    fn around(&self, captured: &Captured, f: &mut dyn FnMut()) {
-        struct Restore(u32);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                FOREIGN.set(self.0);
-            }
-        }
-        let _restore = Restore(FOREIGN.replace(*captured.downcast_ref().unwrap()));
-        f();
+    fn enter(&self, captured: &mut u32) -> Restore {
+        Restore(FOREIGN.replace(*captured))
     }
 }
 
@@ -74,7 +78,7 @@ fn configured() -> Builder {
         .thread_name("configured")
         .root_context(Context::empty().with_var(&ROOT, 1))
         .hooks(counts().clone())
-        .ambient(Arc::new(Foreign))
+        .ambient(&Foreign)
 }
 
 /// Spawns of every sort outside of any runtime: each has the ambient state, and the hooks are told

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use heirloom::context::{Ambient, Captured};
 use heirloom::runtime::Hooks;
 use heirloom::task::{CancelReason, TaskMeta};
 use heirloom::{Context, Handle, JoinHandle, Runtime, context_var, spawn, spawn_blocking, task};
@@ -226,18 +225,8 @@ fn wakers_that_fire_while_the_runtime_ends_do_no_harm() {
     });
 }
 
-/// Foreign state, or hooks, with something that is counted.
+/// Hooks with something that is counted.
 struct Witness(#[expect(dead_code, reason = "it is dropped")] Counted);
-
-impl Ambient for Witness {
-    fn capture(&self) -> Captured {
-        Box::new(())
-    }
-
-    fn around(&self, _: &Captured, f: &mut dyn FnMut()) {
-        f();
-    }
-}
 
 impl Hooks for Witness {
     fn before_poll(&self, _: &TaskMeta) {}
@@ -254,11 +243,10 @@ context_var! {
 fn a_waker_that_is_kept_keeps_the_cell_and_nothing_else() {
     watchdog(PATIENCE, || {
         let ledger = Ledger::new();
-        let [root, ambient, hooks, on_start, on_stop] = [1, 2, 3, 4, 5].map(|id| ledger.counted(id));
+        let [root, hooks, on_start, on_stop] = [1, 3, 4, 5].map(|id| ledger.counted(id));
         let runtime = Runtime::builder()
             .workers(2)
             .root_context(Context::empty().with_var(&AT_THE_ROOT, Arc::new(root)))
-            .ambient(Arc::new(Witness(ambient)))
             .hooks(Arc::new(Witness(hooks)))
             .on_thread_start(move || assert_eq!(on_start.id(), 4))
             .on_thread_stop(move || assert_eq!(on_stop.id(), 5))
@@ -276,7 +264,7 @@ fn a_waker_that_is_kept_keeps_the_cell_and_nothing_else() {
         let (abort, over) = (over.abort_handle(), runtime.block_on(over).unwrap());
         idle(&runtime);
         let (waker, handle) = (watch.waker().unwrap(), runtime.handle().clone());
-        assert_eq!(ledger.alive(), 6);
+        assert_eq!(ledger.alive(), 5);
         drop(runtime);
         assert_eq!(watch.drops(), 1);
         // The runtime's end does not wait for the blocking pool's threads.
