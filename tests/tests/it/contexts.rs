@@ -807,7 +807,7 @@ fn ambient_states_and_hooks_go_with_local_tasks_too() {
     }
     watchdog(PATIENCE, || {
         let hooks = Arc::new(Spawns::default());
-        let foreign = Arc::new(Foreign { log: Log::new() });
+        static STAYS: Foreign = Foreign::new(false);
         let runtime = Runtime::builder().workers(1).ambient(&STAYS).hooks(hooks.clone()).build().unwrap();
         let set = heirloom::task::LocalSet::new();
         FOREIGN.set(5);

@@ -37,6 +37,9 @@ mod local;
 mod main_end;
 mod mistakes;
 mod net;
+// Thread-locals of other libraries, and thousands of tasks: nothing for an interpreter.
+#[cfg(not(miri))]
+mod otel;
 mod promises;
 mod queues;
 mod races;
@@ -46,6 +49,8 @@ mod service;
 mod shutdown;
 mod soak;
 mod spawned;
+#[cfg(not(miri))]
+mod spans;
 mod starvation;
 mod teardown;
 mod timers;
