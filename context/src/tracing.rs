@@ -50,7 +50,7 @@ use tracing_subscriber::layer::Context;
 use crate::LogVars;
 
 /// Adds variables to the fields of all events and spans for a layer; made by [`LogVars::layer`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct VarsLayer<L> {
     inner: L,
     vars: LogVars,

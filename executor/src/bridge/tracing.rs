@@ -52,8 +52,8 @@
 //! subscriber. A task that has returned is dropped in the same enter. The benchmark `ambient` has
 //! figures.
 //!
-//! Variables in events and spans: [`context::tracing`](https://docs.rs/heirloom-context), with the
-//! feature `tracing-subscriber`.
+//! Variables as fields of events and spans: `heirloom::context::LogVars`, with the feature
+//! `tracing-subscriber`.
 
 use heirloom_context::{Ambient, Crossing};
 use tracing::Span;

@@ -27,7 +27,8 @@ use crate::task::join_handle::{AbortHandle, JoinHandle};
 ///
 /// The future itself is no task, here as in [`Runtime::block_on`](crate::Runtime::block_on): hooks
 /// are not called for it, and it sees the [ambient states](crate::runtime::Builder::ambient) of the
-/// thread. Tasks that it spawns, also into a [`LocalSet`](crate::task::LocalSet), have both.
+/// thread, and those that [go with such a call](heirloom_context::Ambient#crossings). Tasks that it
+/// spawns, also into a [`LocalSet`](crate::task::LocalSet), have both.
 ///
 /// # Panics
 /// On a worker thread, that is inside a task: use `.await` there, or `spawn_blocking`.

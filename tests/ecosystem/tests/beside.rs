@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use heirloom::context::{Ambient, Captured};
 use heirloom::{Context, Runtime, context_var, spawn, spawn_background, spawn_blocking};
 use rayon::prelude::*;
 use tracing::Instrument;
@@ -58,7 +57,7 @@ async fn a_span_follows_tasks_that_are_instrumented_and_all_tasks_of_a_runtime_t
     SPANS.0.lock().unwrap().clear();
 
     // Or the runtime does, for all its tasks.
-    let runtime = Runtime::builder().workers(2).ambient(Arc::new(CurrentSpan)).build().unwrap();
+    let runtime = Runtime::builder().workers(2).tracing().build().unwrap();
     let request = runtime.spawn(
         async {
             heirloom::yield_now().await;
@@ -77,17 +76,4 @@ async fn a_span_follows_tasks_that_are_instrumented_and_all_tasks_of_a_runtime_t
     assert_eq!(*SPANS.0.lock().unwrap(), [Some("request"), None]);
     runtime.shutdown(Duration::ZERO);
     Ok(())
-}
-
-/// tracing's current span: captured at a spawn, entered around each poll.
-struct CurrentSpan;
-
-impl Ambient for CurrentSpan {
-    fn capture(&self) -> Captured {
-        Box::new(tracing::Span::current())
-    }
-
-    fn around(&self, captured: &Captured, f: &mut dyn FnMut()) {
-        captured.downcast_ref::<tracing::Span>().expect("what `capture` made").in_scope(f);
-    }
 }
