@@ -136,7 +136,9 @@ fn main() {
         }
     }
     let [clone, enter] = prices.map(|prices| median(&prices));
-    println!("on this thread, ns: clone and drop of the current span {clone:.1}, its enter and exit {enter:.1}");
+    println!(
+        "on this thread, ns: clone and drop of the current span {clone:.1}, its enter and exit {enter:.1}"
+    );
 }
 
 /// The median, and the quartiles.

@@ -71,7 +71,10 @@ impl LogVars {
     /// says so, by `debug = Debug` or a function.
     #[must_use]
     #[track_caller]
-    pub fn var<T: Send + Sync + 'static, D: Send + Sync>(mut self, var: &'static ContextVar<T, D>) -> LogVars {
+    pub fn var<T: Send + Sync + 'static, D: Send + Sync>(
+        mut self,
+        var: &'static ContextVar<T, D>,
+    ) -> LogVars {
         assert!(
             var.options().debug.is_some(),
             "the values of the variable `{}` have no text for a log: declare it with `debug = Debug`",

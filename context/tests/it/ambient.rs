@@ -287,7 +287,8 @@ fn an_ambient_state_says_with_what_it_goes() {
             let mut captured = AmbientSnapshot::empty();
             for (name, own) in [(None, 0), (Some("other"), 0), (Some("taken"), own)] {
                 ambients.capture_into(&mut captured, &Crossing::new(kind).named(name));
-                let default = matches!(kind, CrossingKind::Task | CrossingKind::Local | CrossingKind::Blocking);
+                let default =
+                    matches!(kind, CrossingKind::Task | CrossingKind::Local | CrossingKind::Blocking);
                 let depth = own + u32::from(with_another && default);
                 assert_eq!(around(&mut captured, || DEPTH.get()), depth, "{kind:?} {name:?}");
             }

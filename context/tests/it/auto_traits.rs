@@ -7,9 +7,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
 use heirloom_context::{
-    AlreadyEntered, AmbientSnapshot, Ambients, Binding, Change, Context, ContextCell, Crossing, CrossingKind,
-    ContextEntry, ContextVar, Difference, Entered, Entries, InCell, Inherit, ResetError, ResetErrorKind, Token,
-    VarOptions, WithContext, future, raw,
+    AlreadyEntered, AmbientSnapshot, Ambients, Binding, Change, Context, ContextCell, ContextEntry,
+    ContextVar, Crossing, CrossingKind, Difference, Entered, Entries, InCell, Inherit, ResetError,
+    ResetErrorKind, Token, VarOptions, WithContext, future, raw,
 };
 
 /// Answers whether a type has a trait, at compile time: an inherent constant wins over the one of

@@ -42,7 +42,9 @@ impl Kind {
 
     pub(crate) fn options(self) -> &'static str {
         match self {
-            Kind::Main => "`workers = N`, `builder = function`, `shutdown = \"5s\"`, `tokio`, `tracing` and `opentelemetry`",
+            Kind::Main => {
+                "`workers = N`, `builder = function`, `shutdown = \"5s\"`, `tokio`, `tracing` and `opentelemetry`"
+            }
             Kind::Test => {
                 "`workers = N`, `builder = function`, `timeout = \"5s\"`, `virtual_time`, `tokio`, `tracing` and `opentelemetry`"
             }
@@ -106,7 +108,8 @@ fn plain(kind: Kind, function: &Function, options: Options) -> TokenStream {
 
 fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
     let span = Span::mixed_site();
-    let Options { workers, timeout, shutdown, builder, virtual_time, tokio, tracing, opentelemetry } = options;
+    let Options { workers, timeout, shutdown, builder, virtual_time, tokio, tracing, opentelemetry } =
+        options;
     // The default runtime is the process's, so only the process's `main` ends it.
     let is_program = kind == Kind::Main && name == "main";
     let uses_default = kind == Kind::Main && (workers.is_none() || builder.is_some());

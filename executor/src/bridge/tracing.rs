@@ -36,6 +36,7 @@
 //! | a [background task](crate::spawn_background) | none |
 //! | the future of [`block_on`](crate::block_on) and of an [eager call](crate::run_eagerly) | the caller's: the thread is the same |
 //! | a future that is awaited, a branch of `join!` | the task's |
+//! | a task whose span the thread is in already, with another one inside | the other one: the registry of `tracing-subscriber` takes a span that is entered twice for current once, where it is outermost. Only a set or eager code that is run inside of spans comes to that |
 //! | a task of a local set that was spawned in no span, while the set is run in one | the runner's: `tracing` has no way to leave a span for a while |
 //!
 //! A guard of [`Span::enter`] must not be held across an await: the task would go on without it on

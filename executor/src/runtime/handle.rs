@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use futures_task::{FutureObj, Spawn, SpawnError};
-use heirloom_context::{Context, CrossingKind};
 use heirloom_context::raw::Live;
+use heirloom_context::{Context, CrossingKind};
 
 use crate::instrument::stats::{Stats, TaskDump, WorkerStats};
 use crate::runtime::block_on;

@@ -48,9 +48,9 @@ mod requests;
 mod service;
 mod shutdown;
 mod soak;
-mod spawned;
 #[cfg(not(miri))]
 mod spans;
+mod spawned;
 mod starvation;
 mod teardown;
 mod timers;

@@ -39,7 +39,8 @@ fn the_spawners_context_is_current_in_polls_and_drops() {
                 yield_now().await;
                 let child = spawn(async { tenant() }).await.unwrap();
                 let closure = spawn_blocking(tenant).await.unwrap();
-                let eager = heirloom::run_eagerly(async { (tenant(), spawn(async { tenant() }).await.unwrap()) });
+                let eager =
+                    heirloom::run_eagerly(async { (tenant(), spawn(async { tenant() }).await.unwrap()) });
                 let (told, tell) = futures::channel::oneshot::channel();
                 spawn_background(async { told.send(tenant()) });
                 assert_eq!(tell.await, Ok(None));
@@ -80,7 +81,8 @@ fn the_spawners_context_is_current_in_polls_and_drops() {
         let set = task::LocalSet::new();
         let none = set.spawn_local(async { tenant() });
         let one = attached(1, || set.spawn_local(async { tenant() }));
-        let both = attached(2, || set.block_on(async { (none.await.unwrap(), one.await.unwrap(), tenant()) }));
+        let both =
+            attached(2, || set.block_on(async { (none.await.unwrap(), one.await.unwrap(), tenant()) }));
         assert_eq!(both, (None, Some(1), Some(2)));
         drop(entered);
         assert_eq!(tenant(), None);
