@@ -267,10 +267,10 @@ impl AmbientSnapshot {
     /// # Panics
     /// If an ambient state does.
     #[inline]
-    pub fn enter(&mut self) -> Entered<'_> {
+    pub fn enter(&mut self) -> AmbientGuard<'_> {
         let mut guard = Place::empty();
         let leave = self.0.as_mut().and_then(|captured| captured.enter(&mut guard));
-        Entered { leave, guard, state: PhantomData }
+        AmbientGuard { leave, guard, state: PhantomData }
     }
 }
 
@@ -283,14 +283,14 @@ impl fmt::Debug for AmbientSnapshot {
 /// The captured states are in force on this thread until this is dropped; made by
 /// [`AmbientSnapshot::enter`]. Guards are dropped in the reverse order of their making.
 #[must_use = "dropping it puts back at once what was in force before"]
-pub struct Entered<'a> {
+pub struct AmbientGuard<'a> {
     leave: Option<Leave>,
     guard: Place,
     /// The guard may borrow the state, and belongs to this thread.
     state: PhantomData<(&'a mut AmbientSnapshot, *const ())>,
 }
 
-impl Drop for Entered<'_> {
+impl Drop for AmbientGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(leave) = self.leave {
@@ -301,9 +301,9 @@ impl Drop for Entered<'_> {
     }
 }
 
-impl fmt::Debug for Entered<'_> {
+impl fmt::Debug for AmbientGuard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entered").finish_non_exhaustive()
+        f.debug_struct("AmbientGuard").finish_non_exhaustive()
     }
 }
 
@@ -335,9 +335,9 @@ impl Several {
 }
 
 /// The first members of a list are in force until this is dropped.
-struct EnteredMembers<'a>(&'a mut [Member], usize);
+struct GuardOfMembers<'a>(&'a mut [Member], usize);
 
-impl Drop for EnteredMembers<'_> {
+impl Drop for GuardOfMembers<'_> {
     fn drop(&mut self) {
         for member in self.0[..self.1].iter_mut().rev() {
             if let Some(leave) = member.leave.take() {
@@ -351,15 +351,15 @@ impl Drop for EnteredMembers<'_> {
 
 impl Ambient for Several {
     type State = Box<[Member]>;
-    type Guard<'a> = EnteredMembers<'a>;
+    type Guard<'a> = GuardOfMembers<'a>;
 
     /// It is not added anywhere: [`Several::capture_into`] makes the list.
     fn capture(&self, _: &Crossing<'_>) -> Option<Box<[Member]>> {
         None
     }
 
-    fn enter<'a>(&self, members: &'a mut Box<[Member]>) -> EnteredMembers<'a> {
-        let mut entered = EnteredMembers(members, 0);
+    fn enter<'a>(&self, members: &'a mut Box<[Member]>) -> GuardOfMembers<'a> {
+        let mut entered = GuardOfMembers(members, 0);
         while let Some(member) = entered.0.get_mut(entered.1) {
             member.leave = member.captured.enter(&mut member.guard);
             entered.1 += 1;

@@ -106,13 +106,11 @@ pub mod future;
 mod iter;
 mod join;
 #[cfg(feature = "log")]
-#[cfg_attr(docsrs, doc(cfg(feature = "log")))]
 pub mod log;
 #[cfg(any(feature = "log", feature = "tracing-subscriber"))]
 mod log_vars;
 mod macros;
 #[cfg(feature = "opentelemetry")]
-#[cfg_attr(docsrs, doc(cfg(feature = "opentelemetry")))]
 pub mod opentelemetry;
 mod panicked;
 pub mod raw;
@@ -121,7 +119,6 @@ mod token;
 #[cfg(feature = "tokio-hooks")]
 pub mod tokio;
 #[cfg(feature = "tracing-subscriber")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tracing-subscriber")))]
 pub mod tracing;
 mod unset;
 mod util;
@@ -129,7 +126,7 @@ mod value;
 mod var;
 mod with_context;
 
-pub use ambient::{Ambient, AmbientSnapshot, Ambients, Crossing, CrossingKind, Entered};
+pub use ambient::{Ambient, AmbientGuard, AmbientSnapshot, Ambients, Crossing, CrossingKind};
 pub use binding::Binding;
 pub use cell::ContextCell;
 pub use context::{Change, Context, ContextEntry, Difference, Entries};
@@ -138,7 +135,6 @@ pub use error::{AlreadyEntered, ResetError, ResetErrorKind};
 pub use future::{ContextFutureExt, InCell};
 pub use iter::ContextIteratorExt;
 #[cfg(any(feature = "log", feature = "tracing-subscriber"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "log", feature = "tracing-subscriber"))))]
 pub use log_vars::LogVars;
 pub use stream::ContextStreamExt;
 pub use token::Token;

@@ -46,14 +46,14 @@ impl<T: Send + Sync + 'static, D: Send + Sync> HasText for ContextVar<T, D> {
     }
 
     fn text(&self) -> Option<String> {
-        struct Text<'a, T>(&'a T, DebugText<T>);
-        impl<T> fmt::Display for Text<'_, T> {
+        struct VarText<'a, T>(&'a T, DebugText<T>);
+        impl<T> fmt::Display for VarText<'_, T> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 (self.1)(self.0, f)
             }
         }
         let debug = self.options().debug?;
-        self.with_bound(|value| value.map(|value| Text(value, debug).to_string()))
+        self.with_bound(|value| value.map(|value| VarText(value, debug).to_string()))
     }
 }
 

@@ -157,7 +157,7 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for VarsLayer<L> {
 /// The fields of an event or a span, and the variables, in the order of the metadata's fields.
 struct Fields {
     metadata: &'static Metadata<'static>,
-    values: Vec<Option<Owned>>,
+    values: Vec<Option<OwnedValue>>,
 }
 
 impl Fields {
@@ -179,24 +179,24 @@ impl Fields {
         record(&mut fields);
         for (name, text) in texts {
             if let Some(field) = metadata.fields().field(name) {
-                fields.values[field.index()] = Some(Owned::Text(display(text)));
+                fields.values[field.index()] = Some(OwnedValue::Text(display(text)));
             }
         }
         Some(fields)
     }
 
     fn values(&self) -> Vec<Option<&dyn Value>> {
-        self.values.iter().map(|value| value.as_ref().map(Owned::as_value)).collect()
+        self.values.iter().map(|value| value.as_ref().map(OwnedValue::as_value)).collect()
     }
 
     /// The fields of the metadata that was extended come first, so they have the same indices.
-    fn put(&mut self, field: &Field, value: Owned) {
+    fn put(&mut self, field: &Field, value: OwnedValue) {
         self.values[field.index()] = Some(value);
     }
 }
 
 /// A value that a visitor was shown.
-enum Owned {
+enum OwnedValue {
     F64(f64),
     I64(i64),
     U64(u64),
@@ -208,57 +208,57 @@ enum Owned {
     Text(DisplayValue<String>),
 }
 
-impl Owned {
+impl OwnedValue {
     fn as_value(&self) -> &dyn Value {
         match self {
-            Owned::F64(value) => value,
-            Owned::I64(value) => value,
-            Owned::U64(value) => value,
-            Owned::I128(value) => value,
-            Owned::U128(value) => value,
-            Owned::Bool(value) => value,
-            Owned::Str(value) => value,
-            Owned::Error(value) => value,
-            Owned::Text(value) => value,
+            OwnedValue::F64(value) => value,
+            OwnedValue::I64(value) => value,
+            OwnedValue::U64(value) => value,
+            OwnedValue::I128(value) => value,
+            OwnedValue::U128(value) => value,
+            OwnedValue::Bool(value) => value,
+            OwnedValue::Str(value) => value,
+            OwnedValue::Error(value) => value,
+            OwnedValue::Text(value) => value,
         }
     }
 }
 
 impl Visit for Fields {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, Owned::F64(value));
+        self.put(field, OwnedValue::F64(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, Owned::I64(value));
+        self.put(field, OwnedValue::I64(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, Owned::U64(value));
+        self.put(field, OwnedValue::U64(value));
     }
 
     fn record_i128(&mut self, field: &Field, value: i128) {
-        self.put(field, Owned::I128(value));
+        self.put(field, OwnedValue::I128(value));
     }
 
     fn record_u128(&mut self, field: &Field, value: u128) {
-        self.put(field, Owned::U128(value));
+        self.put(field, OwnedValue::U128(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, Owned::Bool(value));
+        self.put(field, OwnedValue::Bool(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, Owned::Str(value.to_owned()));
+        self.put(field, OwnedValue::Str(value.to_owned()));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.put(field, Owned::Error(Box::new(OwnedError::of(value))));
+        self.put(field, OwnedValue::Error(Box::new(OwnedError::of(value))));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, Owned::Text(display(format!("{value:?}"))));
+        self.put(field, OwnedValue::Text(display(format!("{value:?}"))));
     }
 }
 

@@ -7,8 +7,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
 use heirloom_context::{
-    AlreadyEntered, AmbientSnapshot, Ambients, Binding, Change, Context, ContextCell, ContextEntry,
-    ContextVar, Crossing, CrossingKind, Difference, Entered, Entries, InCell, Inherit, ResetError,
+    AlreadyEntered, AmbientGuard, AmbientSnapshot, Ambients, Binding, Change, Context, ContextCell,
+    ContextEntry, ContextVar, Crossing, CrossingKind, Difference, Entries, InCell, Inherit, ResetError,
     ResetErrorKind, Token, VarOptions, WithContext, future, raw,
 };
 
@@ -100,8 +100,8 @@ fn what_executors_keep_may_be_sent() {
         assert!(has!(AmbientSnapshot: Send + Sync + fmt::Debug));
         assert!(has!(Crossing<'static>: Send + Sync + Copy + fmt::Debug));
         assert!(has!(CrossingKind: Send + Sync + Copy + fmt::Debug));
-        assert!(has!(Entered<'static>: fmt::Debug));
-        assert!(!has!(Entered<'static>: Send));
+        assert!(has!(AmbientGuard<'static>: fmt::Debug));
+        assert!(!has!(AmbientGuard<'static>: Send));
     };
 }
 
