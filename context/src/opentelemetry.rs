@@ -35,7 +35,7 @@ pub trait OtelFutureExt: Sized {
     ///
     /// let context = Context::new().with_value(Tenant(7));
     /// let future = async { Context::current().get() == Some(&Tenant(7)) };
-    /// assert!(heirloom::block_on(future.with_otel_context(context)));
+    /// assert!(futures::executor::block_on(future.with_otel_context(context)));
     /// ```
     #[doc(alias = "with_context")]
     fn with_otel_context(self, context: Context) -> InOtelContext<Self> {
