@@ -221,8 +221,8 @@ impl Ambients {
         self.all().any(|added| added.kinds.has(kind))
     }
 
-    /// Captures, on this thread, all that go with such a crossing, in place of what `snapshot` held.
-    /// A panic in one reaches the caller.
+    /// Captures, on this thread, all that go with such a crossing, in place of what `snapshot`
+    /// held. A panic in one reaches the caller.
     ///
     /// The states are written where they stay, with the task.
     #[inline]
@@ -307,8 +307,8 @@ impl fmt::Debug for AmbientGuard<'_> {
     }
 }
 
-/// Several states as one, whose state is a list of theirs. One is the rule, and needs no list, which
-/// is an allocation for each task.
+/// Several states as one, whose state is a list of theirs. One is the rule, and needs no list,
+/// which is an allocation for each task.
 struct Several;
 
 /// One of several states. The guard is there while the state is in force.

@@ -9,8 +9,9 @@ use crate::{ContextVar, DebugText};
 /// diagnostic context.
 ///
 /// [`layer`](Self::layer) adds them to the events and spans of `tracing`, [`logger`](Self::logger)
-/// to the records of `log`. Each is read in the context that is current where the line is written, so no span, no argument and no hook
-/// carries it. A variable that has no value there is left out, also if it has a default.
+/// to the records of `log`. Each is read in the context that is current where the line is written,
+/// so no span, no argument and no hook carries it. A variable that has no value there is left out,
+/// also if it has a default.
 ///
 /// ```
 /// # use heirloom_context::internal::heirloom;

@@ -22,8 +22,8 @@ use crate::ContextVar;
 pub trait OtelFutureExt: Sized {
     /// The future in `context`: it is current in each poll, and while the future is dropped.
     ///
-    /// OpenTelemetry's own `FutureExt::with_context` does not attach the context while the future is
-    /// dropped: what a destructor reports is then in no trace.
+    /// OpenTelemetry's own `FutureExt::with_context` does not attach the context while the future
+    /// is dropped: what a destructor reports is then in no trace.
     ///
     /// ```
     /// # use heirloom_context::internal::heirloom;

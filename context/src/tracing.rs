@@ -22,16 +22,16 @@
 //! # Spans, and `on_change`
 //!
 //! Do not enter and leave spans in an [`on_change`](crate::VarOptions::on_change) hook. The hook is
-//! called as a context is entered and left, which does not nest with `Span::in_scope` or with a span
-//! that is entered around a poll: a span that is left out of order stays current, and its children
-//! get a wrong parent. Put the variable into the fields by this layer, or let the executor carry the
-//! span.
+//! called as a context is entered and left, which does not nest with `Span::in_scope` or with a
+//! span that is entered around a poll: a span that is left out of order stays current, and its
+//! children get a wrong parent. Put the variable into the fields by this layer, or let the executor
+//! carry the span.
 //!
 //! # Cost
 //!
-//! An event without a variable that has a value passes as it is. Else its fields are copied, strings
-//! included. For each place in the source that makes events or spans, some hundred bytes are kept
-//! for the whole program: `tracing` wants its metadata to live so long.
+//! An event without a variable that has a value passes as it is. Else its fields are copied,
+//! strings included. For each place in the source that makes events or spans, some hundred bytes
+//! are kept for the whole program: `tracing` wants its metadata to live so long.
 
 use std::any::TypeId;
 use std::collections::HashMap;

@@ -40,8 +40,8 @@
 //! | a task of a local set that was spawned in no span, while the set is run in one | the runner's: `tracing` has no way to leave a span for a while |
 //!
 //! A guard of [`Span::enter`] must not be held across an await: the task would go on without it on
-//! another thread, and the thread would stay in the span. Give a part of a task a span of its own by
-//! `Instrument::instrument`, which goes with this.
+//! another thread, and the thread would stay in the span. Give a part of a task a span of its own
+//! by `Instrument::instrument`, which goes with this.
 //!
 //! The span of a task stays open until the task has ended. A task that is to be a span of its own
 //! says so: `spawn(future.instrument(info_span!("fetch")))`.
@@ -49,9 +49,9 @@
 //! # Cost
 //!
 //! Where no span is current, a spawn looks for one, and a poll costs a branch. In a span, a spawn
-//! costs what a clone of the span does, and a poll an enter and an exit; that is the business of the
-//! subscriber. A task that has returned is dropped in the same enter. The benchmark `ambient` has
-//! figures.
+//! costs what a clone of the span does, and a poll an enter and an exit; that is the business of
+//! the subscriber. A task that has returned is dropped in the same enter. The benchmark `ambient`
+//! has figures.
 //!
 //! Variables as fields of events and spans: `heirloom::context::LogVars`, with the feature
 //! `tracing-subscriber`.

@@ -191,9 +191,9 @@ pub(crate) struct HooksAndRoot {
     pub(crate) hooks: Option<Arc<RuntimeHooks>>,
 }
 
-/// The hooks of a runtime, until it ends (HK6); and its ambient states, which are statics. A handle,
-/// or a task that has ended, keeps the runtime's shared part, but nothing that the user gave to the
-/// builder.
+/// The hooks of a runtime, until it ends (HK6); and its ambient states, which are statics. A
+/// handle, or a task that has ended, keeps the runtime's shared part, but nothing that the user
+/// gave to the builder.
 ///
 /// A worker keeps a [`HooksRef`] while it runs, and so reads it without the lock.
 pub(crate) struct HooksSlot {

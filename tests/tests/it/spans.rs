@@ -20,8 +20,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Checks that spans are entered and left in order, and closed once, when they are in force nowhere.
-/// It keeps a book for each target, so that tests do not see each other's spans.
+/// Checks that spans are entered and left in order, and closed once, when they are in force
+/// nowhere. It keeps a book for each target, so that tests do not see each other's spans.
 struct Checker;
 
 #[derive(Clone, Debug, Default)]
@@ -190,12 +190,12 @@ async fn request(number: usize, make: fn() -> Span, span: Span) {
         spawn(async move {
             let _witness = witness;
             look(&span, "child");
-            if number % 5 == 0 {
+            if number.is_multiple_of(5) {
                 sleep(Duration::from_millis(1)).await;
             }
             yield_now().await;
             look(&span, "child, later");
-            if number % 3 == 0 {
+            if number.is_multiple_of(3) {
                 quiet_panic("in a span");
             }
         })
