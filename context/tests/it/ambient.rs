@@ -249,8 +249,8 @@ fn states_of_all_sizes_are_dropped_once() {
     }
 }
 
-/// What goes along with which crossing is for the ambient state to say: once for each kind, and with
-/// `None` for each capture.
+/// What goes along with which crossing is for the ambient state to say: once for each kind, and
+/// with `None` for each capture.
 #[test]
 fn an_ambient_state_says_with_what_it_goes() {
     struct Picky;

@@ -131,7 +131,8 @@ fn run(kind: Kind, name: &syn::Ident, options: Options) -> TokenStream {
         quote_spanned! {span=> ::heirloom::block_on(#name()) }
     };
     // An error of the compiler's about the feature stands where the option does. The span of
-    // `tracing` comes first: a layer of its own may attach an OpenTelemetry context as it is entered.
+    // `tracing` comes first: a layer of its own may attach an OpenTelemetry context as it is
+    // entered.
     let ambients: TokenStream = [tracing, opentelemetry]
         .into_iter()
         .flatten()
