@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, stream};
+use heirloom::context::opentelemetry::OtelFutureExt;
 use heirloom::context::{ContextCell, channel, future as joined};
 use heirloom::context::{ContextFutureExt, ContextStreamExt};
 use heirloom::hyper::HyperIo;
@@ -104,6 +105,12 @@ spawned! {
     [context::ContextFutureExt::in_context] => yield_now().in_context(Context::current()).await;
     [context::ContextFutureExt::in_current_context] => yield_now().in_current_context().await;
     [context::ContextFutureExt::with_var] => yield_now().with_var(&MARK, 1).await;
+    [context::opentelemetry::OtelFutureExt::with_otel_context, context::opentelemetry::InOtelContext] => {
+        yield_now().with_otel_context(opentelemetry::Context::new()).await
+    };
+    [context::opentelemetry::OtelFutureExt::in_current_otel_context] => {
+        yield_now().in_current_otel_context().await
+    };
     [context::ContextFutureExt::in_cell, context::InCell] => {
         yield_now().in_cell(ContextCell::new(Context::current())).await
     };
