@@ -218,7 +218,7 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     #[inline]
     #[track_caller]
     pub fn with<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
-        self.with_bound(f)
+        self.read(f)
     }
 }
 
@@ -264,7 +264,7 @@ impl<T: Send + Sync + 'static> ContextVar<T, WithDefault<T>> {
     #[inline]
     #[track_caller]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-        self.with_bound(|bound| f(bound.unwrap_or_else(|| self.default.value(self.name))))
+        self.read(|bound| f(bound.unwrap_or_else(|| self.default.value(self.name))))
     }
 }
 
@@ -457,15 +457,23 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
         f()
     }
 
-    /// Lends what is bound.
+    /// Lends what is bound to code that needs it: a required variable without a value is a loss.
     #[inline]
     #[track_caller]
-    pub(crate) fn with_bound<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
+    fn read<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
         let read_at = Location::caller();
-        current::read(self.id(), |found| {
-            if found.is_none() && self.options.required {
+        self.with_bound(|bound| {
+            if bound.is_none() && self.options.required {
                 unset::lost(read_at, || self.why_unset(read_at));
             }
+            f(bound)
+        })
+    }
+
+    /// Lends what is bound.
+    #[inline]
+    pub(crate) fn with_bound<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
+        current::read(self.id(), |found| {
             // SAFETY: only this variable has the id, so the value is a `T`; it is alive until
             // `read` returns.
             f(found.map(|pointer| unsafe { value::get::<T>(pointer) }))

@@ -593,7 +593,8 @@ impl Connection {
                         service.call(request).await
                     };
                     let mut answer = pin!(answer);
-                    let response: Response<B> = poll_fn(|cx| tally.watch(|| answer.as_mut().poll(cx))).await?;
+                    let response: Response<B> =
+                        poll_fn(|cx| tally.watch(|| answer.as_mut().poll(cx))).await?;
                     Ok::<_, S::Error>(response.map(|body| Watched { body, tally }))
                 }
             })
