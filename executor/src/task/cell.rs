@@ -190,8 +190,8 @@ where
     }
 }
 
-/// The references of a task that is complete and not published, and whether the task is a background
-/// task. If it is dropped, the task is cancelled.
+/// The references of a task that is complete and not published, and whether the task is one of the
+/// background. If it is dropped, the task is cancelled.
 struct Publish<T>(NonNull<Header>, bool, PhantomData<T>);
 
 impl<T> Publish<T> {
