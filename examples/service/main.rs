@@ -35,11 +35,12 @@ mod server;
 mod upstream;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use axum::http::{StatusCode, Version};
+use heirloom::context::detect_losses;
 use heirloom::context::future::select;
 use heirloom::hyper::serve::Served;
 use heirloom::net::{TcpListener, TcpStream};
@@ -94,6 +95,8 @@ async fn drive(version: Version, limits: Limits, lines: Arc<Kept>) -> io::Result
 fn check(version: Version, limits: Limits) -> io::Result<()> {
     let runtime = Runtime::new()?;
     let lines = Arc::new(Kept::default());
+    let (lost, losses) = mpsc::channel();
+    detect_losses(move |unset| lost.send(unset.to_string()).unwrap_or_default());
     let begun = Instant::now();
     let (mut seen, served, app) = runtime.block_on(drive(version, limits, Arc::clone(&lines)))?;
     let took = begun.elapsed();
@@ -129,6 +132,11 @@ fn check(version: Version, limits: Limits) -> io::Result<()> {
     println!();
 
     assert_eq!(violations, 0, "no request ever sees another's context");
+    assert_eq!(
+        losses.try_iter().collect::<Vec<_>>(),
+        [""; 0],
+        "no code of a request runs without its context"
+    );
     assert!(seen.orders > 0 && seen.out_of_time > 0 && seen.partial > 0);
     assert!(lines.count("retry") > 0, "prices fail now and then");
     assert_eq!(audited, seen.orders, "every order that was begun was answered, by the drain too");

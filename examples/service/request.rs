@@ -13,8 +13,8 @@ use heirloom::{context_var, remaining, wait_for};
 use super::log::log;
 
 context_var! {
-    pub(crate) static REQUEST: String, debug = Debug;
-    pub(crate) static TENANT: String, debug = Debug;
+    pub(crate) static REQUEST: String, debug = Debug, required = true;
+    pub(crate) static TENANT: String, debug = Debug, required = true;
 }
 
 pub(crate) const ID_HEADER: &str = "x-request-id";
