@@ -119,6 +119,10 @@ impl Context {
         Context { bindings }
     }
 
+    pub(crate) fn address(&self) -> usize {
+        self.bindings.as_raw().addr()
+    }
+
     pub(crate) fn into_bindings(mut self) -> Bindings {
         std::mem::replace(&mut self.bindings, Bindings::EMPTY)
     }

@@ -9,6 +9,7 @@
 //! | a task's state, and what is in it | [`Live`] |
 //! | installing it, and taking it back | [`swap`] |
 //! | deadlines and eager execution | [`Execution`], [`execution`], [`set_execution`] |
+//! | whether anything was set since | [`version`], [`version_of`] |
 //! | ending a task's context at a chosen moment | [`Live::clear`], [`Live::take_unique`] |
 #![forbid(unsafe_code)]
 
@@ -141,6 +142,34 @@ impl fmt::Debug for Live {
 #[inline]
 pub fn swap(live: &mut Live) {
     current::swap(&mut live.state, &mut live.execution.0);
+}
+
+/// A number of what is bound on this thread, to be compared with that of an earlier call: while a
+/// [snapshot](Context::current) of that time is kept, the numbers are equal only if nothing has
+/// changed. `None` in a layer ([`isolated`](crate::ContextFutureExt::isolated)).
+///
+/// ```
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context::raw;
+/// use heirloom::{Context, context_var};
+/// context_var! { static TENANT: u32; }
+///
+/// TENANT.set(7);
+/// let (before, kept) = (raw::version(), Context::current());
+/// assert_eq!(raw::version(), before);
+/// TENANT.set(8);
+/// assert_ne!(raw::version(), before);
+/// # drop(kept);
+/// ```
+#[inline]
+pub fn version() -> Option<usize> {
+    current::version()
+}
+
+/// The [`version`] where this snapshot is current, and nothing was set since.
+#[inline]
+pub fn version_of(snapshot: &Context) -> usize {
+    snapshot.address()
 }
 
 /// What follows the call rather than the context: the current deadline, and whether async code is

@@ -139,6 +139,17 @@ pub(crate) fn snapshot() -> Bindings {
     })
 }
 
+/// The address of the bindings; `None` in a layer, which shows those of several.
+#[inline]
+pub(crate) fn version() -> Option<usize> {
+    SLOT.with(|slot| {
+        let word = slot.word.get();
+        // SAFETY: the slot owns its word, which keeps its bindings alive.
+        let header = || unsafe { word.own_header() };
+        (!word.is_layer()).then(|| header().map_or(0, |header| header.addr().get()))
+    })
+}
+
 // ---- exchanging the word ----
 
 /// Puts a word into the slot and returns the one that was there. The ownership of both moves, so

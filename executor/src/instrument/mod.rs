@@ -2,4 +2,5 @@
 //! called, and calls nothing.
 
 pub(crate) mod hooks;
+mod prometheus;
 pub(crate) mod stats;

@@ -42,6 +42,7 @@ pub struct Builder {
     /// Read in debug builds alone.
     pub(crate) report_mistakes: bool,
     pub(crate) virtual_time: bool,
+    pub(crate) inspect: bool,
     pub(crate) guest: Option<StartGuest>,
 }
 
@@ -73,6 +74,7 @@ impl Builder {
             search: Duration::ZERO,
             report_mistakes: true,
             virtual_time: false,
+            inspect: false,
             guest: None,
         }
     }
@@ -193,6 +195,17 @@ impl Builder {
     #[must_use]
     pub fn report_mistakes(mut self, report: bool) -> Self {
         self.report_mistakes = report;
+        self
+    }
+
+    /// Whether the runtime records, besides what it counts anyway, the [times](Stats::times) from
+    /// runnable to polled, of polls, and of blocking closures until they begin. Default: no.
+    ///
+    /// [`Stats::times`]: crate::runtime::Stats::times
+    #[must_use]
+    #[doc(alias = "enable_metrics_poll_time_histogram")]
+    pub fn inspect(mut self, inspect: bool) -> Self {
+        self.inspect = inspect;
         self
     }
 

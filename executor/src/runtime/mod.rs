@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | making one | [`Runtime`], its options: [`Builder`], [`PanicPolicy`] |
 //! | reaching one from elsewhere | [`Handle`], which [enters](Handle::enter) it too: [`EnterGuard`] |
-//! | what it does just now | [`Stats`], [`WorkerStats`], [`TaskDump`], [`TaskState`](crate::task::TaskState) |
+//! | what it does just now | [`Stats`], [`Totals`], [`WorkerStats`], [`Histogram`], [`TaskDump`], [`TaskState`](crate::task::TaskState) |
 //! | being told of each task | [`Hooks`] |
 //! | the end | [`Runtime::shutdown`], [`ShutdownReport`] |
 //!
@@ -36,6 +36,7 @@ pub(crate) mod block_on;
 pub(crate) mod builder;
 pub(crate) mod eager_call;
 pub(crate) mod handle;
+mod inspect;
 pub(crate) mod local;
 mod main_end;
 pub(crate) mod spawn;
@@ -73,12 +74,13 @@ use crate::task::cell::{Parts, Runnable, TaskRef};
 use crate::task::current::describe_current;
 use crate::task::join_handle::{AbortHandle, CancelReason, JoinHandle};
 use crate::time::Timers;
+use crate::util::counters::Counters;
 use crate::util::idle_condvar::IdleCondvar;
 use crate::util::report::complain;
 use crate::util::threads::{Threads, inside};
 
 pub use crate::instrument::hooks::Hooks;
-pub use crate::instrument::stats::{Stats, TaskDump, WorkerStats};
+pub use crate::instrument::stats::{Finished, Histogram, States, Stats, TaskDump, Times, Totals, WorkerStats};
 pub use crate::runtime::builder::Builder;
 pub use crate::runtime::handle::{EnterGuard, Handle};
 #[doc(hidden)]
@@ -366,7 +368,7 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
     let remotes = parts.iter().map(|(queue, parker)| Remote {
         stealer: queue.stealer(),
         unparker: parker.unparker(),
-        counters: CachePadded::default(),
+        counters: CachePadded::new(Counters::new(builder.inspect)),
     });
     Arc::new_cyclic(|weak: &std::sync::Weak<Shared>| {
         let unpark = || {
@@ -395,6 +397,7 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
                 threads,
                 builder.max_blocking_threads,
                 builder.blocking_keep_alive,
+                builder.inspect,
                 clock,
             )),
             given: HooksSlot::new(
@@ -409,6 +412,7 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             guest,
             #[cfg(debug_assertions)]
             report_mistakes: builder.report_mistakes,
+            inspected: builder.inspect,
             search: builder.search,
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),

@@ -55,6 +55,8 @@ use crate::slab;
 use crate::task::cell::{Header, Runnable};
 use crate::task::join_handle::CancelReason;
 use crate::task::{Schedule, budget};
+use crate::util::counters::Ending;
+use crate::util::histogram::AtomicHistogram;
 use crate::util::panic::swallow;
 use crate::util::room;
 use crate::util::threads::Threads;
@@ -65,6 +67,9 @@ pub(crate) struct Pool {
     changed: Condvar,
     cap: usize,
     keep_alive: Duration,
+    /// How long closures have waited for a thread, if the runtime is inspected. Written under the
+    /// lock of the state.
+    waits: Option<Box<AtomicHistogram>>,
     /// The clock of the runtime, in virtual time.
     clock: Option<Arc<ManualClock>>,
 }
@@ -73,6 +78,16 @@ pub(crate) struct Pool {
 struct Queued {
     task: Runnable,
     hold: Hold,
+    /// Since when, if waits are recorded.
+    since: Option<Instant>,
+}
+
+/// Numbers of a pool.
+pub(crate) struct Load {
+    pub(crate) threads: usize,
+    pub(crate) queued: usize,
+    pub(crate) taken: u64,
+    pub(crate) held_up: u64,
 }
 
 #[derive(Default)]
@@ -86,6 +101,9 @@ struct PoolState {
     idle: usize,
     notified: usize,
     closed: bool,
+    /// Closures that a thread has taken, and those that found all threads busy.
+    taken: u64,
+    held_up: u64,
     /// Starts threads, and holds the user's functions for them; `None` once the pool is closed.
     starter: Option<Arc<Threads>>,
 }
@@ -114,10 +132,12 @@ impl Pool {
         threads: Threads,
         cap: usize,
         keep_alive: Duration,
+        inspect: bool,
         clock: Option<Arc<ManualClock>>,
     ) -> Pool {
         let state = PoolState { starter: Some(Arc::new(threads)), ..PoolState::default() };
-        Pool { state: Mutex::new(state), changed: Condvar::new(), cap: cap.max(1), keep_alive, clock }
+        let waits = inspect.then(Box::default);
+        Pool { state: Mutex::new(state), changed: Condvar::new(), cap: cap.max(1), keep_alive, waits, clock }
     }
 
     fn lock(&self) -> MutexGuard<'_, PoolState> {
@@ -135,7 +155,8 @@ impl Pool {
             drop(task);
             return VecDeque::new();
         }
-        state.queue.push_back(Queued { task, hold: Hold::new(self.clock.as_ref()) });
+        let since = self.waits.as_ref().map(|_| Instant::now());
+        state.queue.push_back(Queued { task, hold: Hold::new(self.clock.as_ref()), since });
         let cancelled = state.sweep();
         if state.idle > state.notified {
             state.notified += 1;
@@ -144,6 +165,7 @@ impl Pool {
             return cancelled;
         }
         if state.threads == self.cap {
+            state.held_up += 1;
             return cancelled;
         }
         let Some(starter) = state.starter.clone() else { return cancelled };
@@ -159,7 +181,7 @@ impl Pool {
             // The other threads take what is queued. Without any, it is cancelled.
             let orphans = if state.threads == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
             drop(state);
-            for Queued { task, hold } in orphans {
+            for Queued { task, hold, since: _ } in orphans {
                 task.header().about.set_reason(CancelReason::NoThread);
                 drop(task);
                 drop(hold);
@@ -172,11 +194,15 @@ impl Pool {
     fn run(&self) {
         let mut state = self.lock();
         loop {
-            if let Some(Queued { task, hold }) = state.queue.pop_front() {
+            if let Some(Queued { task, hold, since }) = state.queue.pop_front() {
                 room::trim(&mut state.queue);
+                state.taken += 1;
+                if let (Some(waits), Some(since)) = (&self.waits, since) {
+                    waits.record(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                }
                 drop(state);
                 let acting = ThreadHold::of_closure(&hold);
-                let woken = task.run().map(|task| Queued { task, hold });
+                let woken = task.run().map(|task| Queued { task, hold, since: None });
                 drop(acting);
                 state = self.lock();
                 // A closure is done at its first poll. A task that was woken in it is not, and is
@@ -235,10 +261,14 @@ impl Pool {
         self.cap
     }
 
-    /// The threads, and the closures in the queue.
-    pub(crate) fn load(&self) -> (usize, usize) {
-        let state = self.lock();
-        (state.threads, state.queue.len())
+    pub(crate) fn load(&self) -> Load {
+        let PoolState { threads, ref queue, taken, held_up, .. } = *self.lock();
+        Load { threads, queued: queue.len(), taken, held_up }
+    }
+
+    /// How long closures have waited for a thread, if the runtime is inspected.
+    pub(crate) fn waits(&self) -> Option<&AtomicHistogram> {
+        self.waits.as_deref()
     }
 }
 
@@ -249,7 +279,7 @@ impl Schedule for Blocking {
     type Shared = Shared;
 
     fn schedule(shared: &Shared, task: Runnable) {
-        for Queued { task, hold } in shared.blocking.submit(task) {
+        for Queued { task, hold, since: _ } in shared.blocking.submit(task) {
             // A worker takes it from the injector, and drops the closure in the closure's context.
             shared.inject(task);
             drop(hold);
@@ -286,8 +316,8 @@ impl Schedule for Blocking {
         unsafe { Workers::free(task) }
     }
 
-    fn ending(shared: &Shared) {
-        Workers::ending(shared);
+    fn ending(shared: &Shared, ending: Ending) {
+        Workers::ending(shared, ending);
     }
 
     fn aborts_on_panic(shared: &Shared) -> bool {
@@ -299,7 +329,6 @@ impl Schedule for Blocking {
         Workers::reports_mistakes(shared)
     }
 
-    #[cfg(debug_assertions)]
     const MAY_BLOCK: bool = true;
 }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::future::Future;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, fence};
 use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, OnSpawn, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::JoinHandle;
 use crate::time::Timers;
+use crate::util::counters::{self, Counters, Ending};
 use crate::util::idle_condvar::IdleCondvar;
 use crate::util::threads::Guest;
 
@@ -52,35 +53,8 @@ pub(crate) struct Remote {
     pub(crate) counters: CachePadded<Counters>,
 }
 
-/// What a worker has done. Written by the worker alone.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) polls: AtomicU64,
-    pub(crate) steals: AtomicU64,
-    pub(crate) parks: AtomicU64,
-    pub(crate) spawned: AtomicU64,
-    pub(crate) ended: AtomicU64,
-}
-
-/// Counts for all threads that are not workers of the runtime. Release: pairs with the acquire in
-/// `task_count`.
-#[derive(Default)]
-pub(crate) struct NonWorkerCounters {
-    spawned: AtomicU64,
-    ended: AtomicU64,
-}
-
 /// Number of heaps for all other threads. Several, so that two such threads seldom use the same.
 pub(crate) const SHARED_HEAPS: usize = 4;
-
-impl Counters {
-    #[inline]
-    pub(crate) fn add(counter: &AtomicU64) {
-        // There is one writer, so no read-modify-write operation is needed. Release: pairs with the
-        // acquire in `task_count`.
-        counter.store(counter.load(Relaxed) + 1, Release);
-    }
-}
 
 pub(crate) struct Shared {
     pub(crate) injector: Injector<Runnable>,
@@ -91,7 +65,7 @@ pub(crate) struct Shared {
     /// One per worker, then [`SHARED_HEAPS`] for all other threads.
     pub(crate) heaps: Box<[CachePadded<Heap>]>,
     /// What other threads than the workers have done.
-    pub(crate) non_workers: CachePadded<NonWorkerCounters>,
+    pub(crate) non_workers: CachePadded<Counters>,
     pub(crate) timers: Arc<Timers>,
     pub(crate) io: LazyDriver,
     pub(crate) blocking: Arc<Pool>,
@@ -103,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) guest: Option<Arc<dyn Guest>>,
     #[cfg(debug_assertions)]
     pub(crate) report_mistakes: bool,
+    /// Tasks have records.
+    pub(crate) inspected: bool,
     /// How long an idle worker searches before it parks.
     pub(crate) search: Duration,
     /// S1: no further task is accepted.
@@ -284,6 +260,12 @@ impl Shared {
         }
     }
 
+    /// Takes a task that was woken by a thread that is not a worker.
+    fn wake(&self, task: Runnable) {
+        Counters::add_shared(&self.non_workers.wake_ups);
+        self.inject(task);
+    }
+
     /// Drops the runnables in the injector, which cancels the tasks.
     pub(crate) fn drain(&self) {
         drop_all(|| self.injector.steal());
@@ -333,16 +315,23 @@ impl Shared {
         }
     }
 
+    /// The counters of all workers, then those that all other threads share.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = &Counters> {
+        self.remotes.iter().map(|remote| &*remote.counters).chain([&*self.non_workers])
+    }
+
+    /// How many tasks have ended, by how they ended.
+    pub(crate) fn ended(&self) -> [u64; 3] {
+        [Ending::Returned, Ending::Panicked, Ending::Cancelled]
+            .map(|ending| counters::sum(self.counters(), |counters| counters.ended(ending)))
+    }
+
     /// How many tasks there are: at least the tasks that were not done when the call began.
     pub(crate) fn task_count(&self) -> usize {
-        let sum = |count: fn(&Counters) -> &AtomicU64, non_workers: &AtomicU64| {
-            let workers: u64 = self.remotes.iter().map(|remote| count(&remote.counters).load(Acquire)).sum();
-            workers + non_workers.load(Acquire)
-        };
         // The ended tasks first, with acquire: a task that ends in between is still counted, and a
         // task whose end is seen was counted as spawned before.
-        let ended = sum(|counters| &counters.ended, &self.non_workers.ended);
-        let spawned = sum(|counters| &counters.spawned, &self.non_workers.spawned);
+        let ended: u64 = self.ended().iter().sum();
+        let spawned = counters::sum(self.counters(), |counters| &counters.spawned);
         spawned.saturating_sub(ended) as usize
     }
 
@@ -368,8 +357,8 @@ impl Schedule for Workers {
 
     fn schedule(shared: &Shared, task: Runnable) {
         current::with_worker(shared, |worker| match worker {
-            Some(worker) => worker.push_next(task),
-            None => shared.inject(task),
+            Some(worker) => worker.wake(task),
+            None => shared.wake(task),
         });
     }
 
@@ -377,15 +366,15 @@ impl Schedule for Workers {
         // SAFETY: the reference was counted for a runnable, and the task's page keeps the shared
         // part. A worker keeps it, too. On any other thread, the worker that takes the task from
         // the injector may end the task and the runtime during the call; so `keep` holds the task
-        // until `inject` has returned.
+        // until `Shared::wake` has returned.
         unsafe {
             let shared: *const Shared = slab::shared_of(task.cast());
             let task = Runnable::from_raw(task);
             current::with_worker(shared, |worker| match worker {
-                Some(worker) => worker.push_next(task),
+                Some(worker) => worker.wake(task),
                 None => {
                     let keep = task.reference();
-                    (*shared).inject(task);
+                    (*shared).wake(task);
                     drop(keep);
                 }
             });
@@ -420,12 +409,10 @@ impl Schedule for Workers {
         }
     }
 
-    fn ending(shared: &Shared) {
+    fn ending(shared: &Shared, ending: Ending) {
         current::with_worker(shared, |worker| match worker {
-            Some(worker) => Counters::add(&worker.remote().counters.ended),
-            None => {
-                shared.non_workers.ended.fetch_add(1, Release);
-            }
+            Some(worker) => Counters::add(worker.remote().counters.ended(ending)),
+            None => Counters::add_shared(shared.non_workers.ended(ending)),
         });
         if shared.closing.load(Relaxed) {
             shared.idle_condvar.notify();
@@ -493,7 +480,8 @@ where
     // `parts` is called first, since it may run user code, and not before it is needed. Neither the
     // parts nor the future are moved through a closure: a value that is written in pieces and then
     // copied as a whole makes the processor wait.
-    let parts = parts();
+    let mut parts = parts();
+    parts.inspected = shared.inspected;
     let begin = parts.begin;
     // SAFETY: slots of this class from heaps of this runtime; the future and its output are `Send`.
     let Spawned { runnable, join } = unsafe {
@@ -523,7 +511,7 @@ where
 /// As [`Heap::take_locked`].
 #[inline(never)]
 unsafe fn take_shared(shared: &Arc<Shared>, class: &Class) -> NonNull<SlotHead> {
-    shared.non_workers.spawned.fetch_add(1, Release);
+    Counters::add_shared(&shared.non_workers.spawned);
     // SAFETY: the heap is part of `shared`, and has no owner; the result is used as
     // `Heap::take_locked` demands.
     let (slot, untidy) = unsafe { shared.shared_heap().take_locked(class, shared) };

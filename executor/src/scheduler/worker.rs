@@ -13,14 +13,16 @@ use super::limits::{BATCH, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS, SHARE,
 use super::pace::Pace;
 use super::parker::Parker;
 use super::patience::Patience;
-use super::shared::{Counters, Remote, Shared};
+use super::shared::{Remote, Shared};
 use super::throttle::{Contention, NAP};
 use crate::instrument::hooks::{HooksAndRoot, HooksRef};
 use crate::io::driver;
 use crate::slab::{Heap, Owner, Tidied};
 use crate::task::cell::{Runnable, TaskRef};
 use crate::task::join_handle::CancelReason;
+use crate::task::record;
 use crate::time::ParkUntil;
+use crate::util::counters::{Counters, Installed};
 use crate::util::switches::{BATCH_NOTIFY, INJECTOR_SHARE, LONE_TASK, NEXT_SLOT};
 
 pub(crate) struct Worker {
@@ -114,6 +116,12 @@ impl Worker {
         }
     }
 
+    /// Takes a task that was woken on this worker.
+    pub(crate) fn wake(&self, task: Runnable) {
+        Counters::add(&self.remote().counters.wake_ups);
+        self.push_next(task);
+    }
+
     /// Takes a task that has yielded, or has lost the next slot.
     pub(crate) fn push_back(&self, task: Runnable) {
         self.has_queued.set(true);
@@ -157,7 +165,11 @@ impl Worker {
         if !self.shared.timers.any() {
             return 0;
         }
-        self.wake_batch(|| self.shared.timers.fire(self.index))
+        let fired = self.wake_batch(|| self.shared.timers.fire(self.index));
+        if fired != 0 {
+            Counters::add_many(&self.remote().counters.timers_fired, fired as u64);
+        }
+        fired
     }
 
     /// Moves the task of the next slot to the queue, where thieves see it, since another task is
@@ -191,6 +203,7 @@ impl Worker {
 
     fn work(&self) {
         let _entered = current::enter_worker(self);
+        let _counted = Installed::new(&self.remote().counters);
         // Pairs with the store in `Runtime::end`: the worker sees what was done before `closed` was
         // set.
         while !self.shared.closed.load(Acquire) {
@@ -254,6 +267,7 @@ impl Worker {
     /// pop stands for the fence of P0.
     fn find(&self) -> Option<(Runnable, bool)> {
         if self.pace.count() && self.is_anything_around() {
+            record::pause();
             self.fire_timers();
             self.poll_io();
             if let Some(task) = self.take_injected() {
@@ -263,6 +277,7 @@ impl Worker {
         if let Some(found) = self.find_own(self.is_next_first()) {
             return Some(found);
         }
+        record::pause();
         if self.contention.is_throttled() && !self.may_take.replace(false) {
             return None;
         }
@@ -562,7 +577,8 @@ impl Worker {
     fn wake_io_waiters(&self) {
         let mut wakers = self.wakers.take();
         if !wakers.is_empty() {
-            self.wake_batch(|| driver::wake_all(&mut wakers));
+            let woken = self.wake_batch(|| driver::wake_all(&mut wakers));
+            Counters::add_many(&self.remote().counters.io_wake_ups, woken as u64);
         }
         self.wakers.set(wakers);
     }

@@ -2,10 +2,11 @@
 
 use std::alloc;
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::class::{Class, HUGE, KEPT, PAGE, RECLAIM_SLOWLY, SPARE, STOCK, TIDY};
+use super::class::{Class, HUGE, KEPT, PAGE, RECLAIM_SLOWLY, ROOM, SPARE, STEP, STOCK, TIDY};
 use super::owner::{HeapState, OwnerData};
 use super::page::{Page, PagePtr, SlotHead, give_to_the_system, link, linked, page_of, slot_at};
 use super::stack::Stack;
@@ -542,20 +543,33 @@ impl Heap {
         }
     }
 
-    /// Calls `retain` with each slot that was ever used, and returns the results. `retain` may read
-    /// the word of the slot. A slot that is first used meanwhile may be missing.
-    pub(crate) fn each<R>(&self, retain: impl Fn(NonNull<SlotHead>) -> Option<R>) -> Vec<R> {
-        let pages = lock(&self.pages);
+    /// Calls `look` with each slot that was ever used, and returns the results. `look` may read the
+    /// word of the slot. A slot that is first used meanwhile may be missing.
+    ///
+    /// The pages are locked for one page at a time, so that the owner waits for no more than that.
+    pub(crate) fn each<R>(&self, mut look: impl FnMut(NonNull<SlotHead>) -> Option<R>) -> Vec<R> {
         let mut all = Vec::new();
-        for PagePtr(page) in &*pages {
+        let mut seen = BTreeSet::new();
+        let mut left = usize::MAX;
+        loop {
+            // Not under the lock, where a longer list would be copied.
+            all.reserve(ROOM / STEP);
+            let pages = lock(&self.pages);
+            // From the last to the first: when a page goes, the last one takes its place. So a page
+            // that was not seen stays among the first `left`; one that was seen may come again.
+            left = left.min(pages.len());
+            let Some(PagePtr(page)) = left.checked_sub(1).map(|last| &pages[last]) else { return all };
+            left -= 1;
+            if !seen.insert(*page) {
+                continue;
+            }
             // SAFETY: pages are freed under the lock, which this thread holds.
             unsafe {
                 // Pairs with the release in `init_next`.
                 let initialized = (**page).initialized.load(Acquire);
-                all.extend((0..initialized).filter_map(|index| retain(slot_at(*page, index))));
+                all.extend((0..initialized).filter_map(|index| look(slot_at(*page, index))));
             }
         }
-        all
     }
 
     /// How many pages there are.

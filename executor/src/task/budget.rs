@@ -50,6 +50,7 @@ use std::thread;
 use futures_core::Stream;
 use heirloom_context::raw;
 
+use crate::util::counters::{self, Counters};
 use crate::util::thread_state::with;
 
 /// Units per poll. As in tokio: high enough to cost little, low enough that other tasks wait for
@@ -142,6 +143,7 @@ pub fn consume(cx: &mut Context<'_>) -> Poll<()> {
         UNLIMITED => Poll::Ready(()),
         0 => {
             with(|state| state.refused.set(state.refused.get().saturating_add(1)));
+            counters::here(|here| Counters::add(&here.budget_yields));
             super::current::wake_later(cx.waker());
             Poll::Pending
         }

@@ -12,13 +12,14 @@ use std::ptr::NonNull;
 use heirloom_context::CrossingKind;
 use heirloom_context::raw::Live;
 
-use super::current::TaskMeta;
+use super::current::{self, TaskMeta};
 use super::harness;
 use super::info::TaskInfo;
 use super::join_waker::JoinWaker;
 use super::panicked::TaskPanic;
+use super::record::Record;
 use super::state::{StateWord, Wake};
-use super::{Attendant, Schedule};
+use super::{Attendant, Schedule, TaskState};
 use crate::slab::{Class, Heap, SlotHead};
 use crate::task::join_handle::{CancelReason, JoinHandle};
 
@@ -83,6 +84,8 @@ pub(crate) struct Parts {
     pub(crate) name: Option<Cow<'static, str>>,
     /// Which ambient states go along.
     pub(crate) kind: CrossingKind,
+    /// The task has a record.
+    pub(crate) inspected: bool,
     pub(crate) begin: Begin,
 }
 
@@ -92,7 +95,8 @@ impl Parts {
     #[track_caller]
     pub(crate) fn plain() -> Parts {
         let (live, place) = (Live::empty(), Location::caller());
-        Parts { live, place, name: None, kind: CrossingKind::Task, begin: Begin::Queued }
+        let kind = CrossingKind::Task;
+        Parts { live, place, name: None, kind, inspected: false, begin: Begin::Queued }
     }
 }
 
@@ -173,6 +177,7 @@ where
 {
     let slot = slot.cast::<Header>();
     let cell: *mut Cell<F> = slot.as_ptr().cast();
+    let about = if parts.inspected { inspected(&parts, S::MAY_BLOCK) } else { TaskInfo::new(parts.place, parts.name) };
     // SAFETY: the slot is large enough, and this thread's until the word is published. The word is
     // a state word already.
     unsafe {
@@ -181,7 +186,7 @@ where
         (&raw mut (*header).vtable).write(harness::vtable::<F, S>());
         (&raw mut (*header).live).write(UnsafeCell::new(parts.live));
         (&raw mut (*header).joiner).write(JoinWaker::new());
-        (&raw mut (*header).about).write(TaskInfo::new(parts.place, parts.name));
+        (&raw mut (*header).about).write(about);
         let background = matches!(parts.kind, CrossingKind::Background);
         let publish = Publish::<F::Output>(slot, background, PhantomData);
         let task = Unpublished { about: &(*header).about, live: &*(*header).live.get() };
@@ -216,7 +221,23 @@ impl<T> Drop for Publish<T> {
     }
 }
 
+/// The information on a task that is spawned on this thread into a runtime that is inspected.
+#[cold]
+fn inspected(parts: &Parts, blocking: bool) -> TaskInfo {
+    let parent = current::with_current(|task| task.map(TaskMeta::id));
+    let record = Record::new(parts.live.snapshot(), parent, blocking, parts.background);
+    TaskInfo::recorded(parts.place, parts.name.clone(), record)
+}
+
 impl Header {
+    /// A wake-up has made the task runnable.
+    #[inline]
+    fn note_wake_up(&self) {
+        if let Some(record) = self.about.record() {
+            record.woken();
+        }
+    }
+
     /// Drops what is left of a task that is done. The slot stays.
     ///
     /// # Safety
@@ -263,6 +284,16 @@ impl TaskRef {
         })
     }
 
+    /// Calls `f` with the state of each task of a heap.
+    pub(crate) fn each_state(heap: &Heap, mut f: impl FnMut(TaskState)) {
+        heap.each(|slot| -> Option<()> {
+            // SAFETY: the word of a slot that was ever used stays a state word while the page
+            // lives.
+            unsafe { (*slot.cast::<Header>().as_ptr()).state.phase_if_used() }.map(&mut f);
+            None
+        });
+    }
+
     pub(crate) fn as_raw(&self) -> NonNull<Header> {
         self.0
     }
@@ -281,6 +312,7 @@ impl TaskRef {
 
     /// Hands a runnable, whose reference was counted by the transition, to the scheduler.
     pub(crate) fn schedule(&self) {
+        self.header().note_wake_up();
         // SAFETY: the table is this cell's.
         unsafe { (self.header().vtable.schedule)(self.0) }
     }
@@ -318,7 +350,10 @@ impl TaskRef {
         unsafe {
             match task.as_ref().state.wake_owned() {
                 Wake::Nothing => {}
-                Wake::Schedule => (task.as_ref().vtable.schedule)(task),
+                Wake::Schedule => {
+                    task.as_ref().note_wake_up();
+                    (task.as_ref().vtable.schedule)(task);
+                }
                 Wake::Free => (task.as_ref().vtable.free)(task),
             }
         }

@@ -18,6 +18,7 @@ use super::panicked::TaskPanic;
 use super::state::{AfterPending, AfterStart, Close, Seal};
 use super::{Attendant, Schedule, budget, current, waker};
 use crate::slab;
+use crate::util::counters::Ending;
 use crate::util::panic;
 
 pub(crate) fn vtable<F: Future, S: Schedule>() -> &'static VTable {
@@ -127,6 +128,9 @@ unsafe fn poll<F: Future, S: Schedule>(
             raw::set_execution(raw::execution().with_deadline(None));
         }
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
+        if let Some(record) = header.as_ref().about.record() {
+            record.poll_begins();
+        }
         let phase = Plain::new(PollPhase::Polling);
         #[cfg(debug_assertions)]
         let began = (attendant.is_none() && !S::MAY_BLOCK).then(std::time::Instant::now);
@@ -170,6 +174,9 @@ unsafe fn poll<F: Future, S: Schedule>(
         match polled {
             Ok(false) => {
                 let yielded = current::has_yielded();
+                if let Some(record) = header.as_ref().about.record() {
+                    record.poll_ends(guard.is_inner());
+                }
                 drop(guard);
                 match header.as_ref().state.pend(yielded) {
                     AfterPending::Idle => {}
@@ -183,7 +190,7 @@ unsafe fn poll<F: Future, S: Schedule>(
             }
             // A task that has ended is closed without leaving its context in between: each poll has
             // one swap in and one out.
-            Ok(true) => close::<F, S>(header, guard, 1),
+            Ok(true) => close::<F, S>(header, guard, Ending::Returned, 1),
             Err(panic) if phase.get() == PollPhase::Polling => {
                 let panic = TaskPanic::new(panic, &header.as_ref().about);
                 finish::<F, S>(header, guard, Outcome::Panicked(panic), 1);
@@ -192,7 +199,7 @@ unsafe fn poll<F: Future, S: Schedule>(
                 let panic = TaskPanic::new(panic, &header.as_ref().about);
                 abort_if_so_told::<S>(header, &panic);
                 put_output::<F>(stage, Outcome::Panicked(panic));
-                close::<F, S>(header, guard, 1);
+                close::<F, S>(header, guard, Ending::Panicked, 1);
             }
         }
         false
@@ -237,11 +244,13 @@ unsafe fn finish<F: Future, S: Schedule>(
                 panic::discard(former.into_payload());
             }
         }
+        let mut ending = Ending::Cancelled;
         if let Outcome::Panicked(panic) = &outcome {
             abort_if_so_told::<S>(header, panic);
+            ending = Ending::Panicked;
         }
         put_output::<F>(stage, outcome);
-        close::<F, S>(header, guard, references);
+        close::<F, S>(header, guard, ending, references);
     }
 }
 
@@ -266,7 +275,12 @@ unsafe fn abort_if_so_told<S: Schedule>(header: NonNull<Header>, panic: &TaskPan
 /// # Safety
 /// The caller has the stage, which is an output; and, besides the task's own reference, as many as
 /// `references`, to be given up.
-unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, guard: TaskGuard, references: usize) {
+unsafe fn close<F: Future, S: Schedule>(
+    header: NonNull<Header>,
+    guard: TaskGuard,
+    ending: Ending,
+    references: usize,
+) {
     // SAFETY: this thread has the stage until `seal`; afterwards it touches the output only if
     // there is no join handle. The references keep the cell until `complete`.
     unsafe {
@@ -285,9 +299,12 @@ unsafe fn close<F: Future, S: Schedule>(header: NonNull<Header>, guard: TaskGuar
             Seal::Claimed => {}
             Seal::Awaited => joiner = Some(task.joiner.take()),
         }
+        if let Some(record) = task.about.record() {
+            record.task_ends(guard.is_inner());
+        }
         guard.leave_and_drop_context();
         // From here on the shared part may be gone, unless the caller holds a reference of it.
-        S::ending(slab::shared_of(header.cast()));
+        S::ending(slab::shared_of(header.cast()), ending);
         loop {
             match task.state.complete(references, joiner.is_some()) {
                 Close::TakeWaker => joiner = Some(task.joiner.take()),
@@ -315,6 +332,11 @@ impl TaskGuard {
         // SAFETY: the thread with the stage has the live context.
         raw::swap(unsafe { &mut *header.as_ref().live.get() });
         TaskGuard { header, saved: current::enter(header) }
+    }
+
+    /// Whether another task is being polled on this thread, around this one.
+    fn is_inner(&self) -> bool {
+        self.saved.is_inner()
     }
 
     /// Leaves the task's context, and gives its handle up.

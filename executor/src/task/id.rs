@@ -38,6 +38,18 @@ impl Id {
     }
 }
 
+impl Id {
+    /// Never zero.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// None for zero.
+    pub(super) fn of_number(number: u64) -> Option<Id> {
+        (number != 0).then_some(Id(number))
+    }
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

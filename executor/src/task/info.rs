@@ -5,16 +5,18 @@
 //! tagged by [`EXTRA`], to a boxed [`Extra`] with everything. The word of a `Location` may be
 //! tagged by [`ABORTED`]. The box is made when something is to be stored that the word has no room
 //! for: a name, an identity that is asked for, a reason. Most tasks have none of them, and allocate
-//! nothing.
+//! nothing. A task of a runtime that is inspected has a box with a [`Record`] from the start; its
+//! word is tagged by [`RECORDED`] besides.
 
 use std::borrow::Cow;
 use std::panic::Location;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicPtr;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::id::Id;
+use super::record::Record;
 use crate::task::join_handle::CancelReason;
 use crate::util::tagged::Tagged;
 
@@ -29,11 +31,20 @@ struct Extra {
     reason: OnceLock<CancelReason>,
 }
 
+/// An [`Extra`] with a record behind it.
+#[repr(C)]
+struct Recorded {
+    extra: Extra,
+    record: Record,
+}
+
 /// Tag: the word points to an `Extra`.
 const EXTRA: usize = 1;
 /// Tag of a word that points to a `Location`: the task was aborted before any other reason was
 /// stored.
 const ABORTED: usize = 2;
+/// Tag of a word that has the tag `EXTRA`: it points to a `Recorded`.
+const RECORDED: usize = 2;
 /// The word: an `Extra`, or the location where the task was spawned.
 type Word = Tagged<Extra, 2>;
 
@@ -44,6 +55,26 @@ impl TaskInfo {
             None => Extra::word_of(spawned_at).into_raw(),
             Some(_) => Extra { spawned_at, name, id: Id::next(), reason: OnceLock::new() }.into_word(),
         }))
+    }
+
+    /// The information on a task with a record.
+    #[cold]
+    pub(crate) fn recorded(spawned_at: SpawnedAt, name: Option<Cow<'static, str>>, record: Record) -> TaskInfo {
+        let extra = Extra { spawned_at, name, id: Id::next(), reason: OnceLock::new() };
+        let recorded = Box::into_raw(Box::new(Recorded { extra, record }));
+        TaskInfo(AtomicPtr::new(Word::new(recorded.cast(), EXTRA | RECORDED).into_raw()))
+    }
+
+    /// The record, if the task's runtime is inspected.
+    #[inline]
+    pub(crate) fn record(&self) -> Option<&Record> {
+        // Relaxed: the tag is there from the start, or never.
+        let word = Word::from_raw(self.0.load(Relaxed));
+        if word.flags() != EXTRA | RECORDED {
+            return None;
+        }
+        // SAFETY: with both tags it is a box of `recorded`, which `drop` frees.
+        Some(unsafe { &(*word.ptr().cast::<Recorded>()).record })
     }
 
     fn extra(&self) -> Result<&Extra, SpawnedAt> {
@@ -140,8 +171,8 @@ impl Extra {
     unsafe fn of_word<'a>(word: *mut Extra) -> Result<&'a Extra, SpawnedAt> {
         let word = Word::from_raw(word);
         let pointer = word.ptr();
-        // SAFETY: with the tag `EXTRA` it is a box of `into_word`, which `TaskInfo::drop` frees;
-        // without, it is a static.
+        // SAFETY: with the tag `EXTRA` it is a box of `into_word`, or one of `recorded` that begins
+        // with an `Extra`, which `TaskInfo::drop` frees; without, it is a static.
         unsafe { if word.has(EXTRA) { Ok(&*pointer) } else { Err(&*pointer.cast()) } }
     }
 
@@ -154,11 +185,19 @@ impl Extra {
     }
 
     /// # Safety
-    /// The word was made by `into_word`, is freed once, and no reference to its box is left.
+    /// The word was made by `into_word` or `recorded`, is freed once, and no reference to its box is
+    /// left.
     unsafe fn free(word: *mut Extra) {
-        // SAFETY: the address without the tag is the one that `Box::into_raw` returned in
-        // `into_word`.
-        drop(unsafe { Box::from_raw(Word::from_raw(word).ptr()) });
+        let word = Word::from_raw(word);
+        // SAFETY: the address without the tags is the one that `Box::into_raw` returned in
+        // `recorded`, where the word has got both tags, or in `into_word`.
+        unsafe {
+            if word.has(RECORDED) {
+                drop(Box::from_raw(word.ptr().cast::<Recorded>()));
+            } else {
+                drop(Box::from_raw(word.ptr()));
+            }
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) mod id;
 pub(crate) mod info;
 pub(crate) mod join_handle;
 pub(crate) mod join_waker;
+pub(crate) mod leaf;
+mod lent;
 #[cfg(debug_assertions)]
 pub(crate) mod mistakes;
 #[cfg(all(test, loom))]
@@ -47,6 +49,7 @@ pub(crate) mod output;
 pub(crate) mod panicked;
 mod phase;
 mod protocol;
+pub(crate) mod record;
 pub(crate) mod state;
 pub(crate) mod waker;
 
@@ -56,6 +59,7 @@ pub use crate::structured::shield::Shield;
 pub use budget::yield_now;
 pub use current::{TaskMeta, current};
 pub use id::Id;
+pub use leaf::{Leaf, SocketKind, SocketOperation};
 pub use join_handle::{AbortHandle, CancelReason, JoinError, JoinHandle};
 pub use phase::TaskState;
 
@@ -65,6 +69,7 @@ use std::task::Waker;
 use cell::{Header, Runnable};
 
 use crate::slab;
+use crate::util::counters::Ending;
 
 /// Where a task goes when it is to be polled, and where its memory comes from.
 pub(crate) trait Schedule: 'static {
@@ -99,7 +104,7 @@ pub(crate) trait Schedule: 'static {
     unsafe fn free(task: NonNull<Header>);
 
     /// A task is about to be done.
-    fn ending(_shared: &Self::Shared) {}
+    fn ending(_shared: &Self::Shared, _ending: Ending) {}
 
     /// Whether a panic in a task ends the process.
     fn aborts_on_panic(_shared: &Self::Shared) -> bool {
@@ -113,7 +118,6 @@ pub(crate) trait Schedule: 'static {
     }
 
     /// Whether its tasks may block their thread.
-    #[cfg(debug_assertions)]
     const MAY_BLOCK: bool = false;
 }
 

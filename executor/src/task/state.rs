@@ -2,6 +2,7 @@
 //! [protocol](super::protocol).
 #![forbid(unsafe_code)]
 
+use super::TaskState;
 use crate::slab::SlotHead;
 use crate::util::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::util::sync::weakened;
@@ -385,23 +386,30 @@ impl StateWord {
         self.0.word.load(Relaxed) & BACKGROUND != 0
     }
 
-    /// What the task is doing, for a dump.
-    pub(crate) fn phase(&self) -> super::TaskState {
-        use super::TaskState::{Done, Idle, Running, Scheduled};
+    /// What the task in a slot is doing; `None` if there is no task in the slot.
+    pub(crate) fn phase_if_used(&self) -> Option<TaskState> {
         let word = self.0.word.load(Relaxed);
-        match word {
-            // A task without a handle goes from running to done, and is not sealed.
-            _ if word & (SEALED | DONE) != 0 => Done,
-            _ if word & RUNNING != 0 => Running,
-            _ if word & SCHEDULED != 0 => Scheduled,
-            _ => Idle,
-        }
+        (word >= REFERENCE).then(|| phase_of(word))
+    }
+
+    /// What the task is doing, for a dump.
+    pub(crate) fn phase(&self) -> TaskState {
+        phase_of(self.0.word.load(Relaxed))
+    }
+}
+
+fn phase_of(word: usize) -> TaskState {
+    match word {
+        // A task without a handle goes from running to done, and is not sealed.
+        _ if word & (SEALED | DONE) != 0 => TaskState::Done,
+        _ if word & RUNNING != 0 => TaskState::Running,
+        _ if word & SCHEDULED != 0 => TaskState::Scheduled,
+        _ => TaskState::Idle,
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::TaskState;
     use super::*;
 
     #[test]

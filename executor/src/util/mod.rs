@@ -1,6 +1,8 @@
 //! Tools for every floor: primitives of the standard library or of loom, and small types without a
 //! policy.
 
+pub(crate) mod counters;
+pub(crate) mod histogram;
 pub(crate) mod idle_condvar;
 pub(crate) mod report;
 pub(crate) mod room;

@@ -37,6 +37,10 @@ pub(crate) struct ThreadState {
     /// `time::current`: the timers of that runtime, and the index of this thread's shard of them.
     pub(crate) timers: Cell<*const ()>,
     pub(crate) shard: Cell<usize>,
+    /// `util::counters`: those of this thread, if it is a worker.
+    pub(crate) counters: Cell<*const ()>,
+    /// `task::record`: when the last poll of this worker ended, if nothing came since; else zero.
+    pub(crate) poll_ended: Cell<u64>,
     /// `scheduler::current`: a number of this thread; zero if it has none yet.
     pub(crate) number: Cell<usize>,
     /// `eager::frame`: called before a leaf blocks this thread.
@@ -59,6 +63,8 @@ thread_local! {
             held: Cell::new(ptr::null()),
             timers: Cell::new(ptr::null()),
             shard: Cell::new(0),
+            counters: Cell::new(ptr::null()),
+            poll_ended: Cell::new(0),
             number: Cell::new(0),
             before_blocking: Cell::new(None),
             nested_polls: Cell::new(0),

@@ -1,0 +1,299 @@
+//! The record of a task: what is known of it while its runtime is inspected.
+//!
+//! A record is a part of the task's [information](super::info), so it lives as long as the task's
+//! memory. Dumps, the watchdog and all else that looks at tasks read this one record.
+//!
+//! # Who writes what
+//!
+//! | part | written by | read by |
+//! | --- | --- | --- |
+//! | identity, parent, times of the spawn | the spawner, before the task exists | all |
+//! | `since`, `busy`, the leaves | the thread that has the stage; `since` also by the thread whose wake-up has made the task runnable | all |
+//! | `turn` | the thread that has the stage | all |
+//! | the context | the thread that has the stage, without waiting ([`lent`](super::lent)) | one looker at a time |
+//!
+//! # Reading leaves
+//!
+//! A leaf takes several words, so a reader must not see half of one. `turn` counts the begins and
+//! the ends of polls: it is odd while the task is polled. The writer makes `turn` odd, then writes,
+//! then makes it even; the reader reads `turn`, the words, and `turn` again, and has the words of
+//! one poll if both were the same even number. Otherwise the task is running, and waits for
+//! nothing.
+//!
+//! | step | who | order |
+//! | --- | --- | --- |
+//! | RC1 | the writer makes `turn` odd | fence(Release) behind it: a reader of a word below sees it |
+//! | RC2 | the writer writes the words | relaxed |
+//! | RC3 | the writer makes `turn` even | release: a reader that sees it sees the words |
+//! | RC4 | the reader reads `turn` | acquire |
+//! | RC5 | the reader reads the words | relaxed |
+//! | RC6 | the reader reads `turn` again | fence(Acquire) before it: a reader of a word of RC2 sees RC1 |
+
+use std::panic::Location;
+use std::ptr;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use heirloom_context::{Context, raw};
+
+use super::cell::Header;
+use super::id::Id;
+use super::leaf::Leaf;
+use super::lent::Lent;
+use crate::util::counters::{self, PollTimes};
+use crate::util::panic::swallow;
+use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::util::sync::atomic::{AtomicPtr, AtomicU64, fence};
+use crate::util::sync::weakened;
+use crate::util::thread_state;
+
+/// Leaves of one poll that are kept. A poll that ends with more has a `select` or a join of many.
+pub(crate) const LEAVES: usize = 3;
+
+pub(crate) struct Record {
+    pub(crate) parent: Option<Id>,
+    /// A blocking closure.
+    pub(crate) blocking: bool,
+    /// Spawned by `spawn_background`.
+    pub(crate) background: bool,
+    /// When the task was spawned, as all times here in nanoseconds since [`epoch`].
+    pub(crate) spawned: u64,
+    /// When the task became what it is: when its poll began, when it became idle, or runnable.
+    since: AtomicU64,
+    /// The time that polls have taken.
+    busy: AtomicU64,
+    wake_ups: AtomicU64,
+    /// Twice the number of polls; one less while the task is polled.
+    turn: AtomicU64,
+    /// How many leaves the last poll has ended with, perhaps more than are kept.
+    count: AtomicU64,
+    leaves: [LeafWords; LEAVES],
+    context: Lent<Context>,
+    /// The [version](raw::version) of that context; zero if there is none. For the writer.
+    version: AtomicU64,
+}
+
+/// A [`Leaf`] in words.
+#[derive(Default)]
+struct LeafWords {
+    words: [AtomicU64; 3],
+    place: AtomicPtr<Location<'static>>,
+}
+
+/// What a record says at one time.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) polls: u64,
+    pub(crate) wake_ups: u64,
+    pub(crate) busy: u64,
+    pub(crate) since: u64,
+    /// The leaves of the last poll that are kept, and how many there were. None while the task is
+    /// polled.
+    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) leaf_count: u64,
+    pub(crate) context: Option<Context>,
+}
+
+/// The instant from which records count.
+pub(crate) fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+/// A time in nanoseconds since the [`epoch`]; zero for one before.
+pub(crate) fn since_epoch(instant: Instant) -> u64 {
+    u64::try_from(instant.saturating_duration_since(epoch()).as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The present, never zero.
+pub(crate) fn now() -> u64 {
+    let epoch = epoch();
+    since_epoch(Instant::now()).max(since_epoch(epoch) + 1)
+}
+
+/// Forgets when the last poll on this thread ended, since other things take time before the next.
+#[inline]
+pub(crate) fn pause() {
+    thread_state::with(|here| here.poll_ended.set(0));
+}
+
+/// Records the times of this worker, if it is inspected and this thread is one.
+fn record_time(record: impl FnOnce(&PollTimes)) -> bool {
+    counters::here(|here| here.times.as_deref().map(record)).flatten().is_some()
+}
+
+impl Record {
+    /// The record of a task that is about to be spawned by this thread, in `context`.
+    pub(crate) fn new(context: Context, parent: Option<Id>, blocking: bool, background: bool) -> Record {
+        let version = raw::version_of(&context) as u64;
+        let spawned = now();
+        Record {
+            parent,
+            blocking,
+            background,
+            spawned,
+            since: AtomicU64::new(spawned),
+            busy: AtomicU64::new(0),
+            wake_ups: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            leaves: Default::default(),
+            context: Lent::new((!context.is_empty()).then(|| Box::new(context))),
+            version: AtomicU64::new(version),
+        }
+    }
+
+    /// A wake-up has made the task runnable.
+    #[cold]
+    pub(crate) fn woken(&self) {
+        self.since.store(now(), Relaxed);
+        self.wake_ups.store(self.wake_ups.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// A poll begins. The caller has the stage.
+    #[cold]
+    pub(crate) fn poll_begins(&self) {
+        // The end of the last poll of this thread is the begin of this one, if nothing came in
+        // between: each poll has one look at the clock.
+        let ended = thread_state::with(|here| here.poll_ended.replace(0));
+        let now = if ended == 0 { now() } else { ended };
+        let latency = now.saturating_sub(self.since.load(Relaxed));
+        record_time(|times| times.latency.record(latency));
+        self.begin(now);
+    }
+
+    fn begin(&self, now: u64) {
+        // RC1.
+        self.turn.store(self.turn.load(Relaxed) + 1, Relaxed);
+        fence(if weakened("turn before leaves") { Acquire } else { Release });
+        // RC2.
+        self.since.store(now, Relaxed);
+        self.count.store(0, Relaxed);
+    }
+
+    /// A poll was pending. The caller has the stage, and the task's context is current. `inner` says
+    /// whether the poll is a part of another one, which goes on.
+    #[cold]
+    pub(crate) fn poll_ends(&self, inner: bool) {
+        if self.count.load(Relaxed) == 0 {
+            self.show_context();
+        }
+        self.end(inner);
+    }
+
+    /// The last poll has ended, or the task was cancelled. The caller has the stage.
+    #[cold]
+    pub(crate) fn task_ends(&self, inner: bool) {
+        if self.turn.load(Relaxed) % 2 != 0 {
+            self.count.store(0, Relaxed);
+            self.end(inner);
+        }
+        let context = self.context.replace(None);
+        swallow(|| drop(context));
+    }
+
+    fn end(&self, inner: bool) {
+        let now = now();
+        let took = now.saturating_sub(self.since.load(Relaxed));
+        self.since.store(now, Relaxed);
+        self.busy.store(self.busy.load(Relaxed) + took, Relaxed);
+        // RC3.
+        let order = if weakened("leaves before turn") { Relaxed } else { Release };
+        self.turn.store(self.turn.load(Relaxed) + 1, order);
+        if record_time(|times| times.poll.record(took)) && !inner {
+            thread_state::with(|here| here.poll_ended.set(now));
+        }
+    }
+
+    /// Notes a leaf that the poll in progress waits for. The caller polls the task.
+    #[cold]
+    fn note(&self, leaf: Leaf) {
+        let count = self.count.load(Relaxed);
+        if count == 0 {
+            // On whose behalf the leaf waits is said by the context at the leaf: the task's, or one
+            // inside of it.
+            self.show_context();
+        }
+        self.count.store(count + 1, Relaxed);
+        self.write(count, leaf);
+    }
+
+    /// RC2.
+    fn write(&self, index: u64, leaf: Leaf) {
+        let kept = usize::try_from(index).ok().and_then(|index| self.leaves.get(index));
+        if let Some(LeafWords { words, place }) = kept {
+            let (values, location) = leaf.encode();
+            words.iter().zip(values).for_each(|(word, value)| word.store(value, Relaxed));
+            place.store(location.map_or(ptr::null_mut(), |it| ptr::from_ref(it).cast_mut()), Relaxed);
+        }
+    }
+
+    /// Publishes the context that is current on this thread, unless it is the one that was
+    /// published last.
+    fn show_context(&self) {
+        let version = raw::version().map(|version| version as u64);
+        if version == Some(self.version.load(Relaxed)) {
+            return;
+        }
+        // The copy is kept, so the version of another context is another one.
+        let context = Context::current();
+        let shown = (!context.is_empty()).then(|| Box::new(context));
+        self.version.store(if shown.is_none() { 0 } else { version.unwrap_or(1) }, Relaxed);
+        let former = self.context.replace(shown);
+        swallow(|| drop(former));
+    }
+
+    /// What the record says. The context is that at the leaf that the last poll has ended with.
+    pub(crate) fn look(&self) -> Seen {
+        let (turn, leaf_count, leaves) = self.look_at_leaves();
+        Seen {
+            polls: turn.div_ceil(2),
+            wake_ups: self.wake_ups.load(Relaxed),
+            busy: self.busy.load(Relaxed),
+            since: self.since.load(Relaxed),
+            leaves,
+            leaf_count,
+            context: self.context.look(),
+        }
+    }
+
+    /// The turn, and the leaves of the last poll, unless the task is being polled.
+    fn look_at_leaves(&self) -> (u64, u64, Vec<Leaf>) {
+        // RC4.
+        let turn = self.turn.load(Acquire);
+        if turn % 2 != 0 {
+            return (turn, 0, Vec::new());
+        }
+        // RC5.
+        let count = self.count.load(Relaxed);
+        let read = |LeafWords { words, place }: &LeafWords| {
+            (words.each_ref().map(|word| word.load(Relaxed)), place.load(Relaxed))
+        };
+        let kept: Vec<_> = self.leaves.iter().take(count as usize).map(read).collect();
+        // RC6.
+        if !weakened("second look") {
+            fence(Acquire);
+        }
+        let again = self.turn.load(Relaxed);
+        if again != turn && !weakened("second look") {
+            return (again, 0, Vec::new());
+        }
+        let decode = |(words, place): ([u64; 3], *mut Location<'static>)| {
+            // SAFETY: null, or from a `&'static Location`: `write` stores nothing else.
+            Leaf::decode(words, unsafe { place.as_ref() })
+        };
+        (turn, count, kept.into_iter().filter_map(decode).collect())
+    }
+}
+
+/// Notes what the task that is being polled on this thread waits for. For leaves that are about to
+/// report pending. Nothing happens if the task's runtime is not inspected.
+#[inline]
+pub(crate) fn waits_for(leaf: impl FnOnce() -> Leaf) {
+    let task = thread_state::with(|here| here.task.get()).cast::<Header>();
+    // SAFETY: the task is current while it is run on this thread, by a caller that has a reference,
+    // and the call lies within that time.
+    if let Some(record) = unsafe { task.as_ref() }.and_then(|task| task.about.record()) {
+        record.note(leaf());
+    }
+}
