@@ -28,6 +28,7 @@
 /// | `on_change` | a `fn(Option<&T>, Option<&T>)` | a hook: called with the previous and the current value; see [`VarOptions::on_change`](crate::VarOptions::on_change) | no hook |
 /// | `debug` | `Debug`, for the type's own implementation, or a `fn(&T, &mut Formatter) -> fmt::Result` | how the value is written where contexts are listed | the value stays opaque |
 /// | `required` | `true`, `false` | whether a read where nothing is bound is a mistake; see [`detect_losses`](crate::detect_losses) | `false` |
+/// | `secret` | `true` | the text of a value is `[secret]` wherever contexts are listed, whatever `debug` says; see [`VarOptions::secret`](crate::VarOptions::secret) | `false` |
 ///
 /// By hand: [`ContextVar::new`](crate::ContextVar::new),
 /// [`with_options`](crate::ContextVar::with_options) and
@@ -96,7 +97,7 @@ macro_rules! __context_vars {
         $(#[$meta])*
         $vis static $name: $crate::ContextVar<$type> = $crate::ContextVar::with_options(
             ::core::stringify!($name),
-            $crate::__var_options!([$name $type] [] [] [] [], $($options)*),
+            $crate::__var_options!([$name $type] [] [] [] [] [], $($options)*),
         );
         $crate::__after_options! { $($options)* }
     };
@@ -105,7 +106,7 @@ macro_rules! __context_vars {
         $vis static $name: $crate::ContextVar<$type, $crate::WithDefault<$type>> =
             $crate::ContextVar::with_options(
                 ::core::stringify!($name),
-                $crate::__var_options!([$name $type] [] [] [] [], $($options)*),
+                $crate::__var_options!([$name $type] [] [] [] [] [], $($options)*),
             )
             .with_default(|| -> $type { $default });
         $crate::__after_options! { $($options)* }
@@ -151,14 +152,14 @@ macro_rules! __after_options {
 
 /// The options of a variable, up to the end of its declaration, as a [`VarOptions`]. After the
 /// variable's name and type, each list has the value of an option that was read already: of
-/// `inherit`, `on_change`, `debug` and `required`.
+/// `inherit`, `on_change`, `debug`, `required` and `secret`.
 ///
 /// [`VarOptions`]: crate::VarOptions
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __var_options {
     // The end of the declaration.
-    ([$name:ident $type:ty] [$($inherit:expr)?] [$($on_change:expr)?] [$($debug:expr)?] [$($required:expr)?] $(,)? $(; $($rest:tt)*)?) => {{
+    ([$name:ident $type:ty] [$($inherit:expr)?] [$($on_change:expr)?] [$($debug:expr)?] [$($required:expr)?] [$($secret:expr)?] $(,)? $(; $($rest:tt)*)?) => {{
         // Asks for the type's implementation only where it is named.
         #[allow(non_snake_case, dead_code)]
         fn Debug<T: ::core::fmt::Debug>(
@@ -173,66 +174,76 @@ macro_rules! __var_options {
         $(options.on_change = ::core::option::Option::Some($on_change);)?
         $(options.debug = ::core::option::Option::Some($debug);)?
         $(options.required = $required;)?
+        $(options.secret = $secret;)?
         options
     }};
     // An option of each kind.
-    ($variable:tt [] $on_change:tt $debug:tt $required:tt, inherit = Always $($rest:tt)*) => {
-        $crate::__var_options!($variable [$crate::Inherit::Always] $on_change $debug $required $($rest)*)
+    ($variable:tt [] $on_change:tt $debug:tt $required:tt $secret:tt, inherit = Always $($rest:tt)*) => {
+        $crate::__var_options!($variable [$crate::Inherit::Always] $on_change $debug $required $secret $($rest)*)
     };
-    ($variable:tt [] $on_change:tt $debug:tt $required:tt, inherit = Never $($rest:tt)*) => {
-        $crate::__var_options!($variable [$crate::Inherit::Never] $on_change $debug $required $($rest)*)
+    ($variable:tt [] $on_change:tt $debug:tt $required:tt $secret:tt, inherit = Never $($rest:tt)*) => {
+        $crate::__var_options!($variable [$crate::Inherit::Never] $on_change $debug $required $secret $($rest)*)
     };
-    ($variable:tt [] $on_change:tt $debug:tt $required:tt, inherit = Derive($derive:expr $(,)?) $($rest:tt)*) => {
-        $crate::__var_options!($variable [$crate::Inherit::Derive($derive)] $on_change $debug $required $($rest)*)
+    ($variable:tt [] $on_change:tt $debug:tt $required:tt $secret:tt, inherit = Derive($derive:expr $(,)?) $($rest:tt)*) => {
+        $crate::__var_options!($variable [$crate::Inherit::Derive($derive)] $on_change $debug $required $secret $($rest)*)
     };
-    ($variable:tt $inherit:tt [] $debug:tt $required:tt, on_change = $value:expr $(, $($rest:tt)*)?) => {
-        $crate::__var_options!($variable $inherit [$value] $debug $required $(, $($rest)*)?)
+    ($variable:tt $inherit:tt [] $debug:tt $required:tt $secret:tt, on_change = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__var_options!($variable $inherit [$value] $debug $required $secret $(, $($rest)*)?)
     };
-    ($variable:tt $inherit:tt [] $debug:tt $required:tt, on_change = $value:expr; $($rest:tt)*) => {
-        $crate::__var_options!($variable $inherit [$value] $debug $required)
+    ($variable:tt $inherit:tt [] $debug:tt $required:tt $secret:tt, on_change = $value:expr; $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit [$value] $debug $required $secret)
     };
-    ($variable:tt $inherit:tt $on_change:tt [] $required:tt, debug = $value:expr $(, $($rest:tt)*)?) => {
-        $crate::__var_options!($variable $inherit $on_change [$value] $required $(, $($rest)*)?)
+    ($variable:tt $inherit:tt $on_change:tt [] $required:tt $secret:tt, debug = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__var_options!($variable $inherit $on_change [$value] $required $secret $(, $($rest)*)?)
     };
-    ($variable:tt $inherit:tt $on_change:tt [] $required:tt, debug = $value:expr; $($rest:tt)*) => {
-        $crate::__var_options!($variable $inherit $on_change [$value] $required)
+    ($variable:tt $inherit:tt $on_change:tt [] $required:tt $secret:tt, debug = $value:expr; $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit $on_change [$value] $required $secret)
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt [], required = $value:expr $(, $($rest:tt)*)?) => {
-        $crate::__var_options!($variable $inherit $on_change $debug [$value] $(, $($rest)*)?)
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt [] $secret:tt, required = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__var_options!($variable $inherit $on_change $debug [$value] $secret $(, $($rest)*)?)
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt [], required = $value:expr; $($rest:tt)*) => {
-        $crate::__var_options!($variable $inherit $on_change $debug [$value])
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt [] $secret:tt, required = $value:expr; $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit $on_change $debug [$value] $secret)
+    };
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt [], secret = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__var_options!($variable $inherit $on_change $debug $required [$value] $(, $($rest)*)?)
+    };
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt [], secret = $value:expr; $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit $on_change $debug $required [$value])
     };
     // What is no option, or no value of one.
-    ($variable:tt [] $on_change:tt $debug:tt $required:tt, inherit = $wrong:tt $($rest:tt)*) => {
+    ($variable:tt [] $on_change:tt $debug:tt $required:tt $secret:tt, inherit = $wrong:tt $($rest:tt)*) => {
         $crate::__option_error!(
             $variable "unknown policy `", $wrong, "`; the values of `inherit` are `Always`, `Never`, `Derive(function)`"
         )
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt, inherit = $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, inherit = $($rest:tt)*) => {
         $crate::__option_error!($variable "the option `", inherit, "` is given twice")
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt, on_change = $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, on_change = $($rest:tt)*) => {
         $crate::__option_error!($variable "the option `", on_change, "` is given twice")
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt, debug = $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, debug = $($rest:tt)*) => {
         $crate::__option_error!($variable "the option `", debug, "` is given twice")
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt, required = $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, required = $($rest:tt)*) => {
         $crate::__option_error!($variable "the option `", required, "` is given twice")
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt, $option:ident = $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, secret = $($rest:tt)*) => {
+        $crate::__option_error!($variable "the option `", secret, "` is given twice")
+    };
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, $option:ident = $($rest:tt)*) => {
         $crate::__option_error!(
-            $variable "unknown option `", $option, "`; the options are `inherit`, `on_change`, `debug`, `required`"
+            $variable "unknown option `", $option, "`; the options are `inherit`, `on_change`, `debug`, `required`, `secret`"
         )
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt, $wrong:tt $($rest:tt)*) => {
-        $crate::__var_options!($variable $inherit $on_change $debug $required $wrong)
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, $wrong:tt $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit $on_change $debug $required $secret $wrong)
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $wrong:tt $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt $wrong:tt $($rest:tt)*) => {
         $crate::__option_error!(
             $variable "found `", $wrong, "` where `, option = value` or `;` is expected; the options are `inherit`, \
-            `on_change`, `debug`, `required`"
+            `on_change`, `debug`, `required`, `secret`"
         )
     };
 }

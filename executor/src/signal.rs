@@ -49,6 +49,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::{pipe, unregister};
 
 use crate::net::registration::{Direction, Registration};
+use crate::task::{Leaf, record};
 
 /// The interrupt key of the terminal, usually Ctrl-C, or another `SIGINT`.
 ///
@@ -141,7 +142,8 @@ impl Future for Signal {
                 return Poll::Ready(Err(error));
             }
         };
-        pipe.reader.poll_io(cx, pipe.leaf, Direction::Read, |mut pipe| {
+        let SignalPipe { reader, leaf, .. } = pipe;
+        let take = |mut pipe: &UnixStream| {
             // The pipe has a byte per signal. All of them count as one signal.
             let mut bytes = [0; 64];
             let mut count = pipe.read(&mut bytes)?;
@@ -152,7 +154,8 @@ impl Future for Signal {
                 };
             }
             Ok(())
-        })
+        };
+        record::waits_for_one(Leaf::Signal, || reader.poll_io(cx, leaf, Direction::Read, take))
     }
 }
 

@@ -40,6 +40,8 @@ use crate::util::sync::weakened;
 pub(crate) const WATCHED: u8 = 1;
 /// Flag: the variable is not inherited as it is.
 pub(crate) const SPECIAL: u8 = 2;
+/// Flag: the value has no text but that it is a secret.
+const SECRET: u8 = 4;
 
 /// What all values begin with.
 #[repr(C)]
@@ -106,8 +108,13 @@ impl<T: Send + Sync + 'static> Boxed<T> {
             let Boxed { header, inherit, on_change, debug, value } =
                 unsafe { pointer.cast::<Boxed<T>>().as_ref() };
             let Inherit::Derive(derive) = *inherit else { return None };
-            let options =
-                VarOptions { inherit: *inherit, on_change: *on_change, debug: *debug, ..VarOptions::new() };
+            let options = VarOptions {
+                inherit: *inherit,
+                on_change: *on_change,
+                debug: *debug,
+                secret: header.flags & SECRET != 0,
+                ..VarOptions::new()
+            };
             Some(Value::new(derive(value)?, header.name, header.place, &options))
         },
         notify: |any, previous, current| {
@@ -156,16 +163,17 @@ impl Value {
         place: &'static Location<'static>,
         options: &VarOptions<T>,
     ) -> Value {
-        let VarOptions { inherit, on_change, debug, required: _ } = *options;
+        let VarOptions { inherit, on_change, debug, required: _, secret } = *options;
         let watched = if on_change.is_some() { WATCHED } else { 0 };
         let special = if matches!(inherit, Inherit::Always) { 0 } else { SPECIAL };
+        let secret = if secret { SECRET } else { 0 };
         let header = ValueHeader {
             count: AtomicUsize::new(1),
             vtable: &Boxed::<T>::VTABLE,
             name,
             place,
             next: Cell::new(std::ptr::null_mut()),
-            flags: watched | special,
+            flags: watched | special | secret,
         };
         let boxed = Box::new(Boxed { header, inherit, on_change, debug, value });
         // `Boxed` is `repr(C)` and begins with its header.
@@ -234,8 +242,12 @@ impl Value {
         (self.header().vtable.type_name)()
     }
 
-    /// The value's text, if its variable opted in. Runs a user's function.
+    /// The value's text, if its variable opted in; of a secret, that it is one. Runs a user's
+    /// function.
     pub(crate) fn debug_text(&self) -> Option<String> {
+        if self.flags() & SECRET != 0 {
+            return Some("[secret]".to_owned());
+        }
         // SAFETY: the table was made for this value's type, and `self` keeps the value alive.
         unsafe { (self.header().vtable.debug)(self.0) }
     }

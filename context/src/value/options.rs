@@ -106,12 +106,28 @@ pub struct VarOptions<T> {
     /// Whether a read where no value is bound is a mistake; see
     /// [`detect_losses`](crate::detect_losses).
     pub required: bool,
+    /// Whether the value's text is `[secret]` wherever contexts are listed: in dumps, in reports of
+    /// panics, in the text of a context. What [`debug`](Self::debug) says is not asked then. For
+    /// passwords and tokens: a dump shows that there is one.
+    ///
+    /// ```
+    /// # use heirloom_context::internal::heirloom;
+    /// use heirloom::{Context, context_var};
+    /// context_var! { static TOKEN: &'static str, debug = Debug, secret = true; }
+    ///
+    /// let context = Context::empty().with_var(&TOKEN, "xyzzy");
+    /// let texts: Vec<_> = context.iter().filter_map(|entry| entry.debug_text()).collect();
+    /// assert_eq!(texts, ["[secret]"]);
+    /// ```
+    #[doc(alias = "redact")]
+    #[doc(alias = "sensitive")]
+    pub secret: bool,
 }
 
 impl<T> VarOptions<T> {
-    /// Always inherited, no hook, opaque, not required.
+    /// Always inherited, no hook, opaque, neither required nor secret.
     pub const fn new() -> Self {
-        VarOptions { inherit: Inherit::Always, on_change: None, debug: None, required: false }
+        VarOptions { inherit: Inherit::Always, on_change: None, debug: None, required: false, secret: false }
     }
 }
 
@@ -136,6 +152,7 @@ impl<T> fmt::Debug for VarOptions<T> {
             .field("on_change", &self.on_change.is_some())
             .field("debug", &self.debug.is_some())
             .field("required", &self.required)
+            .field("secret", &self.secret)
             .finish()
     }
 }

@@ -1,6 +1,7 @@
-//! What sees the runtime from outside: hooks and ambient states around tasks, numbers. It is
+//! What sees the runtime from outside: hooks and ambient states around tasks, numbers, dumps. It is
 //! called, and calls nothing.
 
+pub(crate) mod dump;
 pub(crate) mod hooks;
 mod prometheus;
 pub(crate) mod stats;

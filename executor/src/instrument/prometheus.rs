@@ -45,7 +45,11 @@ impl Display for Exposition<'_> {
         text.counter("wake_ups", "Wake-ups of idle tasks", &[("", totals.wake_ups)])?;
         text.counter("budget_yields", "Leaves that found the budget spent", &[("", totals.budget_yields)])?;
         text.counter("timers_fired", "Timers that were due", &[("", totals.timers_fired)])?;
-        text.counter("io_events", "Tasks woken by an event of a socket or signal", &[("", totals.io_events)])?;
+        text.counter(
+            "io_events",
+            "Tasks woken by an event of a socket or signal",
+            &[("", totals.io_events)],
+        )?;
         text.counter("blocking_taken", "Blocking closures that have begun", &[("", totals.blocking_taken)])?;
         let held_up = [("", totals.blocking_held_up)];
         text.counter("blocking_held_up", "Blocking closures that found all threads busy", &held_up)?;
@@ -58,10 +62,18 @@ impl Display for Exposition<'_> {
         text.gauge("tasks", "Tasks that have not ended, by state", &states)?;
         text.gauge("timers", "Timers that are set", &[("", stats.timers as u64)])?;
         text.gauge("injected", "Tasks in the injector", &[("", stats.injected as u64)])?;
-        text.gauge("blocking_threads", "Threads of the blocking pool", &[("", stats.blocking_threads as u64)])?;
+        text.gauge(
+            "blocking_threads",
+            "Threads of the blocking pool",
+            &[("", stats.blocking_threads as u64)],
+        )?;
         let most = [("", stats.max_blocking_threads as u64)];
         text.gauge("blocking_threads_max", "Most threads of the blocking pool", &most)?;
-        text.gauge("blocking_queued", "Blocking closures without a thread", &[("", stats.blocking_queued as u64)])?;
+        text.gauge(
+            "blocking_queued",
+            "Blocking closures without a thread",
+            &[("", stats.blocking_queued as u64)],
+        )?;
 
         let labels: Vec<_> = (0..stats.workers.len()).map(|index| format!("worker=\"{index}\"")).collect();
         let workers = || labels.iter().map(String::as_str).zip(&stats.workers);
@@ -75,13 +87,16 @@ impl Display for Exposition<'_> {
         text.gauge("queued", "Tasks in the queue of each worker", &queued)?;
 
         let Some(times) = &stats.times else { return Ok(()) };
-        let busy: Vec<_> = workers()
-            .map(|(label, worker)| (label, worker.busy.unwrap_or_default().as_secs_f64()))
-            .collect();
+        let busy: Vec<_> =
+            workers().map(|(label, worker)| (label, worker.busy.unwrap_or_default().as_secs_f64())).collect();
         text.counter("busy_seconds", "How long each worker has polled", &busy)?;
         text.histogram("schedule_latency_seconds", "From runnable to polled", &times.schedule_latency)?;
         text.histogram("poll_seconds", "Polls by workers", &times.poll)?;
-        text.histogram("blocking_wait_seconds", "Waits of blocking closures for a thread", &times.blocking_wait)
+        text.histogram(
+            "blocking_wait_seconds",
+            "Waits of blocking closures for a thread",
+            &times.blocking_wait,
+        )
     }
 }
 

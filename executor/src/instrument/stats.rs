@@ -1,15 +1,13 @@
-//! What a runtime has done and is doing: numbers and lists, as plain data.
+//! What a runtime has done and is doing: numbers, as plain data.
 //!
 //! Pure data has public fields and is `#[non_exhaustive]`, so that fields can be added: nothing
 //! about it can be done but reading it. Types that stand for something that lives (a task, a
 //! runtime, a report that keeps tasks) have getters.
 #![forbid(unsafe_code)]
 
-use std::panic::Location;
 use std::time::Duration;
 
-use crate::task::cell::Header;
-use crate::task::{Id, TaskState};
+use crate::task::TaskState;
 use crate::util::histogram::{AtomicHistogram, BUCKETS, upper};
 
 /// Numbers of a runtime, each exact by itself; made by [`Handle::stats`](crate::Handle::stats).
@@ -229,30 +227,5 @@ impl std::fmt::Debug for Histogram {
             .field("p99", &self.quantile(0.99))
             .field("max", &self.quantile(1.0))
             .finish()
-    }
-}
-
-/// One task that has not ended; made by [`Handle::dump`](crate::Handle::dump).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TaskDump {
-    /// The task's identity.
-    pub id: Id,
-    /// The name given by [`task::Builder::name`](crate::task::Builder::name).
-    pub name: Option<String>,
-    /// Where the task was spawned.
-    pub spawned_at: &'static Location<'static>,
-    /// What the task was doing.
-    pub state: TaskState,
-}
-
-impl TaskDump {
-    pub(crate) fn of(task: &Header) -> TaskDump {
-        TaskDump {
-            id: task.about.id(),
-            name: task.about.name().map(|name| name.to_string()),
-            spawned_at: task.about.spawned_at(),
-            state: task.state.phase(),
-        }
     }
 }

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -15,16 +16,23 @@ use mio::event::Source;
 use super::registration::Registration;
 use crate::eager::{self, NotReady};
 use crate::io::readiness::Direction;
+use crate::task::SocketKind;
 
 /// A socket, or another descriptor, that a thread can wait for.
 pub(crate) trait Blocks: Source + Descriptor {
     /// The method that the user has called, as [`WouldSuspend`](crate::eager::WouldSuspend) names
     /// it, for operations that have no name of their own.
     fn leaf(direction: Direction) -> &'static str;
+
+    /// What it is in dumps.
+    const KIND: SocketKind;
+
+    /// The address of the peer; where there is none, its own; if it has one.
+    fn address(&self) -> Option<SocketAddr>;
 }
 
 macro_rules! blocks {
-    ($($source:ident: $reads:literal, $writes:literal;)*) => {$(
+    ($($source:ident: $reads:literal, $writes:literal, $kind:ident, $address:expr;)*) => {$(
         impl Blocks for mio::net::$source {
             fn leaf(direction: Direction) -> &'static str {
                 match direction {
@@ -32,20 +40,27 @@ macro_rules! blocks {
                     Direction::Write => concat!(stringify!($source), "::", $writes),
                 }
             }
+
+            const KIND: SocketKind = SocketKind::$kind;
+
+            fn address(&self) -> Option<SocketAddr> {
+                let address: fn(&Self) -> Option<SocketAddr> = $address;
+                address(self)
+            }
         }
     )*};
 }
 
 blocks! {
-    TcpListener: "accept", "accept";
-    TcpStream: "read", "write";
-    UdpSocket: "recv", "send";
+    TcpListener: "accept", "accept", Listener, |it| it.local_addr().ok();
+    TcpStream: "read", "write", Tcp, |it| it.peer_addr().ok();
+    UdpSocket: "recv", "send", Udp, |it| it.peer_addr().or_else(|_| it.local_addr()).ok();
 }
 
 #[cfg(unix)]
 blocks! {
-    UnixListener: "accept", "accept";
-    UnixStream: "read", "write";
+    UnixListener: "accept", "accept", Unix, |_| None;
+    UnixStream: "read", "write", Unix, |_| None;
 }
 
 impl<S: Blocks> Registration<S> {

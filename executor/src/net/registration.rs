@@ -4,6 +4,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -17,6 +18,7 @@ use crate::io::readiness::{Observation, Readiness, WaiterKey};
 use crate::runtime::default_runtime;
 use crate::runtime::handle::Handle;
 use crate::task::budget::{Claim, SharedClaim};
+use crate::task::{Leaf, SocketOperation, record};
 
 /// A socket, or another descriptor, that is a source of a runtime's driver until it is dropped.
 pub(crate) struct Registration<S: Blocks> {
@@ -27,6 +29,8 @@ pub(crate) struct Registration<S: Blocks> {
     entry: OnceLock<SourceEntry>,
     /// Of reading and of writing.
     claims: [SharedClaim; 2],
+    /// The address in dumps, once a task that is inspected has waited.
+    address: OnceLock<Box<SocketAddr>>,
 }
 
 /// A source's entry in a driver.
@@ -50,7 +54,12 @@ impl<S: Blocks> Registration<S> {
     /// The first half of [`new`](Self::new). [`register`](Self::register) must follow before any
     /// other call.
     pub(crate) fn unregistered(source: S) -> Registration<S> {
-        Registration { source: Some(source), entry: OnceLock::new(), claims: Default::default() }
+        Registration {
+            source: Some(source),
+            entry: OnceLock::new(),
+            claims: Default::default(),
+            address: OnceLock::new(),
+        }
     }
 
     /// The second half of [`new`](Self::new), which may be tried again after an error.
@@ -239,7 +248,7 @@ impl<S: Blocks> Registration<S> {
                 return result;
             }
         }
-        let observed = ready!(wait(self.readiness()?, cx));
+        let observed = ready!(self.noted(direction, wait(self.readiness()?, cx)));
         Poll::Ready(if observed.has_ended() { Err(runtime_ended()) } else { Ok(()) })
     }
 
@@ -262,7 +271,7 @@ impl<S: Blocks> Registration<S> {
         }
         let readiness = self.readiness()?;
         loop {
-            let observed = ready!(wait(readiness, cx));
+            let observed = ready!(self.noted(direction, wait(readiness, cx)));
             if let Some(result) = self.attempt(readiness, direction, observed, operation) {
                 if let Ok(output) = &result {
                     done(readiness, observed, output);
@@ -270,6 +279,27 @@ impl<S: Blocks> Registration<S> {
                 return Poll::Ready(result);
             }
         }
+    }
+
+    /// Notes what the task waits for, if it does.
+    #[inline]
+    fn noted<R>(&self, direction: Direction, polled: Poll<R>) -> Poll<R> {
+        if polled.is_pending() {
+            record::waits_for(|| self.as_leaf(direction));
+        }
+        polled
+    }
+
+    #[cold]
+    fn as_leaf(&self, direction: Direction) -> Leaf {
+        let operation = match direction {
+            Direction::Read => SocketOperation::Read,
+            Direction::Write => SocketOperation::Write,
+        };
+        let known = || self.address.get().map(|address| **address);
+        // A system call each time only while a connection is being made, which has no peer yet.
+        let found = || self.get().address().inspect(|address| drop(self.address.set(Box::new(*address))));
+        Leaf::Socket { operation, kind: S::KIND, address: known().or_else(found) }
     }
 
     /// IO2. `None` if the operation would block, which the word says from now on.

@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -22,6 +23,7 @@ use mio::{Interest, Registry, Token};
 
 use super::eager::Blocks;
 use super::registration::{Direction, REPORTS_EVERY_CHANGE, Registration};
+use crate::task::SocketKind;
 
 /// What has a descriptor, as a source of events: by the descriptor's number.
 pub(super) struct Fd<T>(pub(super) T);
@@ -58,6 +60,12 @@ impl<T: AsFd> Blocks for Fd<T> {
             Direction::Read => "Async::readable",
             Direction::Write => "Async::writable",
         }
+    }
+
+    const KIND: SocketKind = SocketKind::Descriptor;
+
+    fn address(&self) -> Option<SocketAddr> {
+        None
     }
 }
 

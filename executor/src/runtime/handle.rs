@@ -14,7 +14,8 @@ use futures_task::{FutureObj, Spawn, SpawnError};
 use heirloom_context::raw::Live;
 use heirloom_context::{Context, CrossingKind};
 
-use crate::instrument::stats::{Stats, TaskDump};
+use crate::instrument::dump::Dump;
+use crate::instrument::stats::Stats;
 use crate::runtime::block_on;
 use crate::runtime::inspect;
 use crate::runtime::{ShutdownReport, configured_default, runtime_outside, shut_down};
@@ -206,7 +207,15 @@ impl Handle {
         inspect::stats(&self.shared)
     }
 
-    /// All tasks that have not ended. A task that is spawned or ends meanwhile may be missing.
+    /// All tasks that have not ended: what each does and waits for, and in which context. A task
+    /// that is spawned or ends meanwhile may be missing.
+    ///
+    /// If the runtime is not [inspected](crate::runtime::Builder::inspect), a dump has no more than
+    /// the identity, the name, the place of the spawn and the state of each task. Tasks of a
+    /// [`LocalSet`](crate::task::LocalSet) belong to the set, and are in no dump.
+    ///
+    /// A dump stops no worker: the tasks run on, and each is seen at another moment. The texts of
+    /// values are made by this call, on this thread.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -218,8 +227,10 @@ impl Handle {
     /// # Ok(()) }
     /// ```
     #[doc(alias = "all_tasks")]
-    pub fn dump(&self) -> Vec<TaskDump> {
-        self.shared.tasks().iter().map(|task| TaskDump::of(task.header())).collect()
+    #[doc(alias = "taskdump")]
+    #[doc(alias = "DebugProbes")]
+    pub fn dump(&self) -> Dump {
+        inspect::dump(&self.shared)
     }
 
     /// Waits until no task is runnable: each waits for an event from outside, or for a timer.

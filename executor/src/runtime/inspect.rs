@@ -1,14 +1,20 @@
-//! Looking at a runtime from outside: its numbers.
+//! Looking at a runtime from outside: its numbers, and its tasks.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use heirloom_context::{Context, raw};
+
+use crate::instrument::dump::{Dump, Recorded, TaskDump, VariableText};
 use crate::instrument::stats::{Finished, Histogram, States, Stats, Times, Totals, WorkerStats};
 use crate::scheduler::blocking::Load;
 use crate::scheduler::shared::{Remote, Shared};
-use crate::task::cell::TaskRef;
+use crate::task::cell::{Header, TaskRef};
+use crate::task::record::{Record, Seen, now};
 use crate::util::counters::{self, Counters, PollTimes};
+use crate::util::panic;
 
 /// What [`Handle::stats`](crate::Handle::stats) does.
 pub(crate) fn stats(shared: &Shared) -> Stats {
@@ -66,4 +72,80 @@ fn times(shared: &Shared) -> Option<Times> {
         poll: Histogram::of(polls().map(|times| &times.poll)),
         blocking_wait: Histogram::of([waits]),
     })
+}
+
+/// What [`Handle::dump`](crate::Handle::dump) does.
+pub(crate) fn dump(shared: &Shared) -> Dump {
+    let now = now();
+    let mut texts = ContextTexts::default();
+    let mut tasks = Vec::new();
+    for heap in &shared.heaps {
+        // The references of one heap at a time: each keeps the memory of its task.
+        let all = TaskRef::all(heap);
+        tasks.reserve(all.len());
+        tasks.extend(all.iter().map(|task| task_dump(task.header(), now, &mut texts)));
+    }
+    Dump::new(tasks)
+}
+
+/// One task, as in a dump.
+pub(crate) fn task_dump(task: &Header, now: u64, texts: &mut ContextTexts) -> TaskDump {
+    TaskDump {
+        id: task.about.id(),
+        name: task.about.name().map(|name| name.to_string()),
+        spawned_at: task.about.spawned_at(),
+        state: task.state.phase(),
+        recorded: task.about.record().map(|record| recorded(record, now, texts)),
+    }
+}
+
+fn recorded(record: &Record, now: u64, texts: &mut ContextTexts) -> Recorded {
+    let Seen { polls, wake_ups, busy, since, leaves, leaf_count, context } = record.look();
+    Recorded {
+        parent: record.parent,
+        group: record.group,
+        blocking: record.blocking,
+        background: record.background,
+        age: Duration::from_nanos(now.saturating_sub(record.spawned)),
+        polls,
+        busy: Duration::from_nanos(busy),
+        wake_ups,
+        in_state: Duration::from_nanos(now.saturating_sub(since)),
+        waits_for: leaves,
+        leaves: leaf_count,
+        context: texts.of(context),
+    }
+}
+
+/// The texts of the last context: tasks that were spawned one after the other often share one.
+#[derive(Default)]
+pub(crate) struct ContextTexts(Option<(Context, Arc<[VariableText]>)>);
+
+impl ContextTexts {
+    fn of(&mut self, context: Option<Context>) -> Arc<[VariableText]> {
+        let Some(context) = context else { return Arc::default() };
+        let last = self.0.as_ref().filter(|(last, _)| raw::version_of(last) == raw::version_of(&context));
+        if let Some((_, texts)) = last {
+            return Arc::clone(texts);
+        }
+        let text = |entry: heirloom_context::ContextEntry<'_>| {
+            let text = panic::catch(|| entry.debug_text()).unwrap_or_else(|payload| {
+                panic::discard(payload);
+                Some("(its text panics)".to_owned())
+            });
+            VariableText::new(entry.name(), text)
+        };
+        let texts: Arc<[_]> = context.iter().map(text).collect();
+        let former = self.0.replace((context, Arc::clone(&texts)));
+        // It may be the last owner of values of a task that has ended.
+        panic::swallow(|| drop(former));
+        texts
+    }
+}
+
+impl Drop for ContextTexts {
+    fn drop(&mut self) {
+        let last = self.0.take();
+        panic::swallow(|| drop(last));
+    }
 }

@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | making one | [`Runtime`], its options: [`Builder`], [`PanicPolicy`] |
 //! | reaching one from elsewhere | [`Handle`], which [enters](Handle::enter) it too: [`EnterGuard`] |
-//! | what it does just now | [`Stats`], [`Totals`], [`WorkerStats`], [`Histogram`], [`TaskDump`], [`TaskState`](crate::task::TaskState) |
+//! | what it does just now | [`Stats`], [`Totals`], [`WorkerStats`], [`Histogram`] |
+//! | its tasks, what they wait for, and for whom | [`Dump`], [`TaskDump`], [`Recorded`], [`TaskState`](crate::task::TaskState), [`Leaf`](crate::task::Leaf) |
 //! | being told of each task | [`Hooks`] |
 //! | the end | [`Runtime::shutdown`], [`ShutdownReport`] |
 //!
@@ -34,6 +35,8 @@
 
 pub(crate) mod block_on;
 pub(crate) mod builder;
+#[cfg(all(unix, feature = "net"))]
+pub(crate) mod dump_on_signal;
 pub(crate) mod eager_call;
 pub(crate) mod handle;
 mod inspect;
@@ -61,6 +64,8 @@ use crate::eager;
 use crate::instrument::hooks::{HooksAndRoot, HooksSlot, RuntimeHooks};
 use crate::io::driver::LazyDriver;
 use crate::runtime::builder::processors;
+#[cfg(all(unix, feature = "net"))]
+use crate::runtime::dump_on_signal::DumpOnSignal;
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::current;
 use crate::scheduler::parker::Parker;
@@ -77,10 +82,12 @@ use crate::time::Timers;
 use crate::util::counters::Counters;
 use crate::util::idle_condvar::IdleCondvar;
 use crate::util::report::complain;
+use crate::util::sync::lock;
 use crate::util::threads::{Threads, inside};
 
+pub use crate::instrument::dump::{Dump, Recorded, TaskDump, VariableText};
 pub use crate::instrument::hooks::Hooks;
-pub use crate::instrument::stats::{Finished, Histogram, States, Stats, TaskDump, Times, Totals, WorkerStats};
+pub use crate::instrument::stats::{Finished, Histogram, States, Stats, Times, Totals, WorkerStats};
 pub use crate::runtime::builder::Builder;
 pub use crate::runtime::handle::{EnterGuard, Handle};
 #[doc(hidden)]
@@ -176,6 +183,13 @@ impl Runtime {
             let thread = threads.start(&format!("worker-{index}"), body)?;
             threads_of(&shared).push(thread);
         }
+        #[cfg(all(unix, feature = "net"))]
+        if builder.dump_on_usr1 {
+            let (listener, body) = DumpOnSignal::new(Arc::downgrade(&shared))?;
+            lock(&shared.dropped_at_end).push(Box::new(listener));
+            let thread = threads.start("dump", body)?;
+            threads_of(&shared).push(thread);
+        }
         Ok(runtime)
     }
 
@@ -248,7 +262,7 @@ impl Runtime {
     }
 
     /// All tasks of the runtime that have not ended; see [`Handle::dump`].
-    pub fn dump(&self) -> Vec<TaskDump> {
+    pub fn dump(&self) -> Dump {
         self.handle.dump()
     }
 
@@ -315,7 +329,7 @@ fn end(shared: &Arc<Shared>) {
 fn drop_tasks(shared: &Arc<Shared>, own: bool) {
     // Without this lock a second caller would return while the first is still dropping tasks. A
     // worker does not wait for it, nor does a destructor that ends the runtime that is dropping it.
-    let lock = (!own).then(|| shared.shutdown_lock.lock());
+    let shutdown = (!own).then(|| shared.shutdown_lock.lock());
     // Every spawn from now on is refused, those of the tasks' destructors too.
     let entered = current::enter(shared);
     // S2. Pairs with the fence in `launch`, on threads that are no workers.
@@ -330,6 +344,8 @@ fn drop_tasks(shared: &Arc<Shared>, own: bool) {
         shared.unpark(worker);
     }
     shared.timers.close();
+    let ending = std::mem::take(&mut *lock(&shared.dropped_at_end));
+    drop(ending);
     // Pairs with the fence in `Shared::driver`.
     fence(SeqCst);
     if let Some(driver) = shared.io.get() {
@@ -354,7 +370,7 @@ fn drop_tasks(shared: &Arc<Shared>, own: bool) {
     }
     // The user's values go, though handles, wakers and tasks that have ended keep the rest. Their
     // destructors run without the lock.
-    drop(lock);
+    drop(shutdown);
     drop(shared.given.take());
 }
 
@@ -417,6 +433,7 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             threads: Mutex::default(),
+            dropped_at_end: Default::default(),
             shutdown_lock: ShutdownLock::default(),
             idle_condvar: IdleCondvar::default(),
         }

@@ -87,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     /// The worker threads, for the thread that ends the runtime.
     pub(crate) threads: StdMutex<Vec<std::thread::JoinHandle<()>>>,
+    /// What ends the other threads of the runtime when it is dropped, before they are joined.
+    pub(crate) dropped_at_end: StdMutex<Vec<Box<dyn Send>>>,
     pub(crate) shutdown_lock: ShutdownLock,
     /// Where `wait_until_idle` and `shutdown` wait.
     pub(crate) idle_condvar: IdleCondvar,

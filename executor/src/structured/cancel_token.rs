@@ -40,8 +40,8 @@ use std::task::{Context, Poll};
 use slab::Slab;
 
 use crate::eager;
-use crate::task::CancelReason;
 use crate::task::budget::Claim;
+use crate::task::{CancelReason, Leaf, record};
 use crate::util::sync::{Mutex, MutexGuard, lock};
 use crate::util::waker_set::{KEPT_ROOM, WakerSet, wake_all};
 
@@ -357,6 +357,7 @@ impl Cancelled {
         let reason = node.reason.get().cloned();
         if reason.is_none() {
             eager::suspends("CancelToken::cancelled");
+            record::waits_for(|| Leaf::Cancellation);
         }
         reason.map_or(Poll::Pending, Poll::Ready)
     }

@@ -85,6 +85,7 @@ use heirloom_context::Context;
 
 use crate::eager;
 use crate::task::budget::Claim;
+use crate::task::{Leaf, record};
 
 /// A channel with room for `capacity` messages. Sending into a full channel waits.
 ///
@@ -145,7 +146,7 @@ fn ends<T>((sender, receiver): Ends<T>) -> (Sender<T>, Receiver<T>) {
 /// Polls one of the waits of this module: consumes the budget, and reports a pending wait to the
 /// thread's eager driver.
 fn poll_leaf<T>(
-    name: &'static str,
+    (name, leaf): (&'static str, Leaf),
     claim: &mut Claim,
     cx: &mut task::Context<'_>,
     ready: impl FnOnce(&mut task::Context<'_>) -> Poll<T>,
@@ -154,6 +155,7 @@ fn poll_leaf<T>(
         let result = ready(cx);
         if result.is_pending() {
             eager::suspends(name);
+            record::waits_for(|| leaf);
         }
         result
     })
@@ -521,7 +523,8 @@ impl<T> Stream for Receiver<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
         let mut claim = self.claim;
-        let received = poll_leaf("channel::Receiver", &mut claim, cx, |cx| self.poll_message(cx));
+        let received =
+            poll_leaf(("channel::Receiver", Leaf::Receive), &mut claim, cx, |cx| self.poll_message(cx));
         self.claim = claim;
         received.map(|received| received.map(Envelope::open))
     }
@@ -554,7 +557,7 @@ impl<T> Future for Send<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        poll_leaf("channel::Sender::send", this.claim, cx, |cx| this.inner.poll(cx))
+        poll_leaf(("channel::Sender::send", Leaf::Send), this.claim, cx, |cx| this.inner.poll(cx))
             .map_ok(|()| _ = this.streams.notify(1.additional()))
             .map(|sent| sent.map_err(|SendError(envelope)| SendError(envelope.message())))
     }
@@ -581,7 +584,7 @@ impl<T> Future for Recv<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        poll_leaf("channel::Receiver::recv", this.claim, cx, |cx| this.inner.poll(cx))
+        poll_leaf(("channel::Receiver::recv", Leaf::Receive), this.claim, cx, |cx| this.inner.poll(cx))
             .map(|received| received.map(Envelope::open))
     }
 }

@@ -50,6 +50,8 @@ use std::thread;
 use futures_core::Stream;
 use heirloom_context::raw;
 
+use super::leaf::Leaf;
+use super::record;
 use crate::util::counters::{self, Counters};
 use crate::util::thread_state::with;
 
@@ -145,6 +147,7 @@ pub fn consume(cx: &mut Context<'_>) -> Poll<()> {
             with(|state| state.refused.set(state.refused.get().saturating_add(1)));
             counters::here(|here| Counters::add(&here.budget_yields));
             super::current::wake_later(cx.waker());
+            record::waits_for(|| Leaf::Turn);
             Poll::Pending
         }
         left => {
@@ -263,6 +266,7 @@ impl Claim {
         }
         self.waited = true;
         super::current::wake_later(cx.waker());
+        record::waits_for(|| Leaf::Turn);
         Poll::Pending
     }
 }

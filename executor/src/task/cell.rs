@@ -16,6 +16,7 @@ use super::current::{self, TaskMeta};
 use super::harness;
 use super::info::TaskInfo;
 use super::join_waker::JoinWaker;
+use super::leaf::Leaf;
 use super::panicked::TaskPanic;
 use super::record::Record;
 use super::state::{StateWord, Wake};
@@ -177,7 +178,11 @@ where
 {
     let slot = slot.cast::<Header>();
     let cell: *mut Cell<F> = slot.as_ptr().cast();
-    let about = if parts.inspected { inspected(&parts, S::MAY_BLOCK) } else { TaskInfo::new(parts.place, parts.name) };
+    let about = if parts.inspected {
+        inspected(&parts, S::MAY_BLOCK)
+    } else {
+        TaskInfo::new(parts.place, parts.name)
+    };
     // SAFETY: the slot is large enough, and this thread's until the word is published. The word is
     // a state word already.
     unsafe {
@@ -230,6 +235,16 @@ fn inspected(parts: &Parts, blocking: bool) -> TaskInfo {
 }
 
 impl Header {
+    /// The task as what its joiner waits for. Its identity is not made for that.
+    pub(crate) fn as_leaf(&self) -> Leaf {
+        let record = self.about.record();
+        Leaf::Join {
+            task: record.map(|_| self.about.id()),
+            spawned_at: self.about.spawned_at(),
+            blocking: record.is_some_and(|record| record.blocking),
+        }
+    }
+
     /// A wake-up has made the task runnable.
     #[inline]
     fn note_wake_up(&self) {

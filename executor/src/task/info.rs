@@ -59,7 +59,11 @@ impl TaskInfo {
 
     /// The information on a task with a record.
     #[cold]
-    pub(crate) fn recorded(spawned_at: SpawnedAt, name: Option<Cow<'static, str>>, record: Record) -> TaskInfo {
+    pub(crate) fn recorded(
+        spawned_at: SpawnedAt,
+        name: Option<Cow<'static, str>>,
+        record: Record,
+    ) -> TaskInfo {
         let extra = Extra { spawned_at, name, id: Id::next(), reason: OnceLock::new() };
         let recorded = Box::into_raw(Box::new(Recorded { extra, record }));
         TaskInfo(AtomicPtr::new(Word::new(recorded.cast(), EXTRA | RECORDED).into_raw()))

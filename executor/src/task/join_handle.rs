@@ -20,6 +20,7 @@ use crate::task::cell::{self, Header, Outcome, TaskRef};
 #[cfg(debug_assertions)]
 use crate::task::mistakes;
 use crate::task::output;
+use crate::task::record;
 use crate::task::state::{AfterRelease, Wake};
 use crate::util::tagged::Tagged;
 
@@ -270,6 +271,7 @@ impl<T> Future for JoinHandle<T> {
                 // SAFETY: this is the join handle.
                 if unsafe { header.joiner.register(&header.state, cx.waker()) } {
                     eager::suspends("JoinHandle");
+                    record::waits_for(|| header.as_leaf());
                     return Poll::Pending;
                 }
             }

@@ -75,6 +75,8 @@ pub enum SocketKind {
     Udp,
     /// A stream or listener in the file system.
     Unix,
+    /// Another [descriptor](crate::net::Async).
+    Descriptor,
 }
 
 const SLEEP: u64 = 1;
@@ -144,11 +146,12 @@ impl Leaf {
                 let port = (fields >> PORT) as u16;
                 let operation =
                     if fields & WRITE != 0 { SocketOperation::Write } else { SocketOperation::Read };
-                let kind = match fields >> SOCKET_KIND & 3 {
+                let kind = match fields >> SOCKET_KIND & 7 {
                     0 => SocketKind::Tcp,
                     1 => SocketKind::Listener,
                     2 => SocketKind::Udp,
-                    _ => SocketKind::Unix,
+                    3 => SocketKind::Unix,
+                    _ => SocketKind::Descriptor,
                 };
                 Leaf::Socket { operation, kind, address: ip.map(|ip| SocketAddr::new(ip, port)) }
             }
@@ -190,6 +193,7 @@ impl fmt::Display for Leaf {
                     SocketKind::Tcp | SocketKind::Listener => "tcp",
                     SocketKind::Udp => "udp",
                     SocketKind::Unix => "unix",
+                    SocketKind::Descriptor => "a descriptor",
                 })?;
                 address.map_or(Ok(()), |address| write!(f, " {address}"))
             }
@@ -222,6 +226,7 @@ mod tests {
             socket(SocketOperation::Write, SocketKind::Udp, "[fe80::1]:1"),
             socket(SocketOperation::Read, SocketKind::Listener, "[::]:80"),
             socket(SocketOperation::Write, SocketKind::Unix, ""),
+            socket(SocketOperation::Read, SocketKind::Descriptor, ""),
             Leaf::Signal,
             Leaf::Receive,
             Leaf::Send,

@@ -59,8 +59,8 @@ pub use crate::structured::shield::Shield;
 pub use budget::yield_now;
 pub use current::{TaskMeta, current};
 pub use id::Id;
-pub use leaf::{Leaf, SocketKind, SocketOperation};
 pub use join_handle::{AbortHandle, CancelReason, JoinError, JoinHandle};
+pub use leaf::{Leaf, SocketKind, SocketOperation};
 pub use phase::TaskState;
 
 use std::ptr::NonNull;

@@ -32,6 +32,7 @@
 use std::panic::Location;
 use std::ptr;
 use std::sync::OnceLock;
+use std::task::Poll;
 use std::time::Instant;
 
 use heirloom_context::{Context, raw};
@@ -52,6 +53,8 @@ pub(crate) const LEAVES: usize = 3;
 
 pub(crate) struct Record {
     pub(crate) parent: Option<Id>,
+    /// The group that it is a child of.
+    pub(crate) group: Option<u64>,
     /// A blocking closure.
     pub(crate) blocking: bool,
     /// Spawned by `spawn_background`.
@@ -117,6 +120,24 @@ pub(crate) fn pause() {
     thread_state::with(|here| here.poll_ended.set(0));
 }
 
+/// What this thread spawns until this is dropped is a child of a group.
+pub(crate) struct InGroup {
+    former: u64,
+}
+
+impl InGroup {
+    /// `group`: an address of the group.
+    pub(crate) fn new<T>(group: *const T) -> InGroup {
+        InGroup { former: thread_state::with(|here| here.group.replace(group.addr() as u64)) }
+    }
+}
+
+impl Drop for InGroup {
+    fn drop(&mut self) {
+        thread_state::with(|here| here.group.set(self.former));
+    }
+}
+
 /// Records the times of this worker, if it is inspected and this thread is one.
 fn record_time(record: impl FnOnce(&PollTimes)) -> bool {
     counters::here(|here| here.times.as_deref().map(record)).flatten().is_some()
@@ -129,6 +150,8 @@ impl Record {
         let spawned = now();
         Record {
             parent,
+            // Taken: what the task spawns, perhaps in this very call, is no child of the group.
+            group: thread_state::with(|here| Some(here.group.replace(0)).filter(|group| *group != 0)),
             blocking,
             background,
             spawned,
@@ -286,14 +309,35 @@ impl Record {
     }
 }
 
-/// Notes what the task that is being polled on this thread waits for. For leaves that are about to
-/// report pending. Nothing happens if the task's runtime is not inspected.
+/// The record of the task that is being polled on this thread.
 #[inline]
-pub(crate) fn waits_for(leaf: impl FnOnce() -> Leaf) {
+fn with_current(f: impl FnOnce(&Record)) {
     let task = thread_state::with(|here| here.task.get()).cast::<Header>();
     // SAFETY: the task is current while it is run on this thread, by a caller that has a reference,
     // and the call lies within that time.
     if let Some(record) = unsafe { task.as_ref() }.and_then(|task| task.about.record()) {
-        record.note(leaf());
+        f(record);
     }
+}
+
+/// Notes what the task that is being polled on this thread waits for. For leaves that are about to
+/// report pending. Nothing happens if the task's runtime is not inspected.
+#[inline]
+pub(crate) fn waits_for(leaf: impl FnOnce() -> Leaf) {
+    with_current(|record| record.note(leaf()));
+}
+
+/// The same around a poll of something that stands on other leaves, which are not noted.
+#[inline]
+pub(crate) fn waits_for_one<R>(leaf: Leaf, poll: impl FnOnce() -> Poll<R>) -> Poll<R> {
+    let mut before = 0;
+    with_current(|record| before = record.count.load(Relaxed));
+    let polled = poll();
+    with_current(|record| {
+        record.count.store(before, Relaxed);
+        if polled.is_pending() {
+            record.note(leaf);
+        }
+    });
+    polled
 }

@@ -15,6 +15,7 @@ use crate::clock::{TICK, after, block_until, earlier};
 use crate::eager::{self, NotReady};
 use crate::runtime::default_timers;
 use crate::task::budget::Claim;
+use crate::task::{Leaf, record};
 
 /// Waits until `duration` has passed, counted from this call.
 ///
@@ -209,7 +210,10 @@ impl Sleep {
                 // If the deadline has passed, the timer need not change its waker.
                 timers.clock().now() >= deadline
                     || match timers.set_waker(key, cx.waker()) {
-                        TimerState::Armed => return Poll::Pending,
+                        TimerState::Armed => {
+                            record::waits_for(|| Leaf::Sleep { until: deadline });
+                            return Poll::Pending;
+                        }
                         TimerState::Fired => true,
                         // The runtime of the timer has ended; the thread that polls has another.
                         TimerState::Closed => false,
@@ -217,7 +221,11 @@ impl Sleep {
             }
         };
         self.state = if elapsed { SleepState::Elapsed } else { insert_timer(deadline, cx) };
-        if elapsed { Poll::Ready(()) } else { Poll::Pending }
+        if elapsed {
+            return Poll::Ready(());
+        }
+        record::waits_for(|| Leaf::Sleep { until: deadline });
+        Poll::Pending
     }
 }
 

@@ -49,7 +49,8 @@ impl AtomicHistogram {
     /// Records a value. For the one writer, or under a lock.
     #[inline]
     pub(crate) fn record(&self, nanoseconds: u64) {
-        let add = |counter: &AtomicU64, by: u64| counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
+        let add =
+            |counter: &AtomicU64, by: u64| counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
         add(&self.buckets[bucket(nanoseconds)], 1);
         add(&self.sum, nanoseconds);
     }

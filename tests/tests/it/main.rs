@@ -30,6 +30,7 @@ mod groups;
 mod http_client;
 mod hyper;
 mod inheritance;
+mod inside;
 mod isolation;
 mod join_handle;
 mod lifecycle;

@@ -61,6 +61,7 @@ use futures_core::Stream;
 
 use self::shared::{Child, GroupShared, Phase};
 use crate::task::budget::Claim;
+use crate::task::record::InGroup;
 use crate::task::{AbortHandle, CancelReason, JoinError};
 
 pub use self::error::{GroupError, GroupFailure};
@@ -551,6 +552,7 @@ impl<E, T> GroupHandle<E, T> {
     {
         let slot = self.shared.reserve_slot(None);
         let child = Child { key: slot.key, started: false, shared: Arc::clone(&self.shared), future };
+        let _group = InGroup::new(Arc::as_ptr(&self.shared));
         slot.fill(crate::spawn(child))
     }
 
@@ -564,6 +566,7 @@ impl<E, T> GroupHandle<E, T> {
     {
         let slot = self.shared.reserve_slot(None);
         let child = shared::blocking_child(slot.key, Arc::clone(&self.shared), f);
+        let _group = InGroup::new(Arc::as_ptr(&self.shared));
         slot.fill(crate::spawn_blocking(child))
     }
 }
@@ -581,6 +584,7 @@ impl<E, U> GroupHandle<E, Result<U, JoinError>> {
         let future = async { Ok(Ok(future.await)) };
         // Without a key: a panic of the child does not fail the group.
         let child = Child { key: None, started: false, shared: Arc::clone(&self.shared), future };
+        let _group = InGroup::new(Arc::as_ptr(&self.shared));
         slot.fill(crate::spawn(child))
     }
 }

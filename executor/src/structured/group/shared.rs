@@ -16,7 +16,7 @@ use slab::Slab;
 use super::GroupError;
 use super::ready_list::{ChildWaker, GroupWaiter, ReadyList};
 use crate::JoinHandle;
-use crate::task::{AbortHandle, CancelReason, JoinError};
+use crate::task::{AbortHandle, CancelReason, JoinError, Leaf, record};
 use crate::util::room;
 use crate::util::sync::{Mutex, MutexGuard, lock};
 
@@ -214,9 +214,11 @@ impl<E, T> GroupShared<E, T> {
         waiter: &mut GroupWaiter<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<GroupError<E>>> {
-        self.poll_ready_children(waiter, cx);
-        let state = self.lock();
-        if state.slots.is_empty() { Poll::Ready(self.end(state)) } else { Poll::Pending }
+        record::waits_for_one(Leaf::Group, || {
+            self.poll_ready_children(waiter, cx);
+            let state = self.lock();
+            if state.slots.is_empty() { Poll::Ready(self.end(state)) } else { Poll::Pending }
+        })
     }
 
     /// GR6. Closes a group without slots, and returns the failure if there was one.
@@ -245,33 +247,37 @@ impl<E, T> GroupShared<E, T> {
         waiter: &mut GroupWaiter<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<T, GroupError<E>>>> {
-        self.poll_ready_children(waiter, cx);
-        let mut state = self.lock();
-        if let Some(output) = state.pop_output() {
-            return Poll::Ready(Some(Ok(output)));
-        }
-        if !state.slots.is_empty() {
-            return Poll::Pending;
-        }
-        // An open group stays open: it may get children again.
-        let failed = matches!(state.phase, Phase::Failed(_));
-        Poll::Ready(if failed { self.end(state).map(Err) } else { None })
+        record::waits_for_one(Leaf::Group, || {
+            self.poll_ready_children(waiter, cx);
+            let mut state = self.lock();
+            if let Some(output) = state.pop_output() {
+                return Poll::Ready(Some(Ok(output)));
+            }
+            if !state.slots.is_empty() {
+                return Poll::Pending;
+            }
+            // An open group stays open: it may get children again.
+            let failed = matches!(state.phase, Phase::Failed(_));
+            Poll::Ready(if failed { self.end(state).map(Err) } else { None })
+        })
     }
 
     /// For the body of a scope, which is dropped when the group has failed: the next result; `None`
     /// if there are neither results nor children.
     pub(super) fn poll_output(&self, waiter: &mut GroupWaiter<'_>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.poll_ready_children(waiter, cx);
-        let mut state = self.lock();
-        if matches!(state.phase, Phase::Panicking(_) | Phase::Failed(_)) {
-            // The end of the child that has failed wakes the scope, which drops the body.
-            return Poll::Pending;
-        }
-        match state.pop_output() {
-            Some(output) => Poll::Ready(Some(output)),
-            None if state.slots.is_empty() => Poll::Ready(None),
-            None => Poll::Pending,
-        }
+        record::waits_for_one(Leaf::Group, || {
+            self.poll_ready_children(waiter, cx);
+            let mut state = self.lock();
+            if matches!(state.phase, Phase::Panicking(_) | Phase::Failed(_)) {
+                // The end of the child that has failed wakes the scope, which drops the body.
+                return Poll::Pending;
+            }
+            match state.pop_output() {
+                Some(output) => Poll::Ready(Some(output)),
+                None if state.slots.is_empty() => Poll::Ready(None),
+                None => Poll::Pending,
+            }
+        })
     }
 
     pub(super) fn abort_all(&self) {
