@@ -213,13 +213,14 @@ impl TaskDump {
             }
         }
         if let Some(Recorded { age, polls, busy, .. }) = recorded {
-            write!(f, "; age {}, {polls} polls, busy {}", Rounded(*age), Rounded(*busy))?;
+            let unit = if *polls == 1 { "poll" } else { "polls" };
+            write!(f, "; age {}, {polls} {unit}, busy {}", Rounded(*age), Rounded(*busy))?;
         }
         write!(f, "; spawned at {}", self.spawned_at)
     }
 }
 
-fn write_context(f: &mut fmt::Formatter<'_>, context: &[VariableText]) -> fmt::Result {
+pub(super) fn write_context(f: &mut fmt::Formatter<'_>, context: &[VariableText]) -> fmt::Result {
     let mut separator = "";
     for VariableText { name, text } in context {
         write!(f, "{separator}{name}")?;

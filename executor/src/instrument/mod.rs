@@ -4,4 +4,5 @@
 pub(crate) mod dump;
 pub(crate) mod hooks;
 mod prometheus;
+pub(crate) mod stall;
 pub(crate) mod stats;

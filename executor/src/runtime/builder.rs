@@ -10,6 +10,7 @@ use std::time::Duration;
 use heirloom_context::{Ambient, Ambients, Context};
 
 use crate::instrument::hooks::Hooks;
+use crate::instrument::stall::{OnStall, Stall};
 use crate::runtime::handle::Handle;
 use crate::runtime::{Runtime, start_default};
 use crate::scheduler::shared::PanicPolicy;
@@ -43,6 +44,8 @@ pub struct Builder {
     pub(crate) report_mistakes: bool,
     pub(crate) virtual_time: bool,
     pub(crate) inspect: bool,
+    pub(crate) watchdog: Option<Duration>,
+    pub(crate) on_stall: Option<OnStall>,
     #[cfg(all(unix, feature = "net"))]
     pub(crate) dump_on_usr1: bool,
     pub(crate) guest: Option<StartGuest>,
@@ -77,6 +80,8 @@ impl Builder {
             report_mistakes: true,
             virtual_time: false,
             inspect: false,
+            watchdog: None,
+            on_stall: None,
             #[cfg(all(unix, feature = "net"))]
             dump_on_usr1: false,
             guest: None,
@@ -228,6 +233,54 @@ impl Builder {
     #[doc(alias = "install")]
     pub fn inspect(mut self, inspect: bool) -> Self {
         self.inspect = inspect;
+        self
+    }
+
+    /// Reports each poll that takes longer than `limit`, while it goes on and again when it has
+    /// ended: which task, where it was spawned, on which worker, how long, and, if the runtime is
+    /// [inspected](Self::inspect), in which context. Default: no.
+    ///
+    /// A poll that takes long keeps its worker from all other tasks: it blocks, computes, or awaits
+    /// leaves of other crates that are always ready. The report is a line on standard error, or what
+    /// [`on_stall`](Self::on_stall) makes of it.
+    ///
+    /// The first report comes within one and a half of the limit, from a thread of the watchdog,
+    /// which looks at the workers four times within the limit. A poll costs two atomic operations
+    /// more, and no look at a clock. Blocking closures, and futures of
+    /// [`block_on`](crate::block_on) and of a [`LocalSet`](crate::task::LocalSet), may take as long
+    /// as they like.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (send, stalls) = mpsc::channel();
+    /// let send = std::sync::Mutex::new(send);
+    /// let runtime = heirloom::Runtime::builder()
+    ///     .watchdog(Duration::from_millis(20))
+    ///     .on_stall(move |stall| drop(send.lock().unwrap().send(stall.clone())))
+    ///     .build()?;
+    /// runtime.spawn(async { std::thread::sleep(Duration::from_millis(200)) }).detach();
+    /// let (begun, ended) = (stalls.recv().unwrap(), stalls.recv().unwrap());
+    /// assert!(!begun.ended && ended.ended && ended.took > begun.took);
+    /// assert_eq!(begun.task.spawned_at.file(), file!());
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    #[doc(alias = "stall_detector")]
+    #[doc(alias = "blocked")]
+    pub fn watchdog(mut self, limit: Duration) -> Self {
+        self.watchdog = Some(limit);
+        self
+    }
+
+    /// What is done with a [report](Stall) of the [watchdog](Self::watchdog), instead of writing it
+    /// to standard error. It is called on the thread of the watchdog, which watches nothing
+    /// meanwhile. A panic in it is ignored.
+    #[must_use]
+    pub fn on_stall(mut self, f: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
+        self.on_stall = Some(Arc::new(f));
         self
     }
 

@@ -9,6 +9,7 @@
 //! | making one | [`Runtime`], its options: [`Builder`], [`PanicPolicy`] |
 //! | reaching one from elsewhere | [`Handle`], which [enters](Handle::enter) it too: [`EnterGuard`] |
 //! | what it does just now | [`Stats`], [`Totals`], [`WorkerStats`], [`Histogram`] |
+//! | a poll that takes too long | [`Stall`], by [`Builder::watchdog`] |
 //! | its tasks, what they wait for, and for whom | [`Dump`], [`TaskDump`], [`Recorded`], [`TaskState`](crate::task::TaskState), [`Leaf`](crate::task::Leaf) |
 //! | being told of each task | [`Hooks`] |
 //! | the end | [`Runtime::shutdown`], [`ShutdownReport`] |
@@ -44,6 +45,7 @@ pub(crate) mod local;
 mod main_end;
 pub(crate) mod spawn;
 pub(crate) mod task_builder;
+mod watchdog;
 
 use std::fmt;
 use std::future::Future;
@@ -69,9 +71,10 @@ use crate::runtime::dump_on_signal::DumpOnSignal;
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::current;
 use crate::scheduler::parker::Parker;
-use crate::scheduler::shared::{Remote, SHARED_HEAPS, Shared, ShutdownLock, Workers, launch};
+use crate::scheduler::shared::{Helper, Remote, SHARED_HEAPS, Shared, ShutdownLock, Workers, launch};
 use crate::scheduler::sleepers::Sleepers;
 use crate::scheduler::throttle::Throttle;
+use crate::scheduler::watch::PollWatch;
 use crate::scheduler::worker::Worker;
 use crate::slab::Heap;
 use crate::task::TaskMeta;
@@ -87,6 +90,7 @@ use crate::util::threads::{Threads, inside};
 
 pub use crate::instrument::dump::{Dump, Recorded, TaskDump, VariableText};
 pub use crate::instrument::hooks::Hooks;
+pub use crate::instrument::stall::Stall;
 pub use crate::instrument::stats::{Finished, Histogram, States, Stats, Times, Totals, WorkerStats};
 pub use crate::runtime::builder::Builder;
 pub use crate::runtime::handle::{EnterGuard, Handle};
@@ -185,10 +189,14 @@ impl Runtime {
         }
         #[cfg(all(unix, feature = "net"))]
         if builder.dump_on_usr1 {
-            let (listener, body) = DumpOnSignal::new(Arc::downgrade(&shared))?;
-            lock(&shared.dropped_at_end).push(Box::new(listener));
+            let (ends, body) = DumpOnSignal::new(Arc::downgrade(&shared))?;
             let thread = threads.start("dump", body)?;
-            threads_of(&shared).push(thread);
+            lock(&shared.helpers).push(Helper { ends: Box::new(ends), thread });
+        }
+        if let Some(limit) = builder.watchdog {
+            let (ends, body) = watchdog::watch(Arc::downgrade(&shared), limit, builder.on_stall);
+            let thread = threads.start("watchdog", body)?;
+            lock(&shared.helpers).push(Helper { ends: Box::new(ends), thread });
         }
         Ok(runtime)
     }
@@ -344,8 +352,6 @@ fn drop_tasks(shared: &Arc<Shared>, own: bool) {
         shared.unpark(worker);
     }
     shared.timers.close();
-    let ending = std::mem::take(&mut *lock(&shared.dropped_at_end));
-    drop(ending);
     // Pairs with the fence in `Shared::driver`.
     fence(SeqCst);
     if let Some(driver) = shared.io.get() {
@@ -358,6 +364,13 @@ fn drop_tasks(shared: &Arc<Shared>, own: bool) {
         for thread in threads_of(shared).drain(..) {
             // A worker catches every panic; one that came here would be a bug, and the panic hook
             // has reported it.
+            let _ = thread.join();
+        }
+    }
+    // After the workers: a poll that delays the end is reported, too.
+    for Helper { ends, thread } in std::mem::take(&mut *lock(&shared.helpers)) {
+        drop(ends);
+        if !own && thread.thread().id() != std::thread::current().id() {
             let _ = thread.join();
         }
     }
@@ -385,6 +398,7 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
         stealer: queue.stealer(),
         unparker: parker.unparker(),
         counters: CachePadded::new(Counters::new(builder.inspect)),
+        watch: builder.watchdog.map(|_| Box::new(CachePadded::new(PollWatch::new()))),
     });
     Arc::new_cyclic(|weak: &std::sync::Weak<Shared>| {
         let unpark = || {
@@ -428,12 +442,14 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             guest,
             #[cfg(debug_assertions)]
             report_mistakes: builder.report_mistakes,
+            #[cfg(debug_assertions)]
+            watched: builder.watchdog.is_some(),
             inspected: builder.inspect,
             search: builder.search,
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             threads: Mutex::default(),
-            dropped_at_end: Default::default(),
+            helpers: Mutex::default(),
             shutdown_lock: ShutdownLock::default(),
             idle_condvar: IdleCondvar::default(),
         }

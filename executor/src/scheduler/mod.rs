@@ -164,4 +164,5 @@ pub(crate) mod patience;
 pub(crate) mod shared;
 pub(crate) mod sleepers;
 pub(crate) mod throttle;
+pub(crate) mod watch;
 pub(crate) mod worker;

@@ -17,6 +17,7 @@ use super::current;
 use super::parker::{UnparkAction, Unparker};
 use super::sleepers::Sleepers;
 use super::throttle::Throttle;
+use super::watch::PollWatch;
 use super::worker::Worker;
 use crate::eager::inline;
 use crate::instrument::hooks::{HooksAndRoot, HooksSlot, RuntimeHooks, Wrapper};
@@ -46,11 +47,20 @@ pub enum PanicPolicy {
     Abort,
 }
 
+/// A thread that looks at the runtime from outside.
+pub(crate) struct Helper {
+    /// Dropped, it ends the thread.
+    pub(crate) ends: Box<dyn Send>,
+    pub(crate) thread: std::thread::JoinHandle<()>,
+}
+
 /// The part of a worker that other threads use.
 pub(crate) struct Remote {
     pub(crate) stealer: Stealer<Runnable>,
     pub(crate) unparker: Unparker,
     pub(crate) counters: CachePadded<Counters>,
+    /// There if a watchdog watches the polls.
+    pub(crate) watch: Option<Box<CachePadded<PollWatch>>>,
 }
 
 /// Number of heaps for all other threads. Several, so that two such threads seldom use the same.
@@ -77,6 +87,9 @@ pub(crate) struct Shared {
     pub(crate) guest: Option<Arc<dyn Guest>>,
     #[cfg(debug_assertions)]
     pub(crate) report_mistakes: bool,
+    /// A watchdog reports long polls.
+    #[cfg(debug_assertions)]
+    pub(crate) watched: bool,
     /// Tasks have records.
     pub(crate) inspected: bool,
     /// How long an idle worker searches before it parks.
@@ -87,8 +100,8 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     /// The worker threads, for the thread that ends the runtime.
     pub(crate) threads: StdMutex<Vec<std::thread::JoinHandle<()>>>,
-    /// What ends the other threads of the runtime when it is dropped, before they are joined.
-    pub(crate) dropped_at_end: StdMutex<Vec<Box<dyn Send>>>,
+    /// Threads that are not workers, each with what ends it when it is dropped.
+    pub(crate) helpers: StdMutex<Vec<Helper>>,
     pub(crate) shutdown_lock: ShutdownLock,
     /// Where `wait_until_idle` and `shutdown` wait.
     pub(crate) idle_condvar: IdleCondvar,

@@ -252,7 +252,11 @@ impl Worker {
             self.shared.hand_over_time();
         }
         Counters::add(&self.remote().counters.polls);
-        if let Some(again) = task.run() {
+        let again = match &self.remote().watch {
+            None => task.run(),
+            Some(watch) => watch.run(task),
+        };
+        if let Some(again) = again {
             self.push_back(again);
         }
     }

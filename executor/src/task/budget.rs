@@ -145,10 +145,7 @@ pub fn consume(cx: &mut Context<'_>) -> Poll<()> {
         UNLIMITED => Poll::Ready(()),
         0 => {
             with(|state| state.refused.set(state.refused.get().saturating_add(1)));
-            counters::here(|here| Counters::add(&here.budget_yields));
-            super::current::wake_later(cx.waker());
-            record::waits_for(|| Leaf::Turn);
-            Poll::Pending
+            spent(cx)
         }
         left => {
             with(|state| state.budget.set(left - 1));
@@ -265,9 +262,7 @@ impl Claim {
             return Poll::Ready(());
         }
         self.waited = true;
-        super::current::wake_later(cx.waker());
-        record::waits_for(|| Leaf::Turn);
-        Poll::Pending
+        spent(cx)
     }
 }
 
@@ -297,6 +292,14 @@ impl SharedClaim {
         }
         result
     }
+}
+
+/// No unit is left: pending, with the task woken.
+fn spent(cx: &mut Context<'_>) -> Poll<()> {
+    counters::here(|here| Counters::add(&here.budget_yields));
+    super::current::wake_later(cx.waker());
+    record::waits_for(|| Leaf::Turn);
+    Poll::Pending
 }
 
 /// Consumes a unit, if one is left.

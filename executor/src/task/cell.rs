@@ -17,6 +17,7 @@ use super::harness;
 use super::info::TaskInfo;
 use super::join_waker::JoinWaker;
 use super::leaf::Leaf;
+use super::lent::Pointer;
 use super::panicked::TaskPanic;
 use super::record::Record;
 use super::state::{StateWord, Wake};
@@ -385,6 +386,20 @@ impl Clone for TaskRef {
     fn clone(&self) -> TaskRef {
         self.header().state.retain();
         TaskRef(self.0)
+    }
+}
+
+// SAFETY: `from_word` gives the counted reference back; headers are aligned to a word.
+unsafe impl Pointer for TaskRef {
+    type Target = Header;
+
+    fn into_word(self) -> NonNull<Header> {
+        self.into_raw()
+    }
+
+    unsafe fn from_word(word: NonNull<Header>) -> TaskRef {
+        // SAFETY: a counted reference, which is given up.
+        unsafe { TaskRef::from_raw(word) }
     }
 }
 

@@ -40,9 +40,9 @@ pub enum Leaf {
     },
     /// A signal of the operating system.
     Signal,
-    /// A [channel](crate::channel()) that is empty.
+    /// A [channel](crate::context::channel) that is empty.
     Receive,
-    /// A [channel](crate::channel()) that is full.
+    /// A [channel](crate::context::channel) that is full.
     Send,
     /// The next result of a [`TaskGroup`](crate::TaskGroup), or its end.
     Group,

@@ -38,7 +38,7 @@ pub(crate) mod info;
 pub(crate) mod join_handle;
 pub(crate) mod join_waker;
 pub(crate) mod leaf;
-mod lent;
+pub(crate) mod lent;
 #[cfg(debug_assertions)]
 pub(crate) mod mistakes;
 #[cfg(all(test, loom))]

@@ -71,7 +71,7 @@ pub(crate) struct Record {
     /// How many leaves the last poll has ended with, perhaps more than are kept.
     count: AtomicU64,
     leaves: [LeafWords; LEAVES],
-    context: Lent<Context>,
+    context: Lent<Box<Context>>,
     /// The [version](raw::version) of that context; zero if there is none. For the writer.
     version: AtomicU64,
 }
@@ -276,7 +276,7 @@ impl Record {
             since: self.since.load(Relaxed),
             leaves,
             leaf_count,
-            context: self.context.look(),
+            context: self.context.look().map(|context| *context),
         }
     }
 

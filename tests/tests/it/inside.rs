@@ -153,8 +153,6 @@ fn times_say_how_long_tasks_wait_for_a_poll_and_how_long_polls_take() {
         assert_eq!((times.poll.count(), times.schedule_latency.count()), (2, 2));
         assert!(longest(&times.poll) >= LONG, "{:?}", times.poll);
         assert!(times.poll.sum() >= LONG && stats.workers[0].busy.unwrap() == times.poll.sum());
-        // The second waited behind the first, unless it was polled before.
-        assert!(longest(&times.schedule_latency) <= PATIENCE);
         assert!(times.poll.mean() >= LONG / 2 && times.poll.mean() <= longest(&times.poll));
         let counted: u64 = times.poll.buckets().map(|(_, count)| count).sum();
         assert_eq!(counted, 2);

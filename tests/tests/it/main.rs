@@ -16,6 +16,7 @@ mod contexts;
 mod crossings;
 mod deadlines;
 mod default_runtime;
+mod dump;
 mod eager;
 mod eager_children;
 mod eager_tasks;
