@@ -442,6 +442,12 @@ impl Schedule for Workers {
     fn reports_mistakes(shared: &Shared) -> bool {
         shared.report_mistakes && !shared.closing.load(Relaxed)
     }
+
+    /// A watchdog reports them better.
+    #[cfg(debug_assertions)]
+    fn reports_long_polls(shared: &Shared) -> bool {
+        !shared.watched && Workers::reports_mistakes(shared)
+    }
 }
 
 /// Spawns a task on a runtime. If the runtime is being shut down, the task is cancelled.

@@ -167,7 +167,7 @@ unsafe fn poll<F: Future, S: Schedule>(
         });
         #[cfg(debug_assertions)]
         if let Some(began) = began
-            && S::reports_mistakes(slab::shared_of(header.cast()))
+            && S::reports_long_polls(slab::shared_of(header.cast()))
         {
             mistakes::poll_ended(header.as_ref(), began);
         }

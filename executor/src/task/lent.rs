@@ -179,6 +179,7 @@ mod models {
     }
 
     #[test]
+    #[should_panic]
     fn a_looker_must_not_put_back_what_was_replaced() {
         check_without("return look", look_while_it_is_replaced);
     }

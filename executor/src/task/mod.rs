@@ -117,6 +117,12 @@ pub(crate) trait Schedule: 'static {
         false
     }
 
+    /// Whether a poll that took too long is reported when it has ended.
+    #[cfg(debug_assertions)]
+    fn reports_long_polls(shared: &Self::Shared) -> bool {
+        Self::reports_mistakes(shared)
+    }
+
     /// Whether its tasks may block their thread.
     const MAY_BLOCK: bool = false;
 }

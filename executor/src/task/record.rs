@@ -220,12 +220,16 @@ impl Record {
         let took = now.saturating_sub(self.since.load(Relaxed));
         self.since.store(now, Relaxed);
         self.busy.store(self.busy.load(Relaxed) + took, Relaxed);
-        // RC3.
-        let order = if weakened("leaves before turn") { Relaxed } else { Release };
-        self.turn.store(self.turn.load(Relaxed) + 1, order);
+        self.make_even();
         if record_time(|times| times.poll.record(took)) && !inner {
             thread_state::with(|here| here.poll_ended.set(now));
         }
+    }
+
+    /// RC3.
+    fn make_even(&self) {
+        let order = if weakened("leaves before turn") { Relaxed } else { Release };
+        self.turn.store(self.turn.load(Relaxed) + 1, order);
     }
 
     /// Notes a leaf that the poll in progress waits for. The caller polls the task.
@@ -340,4 +344,66 @@ pub(crate) fn waits_for_one<R>(leaf: Leaf, poll: impl FnOnce() -> Poll<R>) -> Po
         }
     });
     polled
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use std::net::{Ipv6Addr, SocketAddr};
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::super::leaf::{SocketKind, SocketOperation};
+    use super::*;
+    use crate::util::sync::model::{check, check_without};
+
+    /// A leaf whose words all have the same number in them.
+    fn leaf(number: u16) -> Leaf {
+        let half = u128::from(number);
+        let address = SocketAddr::new(Ipv6Addr::from(half << 64 | half).into(), number);
+        Leaf::Socket { operation: SocketOperation::Read, kind: SocketKind::Tcp, address: Some(address) }
+    }
+
+    fn poll(record: &Record, number: u16) {
+        record.begin(0);
+        record.count.store(1, Relaxed);
+        record.write(0, leaf(number));
+        record.make_even();
+    }
+
+    fn look_while_it_is_polled() {
+        let record = Arc::new(Record::new(Context::empty(), None, false, false));
+        poll(&record, 1);
+        let poller = {
+            let record = Arc::clone(&record);
+            thread::spawn(move || poll(&record, 2))
+        };
+        let (_, _, leaves) = record.look_at_leaves();
+        assert!(leaves.iter().all(|seen| [leaf(1), leaf(2)].contains(seen)), "half of a leaf: {leaves:?}");
+        poller.join().unwrap();
+        assert_eq!(record.look_at_leaves().2, [leaf(2)]);
+    }
+
+    #[test]
+    fn a_reader_sees_a_whole_leaf_or_none() {
+        check(look_while_it_is_polled);
+    }
+
+    #[test]
+    #[should_panic = "half of a leaf"]
+    fn the_turn_must_be_odd_before_a_leaf_is_written() {
+        check_without("turn before leaves", look_while_it_is_polled);
+    }
+
+    #[test]
+    #[should_panic = "half of a leaf"]
+    fn a_leaf_must_be_written_before_the_turn_is_even() {
+        check_without("leaves before turn", look_while_it_is_polled);
+    }
+
+    #[test]
+    #[should_panic = "half of a leaf"]
+    fn a_reader_must_look_at_the_turn_again() {
+        check_without("second look", look_while_it_is_polled);
+    }
 }

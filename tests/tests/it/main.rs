@@ -65,3 +65,4 @@ mod traits;
 mod unset;
 mod virtual_time;
 mod wakes;
+mod watchdog;
