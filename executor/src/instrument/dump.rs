@@ -92,8 +92,8 @@ pub struct Recorded {
     pub waits_for: Vec<Leaf>,
     /// How many leaves the last poll has ended at.
     pub leaves: u64,
-    /// The context at the first of these leaves, else the task's own: for whom it waits. Of a task
-    /// that is running, that of the poll before.
+    /// The context at the first of these leaves, else the task's own: on whose behalf it waits. Of
+    /// a task that is running, that of the poll before.
     pub context: Arc<[VariableText]>,
 }
 

@@ -241,8 +241,8 @@ impl Builder {
     /// [inspected](Self::inspect), in which context. Default: no.
     ///
     /// A poll that takes long keeps its worker from all other tasks: it blocks, computes, or awaits
-    /// leaves of other crates that are always ready. The report is a line on standard error, or what
-    /// [`on_stall`](Self::on_stall) makes of it.
+    /// leaves of other crates that are always ready. The report is a line on standard error, or
+    /// what [`on_stall`](Self::on_stall) makes of it.
     ///
     /// The first report comes within one and a half of the limit, from a thread of the watchdog,
     /// which looks at the workers four times within the limit. A poll costs two atomic operations

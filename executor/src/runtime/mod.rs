@@ -10,7 +10,7 @@
 //! | reaching one from elsewhere | [`Handle`], which [enters](Handle::enter) it too: [`EnterGuard`] |
 //! | what it does just now | [`Stats`], [`Totals`], [`WorkerStats`], [`Histogram`] |
 //! | a poll that takes too long | [`Stall`], by [`Builder::watchdog`] |
-//! | its tasks, what they wait for, and for whom | [`Dump`], [`TaskDump`], [`Recorded`], [`TaskState`](crate::task::TaskState), [`Leaf`](crate::task::Leaf) |
+//! | its tasks, what they wait for, and in which context | [`Dump`], [`TaskDump`], [`Recorded`], [`TaskState`](crate::task::TaskState), [`Leaf`](crate::task::Leaf) |
 //! | being told of each task | [`Hooks`] |
 //! | the end | [`Runtime::shutdown`], [`ShutdownReport`] |
 //!

@@ -1,5 +1,6 @@
 //! Which task this thread is running.
 
+use std::any::Any;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
@@ -134,6 +135,46 @@ impl TaskMeta {
     /// The name given by [`Builder::name`](super::Builder::name).
     pub fn name(&self) -> Option<&str> {
         self.0.header().about.name().map(|name| &**name)
+    }
+
+    /// A value that is kept with the task, for a [hook](crate::runtime::Hooks): made by the first
+    /// call, the same in all later ones. A task has one such place; `None` if what is there is of
+    /// another type.
+    ///
+    /// The value is dropped with the task's memory: when the task has ended and the last of its
+    /// handles and wakers is gone, on the thread where that happens. A panic of its destructor is
+    /// ignored.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use heirloom::Runtime;
+    /// use heirloom::runtime::Hooks;
+    /// use heirloom::task::TaskMeta;
+    ///
+    /// struct CountPolls;
+    ///
+    /// impl Hooks for CountPolls {
+    ///     fn before_poll(&self, task: &TaskMeta) {
+    ///         let polls = task.slot(|| AtomicU32::new(0)).expect("no other hook");
+    ///         polls.fetch_add(1, Ordering::Relaxed);
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = Runtime::builder().hooks(Arc::new(CountPolls)).build()?;
+    /// let polls = runtime.spawn(async {
+    ///     heirloom::yield_now().await;
+    ///     let task = heirloom::task::current().unwrap();
+    ///     task.slot(|| AtomicU32::new(0)).unwrap().load(Ordering::Relaxed)
+    /// });
+    /// assert_eq!(runtime.block_on(polls).unwrap(), 2);
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "extensions")]
+    #[doc(alias = "task_local")]
+    pub fn slot<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.0.header().about.slot(make)
     }
 
     /// Where the task was spawned.

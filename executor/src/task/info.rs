@@ -8,6 +8,7 @@
 //! nothing. A task of a runtime that is inspected has a box with a [`Record`] from the start; its
 //! word is tagged by [`RECORDED`] besides.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::panic::Location;
 use std::ptr;
@@ -18,6 +19,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::id::Id;
 use super::record::Record;
 use crate::task::join_handle::CancelReason;
+use crate::util::panic::swallow;
 use crate::util::tagged::Tagged;
 
 type SpawnedAt = &'static Location<'static>;
@@ -29,11 +31,13 @@ struct Extra {
     name: Option<Cow<'static, str>>,
     id: Id,
     reason: OnceLock<CancelReason>,
+    /// What a hook keeps for the task.
+    slot: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// An [`Extra`] with a record behind it.
 #[repr(C)]
-struct Recorded {
+struct WithRecord {
     extra: Extra,
     record: Record,
 }
@@ -43,7 +47,7 @@ const EXTRA: usize = 1;
 /// Tag of a word that points to a `Location`: the task was aborted before any other reason was
 /// stored.
 const ABORTED: usize = 2;
-/// Tag of a word that has the tag `EXTRA`: it points to a `Recorded`.
+/// Tag of a word that has the tag `EXTRA`: it points to a `WithRecord`.
 const RECORDED: usize = 2;
 /// The word: an `Extra`, or the location where the task was spawned.
 type Word = Tagged<Extra, 2>;
@@ -53,7 +57,7 @@ impl TaskInfo {
     pub(crate) fn new(spawned_at: SpawnedAt, name: Option<Cow<'static, str>>) -> TaskInfo {
         TaskInfo(AtomicPtr::new(match name {
             None => Extra::word_of(spawned_at).into_raw(),
-            Some(_) => Extra { spawned_at, name, id: Id::next(), reason: OnceLock::new() }.into_word(),
+            Some(_) => Extra { spawned_at, name, id: Id::next(), reason: OnceLock::new(), slot: OnceLock::new() }.into_word(),
         }))
     }
 
@@ -64,8 +68,8 @@ impl TaskInfo {
         name: Option<Cow<'static, str>>,
         record: Record,
     ) -> TaskInfo {
-        let extra = Extra { spawned_at, name, id: Id::next(), reason: OnceLock::new() };
-        let recorded = Box::into_raw(Box::new(Recorded { extra, record }));
+        let extra = Extra { spawned_at, name, id: Id::next(), reason: OnceLock::new(), slot: OnceLock::new() };
+        let recorded = Box::into_raw(Box::new(WithRecord { extra, record }));
         TaskInfo(AtomicPtr::new(Word::new(recorded.cast(), EXTRA | RECORDED).into_raw()))
     }
 
@@ -78,7 +82,7 @@ impl TaskInfo {
             return None;
         }
         // SAFETY: with both tags it is a box of `recorded`, which `drop` frees.
-        Some(unsafe { &(*word.ptr().cast::<Recorded>()).record })
+        Some(unsafe { &(*word.ptr().cast::<WithRecord>()).record })
     }
 
     fn extra(&self) -> Result<&Extra, SpawnedAt> {
@@ -98,7 +102,8 @@ impl TaskInfo {
             } else {
                 OnceLock::new()
             };
-            let extra = Extra { spawned_at, name: None, id: Id::next(), reason }.into_word();
+            let extra =
+                Extra { spawned_at, name: None, id: Id::next(), reason, slot: OnceLock::new() }.into_word();
             // Releases the contents of the box to the acquire loads of the word.
             match self.0.compare_exchange(word, extra, AcqRel, Acquire) {
                 Ok(_) => word = extra,
@@ -117,6 +122,12 @@ impl TaskInfo {
     /// The task's identity, made by the first call.
     pub(crate) fn id(&self) -> Id {
         self.extra().unwrap_or_else(|_| self.extra_or_alloc()).id
+    }
+
+    /// What a hook keeps for the task, made by the first call. `None` if that is of another type.
+    pub(crate) fn slot<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        let extra = self.extra().unwrap_or_else(|_| self.extra_or_alloc());
+        extra.slot.get_or_init(|| Box::new(make())).downcast_ref()
     }
 
     pub(crate) fn spawned_at(&self) -> SpawnedAt {
@@ -167,6 +178,14 @@ impl TaskInfo {
     }
 }
 
+/// A destructor in the slot is the user's, and a task's memory is freed by any thread.
+impl Drop for Extra {
+    fn drop(&mut self) {
+        let slot = self.slot.take();
+        swallow(|| drop(slot));
+    }
+}
+
 impl Extra {
     /// What a word points to.
     ///
@@ -189,15 +208,15 @@ impl Extra {
     }
 
     /// # Safety
-    /// The word was made by `into_word` or `recorded`, is freed once, and no reference to its box is
-    /// left.
+    /// The word was made by `into_word` or `recorded`, is freed once, and no reference to its box
+    /// is left.
     unsafe fn free(word: *mut Extra) {
         let word = Word::from_raw(word);
         // SAFETY: the address without the tags is the one that `Box::into_raw` returned in
         // `recorded`, where the word has got both tags, or in `into_word`.
         unsafe {
             if word.has(RECORDED) {
-                drop(Box::from_raw(word.ptr().cast::<Recorded>()));
+                drop(Box::from_raw(word.ptr().cast::<WithRecord>()));
             } else {
                 drop(Box::from_raw(word.ptr()));
             }

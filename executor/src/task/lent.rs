@@ -2,9 +2,9 @@
 //!
 //! # Terms
 //!
-//! What the slot owns is a *pointer*: a box, or a reference of a task. The *owner* is the thread that
-//! alone replaces the pointer; the *looker* is the thread that holds [`LOOK`], so there is one at a
-//! time.
+//! What the slot owns is a *pointer*: a box, or a reference of a task. The *owner* is the thread
+//! that alone replaces the pointer; the *looker* is the thread that holds [`LOOK`], so there is one
+//! at a time.
 //!
 //! # Transitions
 //!
@@ -18,8 +18,8 @@
 //!
 //! Each step exchanges the slot by one operation, so a pointer belongs to the thread that took it
 //! out. LN1 that finds the slot lent drops nothing: LN3 then finds another word than *lent*, and
-//! drops the pointer. With two lookers LN3 of the first could put its pointer into the slot that the
-//! second has left lent, in place of a newer one.
+//! drops the pointer. With two lookers LN3 of the first could put its pointer into the slot that
+//! the second has left lent, in place of a newer one.
 
 use std::ptr::{self, NonNull};
 

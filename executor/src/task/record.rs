@@ -194,8 +194,8 @@ impl Record {
         self.count.store(0, Relaxed);
     }
 
-    /// A poll was pending. The caller has the stage, and the task's context is current. `inner` says
-    /// whether the poll is a part of another one, which goes on.
+    /// A poll was pending. The caller has the stage, and the task's context is current. `inner`
+    /// says whether the poll is a part of another one, which goes on.
     #[cold]
     pub(crate) fn poll_ends(&self, inner: bool) {
         if self.count.load(Relaxed) == 0 {

@@ -11,7 +11,9 @@ use heirloom::{
     CancelToken, Context, Runtime, TaskGroup, context_var, sleep, spawn, spawn_background, spawn_blocking,
     wait_for, yield_now,
 };
-use heirloom_tests::{Child, Gate, Ledger, PATIENCE, idle, in_child, say_as_child, scaled, watchdog, with_runtime};
+use heirloom_tests::{
+    Child, Gate, Ledger, PATIENCE, idle, in_child, say_as_child, scaled, watchdog, with_runtime,
+};
 
 context_var! {
     static REQUEST: u64, debug = Debug;
@@ -78,7 +80,10 @@ fn without_inspection_a_dump_names_tasks_and_states() {
         assert_eq!((task.id, task.state, task.spawned_at.file()), (waiting.id(), TaskState::Idle, file!()));
         assert!(task.recorded.is_none());
         let text = dump.to_string();
-        assert!(text.starts_with(&format!("1 task\ntask {} `audit` idle; spawned at ", waiting.id())), "{text}");
+        assert!(
+            text.starts_with(&format!("1 task\ntask {} `audit` idle; spawned at ", waiting.id())),
+            "{text}"
+        );
     });
 }
 
@@ -109,7 +114,10 @@ fn a_task_is_shown_with_its_numbers_and_its_parent() {
 
         let text = dump.to_string();
         let lines: Vec<_> = text.lines().collect();
-        assert!(lines[0] == "3 tasks" && lines[1].starts_with(&format!("task {} `parent` idle", task.id)), "{text}");
+        assert!(
+            lines[0] == "3 tasks" && lines[1].starts_with(&format!("task {} `parent` idle", task.id)),
+            "{text}"
+        );
         assert!(lines[2].starts_with("├─ task ") && lines[2].contains("`child` idle"), "{text}");
         assert!(lines[3].starts_with("└─ task ") && lines[3].contains("(background)"), "{text}");
     });
@@ -158,7 +166,8 @@ fn our_leaves_say_what_they_wait_for() {
             let child = spawn(pending::<()>());
             let _ = wait_for(child, Duration::from_secs(3_600)).await;
         });
-        let [Leaf::Join { task: Some(_), blocking: false, spawned_at }, Leaf::Sleep { .. }] = leaves[..] else {
+        let [Leaf::Join { task: Some(_), blocking: false, spawned_at }, Leaf::Sleep { .. }] = leaves[..]
+        else {
             panic!("{leaves:?}")
         };
         assert_eq!(spawned_at.file(), file!());
@@ -213,7 +222,8 @@ fn a_blocking_closure_is_a_task_that_runs() {
                 drop(held.recv());
             }
         };
-        let waits = Builder::new().name("waits").on(runtime.handle()).spawn(async { spawn_blocking(closure).await });
+        let waits =
+            Builder::new().name("waits").on(runtime.handle()).spawn(async { spawn_blocking(closure).await });
         started.wait();
         let dump = loop {
             let dump = runtime.dump();
@@ -244,7 +254,8 @@ fn sockets_say_their_address_and_direction() {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.read(&mut [0]).await.unwrap();
         };
-        let read = Leaf::Socket { operation: SocketOperation::Read, kind: SocketKind::Tcp, address: Some(address) };
+        let read =
+            Leaf::Socket { operation: SocketOperation::Read, kind: SocketKind::Tcp, address: Some(address) };
         assert_eq!(read.to_string(), format!("read on tcp {address}"));
         let task = Builder::new().name("reads").on(runtime.handle()).spawn(reads);
         while recorded(named(&runtime.dump(), "reads")).waits_for != [read] {
@@ -358,7 +369,10 @@ fn a_secret_is_in_no_output() {
             assert!(!output.contains("xyzzy"), "{output}");
         }
         for output in &outputs[..5] {
-            assert!(output.contains("[secret]") && output.contains("PASSWORD") && output.contains("REQUEST"), "{output}");
+            assert!(
+                output.contains("[secret]") && output.contains("PASSWORD") && output.contains("REQUEST"),
+                "{output}"
+            );
         }
         drop(task);
     });
@@ -505,7 +519,10 @@ fn a_signal_has_the_runtime_write_a_dump_though_its_workers_are_blocked() {
         Child::Ended(output) => {
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert!(stderr.contains("heirloom: dump of 2 tasks\n"), "{stderr}");
-            assert!(stderr.contains("`waits` idle for ") && stderr.contains("waits for sleep until "), "{stderr}");
+            assert!(
+                stderr.contains("`waits` idle for ") && stderr.contains("waits for sleep until "),
+                "{stderr}"
+            );
             assert!(stderr.contains("`blocks` running for "), "{stderr}");
         }
     }

@@ -18,7 +18,10 @@ context_var! {
 const LIMIT: Duration = Duration::from_millis(100);
 
 /// A runtime with one worker, and the reports of its watchdog.
-fn watched(limit: Duration, options: impl FnOnce(Builder) -> Builder) -> (Runtime, Receiver<(Instant, Stall)>) {
+fn watched(
+    limit: Duration,
+    options: impl FnOnce(Builder) -> Builder,
+) -> (Runtime, Receiver<(Instant, Stall)>) {
     let (send, stalls) = channel();
     let send = Mutex::new(send);
     let on_stall = move |stall: &Stall| {
@@ -50,7 +53,10 @@ fn a_long_poll_is_named_while_it_goes_on_and_when_it_has_ended() {
         assert_eq!((stall.task.id, stall.task.name.as_deref()), (task.id(), Some("blocks")));
         assert_eq!((stall.task.state, stall.task.spawned_at.file()), (TaskState::Running, file!()));
         let text = stall.to_string();
-        assert!(text.starts_with("a poll of task `blocks`, spawned at tests/tests/it/watchdog.rs:"), "{text}");
+        assert!(
+            text.starts_with("a poll of task `blocks`, spawned at tests/tests/it/watchdog.rs:"),
+            "{text}"
+        );
         assert!(text.contains(" has taken 1") && text.contains(" ms on worker 0 and goes on; "), "{text}");
         assert!(text.ends_with(" there [REQUEST = 7, TOKEN = [secret]]"), "{text}");
 
@@ -193,7 +199,10 @@ fn without_a_callback_there_are_two_lines_on_standard_error() {
             let begin = "heirloom: a poll of task `blocks`, spawned at tests/tests/it/watchdog.rs:";
             assert!(lines.iter().all(|line| line.starts_with(begin)), "{stderr}");
             assert!(lines[0].ends_with(" ms on worker 0 and goes on; 0 tasks wait there"), "{stderr}");
-            assert!(lines[1].contains(" took 1") && lines[1].ends_with(" ms on worker 0; 0 tasks wait there"), "{stderr}");
+            assert!(
+                lines[1].contains(" took 1") && lines[1].ends_with(" ms on worker 0; 0 tasks wait there"),
+                "{stderr}"
+            );
         }
     }
 }
@@ -201,7 +210,8 @@ fn without_a_callback_there_are_two_lines_on_standard_error() {
 #[test]
 fn a_watchdog_has_a_thread_of_its_own_until_the_runtime_ends() {
     watchdog(PATIENCE, || {
-        let runtime = Runtime::builder().workers(1).thread_name("watched-by").watchdog(LIMIT).build().unwrap();
+        let runtime =
+            Runtime::builder().workers(1).thread_name("watched-by").watchdog(LIMIT).build().unwrap();
         runtime.block_on(runtime.spawn(async {})).unwrap();
         if let Some(threads) = heirloom_tests::threads_named("watched-by-watch") {
             assert_eq!(threads, 1);

@@ -1,0 +1,96 @@
+//! What does a dump of a runtime with 100,000 tasks cost: how long does it take, how much memory,
+//! and how long does it hold a worker up?
+//!
+//! A task on each of two workers reads the clock in a loop and spawns: the longest time between two
+//! readings is what a worker was held up for. It is measured without dumps, too, since the system
+//! interrupts a thread now and then.
+#![forbid(unsafe_code)]
+
+use std::alloc::System;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use heirloom::{Runtime, context_var, sleep, spawn, yield_now};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+context_var! { static REQUEST: usize, debug = Debug; }
+
+const TASKS: usize = 100_000;
+const ROUNDS: u32 = 10;
+
+fn main() -> ExitCode {
+    let runtime = Runtime::builder().workers(2).inspect(true).build().expect("threads");
+    for number in 0..TASKS {
+        let waits = async move {
+            REQUEST.set(number);
+            sleep(Duration::from_secs(3_600)).await;
+        };
+        runtime.spawn(waits).detach();
+    }
+    runtime.wait_until_idle();
+    let gaps = Gaps::start(&runtime);
+
+    std::thread::sleep(Duration::from_secs(1));
+    let alone = gaps.take();
+    let mut longest = Duration::ZERO;
+    let mut bytes = 0;
+    for _ in 0..ROUNDS {
+        let before = COUNTED.stats();
+        let begun = Instant::now();
+        let dump = runtime.dump();
+        longest = longest.max(begun.elapsed());
+        let after = COUNTED.stats();
+        let allocated = after.bytes_allocated - before.bytes_allocated;
+        bytes = allocated.saturating_sub(after.bytes_deallocated - before.bytes_deallocated);
+        assert!(dump.len() >= TASKS, "every task is in the dump");
+    }
+    let dumped = gaps.take();
+    println!("{TASKS} tasks, {ROUNDS} dumps, two busy workers");
+    println!("longest dump              {longest:>10.1?}");
+    println!("bytes per task            {:>10}", bytes / TASKS);
+    println!("a worker was held up      {dumped:>10.1?} at most, and {alone:.1?} without dumps");
+    let text = Instant::now();
+    let length = runtime.dump().to_string().len();
+    println!("tree as text              {:>10.1?}, {length} bytes", text.elapsed());
+    if longest < Duration::from_secs(1) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The longest times between two readings of the clock by tasks that keep the workers busy.
+struct Gaps(Arc<(AtomicU64, AtomicBool)>);
+
+impl Gaps {
+    fn start(runtime: &Runtime) -> Gaps {
+        let shared = Arc::new((AtomicU64::new(0), AtomicBool::new(false)));
+        for _ in 0..2 {
+            let shared = Arc::clone(&shared);
+            let reads = async move {
+                let mut last = Instant::now();
+                while !shared.1.load(Relaxed) {
+                    // What may wait for a lock: a slot, a page, the end of a task.
+                    spawn(async {}).await.expect("it returns");
+                    yield_now().await;
+                    let now = Instant::now();
+                    shared.0.fetch_max((now - last).as_nanos() as u64, Relaxed);
+                    last = now;
+                }
+            };
+            runtime.spawn(reads).detach();
+        }
+        Gaps(shared)
+    }
+
+    fn take(&self) -> Duration {
+        Duration::from_nanos(self.0.0.swap(0, Relaxed))
+    }
+}
+
+impl Drop for Gaps {
+    fn drop(&mut self) {
+        self.0.1.store(true, Relaxed);
+    }
+}
