@@ -196,9 +196,9 @@ impl Builder {
 
     /// Whether likely mistakes are reported on standard error, in debug builds: a task that is
     /// cancelled before its first poll because its handle was dropped; a poll that takes more than
-    /// a second; a [`block_on`](crate::block_on) inside of another. Each is reported once for a
-    /// place that spawns. Default: yes. Release builds report none of this, and spend nothing on
-    /// it.
+    /// a second, when it has ended; a [`block_on`](crate::block_on) inside of another. Each is
+    /// reported once for a place that spawns. Default: yes. Release builds report none of this, and
+    /// spend nothing on it. Of long polls a [watchdog](Self::watchdog) reports more, in its place.
     ///
     /// The guide has a [page of mistakes](crate::guide::mistakes).
     #[must_use]

@@ -85,7 +85,6 @@ use crate::time::Timers;
 use crate::util::counters::Counters;
 use crate::util::idle_condvar::IdleCondvar;
 use crate::util::report::complain;
-use crate::util::sync::lock;
 use crate::util::threads::{Threads, inside};
 
 pub use crate::instrument::dump::{Dump, Recorded, TaskDump, VariableText};
@@ -191,12 +190,12 @@ impl Runtime {
         if builder.dump_on_usr1 {
             let (ends, body) = DumpOnSignal::new(Arc::downgrade(&shared))?;
             let thread = threads.start("dump", body)?;
-            lock(&shared.helpers).push(Helper { ends: Box::new(ends), thread });
+            helpers_of(&shared).push(Helper { ends: Box::new(ends), thread });
         }
         if let Some(limit) = builder.watchdog {
             let (ends, body) = watchdog::watch(Arc::downgrade(&shared), limit, builder.on_stall);
             let thread = threads.start("watchdog", body)?;
-            lock(&shared.helpers).push(Helper { ends: Box::new(ends), thread });
+            helpers_of(&shared).push(Helper { ends: Box::new(ends), thread });
         }
         Ok(runtime)
     }
@@ -368,7 +367,7 @@ fn drop_tasks(shared: &Arc<Shared>, own: bool) {
         }
     }
     // After the workers: a poll that delays the end is reported, too.
-    for Helper { ends, thread } in std::mem::take(&mut *lock(&shared.helpers)) {
+    for Helper { ends, thread } in std::mem::take(&mut *helpers_of(shared)) {
         drop(ends);
         if !own && thread.thread().id() != std::thread::current().id() {
             let _ = thread.join();
@@ -385,6 +384,10 @@ fn drop_tasks(shared: &Arc<Shared>, own: bool) {
     // destructors run without the lock.
     drop(shutdown);
     drop(shared.given.take());
+}
+
+fn helpers_of(shared: &Shared) -> MutexGuard<'_, Vec<Helper>> {
+    shared.helpers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn threads_of(shared: &Shared) -> MutexGuard<'_, Vec<Thread<()>>> {

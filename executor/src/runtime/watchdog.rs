@@ -18,7 +18,6 @@ use crate::task::cell::TaskRef;
 use crate::task::record::now;
 use crate::util::panic::swallow;
 use crate::util::report::complain;
-use crate::util::sync::lock;
 
 /// Looks within the limit.
 const LOOKS: u32 = 4;
@@ -36,7 +35,7 @@ struct Stop {
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        *lock(&self.0.stopped) = true;
+        *self.0.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.changed.notify_one();
     }
 }
@@ -44,7 +43,7 @@ impl Drop for Watchdog {
 impl Stop {
     /// Waits that long. Whether the thread is to end.
     fn wait(&self, limit: Duration) -> bool {
-        let stopped = lock(&self.stopped);
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.changed.wait_timeout_while(stopped, limit, |stopped| !*stopped);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }

@@ -53,6 +53,8 @@ pub(crate) struct Worker {
     contention: Contention,
     owner: Owner,
     given: Option<HooksRef>,
+    /// A watchdog watches the polls.
+    watched: bool,
     /// When to tidy, if a heap is untidy.
     tidy_at: Cell<Option<Instant>>,
     /// Wakers of the events that the I/O poll has returned; kept for the memory of the list.
@@ -63,6 +65,7 @@ impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, queue: Queue<Runnable>, parker: Parker) -> Worker {
         let owner = shared.heaps[index].acquire();
         let given = shared.given.get();
+        let watched = shared.remotes[index].watch.is_some();
         Worker {
             index,
             shared,
@@ -82,6 +85,7 @@ impl Worker {
             contention: Contention::default(),
             owner,
             given,
+            watched,
             tidy_at: Cell::new(None),
             wakers: Cell::default(),
         }
@@ -252,12 +256,17 @@ impl Worker {
             self.shared.hand_over_time();
         }
         Counters::add(&self.remote().counters.polls);
-        let again = match &self.remote().watch {
-            None => task.run(),
-            Some(watch) => watch.run(task),
-        };
+        let again = if self.watched { self.poll_watched(task) } else { task.run() };
         if let Some(again) = again {
             self.push_back(again);
+        }
+    }
+
+    #[inline(never)]
+    fn poll_watched(&self, task: Runnable) -> Option<Runnable> {
+        match &self.remote().watch {
+            Some(watch) => watch.run(task),
+            None => task.run(),
         }
     }
 

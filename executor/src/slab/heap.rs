@@ -552,8 +552,10 @@ impl Heap {
         let mut seen = BTreeSet::new();
         let mut left = usize::MAX;
         loop {
-            // Not under the lock, where a longer list would be copied.
-            all.reserve(ROOM / STEP);
+            if left != usize::MAX {
+                // Not under the lock, where a long list would be copied.
+                all.reserve(ROOM / STEP);
+            }
             let pages = lock(&self.pages);
             // From the last to the first: when a page goes, the last one takes its place. So a page
             // that was not seen stays among the first `left`; one that was seen may come again.

@@ -50,8 +50,6 @@ use std::thread;
 use futures_core::Stream;
 use heirloom_context::raw;
 
-use super::leaf::Leaf;
-use super::record;
 use crate::util::counters::{self, Counters};
 use crate::util::thread_state::with;
 
@@ -298,7 +296,6 @@ impl SharedClaim {
 fn spent(cx: &mut Context<'_>) -> Poll<()> {
     counters::here(|here| Counters::add(&here.budget_yields));
     super::current::wake_later(cx.waker());
-    record::waits_for(|| Leaf::Turn);
     Poll::Pending
 }
 

@@ -179,11 +179,6 @@ where
 {
     let slot = slot.cast::<Header>();
     let cell: *mut Cell<F> = slot.as_ptr().cast();
-    let about = if parts.inspected {
-        inspected(&parts, S::MAY_BLOCK)
-    } else {
-        TaskInfo::new(parts.place, parts.name)
-    };
     // SAFETY: the slot is large enough, and this thread's until the word is published. The word is
     // a state word already.
     unsafe {
@@ -192,8 +187,11 @@ where
         (&raw mut (*header).vtable).write(harness::vtable::<F, S>());
         (&raw mut (*header).live).write(UnsafeCell::new(parts.live));
         (&raw mut (*header).joiner).write(JoinWaker::new());
-        (&raw mut (*header).about).write(about);
+        (&raw mut (*header).about).write(TaskInfo::new(parts.place, parts.name));
         let background = matches!(parts.kind, CrossingKind::Background);
+        if parts.inspected {
+            record(header, S::MAY_BLOCK, background);
+        }
         let publish = Publish::<F::Output>(slot, background, PhantomData);
         let task = Unpublished { about: &(*header).about, live: &*(*header).live.get() };
         on_spawn.prepare(&mut *(&raw mut (*cell).stage).cast::<F>(), parts.kind, &task);
@@ -227,12 +225,18 @@ impl<T> Drop for Publish<T> {
     }
 }
 
-/// The information on a task that is spawned on this thread into a runtime that is inspected.
+/// Gives a task that is being spawned on this thread a record.
+///
+/// # Safety
+/// The header is written, and not published.
 #[cold]
-fn inspected(parts: &Parts, blocking: bool) -> TaskInfo {
+unsafe fn record(header: *mut Header, blocking: bool, background: bool) {
     let parent = current::with_current(|task| task.map(TaskMeta::id));
-    let record = Record::new(parts.live.snapshot(), parent, blocking, parts.background);
-    TaskInfo::recorded(parts.place, parts.name.clone(), record)
+    // SAFETY: no other thread knows of the header.
+    unsafe {
+        let record = Record::new((*(*header).live.get()).snapshot(), parent, blocking, background);
+        (*header).about.add_record(record);
+    }
 }
 
 impl Header {

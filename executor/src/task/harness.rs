@@ -175,7 +175,7 @@ unsafe fn poll<F: Future, S: Schedule>(
             Ok(false) => {
                 let yielded = current::has_yielded();
                 if let Some(record) = header.as_ref().about.record() {
-                    record.poll_ends(guard.is_inner());
+                    record.poll_ends(guard.is_inner(), yielded);
                 }
                 drop(guard);
                 match header.as_ref().state.pend(yielded) {

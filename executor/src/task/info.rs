@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::id::Id;
-use super::record::Record;
+use super::record::{self, Record};
 use crate::task::join_handle::CancelReason;
 use crate::util::panic::swallow;
 use crate::util::tagged::Tagged;
@@ -61,27 +61,28 @@ impl TaskInfo {
         }))
     }
 
-    /// The information on a task with a record.
-    #[cold]
-    pub(crate) fn recorded(
-        spawned_at: SpawnedAt,
-        name: Option<Cow<'static, str>>,
-        record: Record,
-    ) -> TaskInfo {
-        let extra = Extra { spawned_at, name, id: Id::next(), reason: OnceLock::new(), slot: OnceLock::new() };
+    /// Adds the record, before another thread knows of the task.
+    pub(crate) fn add_record(&mut self, record: Record) {
+        self.extra_or_alloc();
+        let word = Word::from_raw(*self.0.get_mut());
+        // SAFETY: made by `into_word`, since there was no record; the word is replaced below.
+        let extra = *unsafe { Box::from_raw(word.ptr()) };
         let recorded = Box::into_raw(Box::new(WithRecord { extra, record }));
-        TaskInfo(AtomicPtr::new(Word::new(recorded.cast(), EXTRA | RECORDED).into_raw()))
+        *self.0.get_mut() = Word::new(recorded.cast(), EXTRA | RECORDED).into_raw();
     }
 
     /// The record, if the task's runtime is inspected.
     #[inline]
     pub(crate) fn record(&self) -> Option<&Record> {
+        if !record::is_any() {
+            return None;
+        }
         // Relaxed: the tag is there from the start, or never.
         let word = Word::from_raw(self.0.load(Relaxed));
         if word.flags() != EXTRA | RECORDED {
             return None;
         }
-        // SAFETY: with both tags it is a box of `recorded`, which `drop` frees.
+        // SAFETY: with both tags it is a box of `add_record`, which `drop` frees.
         Some(unsafe { &(*word.ptr().cast::<WithRecord>()).record })
     }
 
@@ -194,7 +195,7 @@ impl Extra {
     unsafe fn of_word<'a>(word: *mut Extra) -> Result<&'a Extra, SpawnedAt> {
         let word = Word::from_raw(word);
         let pointer = word.ptr();
-        // SAFETY: with the tag `EXTRA` it is a box of `into_word`, or one of `recorded` that begins
+        // SAFETY: with the tag `EXTRA` it is a box of `into_word`, or one of `add_record` that begins
         // with an `Extra`, which `TaskInfo::drop` frees; without, it is a static.
         unsafe { if word.has(EXTRA) { Ok(&*pointer) } else { Err(&*pointer.cast()) } }
     }
@@ -208,12 +209,12 @@ impl Extra {
     }
 
     /// # Safety
-    /// The word was made by `into_word` or `recorded`, is freed once, and no reference to its box
+    /// The word was made by `into_word` or `add_record`, is freed once, and no reference to its box
     /// is left.
     unsafe fn free(word: *mut Extra) {
         let word = Word::from_raw(word);
         // SAFETY: the address without the tags is the one that `Box::into_raw` returned in
-        // `recorded`, where the word has got both tags, or in `into_word`.
+        // `add_record`, where the word has got both tags, or in `into_word`.
         unsafe {
             if word.has(RECORDED) {
                 drop(Box::from_raw(word.ptr().cast::<WithRecord>()));

@@ -32,6 +32,7 @@
 use std::panic::Location;
 use std::ptr;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -114,6 +115,16 @@ pub(crate) fn now() -> u64 {
     since_epoch(Instant::now()).max(since_epoch(epoch) + 1)
 }
 
+/// Whether a task of this process ever had a record. Until then a look for a record is one load of
+/// this. Relaxed: a thread that has a task with a record got it from the thread that set this, or
+/// sees a task without one.
+static ANY: AtomicBool = AtomicBool::new(false);
+
+#[inline]
+pub(crate) fn is_any() -> bool {
+    ANY.load(std::sync::atomic::Ordering::Relaxed)
+}
+
 /// Forgets when the last poll on this thread ended, since other things take time before the next.
 #[inline]
 pub(crate) fn pause() {
@@ -146,6 +157,7 @@ fn record_time(record: impl FnOnce(&PollTimes)) -> bool {
 impl Record {
     /// The record of a task that is about to be spawned by this thread, in `context`.
     pub(crate) fn new(context: Context, parent: Option<Id>, blocking: bool, background: bool) -> Record {
+        ANY.store(true, std::sync::atomic::Ordering::Relaxed);
         let version = raw::version_of(&context) as u64;
         let spawned = now();
         Record {
@@ -194,12 +206,12 @@ impl Record {
         self.count.store(0, Relaxed);
     }
 
-    /// A poll was pending. The caller has the stage, and the task's context is current. `inner`
+    /// A poll was pending; `yielded` if the task is to be polled again. The caller has the stage, and the task's context is current. `inner`
     /// says whether the poll is a part of another one, which goes on.
     #[cold]
-    pub(crate) fn poll_ends(&self, inner: bool) {
+    pub(crate) fn poll_ends(&self, inner: bool, yielded: bool) {
         if self.count.load(Relaxed) == 0 {
-            self.show_context();
+            if yielded { self.note(Leaf::Turn) } else { self.show_context() }
         }
         self.end(inner);
     }
@@ -316,6 +328,9 @@ impl Record {
 /// The record of the task that is being polled on this thread.
 #[inline]
 fn with_current(f: impl FnOnce(&Record)) {
+    if !is_any() {
+        return;
+    }
     let task = thread_state::with(|here| here.task.get()).cast::<Header>();
     // SAFETY: the task is current while it is run on this thread, by a caller that has a reference,
     // and the call lies within that time.
