@@ -56,7 +56,8 @@ pub struct Totals {
     pub steals: u64,
     /// How often a worker has parked.
     pub parks: u64,
-    /// Wake-ups of tasks that were idle. A wake-up of a task that is runnable or running is none.
+    /// Wake-ups of tasks that were idle. A wake-up of a task that is runnable or running is none. A
+    /// worker adds its own when it looks around, after 61 polls at most, or sleeps.
     #[doc(alias = "wakes")]
     pub wake_ups: u64,
     /// How often a leaf on a worker found the [budget](crate::task::budget) of its poll spent.
