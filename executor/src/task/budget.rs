@@ -293,6 +293,10 @@ impl SharedClaim {
 }
 
 /// No unit is left: pending, with the task woken.
+///
+/// Out of line, so that leaves that look for a unit are small enough to be inlined.
+#[cold]
+#[inline(never)]
 fn spent(cx: &mut Context<'_>) -> Poll<()> {
     counters::here(|here| Counters::add(&here.budget_yields));
     super::current::wake_later(cx.waker());

@@ -22,13 +22,6 @@ pub(super) struct Saved {
     budget: u32,
 }
 
-impl Saved {
-    /// Whether another task was current.
-    pub(super) fn is_inner(&self) -> bool {
-        !self.task.is_null()
-    }
-}
-
 /// Makes a task current, with a full budget, until [`leave`] is called with the result.
 #[inline]
 pub(super) fn enter(task: NonNull<Header>) -> Saved {

@@ -16,7 +16,7 @@ use super::cell::{Cell, Header, Outcome, Stage, VTable, release};
 use super::mistakes;
 use super::panicked::TaskPanic;
 use super::state::{AfterPending, AfterStart, Close, Seal};
-use super::{Attendant, Schedule, budget, current, waker};
+use super::{Attendant, Schedule, budget, current, record, waker};
 use crate::slab;
 use crate::util::counters::Ending;
 use crate::util::panic;
@@ -128,8 +128,8 @@ unsafe fn poll<F: Future, S: Schedule>(
             raw::set_execution(raw::execution().with_deadline(None));
         }
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
-        if let Some(record) = header.as_ref().about.record() {
-            record.poll_begins();
+        if record::is_any() {
+            record::poll_begins(header.as_ref());
         }
         let phase = Plain::new(PollPhase::Polling);
         #[cfg(debug_assertions)]
@@ -174,8 +174,8 @@ unsafe fn poll<F: Future, S: Schedule>(
         match polled {
             Ok(false) => {
                 let yielded = current::has_yielded();
-                if let Some(record) = header.as_ref().about.record() {
-                    record.poll_ends(guard.is_inner(), yielded);
+                if record::is_any() {
+                    record::poll_ends(header.as_ref());
                 }
                 drop(guard);
                 match header.as_ref().state.pend(yielded) {
@@ -299,8 +299,8 @@ unsafe fn close<F: Future, S: Schedule>(
             Seal::Claimed => {}
             Seal::Awaited => joiner = Some(task.joiner.take()),
         }
-        if let Some(record) = task.about.record() {
-            record.task_ends(guard.is_inner());
+        if record::is_any() {
+            record::task_ends(task);
         }
         guard.leave_and_drop_context();
         // From here on the shared part may be gone, unless the caller holds a reference of it.
@@ -332,11 +332,6 @@ impl TaskGuard {
         // SAFETY: the thread with the stage has the live context.
         raw::swap(unsafe { &mut *header.as_ref().live.get() });
         TaskGuard { header, saved: current::enter(header) }
-    }
-
-    /// Whether another task is being polled on this thread, around this one.
-    fn is_inner(&self) -> bool {
-        self.saved.is_inner()
     }
 
     /// Leaves the task's context, and gives its handle up.

@@ -39,6 +39,7 @@ use std::time::Instant;
 use heirloom_context::{Context, raw};
 
 use super::cell::Header;
+use super::current::has_yielded;
 use super::id::Id;
 use super::leaf::Leaf;
 use super::lent::Lent;
@@ -186,8 +187,8 @@ impl Record {
     }
 
     /// A poll begins. The caller has the stage.
-    #[cold]
-    pub(crate) fn poll_begins(&self) {
+    fn poll_begins(&self) {
+        thread_state::with(|here| here.recorded_polls.set(here.recorded_polls.get() + 1));
         // The end of the last poll of this thread is the begin of this one, if nothing came in
         // between: each poll has one look at the clock.
         let ended = thread_state::with(|here| here.poll_ended.replace(0));
@@ -206,34 +207,36 @@ impl Record {
         self.count.store(0, Relaxed);
     }
 
-    /// A poll was pending; `yielded` if the task is to be polled again. The caller has the stage, and the task's context is current. `inner`
-    /// says whether the poll is a part of another one, which goes on.
-    #[cold]
-    pub(crate) fn poll_ends(&self, inner: bool, yielded: bool) {
+    /// A poll was pending. The caller has the stage, and the task's context is current.
+    fn poll_ends(&self) {
         if self.count.load(Relaxed) == 0 {
-            if yielded { self.note(Leaf::Turn) } else { self.show_context() }
+            if has_yielded() { self.note(Leaf::Turn) } else { self.show_context() }
         }
-        self.end(inner);
+        self.end();
     }
 
     /// The last poll has ended, or the task was cancelled. The caller has the stage.
-    #[cold]
-    pub(crate) fn task_ends(&self, inner: bool) {
+    fn task_ends(&self) {
         if self.turn.load(Relaxed) % 2 != 0 {
             self.count.store(0, Relaxed);
-            self.end(inner);
+            self.end();
         }
         let context = self.context.replace(None);
         swallow(|| drop(context));
     }
 
-    fn end(&self, inner: bool) {
+    fn end(&self) {
         let now = now();
         let took = now.saturating_sub(self.since.load(Relaxed));
         self.since.store(now, Relaxed);
         self.busy.store(self.busy.load(Relaxed) + took, Relaxed);
         self.make_even();
-        if record_time(|times| times.poll.record(took)) && !inner {
+        let outer = thread_state::with(|here| {
+            here.recorded_polls.set(here.recorded_polls.get() - 1);
+            here.recorded_polls.get()
+        });
+        // An inner poll is a part of another one, which goes on.
+        if record_time(|times| times.poll.record(took)) && outer == 0 {
             thread_state::with(|here| here.poll_ended.set(now));
         }
     }
@@ -323,6 +326,27 @@ impl Record {
         };
         (turn, count, kept.into_iter().filter_map(decode).collect())
     }
+}
+
+/// A poll of a task begins, perhaps of one with a record. The caller has the stage.
+#[cold]
+#[inline(never)]
+pub(super) fn poll_begins(task: &Header) {
+    task.about.record().inspect(|record| record.poll_begins());
+}
+
+/// A poll of a task was pending; else as [`poll_begins`]. The task's context is current.
+#[cold]
+#[inline(never)]
+pub(super) fn poll_ends(task: &Header) {
+    task.about.record().inspect(|record| record.poll_ends());
+}
+
+/// The last poll of a task has ended, or the task was cancelled; else as [`poll_begins`].
+#[cold]
+#[inline(never)]
+pub(super) fn task_ends(task: &Header) {
+    task.about.record().inspect(|record| record.task_ends());
 }
 
 /// The record of the task that is being polled on this thread.

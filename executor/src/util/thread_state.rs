@@ -41,6 +41,8 @@ pub(crate) struct ThreadState {
     pub(crate) counters: Cell<*const ()>,
     /// `task::record`: when the last poll of this worker ended, if nothing came since; else zero.
     pub(crate) poll_ended: Cell<u64>,
+    /// `task::record`: polls that are in progress, inside one another, of tasks with a record.
+    pub(crate) recorded_polls: Cell<u32>,
     /// `task::record`: the group whose child is being spawned; else zero.
     pub(crate) group: Cell<u64>,
     /// `scheduler::current`: a number of this thread; zero if it has none yet.
@@ -67,6 +69,7 @@ thread_local! {
             shard: Cell::new(0),
             counters: Cell::new(ptr::null()),
             poll_ended: Cell::new(0),
+            recorded_polls: Cell::new(0),
             group: Cell::new(0),
             number: Cell::new(0),
             before_blocking: Cell::new(None),
