@@ -57,7 +57,10 @@ impl TaskInfo {
     pub(crate) fn new(spawned_at: SpawnedAt, name: Option<Cow<'static, str>>) -> TaskInfo {
         TaskInfo(AtomicPtr::new(match name {
             None => Extra::word_of(spawned_at).into_raw(),
-            Some(_) => Extra { spawned_at, name, id: Id::next(), reason: OnceLock::new(), slot: OnceLock::new() }.into_word(),
+            Some(_) => {
+                Extra { spawned_at, name, id: Id::next(), reason: OnceLock::new(), slot: OnceLock::new() }
+                    .into_word()
+            }
         }))
     }
 
