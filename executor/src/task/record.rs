@@ -217,7 +217,7 @@ impl Record {
 
     /// The last poll has ended, or the task was cancelled. The caller has the stage.
     fn task_ends(&self) {
-        if self.turn.load(Relaxed) % 2 != 0 {
+        if !self.turn.load(Relaxed).is_multiple_of(2) {
             self.count.store(0, Relaxed);
             self.end();
         }
@@ -302,7 +302,7 @@ impl Record {
     fn look_at_leaves(&self) -> (u64, u64, Vec<Leaf>) {
         // RC4.
         let turn = self.turn.load(Acquire);
-        if turn % 2 != 0 {
+        if !turn.is_multiple_of(2) {
             return (turn, 0, Vec::new());
         }
         // RC5.
