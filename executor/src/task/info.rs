@@ -198,8 +198,8 @@ impl Extra {
     unsafe fn of_word<'a>(word: *mut Extra) -> Result<&'a Extra, SpawnedAt> {
         let word = Word::from_raw(word);
         let pointer = word.ptr();
-        // SAFETY: with the tag `EXTRA` it is a box of `into_word`, or one of `add_record` that begins
-        // with an `Extra`, which `TaskInfo::drop` frees; without, it is a static.
+        // SAFETY: with the tag `EXTRA` it is a box of `into_word`, or one of `add_record` that
+        // begins with an `Extra`, which `TaskInfo::drop` frees; without, it is a static.
         unsafe { if word.has(EXTRA) { Ok(&*pointer) } else { Err(&*pointer.cast()) } }
     }
 
