@@ -36,7 +36,7 @@ impl PollWatch {
         if self.ended.load(Relaxed) == AWAITED {
             self.ended.store(now(), Release);
         }
-        // This may be the last reference of the task: its slot is freed, and no user's code runs.
+        // This may be the last reference of the task, whose memory is freed then.
         drop(self.current.replace(None));
         again
     }
