@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::{ContextVar, DebugText};
+use crate::ContextVar;
 
 /// Context variables that are added to each line of a log: what other languages call a mapped
 /// diagnostic context.
@@ -47,14 +47,7 @@ impl<T: Send + Sync + 'static, D: Send + Sync> HasText for ContextVar<T, D> {
     }
 
     fn text(&self) -> Option<String> {
-        struct VarText<'a, T>(&'a T, DebugText<T>);
-        impl<T> fmt::Display for VarText<'_, T> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                (self.1)(self.0, f)
-            }
-        }
-        let debug = self.options().debug?;
-        self.with_bound(|value| value.map(|value| VarText(value, debug).to_string()))
+        self.bound_text()
     }
 }
 

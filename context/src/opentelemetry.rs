@@ -110,7 +110,7 @@ impl<F> fmt::Debug for InOtelContext<F> {
 /// ```
 ///
 /// Baggage goes to each service that is called, also to foreign ones, unencrypted. Nothing goes
-/// into it that is not named here.
+/// into it that is not named here, and no [secret](crate::VarOptions::secret) that is.
 #[derive(Clone, Default)]
 pub struct BaggageVars {
     list: Vec<(&'static str, &'static dyn InBaggage)>,
@@ -125,6 +125,9 @@ trait InBaggage: Send + Sync {
 
 impl<T: Send + Sync + ToString + FromStr + 'static, D: Send + Sync> InBaggage for ContextVar<T, D> {
     fn text(&self) -> Option<String> {
+        if self.options().secret {
+            return None;
+        }
         self.with_bound(|value| value.map(ToString::to_string))
     }
 

@@ -480,6 +480,15 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
         })
     }
 
+    /// The text of what is bound, as where contexts are listed.
+    #[cfg(any(feature = "log", feature = "tracing-subscriber"))]
+    pub(crate) fn bound_text(&self) -> Option<String> {
+        current::read(self.id(), |found| {
+            // SAFETY: the value is alive until `read` returns.
+            found.and_then(|pointer| unsafe { Value::retain(pointer) }.debug_text())
+        })
+    }
+
     #[cold]
     fn why_unset(&self, read_at: &'static Location<'static>) -> Unset {
         // Relaxed: what it points to is as old as the program.

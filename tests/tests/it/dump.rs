@@ -219,7 +219,7 @@ fn a_blocking_closure_is_a_task_that_runs() {
             let started = started.clone();
             move || {
                 started.open();
-                drop(held.recv());
+                let _ = held.recv();
             }
         };
         let waits =
@@ -505,7 +505,7 @@ fn a_signal_has_the_runtime_write_a_dump_though_its_workers_are_blocked() {
                 let opens = begun.clone();
                 let blocks = Builder::new().name("blocks").on(runtime.handle()).spawn(async move {
                     opens.open();
-                    drop(held.recv());
+                    let _ = held.recv();
                 });
                 begun.wait();
                 kill_process(getpid(), Signal::USR1).unwrap();

@@ -64,7 +64,7 @@ fn totals_count_timers_and_blocking_closures() {
         let sleeps: Vec<_> = (0..3).map(|_| runtime.spawn(sleep(Duration::from_millis(2)))).collect();
         sleeps.into_iter().for_each(|sleep| runtime.block_on(sleep).unwrap());
         let (go, held) = mpsc::channel::<()>();
-        let first = runtime.spawn_blocking(move || drop(held.recv()));
+        let first = runtime.spawn_blocking(move || held.recv().unwrap_or_default());
         let second = runtime.spawn_blocking(|| ());
         go.send(()).unwrap();
         runtime.block_on(first).unwrap();

@@ -125,11 +125,12 @@ context_var! {
     static USER: String;
     static LEVEL: u32 = 3;
     static SECRET: u32;
+    static TOKEN: String, secret = true;
 }
 
 #[test]
 fn variables_go_into_baggage_and_back() {
-    let baggage = BaggageVars::new().var("user", &USER).var("level", &LEVEL);
+    let baggage = BaggageVars::new().var("user", &USER).var("level", &LEVEL).var("token", &TOKEN);
     let names = |context: &OtelContext| {
         let entries = context.baggage().iter().map(|(key, (value, _))| format!("{key}={value}"));
         let mut entries: Vec<_> = entries.collect();
@@ -143,6 +144,7 @@ fn variables_go_into_baggage_and_back() {
         USER.set("ada".to_owned());
         LEVEL.set(5);
         SECRET.set(1);
+        TOKEN.set("xyzzy".to_owned()); // a secret stays here, although it was named
         let sent = baggage.store_in(&before);
         assert_eq!(names(&sent), ["level=5", "other=x", "user=ada"]);
         Context::empty().run(|| {

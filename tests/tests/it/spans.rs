@@ -151,6 +151,7 @@ context_var! {
     static REQUEST: u64, debug = Debug;
     static TENANT: &'static str, debug = Debug;
     static SECRET: u64;
+    static TOKEN: &'static str, debug = Debug, secret = true;
 }
 
 /// The subscriber of this process.
@@ -507,14 +508,15 @@ fn variables_are_key_values_of_records() {
         }
         fn log(&self, record: &Record<'_>) {
             let values = record.key_values();
-            let texts = ["own", "REQUEST", "TENANT", "SECRET"].map(|name| values.get(Key::from_str(name)));
+            let texts =
+                ["own", "REQUEST", "TENANT", "SECRET", "TOKEN"].map(|name| values.get(Key::from_str(name)));
             self.0.lock().unwrap().push(format!("{} {texts:?} {}", record.args(), values.count()));
         }
         fn flush(&self) {}
     }
 
     let lines = Arc::default();
-    let logger = LogVars::new().var(&REQUEST).var(&TENANT).logger(Kept(Arc::clone(&lines)));
+    let logger = LogVars::new().var(&REQUEST).var(&TENANT).var(&TOKEN).logger(Kept(Arc::clone(&lines)));
     let own = [("own", 1), ("TENANT", 2)];
     let log = |target: &str| {
         let record = Record::builder().target(target).args(format_args!("text")).key_values(&own).build();
@@ -525,9 +527,13 @@ fn variables_are_key_values_of_records() {
         REQUEST.set(7);
         TENANT.set("acme");
         SECRET.set(1);
+        TOKEN.set("xyzzy");
         log("on");
         log("off");
     });
-    let expected = ["text [Some(1), None, Some(2), None] 2", "text [Some(1), Some(\"7\"), Some(2), None] 3"];
+    let expected = [
+        "text [Some(1), None, Some(2), None, None] 2",
+        "text [Some(1), Some(\"7\"), Some(2), None, Some(\"[secret]\")] 4",
+    ];
     assert_eq!(*lines.lock().unwrap(), expected);
 }
