@@ -102,6 +102,7 @@ pub fn in_child(test: &str, main_thread: bool) -> Child {
     let output = Command::new(std::env::current_exe().expect("the test binary"))
         .args(["--exact", test, "--nocapture", "--test-threads", if main_thread { "1" } else { "2" }])
         .env(CHILD, test)
+        .env("RUST_BACKTRACE", "0")
         .output()
         .expect("a child process");
     Child::Ended(output)
@@ -127,6 +128,7 @@ pub fn in_child_by(test: &str, script: &str) -> Child {
         .arg(std::env::current_exe().expect("the test binary"))
         .args(["--exact", test, "--nocapture", "--test-threads", "2"])
         .env(CHILD, test)
+        .env("RUST_BACKTRACE", "0")
         .output()
         .expect("a child process");
     Child::Ended(output)

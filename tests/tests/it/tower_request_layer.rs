@@ -119,6 +119,17 @@ async fn a_body_that_is_always_ready_ends_in_time_as_well() {
     assert_eq!(now() - begun, 100 * MILLISECOND);
 }
 
+#[heirloom::test]
+async fn an_answer_that_is_whole_goes_out_whole_although_time_is_up_by_then() {
+    let service = service_fn(async |_: Request<()>| {
+        std::thread::sleep(remaining().unwrap() + 2 * MILLISECOND);
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("whole"))))
+    });
+    let response = direct(&layer().limit(5 * MILLISECOND), service, &[]).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "whole");
+}
+
 #[heirloom::test(virtual_time)]
 async fn the_answers_are_the_programs_to_change_and_are_made_in_the_requests_context() {
     let layer = layer().header("x-lang", &LANG, |_| Err::<&str, _>("no such language")).limit(MILLISECOND);

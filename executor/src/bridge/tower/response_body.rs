@@ -17,6 +17,9 @@ pin_project_lite::pin_project! {
     /// The body sees what the handler has set, also when it is streamed long after the handler has
     /// returned, and is dropped in that context.
     ///
+    /// A first frame that is ready is never late, nor is the last one: the handler has answered in
+    /// time, and an answer that is whole goes out whole.
+    ///
     /// # Errors
     /// [`Elapsed`](crate::time::Elapsed) when the request's time is up, and the inner body's.
     pub struct ResponseBody<B> {
@@ -25,6 +28,8 @@ pin_project_lite::pin_project! {
         body: Option<B>,
         // With the body.
         scope: Option<RequestScope>,
+        // A frame was delivered.
+        begun: bool,
         is_grpc: bool,
     }
 
@@ -39,11 +44,11 @@ pin_project_lite::pin_project! {
 }
 
 pub(super) fn new<B>(body: B, scope: RequestScope, is_grpc: bool) -> ResponseBody<B> {
-    ResponseBody { body: Some(body), scope: Some(scope), is_grpc }
+    ResponseBody { body: Some(body), scope: Some(scope), begun: false, is_grpc }
 }
 
 pub(super) fn empty<B>() -> ResponseBody<B> {
-    ResponseBody { body: None, scope: None, is_grpc: false }
+    ResponseBody { body: None, scope: None, begun: false, is_grpc: false }
 }
 
 impl<B> Body for ResponseBody<B>
@@ -58,13 +63,14 @@ where
         cx: &mut Poller<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
-        let (Some(body), Some(scope)) = (this.body.as_mut().as_pin_mut(), this.scope) else {
+        let (Some(mut body), Some(scope)) = (this.body.as_mut().as_pin_mut(), this.scope) else {
             return Poll::Ready(None);
         };
-        let polled = match scope.check() {
-            Ok(()) => ready!(scope.poll(cx, |cx| body.poll_frame(cx))),
-            Err(elapsed) => Err(elapsed),
-        };
+        let polled = ready!(scope.poll(cx, |cx| body.as_mut().poll_frame(cx)));
+        // A body that is always ready does not outlast its time either.
+        let may_be_late = matches!(polled, Ok(Some(Ok(_)))) && *this.begun && !body.is_end_stream();
+        *this.begun = true;
+        let polled = if may_be_late { scope.check().and(polled) } else { polled };
         Poll::Ready(match polled {
             Ok(frame) => frame.map(|frame| frame.map_err(Into::into)),
             Err(elapsed) => {
