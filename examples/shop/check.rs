@@ -128,8 +128,8 @@ impl Seen {
             }
             told.extend(of_orders);
         }
-        let missing = self.answers.iter().filter(|(order, _)| !told.contains(&request_of(*order)));
-        wrong.extend(missing.map(|(order, _)| format!("order {order} is not in the log")));
+        let looked: BTreeSet<_> = self.looks.iter().map(|look| request_of(look.order)).collect();
+        wrong.extend(looked.difference(&told).map(|request| format!("{request} is not in the log")));
         wrong
     }
 

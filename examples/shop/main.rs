@@ -48,7 +48,7 @@ use check::Seen;
 use shop::Shop;
 use telemetry::Telemetry;
 
-const ORDERS: u64 = 300;
+const ORDERS: u64 = 200;
 
 /// A service that runs.
 struct Server {

@@ -2,13 +2,15 @@
 //! the stock from the third, both at the same time, and the order goes into the database.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use heirloom::spawn;
+use futures::join;
+use heirloom::{remaining, spawn};
 use heirloom::tower::BoxError;
 use tonic::{Code, Status};
 use tower::ServiceExt;
@@ -36,7 +38,8 @@ async fn place(State(shop): State<Arc<Shop>>, Path(order): Path<u64>) -> Result<
     look("shop", order);
     let stock = spawn(shop.stock.clone().take(order));
     let price = spawn(price(Arc::clone(&shop), order));
-    let (price, left) = (price.await??, stock.await??);
+    let (price, left) = join!(price, stock);
+    let (price, left) = (price??, left??);
     shop.store.insert(order, price).await?;
     Ok(format!("order {order}: price {price}, left {left}"))
 }
@@ -57,6 +60,7 @@ async fn price(shop: Arc<Shop>, order: u64) -> Result<u64, BoxError> {
 /// Why there is no order.
 enum Failed {
     SoldOut,
+    OutOfTime,
     Other(BoxError),
 }
 
@@ -65,6 +69,7 @@ impl<E: Into<BoxError>> From<E> for Failed {
         let error = error.into();
         match error.downcast_ref::<Status>() {
             Some(status) if status.code() == Code::FailedPrecondition => Failed::SoldOut,
+            _ if remaining() == Some(Duration::ZERO) => Failed::OutOfTime,
             _ => Failed::Other(error),
         }
     }
@@ -74,6 +79,7 @@ impl IntoResponse for Failed {
     fn into_response(self) -> Response {
         match self {
             Failed::SoldOut => (StatusCode::CONFLICT, "sold out").into_response(),
+            Failed::OutOfTime => StatusCode::GATEWAY_TIMEOUT.into_response(),
             Failed::Other(error) => {
                 warn!(error, "no order");
                 (StatusCode::BAD_GATEWAY, error.to_string()).into_response()

@@ -60,9 +60,9 @@ pub(crate) fn outgoing() -> HeaderMap {
         headers.insert(ID, id);
     }
     if let Some(left) = remaining() {
-        // The header has room for eight digits; that is more than a day.
-        let milliseconds = left.as_millis().min(99_999_999);
-        headers.insert(TIMEOUT, HeaderValue::try_from(format!("{milliseconds}m")).expect("digits and a letter"));
+        // In microseconds; the header has room for eight digits, which is more than `MOST_TIME`.
+        let left = format!("{}u", left.as_micros().min(99_999_999));
+        headers.insert(TIMEOUT, HeaderValue::try_from(left).expect("digits and a letter"));
     }
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut Writing(&mut headers));
     headers
