@@ -10,13 +10,15 @@ use crate::buyer::Answer;
 use crate::order::{Kind, Look, item_of, price_of, request_of};
 
 /// All that a run has left behind.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Seen {
     pub(crate) answers: Vec<(u64, Answer)>,
     pub(crate) rows: Vec<(u64, Option<String>)>,
     pub(crate) looks: Vec<Look>,
     pub(crate) log: String,
     pub(crate) spans: Vec<SpanData>,
+    /// Connections that were busy to the end of the drain, with what no client waits for any more.
+    pub(crate) cut: usize,
 }
 
 /// Each place, and where it is called from: there the deadline is no earlier.
@@ -36,7 +38,8 @@ impl Seen {
     /// What is wrong, a sentence each.
     pub(crate) fn violations(&self) -> Vec<String> {
         let parts = [self.answers(), self.rows(), self.looks(), self.lines(), self.traces()];
-        parts.into_iter().flatten().collect()
+        let cut = (self.cut > 0).then(|| format!("{} connections were cut", self.cut));
+        parts.into_iter().flatten().chain(cut).collect()
     }
 
     pub(crate) fn count(&self, is: impl Fn(&Answer) -> bool) -> usize {
@@ -64,7 +67,7 @@ impl Seen {
         wrong.map(|(order, answer)| format!("order {order} has ended with {answer:?}")).collect()
     }
 
-    /// Each order that was sold is in the database; of the others, none that had its price.
+    /// In the database is each order that was sold, and no other.
     fn rows(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (order, request) in &self.rows {
@@ -140,7 +143,8 @@ impl Seen {
         for span in &self.spans {
             traces.entry(span.span_context.trace_id().to_string()).or_default().push(span);
         }
-        let mut requests = BTreeSet::new();
+        // The services that each request was in.
+        let mut services: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
         for (id, spans) in &traces {
             let known: BTreeSet<_> = spans.iter().map(|span| span.span_context.span_id().to_string()).collect();
             let is_root = |span: &&&SpanData| !known.contains(&span.parent_span_id.to_string());
@@ -151,17 +155,23 @@ impl Seen {
                 let names: Vec<_> = roots.iter().map(|span| &span.name).collect();
                 wrong.push(format!("trace {id} begins with {names:?} and is of {of:?}"));
             }
-            requests.extend(of.into_iter().flatten());
             for span in spans {
-                let order = attribute(span, "order").map(|order| format!("r{order}"));
-                if order.is_some() && order != attribute(span, "REQUEST") {
-                    wrong.push(format!("trace {id}: a span of {order:?} is of another request"));
+                let request = attribute(span, "REQUEST").unwrap_or_default();
+                if attribute(span, "order").is_some_and(|order| request != format!("r{order}")) {
+                    wrong.push(format!("trace {id}: a span of {:?} is of {request}", span.attributes));
                 }
+                services.entry(request).or_default().insert(&span.name);
             }
         }
         let ordered: BTreeSet<_> = self.answers.iter().map(|&(order, _)| request_of(order)).collect();
-        if requests != ordered || traces.len() != ordered.len() {
+        if !services.keys().eq(&ordered) || traces.len() != ordered.len() {
             wrong.push(format!("{} traces for {} requests", traces.len(), ordered.len()));
+        }
+        for request in self.sold().into_iter().map(request_of) {
+            let services = services.get(&request).cloned().unwrap_or_default();
+            if !["shop", "to stock", "stock"].iter().all(|name| services.contains(name)) {
+                wrong.push(format!("the trace of {request} has only {services:?}"));
+            }
         }
         wrong
     }
@@ -177,3 +187,6 @@ fn values<'a>(line: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     let ends = |c: char| !c.is_alphanumeric();
     line.split(name).skip(1).map(move |rest| rest.split(ends).next().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

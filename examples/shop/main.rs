@@ -85,12 +85,13 @@ async fn run(folder: &Path) -> Result<Seen, BoxError> {
     let shop = Server::start("shop", shop::router(Arc::clone(&state))).await?;
 
     let answers = buyer::buy(shop.address, ORDERS).await;
+    let mut seen = Seen { answers, ..Seen::default() };
     for server in [shop, prices, stock] {
-        let served = server.stop().await?;
-        assert_eq!(served.cut, 0, "a request runs on that its client has given up");
+        seen.cut += server.stop().await?.cut;
     }
-    let rows = state.store.close().await?;
-    Ok(Seen { answers, rows, looks: order::looks(), log: String::new(), spans: Vec::new() })
+    seen.rows = state.store.close().await?;
+    seen.looks = order::looks();
+    Ok(seen)
 }
 
 fn main() -> Result<ExitCode, BoxError> {
