@@ -125,7 +125,8 @@ impl Seen {
             let requests: BTreeSet<&str> = values(line, "REQUEST=").collect();
             let orders: BTreeSet<&str> = values(line, "order=").collect();
             let of_orders: BTreeSet<String> = orders.iter().map(|order| format!("r{order}")).collect();
-            let is_of_one = requests.len() <= 1 && requests.iter().all(|request| of_orders.contains(*request));
+            let is_of_one =
+                requests.len() <= 1 && requests.iter().all(|request| of_orders.contains(*request));
             if !is_of_one || requests.len() != orders.len() {
                 wrong.push(format!("a line of the log: {line}"));
             }
@@ -146,7 +147,8 @@ impl Seen {
         // The services that each request was in.
         let mut services: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
         for (id, spans) in &traces {
-            let known: BTreeSet<_> = spans.iter().map(|span| span.span_context.span_id().to_string()).collect();
+            let known: BTreeSet<_> =
+                spans.iter().map(|span| span.span_context.span_id().to_string()).collect();
             let is_root = |span: &&&SpanData| !known.contains(&span.parent_span_id.to_string());
             let roots: Vec<_> = spans.iter().filter(is_root).collect();
             let of: BTreeSet<_> = spans.iter().map(|span| attribute(span, "REQUEST")).collect();

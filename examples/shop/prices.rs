@@ -63,9 +63,7 @@ pub(crate) fn client(service: SocketAddr) -> Prices {
     });
     let again = RetryPolicy::new(|_: &u64, answer: &Result<u64, BoxError>| answer.is_err());
     let again = again.retries(2).backoff(Duration::from_millis(5), Duration::from_millis(50));
-    let service = ServiceBuilder::new()
-        .layer(RetryLayer::new(again))
-        .layer(TimeoutLayer::new(TRY_LIMIT))
-        .service(ask);
+    let service =
+        ServiceBuilder::new().layer(RetryLayer::new(again)).layer(TimeoutLayer::new(TRY_LIMIT)).service(ask);
     BoxCloneSyncService::new(service)
 }

@@ -38,7 +38,8 @@ impl Store {
         };
         let pool = AnyPoolOptions::new().max_connections(connections).connect(&url).await?;
         sqlx::query("DROP TABLE IF EXISTS heirloom_shop_orders").execute(&pool).await?;
-        let table = "CREATE TABLE heirloom_shop_orders (number BIGINT PRIMARY KEY, request TEXT, price BIGINT)";
+        let table =
+            "CREATE TABLE heirloom_shop_orders (number BIGINT PRIMARY KEY, request TEXT, price BIGINT)";
         sqlx::query(table).execute(&pool).await?;
         let (store, cache) = match env::var("REDIS_URL") {
             Ok(url) => {
@@ -57,9 +58,7 @@ impl Store {
                 let mut connection = connection.clone();
                 cmd("GET").arg(key(item)).query_async(&mut connection).await?
             }
-            Cache::Memory(map) => {
-                map.lock().unwrap_or_else(PoisonError::into_inner).get(&key(item)).copied()
-            }
+            Cache::Memory(map) => map.lock().unwrap_or_else(PoisonError::into_inner).get(&key(item)).copied(),
         };
         look("cache", order);
         Ok(price)

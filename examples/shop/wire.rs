@@ -47,7 +47,7 @@ pub(crate) async fn in_span(State(service): State<&'static str>, request: Reques
         REQUEST.set(format!("own-{}", NEXT.fetch_add(1, Relaxed)));
     }
     let span = info_span!("serve", otel.name = service, otel.kind = "server", order = Empty);
-    // Fails only if there is no layer for OpenTelemetry, as in a test.
+    // An error where spans go to no OpenTelemetry: then there is no trace to be in.
     let _ = span.set_parent(TraceContextPropagator::new().extract(&Reading(request.headers())));
     next.run(request).instrument(span).await
 }

@@ -52,12 +52,7 @@ fn right() -> Seen {
         rows: vec![(ORDER, Some("r3".to_owned()))],
         looks: PLACES.iter().map(look).collect(),
         log: "buy{order=3 REQUEST=r3}: shop: order=3 REQUEST=r3\nstarted\n".to_owned(),
-        spans: vec![
-            span(1, 0, "buy"),
-            span(2, 1, "shop"),
-            span(3, 2, "to stock"),
-            span(4, 3, "stock"),
-        ],
+        spans: vec![span(1, 0, "buy"), span(2, 1, "shop"), span(3, 2, "to stock"), span(4, 3, "stock")],
         cut: 0,
     }
 }
