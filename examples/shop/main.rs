@@ -1,6 +1,6 @@
 //! The stack of a team: a shop on axum, with sqlx and redis, that asks a second service by reqwest
-//! and a third by tonic; a log in a file, and spans to a collector. One request id, one deadline and
-//! one trace go through all of it, and no function passes them on.
+//! and a third by tonic; a log in a file, and spans to a collector. One request id, one deadline
+//! and one trace go through all of it, and no function passes them on.
 //!
 //! ```text
 //! cargo run                                                     in this folder: SQLite, a map

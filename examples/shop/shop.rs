@@ -1,5 +1,5 @@
-//! The first service: takes orders, over HTTP. The price comes from the cache or the second service,
-//! the stock from the third, both at the same time, and the order goes into the database.
+//! The first service: takes orders, over HTTP. The price comes from the cache or the second
+//! service, the stock from the third, both at the same time, and the order goes into the database.
 
 use std::sync::Arc;
 use std::time::Duration;

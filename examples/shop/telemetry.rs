@@ -28,8 +28,8 @@ impl SpanExporter for Collector {
     }
 }
 
-/// Made before the runtime, and dropped after it: the drop of the provider waits for the thread that
-/// sends the spans, and is not for a task.
+/// Made before the runtime, and dropped after it: the drop of the provider waits for the thread
+/// that sends the spans, and is not for a task.
 pub(crate) struct Telemetry {
     provider: SdkTracerProvider,
     collector: Collector,

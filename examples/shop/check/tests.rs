@@ -1,4 +1,5 @@
-//! The checks see what they are for: a run in which all is right, and the same with one thing wrong.
+//! The checks see what they are for: a run in which all is right, and the same with one thing
+//! wrong.
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
