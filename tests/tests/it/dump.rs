@@ -252,7 +252,7 @@ fn sockets_say_their_address_and_direction() {
         let address = listener.local_addr().unwrap();
         let reads = async move {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.read(&mut [0]).await.unwrap();
+            stream.read_exact(&mut [0]).await.unwrap();
         };
         let read =
             Leaf::Socket { operation: SocketOperation::Read, kind: SocketKind::Tcp, address: Some(address) };
