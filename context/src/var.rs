@@ -281,7 +281,7 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
         self.name
     }
 
-    #[cfg(any(feature = "log", feature = "tracing-subscriber"))]
+    #[cfg(any(feature = "log", feature = "opentelemetry", feature = "tracing-subscriber"))]
     pub(crate) fn options(&self) -> &VarOptions<T> {
         &self.options
     }
