@@ -5,6 +5,7 @@
 //! cargo run --release -p example-console     reads the page as a browser does, checks it, and ends
 //! cargo run --release -p example-console -- --listen 127.0.0.1:8080           serves until Ctrl-C
 //! cargo run --release -p example-console -- --listen 127.0.0.1:8080 10000     with so many sessions
+//! cargo run --release -p example-console -- --tokio-console 127.0.0.1:6669    for `tokio-console`
 //! ```
 //!
 //! | file | |
@@ -73,6 +74,17 @@ fn listen(address: &str, sessions: u64) -> io::Result<()> {
         load.abort();
         signal
     })
+}
+
+/// Serves the tool `tokio-console` instead of a page.
+fn listen_to_tool(address: &str, sessions: u64) -> io::Result<()> {
+    let runtime = inspected()?;
+    let console = heirloom_console::start(runtime.handle(), address.parse().map_err(io::Error::other)?)?;
+    println!("listening: tokio-console http://{}", console.address());
+    let load = task::Builder::new().name("load").on(runtime.handle()).spawn(load::run(sessions));
+    let signal = runtime.block_on(select(signal::ctrl_c(), signal::terminate())).into_inner();
+    load.abort();
+    signal
 }
 
 async fn get(server: SocketAddr, path: &str) -> io::Result<Response<Incoming>> {
@@ -167,6 +179,12 @@ fn main() -> io::Result<()> {
         [] => check(),
         ["--listen", address] => listen(address, SESSIONS),
         ["--listen", address, sessions] => listen(address, sessions.parse().map_err(io::Error::other)?),
-        _ => Err(io::Error::other("usage: console [--listen ADDR [SESSIONS]]")),
+        ["--tokio-console", address] => listen_to_tool(address, SESSIONS),
+        ["--tokio-console", address, sessions] => {
+            listen_to_tool(address, sessions.parse().map_err(io::Error::other)?)
+        }
+        _ => Err(io::Error::other(
+            "usage: console [--listen ADDR [SESSIONS] | --tokio-console ADDR [SESSIONS]]",
+        )),
     }
 }

@@ -16,7 +16,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::panic::Location;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use heirloom::Handle;
 use heirloom::runtime::{Dump, Histogram, Recorded, Stats, TaskDump, VariableText, WorkerStats};
@@ -32,11 +32,13 @@ const VALUES: usize = 1_000;
 
 /// The numbers and the tree as JSON.
 pub(crate) fn snapshot(runtime: &Handle) -> Value {
+    let begun = Instant::now();
     let (stats, dump) = (runtime.stats(), runtime.dump());
     let mut snapshot = numbers(&stats);
     let Tree { lines, in_none } = Tree::new(&dump);
-    snapshot["tree"] = lines.iter().map(Line::json).collect();
+    snapshot["tree"] = lines.iter().map(|line| line.json(begun)).collect();
     snapshot["tasks_in_no_line"] = json!(in_none);
+    snapshot["took"] = json!(nanoseconds(begun.elapsed()));
     snapshot
 }
 
@@ -163,7 +165,7 @@ impl<'a> Tree<'a> {
 }
 
 impl Line<'_> {
-    fn json(&self) -> Value {
+    fn json(&self, now: Instant) -> Value {
         let recorded = || self.tasks.iter().filter_map(|task| task.recorded.as_ref());
         let in_state = |state| self.tasks.iter().filter(|task| task.state == state).count();
         let mut samples: Vec<&TaskDump> = self.tasks.clone();
@@ -194,7 +196,7 @@ impl Line<'_> {
             "busy": recorded().map(|it| nanoseconds(it.busy)).sum::<u64>(),
             "waits_for": waits,
             "context": variables(recorded()),
-            "samples": samples.into_iter().map(sample).collect::<Value>(),
+            "samples": samples.into_iter().map(|task| sample(task, now)).collect::<Value>(),
         })
     }
 }
@@ -226,18 +228,26 @@ fn variables<'a>(recorded: impl Iterator<Item = &'a Recorded>) -> Value {
     variables.into_iter().map(json).collect()
 }
 
-fn sample(task: &TaskDump) -> Value {
+fn sample(task: &TaskDump, now: Instant) -> Value {
     let mut sample = json!({ "id": task.id.to_string(), "name": task.name, "state": task.state.to_string() });
     if let Some(recorded) = &task.recorded {
         sample["in_state"] = json!(nanoseconds(recorded.in_state));
         sample["age"] = json!(nanoseconds(recorded.age));
         sample["polls"] = json!(recorded.polls);
         sample["busy"] = json!(nanoseconds(recorded.busy));
-        sample["waits_for"] = recorded.waits_for.iter().map(ToString::to_string).collect();
+        sample["waits_for"] = recorded.waits_for.iter().map(|leaf| leaf_text(leaf, now)).collect();
         let variable = |it: &VariableText| json!({ "name": it.name, "text": it.text, "values": 1 });
         sample["context"] = recorded.context.iter().map(variable).collect();
     }
     sample
+}
+
+fn leaf_text(leaf: &Leaf, now: Instant) -> String {
+    match leaf {
+        // The time left is that at the dump, not at the time when the text is made.
+        Leaf::Sleep { until } => format!("sleep, {:.1?} left", until.saturating_duration_since(now)),
+        _ => leaf.to_string(),
+    }
 }
 
 /// What a leaf is, without what tells it from others of its kind.

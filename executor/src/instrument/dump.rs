@@ -82,8 +82,14 @@ pub struct Recorded {
     pub polls: u64,
     /// How long the polls have taken, without a poll in progress.
     pub busy: Duration,
+    /// How long the task has waited for a worker, before all its polls together, without a wait in
+    /// progress.
+    pub waited: Duration,
     /// How often the task was woken while it was idle.
     pub wake_ups: u64,
+    /// How many wakers of the task exist, and abort handles. An idle task that has none waits for
+    /// ever, unless its join handle is dropped.
+    pub wakers: usize,
     /// The time since it became idle or runnable, or since its poll has begun.
     pub in_state: Duration,
     /// What it waits for: the leaves of this crate at which its last poll has ended, the first
@@ -367,11 +373,19 @@ fn write_json(f: &mut fmt::Formatter<'_>, task: &TaskDump) -> fmt::Result {
         if let Some(group) = recorded.group {
             write!(f, ",\"group\":{group}")?;
         }
-        let Recorded { blocking, background, polls, wake_ups, leaves, .. } = recorded;
+        let Recorded { blocking, background, polls, wake_ups, wakers, leaves, .. } = recorded;
         write!(f, ",\"blocking\":{blocking},\"background\":{background}")?;
-        let times = [("age", recorded.age), ("busy", recorded.busy), ("in_state", recorded.in_state)];
+        let times = [
+            ("age", recorded.age),
+            ("busy", recorded.busy),
+            ("waited", recorded.waited),
+            ("in_state", recorded.in_state),
+        ];
         times.iter().try_for_each(|(name, time)| write!(f, ",\"{name}_ns\":{}", time.as_nanos()))?;
-        write!(f, ",\"polls\":{polls},\"wake_ups\":{wake_ups},\"leaves\":{leaves},\"waits_for\":[")?;
+        write!(
+            f,
+            ",\"polls\":{polls},\"wake_ups\":{wake_ups},\"wakers\":{wakers},\"leaves\":{leaves},\"waits_for\":["
+        )?;
         write_list(f, &recorded.waits_for, |f, leaf| Quoted(&leaf.to_string()).fmt(f))?;
         f.write_str("],\"context\":[")?;
         write_list(f, &recorded.context, |f, VariableText { name, text }| {

@@ -95,12 +95,12 @@ pub(crate) fn task_dump(task: &Header, now: u64, texts: &mut ContextTexts) -> Ta
         name: task.about.name().map(|name| name.to_string()),
         spawned_at: task.about.spawned_at(),
         state: task.state.phase(),
-        recorded: task.about.record().map(|record| recorded(record, now, texts)),
+        recorded: task.about.record().map(|record| recorded(record, task.state.wakers(), now, texts)),
     }
 }
 
-fn recorded(record: &Record, now: u64, texts: &mut ContextTexts) -> Recorded {
-    let Seen { polls, wake_ups, busy, since, leaves, leaf_count, context } = record.look();
+fn recorded(record: &Record, wakers: usize, now: u64, texts: &mut ContextTexts) -> Recorded {
+    let Seen { polls, wake_ups, busy, waited, since, leaves, leaf_count, context } = record.look();
     Recorded {
         parent: record.parent,
         group: record.group,
@@ -109,7 +109,9 @@ fn recorded(record: &Record, now: u64, texts: &mut ContextTexts) -> Recorded {
         age: Duration::from_nanos(now.saturating_sub(record.spawned)),
         polls,
         busy: Duration::from_nanos(busy),
+        waited: Duration::from_nanos(waited),
         wake_ups,
+        wakers,
         in_state: Duration::from_nanos(now.saturating_sub(since)),
         waits_for: leaves,
         leaves: leaf_count,

@@ -39,8 +39,16 @@ impl Id {
 }
 
 impl Id {
-    /// Never zero.
-    pub(crate) fn number(self) -> u64 {
+    /// The number that dumps, errors and reports show. Never zero.
+    ///
+    /// ```
+    /// # heirloom::block_on(async {
+    /// let id = heirloom::spawn(async {}).id();
+    /// assert_eq!(id.number().to_string(), id.to_string());
+    /// # });
+    /// ```
+    #[doc(alias = "as_u64")]
+    pub fn number(self) -> u64 {
         self.0
     }
 

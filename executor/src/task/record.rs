@@ -8,7 +8,7 @@
 //! | part | written by | read by |
 //! | --- | --- | --- |
 //! | identity, parent, times of the spawn | the spawner, before the task exists | all |
-//! | `since`, `busy`, the leaves | the thread that has the stage; `since` also by the thread whose wake-up has made the task runnable | all |
+//! | `since`, `busy`, `waited`, the leaves | the thread that has the stage; `since` also by the thread whose wake-up has made the task runnable | all |
 //! | `turn` | the thread that has the stage | all |
 //! | the context | the thread that has the stage, without waiting ([`lent`](super::lent)) | one looker at a time |
 //!
@@ -67,6 +67,8 @@ pub(crate) struct Record {
     since: AtomicU64,
     /// The time that polls have taken.
     busy: AtomicU64,
+    /// The time that the task has waited for a worker, before each of its polls.
+    waited: AtomicU64,
     wake_ups: AtomicU64,
     /// Twice the number of polls; one less while the task is polled.
     turn: AtomicU64,
@@ -91,6 +93,7 @@ pub(crate) struct Seen {
     pub(crate) polls: u64,
     pub(crate) wake_ups: u64,
     pub(crate) busy: u64,
+    pub(crate) waited: u64,
     pub(crate) since: u64,
     /// The leaves of the last poll that are kept, and how many there were. None while the task is
     /// polled.
@@ -170,6 +173,7 @@ impl Record {
             spawned,
             since: AtomicU64::new(spawned),
             busy: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
             wake_ups: AtomicU64::new(0),
             turn: AtomicU64::new(0),
             count: AtomicU64::new(0),
@@ -194,6 +198,7 @@ impl Record {
         let ended = thread_state::with(|here| here.poll_ended.replace(0));
         let now = if ended == 0 { now() } else { ended };
         let latency = now.saturating_sub(self.since.load(Relaxed));
+        self.waited.store(self.waited.load(Relaxed) + latency, Relaxed);
         record_time(|times| times.latency.record(latency));
         self.begin(now);
     }
@@ -291,6 +296,7 @@ impl Record {
             polls: turn.div_ceil(2),
             wake_ups: self.wake_ups.load(Relaxed),
             busy: self.busy.load(Relaxed),
+            waited: self.waited.load(Relaxed),
             since: self.since.load(Relaxed),
             leaves,
             leaf_count,

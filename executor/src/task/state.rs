@@ -392,6 +392,15 @@ impl StateWord {
         (word >= REFERENCE).then(|| phase_of(word))
     }
 
+    /// How many wakers and abort handles the task has: the references besides the task's own, the
+    /// runnable's, the join handle's, and the caller's. For a dump.
+    pub(crate) fn wakers(&self) -> usize {
+        let word = self.0.word.load(Relaxed);
+        let counted = |flags: usize| usize::from(word & flags != 0);
+        let own = usize::from(word & DONE == 0);
+        (word / REFERENCE).saturating_sub(own + counted(SCHEDULED | RUNNING) + counted(JOIN) + 1)
+    }
+
     /// What the task is doing, for a dump.
     pub(crate) fn phase(&self) -> TaskState {
         phase_of(self.0.word.load(Relaxed))
