@@ -30,6 +30,7 @@ mod watch;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::mpsc;
 
 use console_api::instrument::instrument_server::InstrumentServer;
 use heirloom::net::TcpListener;
@@ -74,11 +75,23 @@ pub fn start(observed: &Handle, address: SocketAddr) -> io::Result<Console> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let runtime = Runtime::builder().workers(1).build()?;
-    let listener = runtime.block_on(TcpListener::bind(address))?;
-    let address = listener.local_addr()?;
     let service = InstrumentServer::new(Service::new(observed.clone()));
-    let server = heirloom::hyper::serve(listener, service).http2_only(true);
-    runtime.spawn(server.run()).detach();
+    // Not by `block_on`, which no task may call.
+    let (tell, told) = mpsc::channel();
+    let serving = async move {
+        let bound = TcpListener::bind(address).await;
+        let listener = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (address, listener) = match listener {
+            Ok((address, listener)) => (Ok(address), Some(listener)),
+            Err(error) => (Err(error), None),
+        };
+        let _ = tell.send(address);
+        if let Some(listener) = listener {
+            heirloom::hyper::serve(listener, service).http2_only(true).run().await;
+        }
+    };
+    runtime.spawn(serving).detach();
+    let address = told.recv().map_err(io::Error::other)??;
     Ok(Console { address, _runtime: runtime })
 }
 

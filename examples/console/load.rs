@@ -72,7 +72,9 @@ async fn all_sessions(sessions: u64) {
             yield_now().await;
         }
     }
-    std::future::pending().await
+    loop {
+        sleep(Duration::from_secs(60)).await;
+    }
 }
 
 /// A background task inherits nothing: it sets what it stands for.
