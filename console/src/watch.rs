@@ -56,8 +56,9 @@ impl Watch {
         let mut update = TaskUpdate::default();
         self.look += 1;
         for task in dump {
-            // A task without a record is of no inspected runtime.
-            let Some(recorded) = &task.recorded else { continue };
+            let Some(recorded) = task.recorded.as_ref().filter(|_| task.state != TaskState::Done) else {
+                continue;
+            };
             let id = task.id.number();
             let stats = stats(task.state, recorded, now);
             let seen = self.seen.get_mut(&id);

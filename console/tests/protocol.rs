@@ -99,7 +99,9 @@ fn spawn_named(
 fn a_task_is_told_with_its_numbers_and_its_context() {
     let (runtime, console) = observed();
     let id = spawn_named(&runtime, "audit", async {
-        (REQUEST.set(7), OPAQUE.set(8), PASSWORD.set("xyzzy"));
+        REQUEST.set(7);
+        OPAQUE.set(8);
+        PASSWORD.set("xyzzy");
         yield_now().await;
         sleep(Duration::from_millis(1)).await;
         std::thread::sleep(Duration::from_millis(5));

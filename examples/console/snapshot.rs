@@ -16,6 +16,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::panic::Location;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use heirloom::Handle;
@@ -30,14 +31,19 @@ const SAMPLES: usize = 5;
 /// Different values of a variable that are counted in a line.
 const VALUES: usize = 1_000;
 
+/// From which the times of snapshots count.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// The numbers and the tree as JSON.
 pub(crate) fn snapshot(runtime: &Handle) -> Value {
+    let epoch = *EPOCH;
     let begun = Instant::now();
     let (stats, dump) = (runtime.stats(), runtime.dump());
     let mut snapshot = numbers(&stats);
     let Tree { lines, in_none } = Tree::new(&dump);
     snapshot["tree"] = lines.iter().map(|line| line.json(begun)).collect();
     snapshot["tasks_in_no_line"] = json!(in_none);
+    snapshot["at"] = json!(nanoseconds(begun.duration_since(epoch)));
     snapshot["took"] = json!(nanoseconds(begun.elapsed()));
     snapshot
 }

@@ -90,12 +90,13 @@ pub(crate) fn dump(shared: &Shared) -> Dump {
 
 /// One task, as in a dump.
 pub(crate) fn task_dump(task: &Header, now: u64, texts: &mut ContextTexts) -> TaskDump {
+    let (state, wakers) = task.state.phase_and_wakers();
     TaskDump {
         id: task.about.id(),
         name: task.about.name().map(|name| name.to_string()),
         spawned_at: task.about.spawned_at(),
-        state: task.state.phase(),
-        recorded: task.about.record().map(|record| recorded(record, task.state.wakers(), now, texts)),
+        state,
+        recorded: task.about.record().map(|record| recorded(record, wakers, now, texts)),
     }
 }
 

@@ -392,13 +392,14 @@ impl StateWord {
         (word >= REFERENCE).then(|| phase_of(word))
     }
 
-    /// How many wakers and abort handles the task has: the references besides the task's own, the
-    /// runnable's, the join handle's, and the caller's. For a dump.
-    pub(crate) fn wakers(&self) -> usize {
+    /// What the task is doing, and how many wakers and abort handles it has: the references besides
+    /// the task's own, the runnable's, the join handle's, and the caller's. For a dump.
+    pub(crate) fn phase_and_wakers(&self) -> (TaskState, usize) {
         let word = self.0.word.load(Relaxed);
         let counted = |flags: usize| usize::from(word & flags != 0);
         let own = usize::from(word & DONE == 0);
-        (word / REFERENCE).saturating_sub(own + counted(SCHEDULED | RUNNING) + counted(JOIN) + 1)
+        let others = own + counted(SCHEDULED | RUNNING) + counted(JOIN) + 1;
+        (phase_of(word), (word / REFERENCE).saturating_sub(others))
     }
 
     /// What the task is doing, for a dump.
