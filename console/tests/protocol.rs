@@ -1,5 +1,5 @@
-//! What a tool that speaks the protocol is told: over a connection, by the client that the protocol's
-//! own crate has.
+//! What a tool that speaks the protocol is told: over a connection, by the client that the
+//! protocol's own crate has.
 
 use std::future::pending;
 use std::io;

@@ -18,4 +18,4 @@
 //! | `driver` | one set of async functions with a synchronous and an asynchronous front end |
 //!
 //! The programs that need other crates are packages of their own in the folders beside: `cargo run
-//! --release -p example-service` and `-p example-queue`.
+//! --release -p example-service`, `-p example-queue` and `-p example-console`.
