@@ -41,7 +41,9 @@ fn compute(rounds: u64) {
 
 async fn requests(audit: Sender<&'static str>) {
     for number in 0.. {
-        (REQUEST.set(number), TENANT.set(TENANTS[number as usize % TENANTS.len()]), TOKEN.set(SECRET));
+        REQUEST.set(number);
+        TENANT.set(TENANTS[number as usize % TENANTS.len()]);
+        TOKEN.set(SECRET);
         let audit = audit.clone();
         spawn(async move {
             let backends = TaskGroup::<Infallible>::new();
@@ -79,7 +81,8 @@ async fn all_sessions(sessions: u64) {
 
 /// A background task inherits nothing: it sets what it stands for.
 async fn session_of(tenant: &'static str) {
-    (TENANT.set(tenant), TOKEN.set(SECRET));
+    TENANT.set(tenant);
+    TOKEN.set(SECRET);
     loop {
         sleep(random(2_000_000, 60_000_000)).await;
         compute(1_000);

@@ -2,9 +2,9 @@
 //! long they wait and are polled, and what each worker does, second by second.
 //!
 //! ```text
-//! cargo run --release -p example-console     reads the page as a browser does, checks it, and ends
-//! cargo run --release -p example-console -- --listen 127.0.0.1:8080           serves until Ctrl-C
-//! cargo run --release -p example-console -- --listen 127.0.0.1:8080 10000     with so many sessions
+//! cargo run --release -p example-console    reads the page as a browser does, checks it, and ends
+//! cargo run --release -p example-console -- --listen 127.0.0.1:8080         serves until Ctrl-C
+//! cargo run --release -p example-console -- --listen 127.0.0.1:8080 10000   with so many sessions
 //! cargo run --release -p example-console -- --tokio-console 127.0.0.1:6669    for `tokio-console`
 //! ```
 //!

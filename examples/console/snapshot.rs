@@ -303,7 +303,8 @@ mod tests {
         let runtime = inspected();
         for request in 0..10_000 {
             let future = async move {
-                (REQUEST.set(request), PASSWORD.set("xyzzy"));
+                REQUEST.set(request);
+                PASSWORD.set("xyzzy");
                 pending::<()>().await;
             };
             runtime.spawn(future).detach();
@@ -325,12 +326,12 @@ mod tests {
     #[test]
     fn a_line_stands_below_the_line_of_the_spawner() {
         let runtime = inspected();
-        let parent = async {
+        let parent = async || {
             spawn(pending::<()>()).detach();
             spawn_background(pending::<()>());
             pending::<()>().await;
         };
-        (0..3).for_each(|_| runtime.spawn(parent.clone()).detach());
+        (0..3).for_each(|_| runtime.spawn(parent()).detach());
         let lines = tree(&runtime);
         let seen: Vec<_> = lines.iter().map(|it| (&it["below"], &it["tasks"], &it["background"])).collect();
         let [roots, child, background] = &seen[..] else { panic!("{lines:?}") };
@@ -355,6 +356,22 @@ mod tests {
         let tasks: Vec<_> = lines.iter().map(|line| &line["tasks"]).collect();
         assert_eq!(tasks, [&json!(1), &json!(1_000)]);
         assert_eq!(lines[1]["waits_for"], json!([["join of a task", 999]]));
+    }
+
+    #[test]
+    fn of_many_lines_the_ones_with_the_most_tasks_in_and_below_them_are_sent() {
+        let runtime = inspected();
+        runtime.spawn(pending::<()>()).detach();
+        let dump = runtime.dump();
+        let [task] = &dump[..] else { panic!("{dump}") };
+        let line = |below, tasks| Line { below, spawned_at: task.spawned_at, tasks: vec![task; tasks] };
+        let mut lines: Vec<_> = (0..LINES + 98).map(|_| line(None, 2)).collect();
+        lines.push(line(None, 1));
+        lines.push(line(Some(LINES + 98), 50));
+        let Tree { lines, in_none } = Tree { lines, in_none: 0 }.cut();
+        assert_eq!((lines.len(), in_none), (LINES, 2 * 100));
+        let [.., root, last] = &lines[..] else { panic!() };
+        assert_eq!((root.tasks.len(), last.tasks.len(), last.below), (1, 50, Some(LINES - 2)));
     }
 
     #[test]
