@@ -13,7 +13,8 @@ use console_api::instrument::{
 };
 use console_api::tasks::TaskDetails;
 use event_listener::Event;
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
+use heirloom::time::MissedTicks;
 use heirloom::{Handle, interval, spawn_blocking};
 use tonic::{Request, Response, Status};
 
@@ -76,8 +77,9 @@ impl Instrument for Service {
         &self,
         _: Request<InstrumentRequest>,
     ) -> Result<Response<Self::WatchUpdatesStream>, Status> {
-        let begin = (Watch::new(self.observed.clone()), interval(PERIOD), Arc::clone(&self.pause));
-        let updates = stream::unfold(begin, async |(mut watch, mut interval, pause)| {
+        let interval = interval(PERIOD).missed_tick_policy(MissedTicks::Delay);
+        let begin = (Watch::new(self.observed.clone()), interval, Arc::clone(&self.pause));
+        let looks = stream::unfold(begin, async |(mut watch, mut interval, pause)| {
             loop {
                 interval.tick().await;
                 if !pause.is_paused() {
@@ -86,10 +88,10 @@ impl Instrument for Service {
             }
             // A dump of many tasks takes longer than a poll should.
             let looking = spawn_blocking(move || (watch.look(), watch)).await;
-            let (update, watch) = looking.ok()?;
-            Some((Ok(update), (watch, interval, pause)))
+            let (updates, watch) = looking.ok()?;
+            Some((stream::iter(updates.into_iter().map(Ok)), (watch, interval, pause)))
         });
-        Ok(Response::new(Box::pin(updates)))
+        Ok(Response::new(Box::pin(looks.flatten())))
     }
 
     /// What the tool shows beside the list: histograms of one task, which are not known. The answer
@@ -101,7 +103,7 @@ impl Instrument for Service {
         let task_id = request.into_inner().id;
         let details = TaskDetails { task_id, now: Some(SystemTime::now().into()), ..TaskDetails::default() };
         let once = stream::iter([Ok(details)]);
-        Ok(Response::new(Box::pin(futures_util::StreamExt::chain(once, stream::pending()))))
+        Ok(Response::new(Box::pin(once.chain(stream::pending()))))
     }
 
     async fn watch_state(

@@ -44,46 +44,70 @@ impl Watch {
         Watch { observed, look: 0, seen: HashMap::new() }
     }
 
-    /// What is to be sent now.
-    pub(crate) fn look(&mut self) -> Update {
+    /// What is to be sent now; no message is too large for the tool.
+    pub(crate) fn look(&mut self) -> Vec<Update> {
+        let now = SystemTime::now();
         let dump = self.observed.dump();
-        self.update(&dump, SystemTime::now())
-    }
-}
-
-impl Watch {
-    fn update(&mut self, dump: &[TaskDump], now: SystemTime) -> Update {
-        let mut update = TaskUpdate::default();
+        let mut batches = Batches::default();
         self.look += 1;
-        for task in dump {
+        for task in &dump {
             let Some(recorded) = task.recorded.as_ref().filter(|_| task.state != TaskState::Done) else {
                 continue;
             };
             let id = task.id.number();
             let stats = stats(task.state, recorded, now);
-            let seen = self.seen.get_mut(&id);
-            let is_new = seen.as_ref().is_none_or(|seen| seen.context != recorded.context);
-            if is_new {
-                update.new_tasks.push(message(task, recorded));
-            }
-            if is_new || seen.is_none_or(|seen| has_changed(&seen.stats, &stats)) {
-                update.stats_update.insert(id, stats);
+            let seen = self.seen.get(&id);
+            if seen.is_none_or(|seen| seen.context != recorded.context) {
+                batches.add(id, stats, Some(message(task, recorded)));
+            } else if seen.is_none_or(|seen| has_changed(&seen.stats, &stats)) {
+                batches.add(id, stats, None);
             }
             let seen = Seen { look: self.look, context: Arc::clone(&recorded.context), stats };
             self.seen.insert(id, seen);
         }
         self.seen.retain(|id, seen| {
             if seen.look != self.look {
-                update.stats_update.insert(*id, ended(seen.stats, now));
+                batches.add(*id, ended(seen.stats, now), None);
             }
             seen.look == self.look
         });
-        Update {
+        let update = |(at, tasks)| Update {
             now: Some(now.into()),
-            new_metadata: (self.look == 1).then(metadata),
-            task_update: Some(update),
+            new_metadata: (self.look == 1 && at == 0).then(metadata),
+            task_update: Some(tasks),
             resource_update: Some(ResourceUpdate::default()),
             async_op_update: Some(AsyncOpUpdate::default()),
+        };
+        batches.full.into_iter().chain([batches.open]).enumerate().map(update).collect()
+    }
+}
+
+/// Updates of less than [`Batches::LARGEST`] bytes each, or little more. A task and its numbers
+/// stand in the same one, or the tool would ignore the task.
+#[derive(Default)]
+struct Batches {
+    full: Vec<TaskUpdate>,
+    open: TaskUpdate,
+    /// About how many bytes the open one has.
+    size: usize,
+}
+
+impl Batches {
+    /// The tool takes no message of four megabytes.
+    const LARGEST: usize = 1 << 20;
+
+    fn add(&mut self, id: u64, stats: Stats, task: Option<Task>) {
+        // The numbers have a hundred bytes, and a field has some besides its texts.
+        let text = |field: &Field| match &field.value {
+            Some(Value::DebugVal(text) | Value::StrVal(text)) => 64 + text.len(),
+            _ => 64,
+        };
+        self.size += 256 + task.iter().flat_map(|task| &task.fields).map(text).sum::<usize>();
+        self.open.stats_update.insert(id, stats);
+        self.open.new_tasks.extend(task);
+        if self.size > Batches::LARGEST {
+            self.full.push(std::mem::take(&mut self.open));
+            self.size = 0;
         }
     }
 }
@@ -102,7 +126,7 @@ fn metadata() -> RegisterMetadata {
 fn message(task: &TaskDump, recorded: &Recorded) -> Task {
     let id = task.id.number();
     let kind = if recorded.blocking { task::Kind::Blocking } else { task::Kind::Spawn };
-    // The first three have meanings of their own in the tool.
+    // The first ones have columns of their own in the tool.
     let mut fields = vec![
         field("task.id", Value::U64Val(id)),
         field("kind", Value::StrVal(if recorded.blocking { "blocking" } else { "task" }.to_owned())),

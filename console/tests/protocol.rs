@@ -24,6 +24,7 @@ use tonic::body::Body;
 context_var! {
     static REQUEST: u32, debug = Debug;
     static OPAQUE: u32;
+    static TEXT: String, debug = Debug;
     static PASSWORD: &'static str, debug = Debug, secret = true;
 }
 
@@ -225,6 +226,35 @@ fn what_has_changed_is_told_and_nothing_else() {
             told = next().await.task_update.unwrap();
         }
         assert!(told.new_tasks.is_empty() && told.stats_update.len() == 1, "{told:?}");
+    });
+}
+
+/// The client refuses a message of more than four megabytes.
+#[test]
+fn many_tasks_come_in_several_messages() {
+    const TASKS: usize = 20_000;
+    let (runtime, console) = observed();
+    for task in 0..TASKS {
+        let future = async move {
+            TEXT.set("x".repeat(200) + &task.to_string());
+            pending::<()>().await;
+        };
+        runtime.spawn(future).detach();
+    }
+    runtime.wait_until_idle();
+    outside(async {
+        let mut stream =
+            client(&console).await.watch_updates(InstrumentRequest {}).await.unwrap().into_inner();
+        let mut told = (0, 0);
+        while told.0 < TASKS {
+            let update = wait_for(stream.message(), LIMIT).await.unwrap().unwrap().unwrap();
+            let tasks = update.task_update.unwrap();
+            let has_stats = |task: &&Task| tasks.stats_update.contains_key(&task.id.unwrap().id);
+            assert_eq!(tasks.new_tasks.iter().filter(has_stats).count(), tasks.new_tasks.len());
+            assert_eq!(update.new_metadata.is_some(), told == (0, 0));
+            told = (told.0 + tasks.new_tasks.len(), told.1 + 1);
+        }
+        assert!(told.0 == TASKS && told.1 > 4, "{told:?}");
     });
 }
 

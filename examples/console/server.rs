@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
+use heirloom::time::MissedTicks;
 use heirloom::{Handle, JoinHandle, task};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -59,7 +60,8 @@ impl Console {
 
     /// An event now, and one after each period, until the page is closed.
     fn events(self) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send {
-        let ticks = stream::unfold(heirloom::interval(PERIOD), async |mut interval| {
+        let interval = heirloom::interval(PERIOD).missed_tick_policy(MissedTicks::Delay);
+        let ticks = stream::unfold(interval, async |mut interval| {
             interval.tick().await;
             Some(((), interval))
         });
