@@ -17,11 +17,11 @@
 //! # What it costs
 //!
 //! Nothing before [`start`]. Then a thread, and while the tool is connected a second one and one
-//! dump a second, which holds up no worker. A runtime that is [inspected](heirloom::runtime::Builder::inspect) has
-//! its costs of its own.
+//! dump a second, which holds up no worker. A runtime that is
+//! [inspected](heirloom::runtime::Builder::inspect) has its costs of its own.
 //!
-//! These threads are of a runtime of their own. So the tool also answers while all workers of the observed
-//! runtime are blocked, and its connections are not among the tasks that it shows.
+//! These threads are of a runtime of their own. So the tool also answers while all workers of the
+//! observed runtime are blocked, and its connections are not among the tasks that it shows.
 #![forbid(unsafe_code)]
 
 mod service;

@@ -415,7 +415,10 @@ fn json_has_what_the_tree_has() {
         let part = format!(r#"{{"tasks":[{{"id":{},"name":"a \"name\"\n","spawned_at":"tests"#, task.id());
         assert!(json.starts_with(&part), "{json}");
         assert!(json.contains(r#""state":"idle","blocking":false,"background":false,"age_ns":"#), "{json}");
-        assert!(json.contains(r#""polls":1,"wake_ups":0,"wakers":1,"leaves":1,"waits_for":["sleep until "#), "{json}");
+        assert!(
+            json.contains(r#""polls":1,"wake_ups":0,"wakers":1,"leaves":1,"waits_for":["sleep until "#),
+            "{json}"
+        );
         let context = r#""context":[{"name":"TENANT","text":"\"acme\\\\\""}]}]}"#;
         assert!(json.ends_with(context), "{json}");
         drop(task);
