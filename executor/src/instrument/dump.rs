@@ -9,6 +9,8 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(all(feature = "stacks", not(loom)))]
+use super::stacks::Traced;
 use crate::task::{Id, Leaf, TaskState};
 
 /// The tasks of a runtime that have not ended, in the order of their identities; made by
@@ -60,6 +62,11 @@ pub struct TaskDump {
     pub state: TaskState,
     /// What else is known, if the runtime is [inspected](crate::runtime::Builder::inspect).
     pub recorded: Option<Recorded>,
+    /// Through which functions the task waits, or why that is not known; `None` in a dump that was
+    /// not made by [`dump_stacks`](crate::Handle::dump_stacks).
+    #[cfg(all(feature = "stacks", not(loom)))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "stacks")))]
+    pub traced: Option<Traced>,
 }
 
 /// What an [inspected](crate::runtime::Builder::inspect) runtime knows of a task; in a
@@ -190,6 +197,66 @@ impl Display for TaskDump {
             f.write_str("\n    ")?;
             write_context(f, &recorded.context)?;
         }
+        if self.has_stacks() {
+            let mut stacks = String::new();
+            self.write_stacks(&mut stacks, "    ")?;
+            write!(f, "\n{}", stacks.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(feature = "stacks", not(loom)))]
+impl TaskDump {
+    fn has_stacks(&self) -> bool {
+        self.traced.is_some()
+    }
+
+    /// In whole lines.
+    fn write_stacks(&self, f: &mut dyn Write, indent: &str) -> fmt::Result {
+        match &self.traced {
+            None => Ok(()),
+            Some(Ok(stacks)) => stacks.write(f, indent),
+            Some(Err(why)) => writeln!(f, "{indent}stack unknown: {why}"),
+        }
+    }
+
+    fn write_json_stacks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.traced {
+            None => Ok(()),
+            Some(Err(why)) => write!(f, ",\"untraced\":{}", Quoted(&why.to_string())),
+            Some(Ok(traced)) => {
+                write!(f, ",\"traced_leaves\":{},\"stacks\":[", traced.leaves)?;
+                write_list(f, &traced.stacks, |f, stack| {
+                    let leaf = stack.leaf.to_string();
+                    write!(f, "{{\"leaf\":{},\"cut\":{},\"frames\":[", Quoted(&leaf), stack.cut)?;
+                    write_list(f, &stack.frames, |f, frame| {
+                        write!(f, "{{\"function\":{}", Quoted(&frame.function))?;
+                        if let Some(file) = &frame.file {
+                            write!(f, ",\"file\":{}", Quoted(&file.to_string_lossy()))?;
+                        }
+                        frame.line.map_or(Ok(()), |line| write!(f, ",\"line\":{line}"))?;
+                        f.write_char('}')
+                    })?;
+                    f.write_str("]}")
+                })?;
+                f.write_char(']')
+            }
+        }
+    }
+}
+
+#[cfg(not(all(feature = "stacks", not(loom))))]
+impl TaskDump {
+    fn has_stacks(&self) -> bool {
+        false
+    }
+
+    fn write_stacks(&self, _: &mut dyn Write, _: &str) -> fmt::Result {
+        Ok(())
+    }
+
+    fn write_json_stacks(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         Ok(())
     }
 }
@@ -308,11 +375,14 @@ impl Display for Dump {
                     task.write_head(f)?;
                     f.write_char('\n')?;
                     let below_it = children.remove(&at).unwrap_or_default();
+                    let rail = if below_it.is_empty() { "   " } else { "│  " };
                     if let Some(recorded) = task.recorded.as_ref().filter(|it| !it.context.is_empty()) {
-                        let rail = if below_it.is_empty() { "   " } else { "│  " };
                         write!(f, "{inner}{rail} ")?;
                         write_context(f, &recorded.context)?;
                         f.write_char('\n')?;
+                    }
+                    if task.has_stacks() {
+                        task.write_stacks(f, &format!("{inner}{rail} "))?;
                     }
                     below(below_it, &inner, false, &mut stack);
                 }
@@ -360,7 +430,7 @@ impl Display for Json<'_> {
 }
 
 fn write_json(f: &mut fmt::Formatter<'_>, task: &TaskDump) -> fmt::Result {
-    let TaskDump { id, name, spawned_at, state, recorded } = task;
+    let TaskDump { id, name, spawned_at, state, recorded, .. } = task;
     write!(f, "{{\"id\":{id}")?;
     if let Some(name) = name {
         write!(f, ",\"name\":{}", Quoted(name))?;
@@ -395,6 +465,7 @@ fn write_json(f: &mut fmt::Formatter<'_>, task: &TaskDump) -> fmt::Result {
         })?;
         f.write_char(']')?;
     }
+    task.write_json_stacks(f)?;
     f.write_char('}')
 }
 

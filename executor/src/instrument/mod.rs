@@ -4,5 +4,7 @@
 pub(crate) mod dump;
 pub(crate) mod hooks;
 mod prometheus;
+#[cfg(all(feature = "stacks", not(loom)))]
+pub(crate) mod stacks;
 pub(crate) mod stall;
 pub(crate) mod stats;

@@ -18,6 +18,8 @@ use crate::instrument::dump::Dump;
 use crate::instrument::stats::Stats;
 use crate::runtime::block_on;
 use crate::runtime::inspect;
+#[cfg(all(feature = "stacks", not(loom)))]
+use crate::runtime::trace;
 use crate::runtime::{ShutdownReport, configured_default, runtime_outside, shut_down};
 use crate::scheduler::blocking::{Blocking, BlockingCall};
 use crate::scheduler::current::{self, OwnedEntry};
@@ -231,6 +233,58 @@ impl Handle {
     #[doc(alias = "DebugProbes")]
     pub fn dump(&self) -> Dump {
         inspect::dump(&self.shared)
+    }
+
+    /// A [dump](Self::dump) with [await stacks](crate::runtime::AwaitStacks): through which
+    /// functions each task waits. Blocks this thread until all tasks have answered, and waits for
+    /// them for at most `limit` of real time.
+    ///
+    /// The runtime must be [inspected](crate::runtime::Builder::inspect). Each idle task is woken
+    /// and polled once by its runtime. In that poll each leaf of this crate (a sleep, a socket, a
+    /// join handle, a channel, a group, a token) captures its stack when it reports pending, and
+    /// waits on. In all else the poll is that of a spurious wake-up, which a future must bear at
+    /// any time: timers run on, wakers stay, a leaf that is ready is ready and the task goes on,
+    /// hooks are called, polls and wake-ups count one more, and the time in its state begins anew.
+    /// The dump itself is taken before.
+    ///
+    /// [`TaskDump::traced`](crate::runtime::TaskDump::traced) says why a task has no stacks: it was
+    /// running or runnable, it waits for leaves of other crates alone, it was not polled within
+    /// the limit. Of a task that waits for leaves of both kinds, those of this crate are listed.
+    /// Tasks of a [`LocalSet`](crate::task::LocalSet) are in no dump.
+    ///
+    /// A few tasks are asked at a time, so that others run in between. A capture takes some ten
+    /// microseconds of a worker. Names and lines are looked up by this thread, once per place; the
+    /// first look-up reads the debug information of the program, which may take a second. A program
+    /// without symbols has addresses for names, and one without debug information no lines.
+    ///
+    /// A process makes one such dump at a time; a further call waits for its turn first, for at
+    /// most `limit` more. In a task, make it in [`spawn_blocking`](crate::spawn_blocking()): on a
+    /// worker the call would keep that worker from answering.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use heirloom::{Runtime, sleep};
+    ///
+    /// async fn pause() {
+    ///     sleep(Duration::from_secs(60)).await;
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = Runtime::builder().workers(1).inspect(true).build()?;
+    /// runtime.spawn(async { pause().await }).detach();
+    /// runtime.wait_until_idle();
+    /// let dump = runtime.dump_stacks(Duration::from_secs(10));
+    /// let stacks = dump[0].traced.as_ref().unwrap().as_ref().expect("it waits");
+    /// let innermost = stacks.stacks[0].frames.last().expect("a function");
+    /// assert!(innermost.function.ends_with("pause"), "{dump}");
+    /// # Ok(()) }
+    /// ```
+    #[cfg(all(feature = "stacks", not(loom)))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "stacks")))]
+    #[doc(alias = "taskdump")]
+    #[doc(alias = "backtrace")]
+    pub fn dump_stacks(&self, limit: Duration) -> Dump {
+        trace::dump_stacks(&self.shared, limit)
     }
 
     /// Waits until no task is runnable: each waits for an event from outside, or for a timer.

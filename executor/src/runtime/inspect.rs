@@ -97,6 +97,8 @@ pub(crate) fn task_dump(task: &Header, now: u64, texts: &mut ContextTexts) -> Ta
         spawned_at: task.about.spawned_at(),
         state,
         recorded: task.about.record().map(|record| recorded(record, wakers, now, texts)),
+        #[cfg(all(feature = "stacks", not(loom)))]
+        traced: None,
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) mod local;
 mod main_end;
 pub(crate) mod spawn;
 pub(crate) mod task_builder;
+#[cfg(all(feature = "stacks", not(loom)))]
+mod trace;
 mod watchdog;
 
 use std::fmt;
@@ -89,6 +91,9 @@ use crate::util::threads::{Threads, inside};
 
 pub use crate::instrument::dump::{Dump, Recorded, TaskDump, VariableText};
 pub use crate::instrument::hooks::Hooks;
+#[cfg(all(feature = "stacks", not(loom)))]
+#[cfg_attr(docsrs, doc(cfg(feature = "stacks")))]
+pub use crate::instrument::stacks::{AwaitStack, AwaitStacks, StackFrame, Traced, Untraced};
 pub use crate::instrument::stall::Stall;
 pub use crate::instrument::stats::{Finished, Histogram, States, Stats, Times, Totals, WorkerStats};
 pub use crate::runtime::builder::Builder;
@@ -271,6 +276,13 @@ impl Runtime {
     /// All tasks of the runtime that have not ended; see [`Handle::dump`].
     pub fn dump(&self) -> Dump {
         self.handle.dump()
+    }
+
+    /// The same with the functions through which each task waits; see [`Handle::dump_stacks`].
+    #[cfg(all(feature = "stacks", not(loom)))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "stacks")))]
+    pub fn dump_stacks(&self, limit: Duration) -> Dump {
+        self.handle.dump_stacks(limit)
     }
 
     /// Waits until no task is runnable: each waits for an event from outside, or for a timer.

@@ -6,7 +6,7 @@ use std::cell::Cell as Plain;
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::task::{Context, Poll};
 
 use heirloom_context::raw;
@@ -128,10 +128,10 @@ unsafe fn poll<F: Future, S: Schedule>(
             raw::set_execution(raw::execution().with_deadline(None));
         }
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
-        if record::is_any() {
-            record::poll_begins(header.as_ref());
-        }
         let phase = Plain::new(PollPhase::Polling);
+        if record::is_any() {
+            record::poll_begins(header.as_ref(), ptr::from_ref(&phase).addr());
+        }
         #[cfg(debug_assertions)]
         let began = (attendant.is_none() && !S::MAY_BLOCK).then(std::time::Instant::now);
         let polled = panic::catch(|| {

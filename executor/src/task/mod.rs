@@ -51,6 +51,11 @@ mod phase;
 mod protocol;
 pub(crate) mod record;
 pub(crate) mod state;
+#[cfg(any(feature = "stacks", all(test, loom)))]
+mod ticket;
+// `no_trace.rs` has the same interface for records.
+#[cfg_attr(not(all(feature = "stacks", not(loom))), path = "no_trace.rs")]
+pub(crate) mod trace;
 pub(crate) mod waker;
 
 pub use crate::runtime::local::LocalSet;

@@ -43,6 +43,7 @@ use super::current::has_yielded;
 use super::id::Id;
 use super::leaf::Leaf;
 use super::lent::Lent;
+use super::trace::Trace;
 use crate::util::counters::{self, PollTimes};
 use crate::util::panic::swallow;
 use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -78,6 +79,8 @@ pub(crate) struct Record {
     context: Lent<Box<Context>>,
     /// The [version](raw::version) of that context; zero if there is none. For the writer.
     version: AtomicU64,
+    /// Whether the poll is to show its stacks. For the writer, and one thread that asks.
+    pub(crate) trace: Trace,
 }
 
 /// A [`Leaf`] in words.
@@ -180,6 +183,7 @@ impl Record {
             leaves: Default::default(),
             context: Lent::new((!context.is_empty()).then(|| Box::new(context))),
             version: AtomicU64::new(version),
+            trace: Trace::new(),
         }
     }
 
@@ -190,8 +194,10 @@ impl Record {
         self.wake_ups.store(self.wake_ups.load(Relaxed) + 1, Relaxed);
     }
 
-    /// A poll begins. The caller has the stage.
-    fn poll_begins(&self) {
+    /// A poll begins. The caller has the stage. `base` is the address of a variable of the frame
+    /// that polls the future.
+    fn poll_begins(&self, base: usize) {
+        self.trace.poll_begins(base);
         thread_state::with(|here| here.recorded_polls.set(here.recorded_polls.get() + 1));
         // The end of the last poll of this thread is the begin of this one, if nothing came in
         // between: each poll has one look at the clock.
@@ -214,14 +220,17 @@ impl Record {
 
     /// A poll was pending. The caller has the stage, and the task's context is current.
     fn poll_ends(&self) {
-        if self.count.load(Relaxed) == 0 {
-            if has_yielded() { self.note(Leaf::Turn) } else { self.show_context() }
+        let (leaves, yielded) = (self.count.load(Relaxed), has_yielded());
+        self.trace.poll_ends(leaves, yielded);
+        if leaves == 0 {
+            if yielded { self.note(Leaf::Turn) } else { self.show_context() }
         }
         self.end();
     }
 
     /// The last poll has ended, or the task was cancelled. The caller has the stage.
     fn task_ends(&self) {
+        self.trace.task_ends();
         if !self.turn.load(Relaxed).is_multiple_of(2) {
             self.count.store(0, Relaxed);
             self.end();
@@ -262,6 +271,7 @@ impl Record {
         }
         self.count.store(count + 1, Relaxed);
         self.write(count, leaf);
+        self.trace.note(count, leaf);
     }
 
     /// RC2.
@@ -333,11 +343,12 @@ impl Record {
     }
 }
 
-/// A poll of a task begins, perhaps of one with a record. The caller has the stage.
+/// A poll of a task begins, perhaps of one with a record. The caller has the stage. `base` is the
+/// address of a variable of the frame that polls the future.
 #[cold]
 #[inline(never)]
-pub(super) fn poll_begins(task: &Header) {
-    task.about.record().inspect(|record| record.poll_begins());
+pub(super) fn poll_begins(task: &Header, base: usize) {
+    task.about.record().inspect(|record| record.poll_begins(base));
 }
 
 /// A poll of a task was pending; else as [`poll_begins`]. The task's context is current.

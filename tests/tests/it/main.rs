@@ -53,6 +53,9 @@ mod soak;
 #[cfg(not(miri))]
 mod spans;
 mod spawned;
+// Stacks of an interpreter are not those of a program.
+#[cfg(not(miri))]
+mod stacks;
 mod starvation;
 mod teardown;
 mod timers;
