@@ -94,5 +94,5 @@ pages=target/pages/doc
 public_pages() {
     rm -rf "$pages"
     CARGO_TARGET_DIR=target/pages CARGO_BUILD_BUILD_DIR=target \
-        cargo doc --quiet -p heirloom -p heirloom-context --no-deps --all-features --locked
+        cargo doc --quiet -p heirloom -p heirloom-context -p heirloom-console --no-deps --all-features --locked
 }

@@ -73,7 +73,7 @@ mod models {
         /// A task that is idle and detached.
         fn idle(ends: bool) -> Arc<Task> {
             let (state, ticket) = (StateWord::vacant(), Ticket::none());
-            state.publish();
+            state.publish(false);
             assert_eq!(state.release_handle(true), AfterRelease::Released(Wake::Nothing));
             assert!(matches!(state.start(), AfterStart::Poll { .. }));
             assert_eq!(state.pend(false), AfterPending::Idle);
