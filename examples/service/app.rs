@@ -20,7 +20,7 @@ use http_body_util::BodyExt;
 
 use super::backend::{Backend, CallError};
 use super::log::log;
-use super::metrics::{Metrics, measure};
+use super::metrics::{Metrics, measure, runtime_page};
 use super::request::{REQUEST, identify, look, who};
 use super::upstream::Upstreams;
 
@@ -68,7 +68,7 @@ impl App {
             .with_state(self);
         Router::new()
             .route("/health", get(async || "ok\n"))
-            .route("/metrics", get(async move || metrics.page()))
+            .route("/metrics", get(async move || metrics.page() + &runtime_page()))
             .merge(measured)
     }
 }

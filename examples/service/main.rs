@@ -7,6 +7,7 @@
 //! curl -H 'x-request-id: mine' -H 'x-tenant: acme' http://127.0.0.1:8080/orders/7
 //! curl -H 'x-deadline-ms: 100' --http2-prior-knowledge http://127.0.0.1:8080/slow/5000
 //! curl http://127.0.0.1:8080/metrics
+//! kill -USR1 PID          what each task waits for, and for which request
 //! ```
 //!
 //! | file | |
@@ -91,9 +92,15 @@ async fn drive(version: Version, limits: Limits, lines: Arc<Kept>) -> io::Result
     Ok((seen, served, app))
 }
 
+/// A runtime that can be looked into: by `/metrics`, by a dump of its tasks when the signal SIGUSR1
+/// comes, and by a line on standard error about each poll that keeps others waiting.
+fn runtime() -> io::Result<Runtime> {
+    Runtime::builder().inspect(true).dump_on_usr1(true).watchdog(Duration::from_millis(250)).build()
+}
+
 /// Drives itself over a version of HTTP, checks, and tells.
 fn check(version: Version, limits: Limits) -> io::Result<()> {
-    let runtime = Runtime::new()?;
+    let runtime = runtime()?;
     let lines = Arc::new(Kept::default());
     let (lost, losses) = mpsc::channel();
     detect_losses(move |unset| lost.send(unset.to_string()).unwrap_or_default());
@@ -158,7 +165,7 @@ fn main() -> io::Result<()> {
     let limits = Limits { http2_only: arguments.len() < all, ..Limits::default() };
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--listen", address] => {
-            let runtime = Runtime::new()?;
+            let runtime = runtime()?;
             let served = runtime.block_on(listen(address, limits))?;
             println!("{served:?}");
             println!("{:?}", runtime.shutdown(Duration::from_secs(1)));

@@ -9,6 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
+use heirloom::Handle;
 
 /// The upper bounds of the histogram, in milliseconds.
 const BOUNDS: [u64; 10] = [1, 2, 5, 10, 25, 50, 100, 250, 1_000, 5_000];
@@ -37,6 +38,12 @@ pub(crate) async fn measure(State(metrics): State<Arc<Metrics>>, request: Reques
     let response = next.run(request).await;
     request_measured.status = Some(response.status());
     response
+}
+
+/// The numbers of the runtime, its times included: how long tasks wait for a worker says whether the
+/// service has too much to do.
+pub(crate) fn runtime_page() -> String {
+    Handle::current().map_or_else(String::new, |runtime| runtime.stats().prometheus().to_string())
 }
 
 struct Measured {
