@@ -334,16 +334,24 @@ impl Several {
     }
 }
 
-/// The first members of a list are in force until this is dropped.
-struct GuardOfMembers<'a>(&'a mut [Member], usize);
+/// The first so many members of a list are in force until this is dropped.
+///
+/// The guard of a member borrows the state of the member. So no reference to a whole member is made
+/// meanwhile, only references to its other fields.
+struct GuardOfMembers<'a>(*mut Member, usize, PhantomData<&'a mut [Member]>);
 
 impl Drop for GuardOfMembers<'_> {
     fn drop(&mut self) {
-        for member in self.0[..self.1].iter_mut().rev() {
-            if let Some(leave) = member.leave.take() {
-                // SAFETY: `enter` of this member has filled the place, and has returned the
-                // function, which is called once.
-                unsafe { leave(&mut member.guard) }
+        let Some(last) = self.1.checked_sub(1) else { return };
+        // The others are left also if the last one's guard panics.
+        let _others = GuardOfMembers(self.0, last, PhantomData);
+        // SAFETY: the list is borrowed for as long as this guard, and `last` is below its length.
+        // `enter` of this member has filled the place, and has returned the function, which is
+        // called once.
+        unsafe {
+            let member = self.0.add(last);
+            if let Some(leave) = (&mut (*member).leave).take() {
+                leave(&mut (*member).guard);
             }
         }
     }
@@ -359,9 +367,15 @@ impl Ambient for Several {
     }
 
     fn enter<'a>(&self, members: &'a mut Box<[Member]>) -> GuardOfMembers<'a> {
-        let mut entered = GuardOfMembers(members, 0);
-        while let Some(member) = entered.0.get_mut(entered.1) {
-            member.leave = member.captured.enter(&mut member.guard);
+        let (first, count) = (members.as_mut_ptr(), members.len());
+        let mut entered = GuardOfMembers(first, 0, PhantomData);
+        for index in 0..count {
+            // SAFETY: below the length of the list, which is borrowed for as long as the guard; no
+            // guard of this member is there yet.
+            unsafe {
+                let member = first.add(index);
+                (*member).leave = (*member).captured.enter(&mut (*member).guard);
+            }
             entered.1 += 1;
         }
         entered

@@ -209,6 +209,71 @@ fn an_ambient_that_panics_where_it_is_entered_leaves_the_others() {
     });
 }
 
+/// A guard that panics where it is left: the others are left all the same.
+#[test]
+fn an_ambient_that_panics_where_it_is_left_leaves_the_others() {
+    struct Panics;
+    struct PanickingGuard;
+    impl Drop for PanickingGuard {
+        fn drop(&mut self) {
+            quiet_panic("in a guard");
+        }
+    }
+    impl Ambient for Panics {
+        type State = ();
+        type Guard<'a> = PanickingGuard;
+        fn capture(&self, _: &Crossing<'_>) -> Option<()> {
+            Some(())
+        }
+        fn enter(&self, (): &mut ()) -> PanickingGuard {
+            PanickingGuard
+        }
+    }
+    on_a_fresh_thread(|| {
+        let mut ambients = Ambients::new();
+        ambients.push(&Ordered("a"));
+        ambients.push(&Panics);
+        ambients.push(&Ordered("b"));
+        let mut captured = captured(&ambients);
+        logged();
+        assert_eq!(caught(|| around(&mut captured, || ())), "in a guard");
+        assert_eq!(logged(), [("enter", "a"), ("enter", "b"), ("leave", "b"), ("leave", "a")]);
+    });
+}
+
+/// Guards that borrow their states, write them, and have destructors, several at a time: for Miri.
+#[test]
+fn guards_of_several_ambients_may_write_the_states_that_they_borrow() {
+    struct Writes;
+    struct Writing<'a>(&'a mut String);
+    impl Drop for Writing<'_> {
+        fn drop(&mut self) {
+            self.0.push('.');
+            log("leave", if self.0.len() == 2 { "once" } else { "twice" });
+        }
+    }
+    impl Ambient for Writes {
+        type State = String;
+        type Guard<'a> = Writing<'a>;
+        fn capture(&self, _: &Crossing<'_>) -> Option<String> {
+            Some("s".to_string())
+        }
+        fn enter<'a>(&self, state: &'a mut String) -> Writing<'a> {
+            Writing(state)
+        }
+    }
+    on_a_fresh_thread(|| {
+        let mut ambients = Ambients::new();
+        (0..3).for_each(|_| ambients.push(&Writes));
+        let mut captured = captured(&ambients);
+        logged();
+        around(&mut captured, || ());
+        assert_eq!(logged(), [("leave", "once"); 3]);
+        around(&mut captured, || ());
+        assert_eq!(logged(), [("leave", "twice"); 3]);
+    });
+}
+
 /// Each state is dropped once, with its snapshot, wherever it lies: in the place, in a box, in the
 /// list of several.
 #[test]

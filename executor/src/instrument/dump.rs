@@ -13,6 +13,10 @@ use std::time::Duration;
 use super::stacks::Traced;
 use crate::task::{Id, Leaf, TaskState};
 
+/// The most bytes that stand before a line of a tree. What is deeper stands there too, so that the
+/// text of a long chain of spawns grows no faster than the chain.
+const DEEPEST: usize = 256;
+
 /// The tasks of a runtime that have not ended, in the order of their identities; made by
 /// [`Handle::dump`](crate::Handle::dump).
 ///
@@ -117,7 +121,7 @@ pub struct VariableText {
     /// The variable's name.
     pub name: &'static str,
     /// The value's text, if the variable has one; of a secret, that it is one. Long texts are cut
-    /// to [`VariableText::LONGEST`] bytes.
+    /// to [`VariableText::LONGEST`] bytes, and control characters are replaced.
     pub text: Option<String>,
 }
 
@@ -133,7 +137,8 @@ impl VariableText {
                 text.push('…');
             }
             text.shrink_to_fit();
-            text
+            // A line stays a line.
+            if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
         });
         VariableText { name, text }
     }
@@ -359,7 +364,7 @@ impl Display for Dump {
                 (false, true) => ("└─ ", "   "),
                 (false, false) => ("├─ ", "│  "),
             };
-            let inner = format!("{indent}{trunk}");
+            let inner = if indent.len() < DEEPEST { format!("{indent}{trunk}") } else { indent.clone() };
             match line {
                 Line::Group(members) => {
                     writeln!(f, "{indent}{branch}group of {}", members.len())?;

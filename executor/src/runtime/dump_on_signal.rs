@@ -32,7 +32,12 @@ impl DumpOnSignal {
         let run = move || {
             let mut several = [0; 64];
             // Several signals that have come meanwhile are one.
-            while let Ok(1..) = bytes.read(&mut several) {
+            loop {
+                match bytes.read(&mut several) {
+                    Ok(1..) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Ok(0) | Err(_) => return,
+                }
                 let Some(shared) = shared.upgrade() else { return };
                 complain(format_args!("dump of {}", inspect::dump(&shared)));
             }

@@ -259,7 +259,7 @@ impl Handle {
     ///
     /// A process makes one such dump at a time; a further call waits for its turn first, for at
     /// most `limit` more. In a task, make it in [`spawn_blocking`](crate::spawn_blocking()): on a
-    /// worker the call would keep that worker from answering.
+    /// worker the call keeps that worker from answering, and waits for 10 ms at most.
     ///
     /// ```
     /// use std::time::Duration;

@@ -133,11 +133,13 @@ impl ContextTexts {
         if let Some((_, texts)) = last {
             return Arc::clone(texts);
         }
+        // A text that binds a variable does not change the caller's context.
         let text = |entry: heirloom_context::ContextEntry<'_>| {
-            let text = panic::catch(|| entry.debug_text()).unwrap_or_else(|payload| {
-                panic::discard(payload);
-                Some("(its text panics)".to_owned())
-            });
+            let text =
+                panic::catch(|| Context::empty().run(|| entry.debug_text())).unwrap_or_else(|payload| {
+                    panic::discard(payload);
+                    Some("(its text panics)".to_owned())
+                });
             VariableText::new(entry.name(), text)
         };
         let texts: Arc<[_]> = context.iter().map(text).collect();

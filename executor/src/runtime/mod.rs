@@ -378,13 +378,6 @@ fn drop_tasks(shared: &Arc<Shared>, own: bool) {
             let _ = thread.join();
         }
     }
-    // After the workers: a poll that delays the end is reported, too.
-    for Helper { ends, thread } in std::mem::take(&mut *helpers_of(shared)) {
-        drop(ends);
-        if !own && thread.thread().id() != std::thread::current().id() {
-            let _ = thread.join();
-        }
-    }
     // Tasks that were woken by the last polls of the workers.
     shared.drain();
     drop(entered);
@@ -394,7 +387,17 @@ fn drop_tasks(shared: &Arc<Shared>, own: bool) {
     }
     // The user's values go, though handles, wakers and tasks that have ended keep the rest. Their
     // destructors run without the lock.
+    let waits = shutdown.as_ref().is_some_and(|shutdown| !shutdown.is_nested());
     drop(shutdown);
+    // After the workers: a poll that delays the end is reported, too. Without the lock, since a report
+    // may end the runtime.
+    let helpers = std::mem::take(&mut *helpers_of(shared));
+    for Helper { ends, thread } in helpers {
+        drop(ends);
+        if waits && thread.thread().id() != std::thread::current().id() {
+            let _ = thread.join();
+        }
+    }
     drop(shared.given.take());
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::instrument::dump::{Dump, TaskDump};
 use crate::instrument::stacks::{Symbols, Untraced};
 use crate::runtime::inspect::{ContextTexts, task_dump};
+use crate::scheduler::current;
 use crate::scheduler::shared::Shared;
 use crate::task::TaskState;
 use crate::task::cell::TaskRef;
@@ -21,7 +22,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What [`Handle::dump_stacks`](crate::Handle::dump_stacks) does.
 pub(crate) fn dump_stacks(shared: &Shared, limit: Duration) -> Dump {
-    let limit = limit.min(LONGEST);
+    // A worker that waits here keeps the task that is woken last from being polled.
+    let limit = limit.min(if current::is_worker() { PATIENCE } else { LONGEST });
     let tasks: Vec<TaskRef> = shared.heaps.iter().flat_map(|heap| TaskRef::all(heap)).collect();
     let (now, mut texts) = (now(), ContextTexts::default());
     let dump = |task: &TaskRef| task_dump(task.header(), now, &mut texts);

@@ -15,7 +15,7 @@ use crate::scheduler::shared::{Remote, Shared};
 use crate::scheduler::watch::PollWatch;
 use crate::task::TaskState;
 use crate::task::cell::TaskRef;
-use crate::task::record::now;
+use crate::task::record::{Record, now};
 use crate::util::panic::swallow;
 use crate::util::report::complain;
 
@@ -117,7 +117,7 @@ impl WatchedWorker {
         };
         watch.await_end();
         // A record says when the poll began, if it goes on.
-        let recorded = task.header().about.record().map(|record| record.look().since);
+        let recorded = task.header().about.record().map(Record::since);
         let running = task.header().state.phase() == TaskState::Running;
         let began = recorded.filter(|began| running && *began <= seen).unwrap_or(seen);
         report(&task, index, remote, now.saturating_sub(began), false, on_stall);

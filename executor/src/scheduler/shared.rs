@@ -132,6 +132,13 @@ impl ShutdownLock {
     }
 }
 
+impl ShutdownGuard<'_> {
+    /// Whether this thread held the lock before.
+    pub(crate) fn is_nested(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 impl Drop for ShutdownGuard<'_> {
     fn drop(&mut self) {
         if let Some((lock, _)) = &self.0 {

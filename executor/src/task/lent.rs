@@ -34,7 +34,7 @@ use crate::util::sync::{Mutex, lock};
 /// # Safety
 /// `from_word` gives back what `into_word` has taken, and a word of `into_word` is aligned to more
 /// than a byte, and not null.
-pub(crate) unsafe trait Pointer: Clone {
+pub(crate) unsafe trait Pointer: Clone + Send + Sync {
     type Target;
 
     fn into_word(self) -> NonNull<Self::Target>;
@@ -45,7 +45,7 @@ pub(crate) unsafe trait Pointer: Clone {
 }
 
 // SAFETY: a box is what its pointer says, and `Lent` checks the alignment.
-unsafe impl<T: Clone> Pointer for Box<T> {
+unsafe impl<T: Clone + Send + Sync> Pointer for Box<T> {
     type Target = T;
 
     fn into_word(self) -> NonNull<T> {

@@ -263,6 +263,10 @@ impl Record {
     /// Notes a leaf that the poll in progress waits for. The caller polls the task.
     #[cold]
     fn note(&self, leaf: Leaf) {
+        if self.turn.load(Relaxed).is_multiple_of(2) {
+            // A destructor polls a leaf after the task's last poll.
+            return;
+        }
         let count = self.count.load(Relaxed);
         if count == 0 {
             // On whose behalf the leaf waits is said by the context at the leaf: the task's, or one
@@ -297,6 +301,11 @@ impl Record {
         self.version.store(if shown.is_none() { 0 } else { version.unwrap_or(1) }, Relaxed);
         let former = self.context.replace(shown);
         swallow(|| drop(former));
+    }
+
+    /// When the task became what it is.
+    pub(crate) fn since(&self) -> u64 {
+        self.since.load(Relaxed)
     }
 
     /// What the record says. The context is that at the leaf that the last poll has ended with.

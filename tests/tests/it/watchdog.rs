@@ -2,12 +2,12 @@
 //! else.
 
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use heirloom::runtime::{Builder, Stall};
 use heirloom::task::TaskState;
-use heirloom::{Runtime, context_var, sleep, spawn, task, yield_now};
+use heirloom::{Handle, Runtime, context_var, sleep, spawn, task, yield_now};
 use heirloom_tests::{Child, PATIENCE, in_child, say_as_child, watchdog};
 
 context_var! {
@@ -177,6 +177,39 @@ fn a_poll_that_delays_the_end_of_the_runtime_is_named() {
         drop(runtime);
         let ends: Vec<_> = stalls.iter().map(|(_, stall)| stall.ended).collect();
         assert_eq!(ends.first(), Some(&false), "{ends:?}");
+    });
+}
+
+/// The callback, the program and a poll end the runtime at the same time.
+#[test]
+fn a_callback_may_end_the_runtime_also_while_it_ends() {
+    watchdog(PATIENCE, || {
+        for drops in [false, true] {
+            let known: Arc<OnceLock<Handle>> = Arc::default();
+            let handle = known.clone();
+            let (send, stalled) = channel();
+            let runtime = Runtime::builder()
+                .workers(1)
+                .watchdog(LIMIT)
+                .on_stall(move |stall| {
+                    handle.get().expect("it was set before the limit").shutdown(Duration::ZERO);
+                    let _ = send.send(stall.ended);
+                })
+                .build()
+                .unwrap();
+            known.set(runtime.handle().clone()).unwrap();
+            let (send_begin, begin) = channel();
+            let blocks = async move {
+                send_begin.send(()).unwrap();
+                std::thread::sleep(4 * LIMIT);
+            };
+            runtime.spawn(blocks).detach();
+            begin.recv().unwrap();
+            if drops {
+                drop(runtime);
+            }
+            assert!(!stalled.recv().unwrap());
+        }
     });
 }
 

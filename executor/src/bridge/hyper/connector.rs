@@ -29,7 +29,7 @@ use crate::{remaining, wait_for};
 /// | URI | connects to |
 /// | --- | --- |
 /// | `http://host:port/…`, `http://host/…` | the host's addresses, port 80 by default |
-/// | `https://host:port/…`, `https://host/…` | the same by TLS, port 443 by default: see [`tls`](Self::tls) |
+/// | `https://host:port/…`, `https://host/…` | the same by TLS, port 443 by default: see `tls` (feature `rustls`) |
 /// | `unix://2f72756e2f612e736f636b/…` | the Unix socket whose path is the host, in hexadecimal: see [`unix_uri`](Self::unix_uri) |
 /// | any of the first two, with [`unix_socket`](Self::unix_socket) | the one Unix socket |
 ///
