@@ -40,8 +40,8 @@ pub(crate) async fn measure(State(metrics): State<Arc<Metrics>>, request: Reques
     response
 }
 
-/// The numbers of the runtime, its times included: how long tasks wait for a worker says whether the
-/// service has too much to do.
+/// The numbers of the runtime, its times included: how long tasks wait for a worker says whether
+/// the service has too much to do.
 pub(crate) fn runtime_page() -> String {
     Handle::current().map_or_else(String::new, |runtime| runtime.stats().prometheus().to_string())
 }

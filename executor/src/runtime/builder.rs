@@ -277,8 +277,8 @@ impl Builder {
 
     /// What is done with a [report](Stall) of the [watchdog](Self::watchdog), instead of writing it
     /// to standard error. It is called on the thread of the watchdog, which watches nothing
-    /// meanwhile. A panic in it is ignored. It may end the runtime; the end of the runtime waits for a
-    /// report in progress.
+    /// meanwhile. A panic in it is ignored. It may end the runtime; the end of the runtime waits
+    /// for a report in progress.
     #[must_use]
     pub fn on_stall(mut self, f: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
         self.on_stall = Some(Arc::new(f));
@@ -289,8 +289,8 @@ impl Builder {
     /// standard error, as a tree. Default: no. Unix only.
     ///
     /// A thread of its own waits for the signal, so that the dump comes also when all workers are
-    /// blocked. Best together with [`inspect`](Self::inspect). The end of the runtime waits for a dump
-    /// in progress, and so for the texts of variables.
+    /// blocked. Best together with [`inspect`](Self::inspect). The end of the runtime waits for a
+    /// dump in progress, and so for the texts of variables.
     #[cfg(all(unix, feature = "net"))]
     #[must_use]
     pub fn dump_on_usr1(mut self, dump: bool) -> Self {

@@ -389,8 +389,8 @@ fn drop_tasks(shared: &Arc<Shared>, own: bool) {
     // destructors run without the lock.
     let waits = shutdown.as_ref().is_some_and(|shutdown| !shutdown.is_nested());
     drop(shutdown);
-    // After the workers: a poll that delays the end is reported, too. Without the lock, since a report
-    // may end the runtime.
+    // After the workers: a poll that delays the end is reported, too. Without the lock, since a
+    // report may end the runtime.
     let helpers = std::mem::take(&mut *helpers_of(shared));
     for Helper { ends, thread } in helpers {
         drop(ends);
