@@ -79,7 +79,7 @@ impl Baseline {
     /// # Errors
     /// A sentence that says what differs.
     pub fn fits(&self, options: &Options) -> Result<(), String> {
-        let Settings { workers, carry, variables, sample, smoke, .. } = options.settings;
+        let Settings { workers, carry, variables, sample, smoke, inspection, .. } = options.settings;
         match self.report["settings"]["carry"].as_str() {
             Some(then) if then == carry.name() => {}
             then => {
@@ -99,6 +99,13 @@ impl Baseline {
         }
         if self.report["settings"]["smoke"].as_bool() != Some(smoke) {
             return Err("one of the two is a smoke run".to_owned());
+        }
+        if self.report["settings"]["inspect"].as_bool() != Some(inspection.times) {
+            return Err("one of the two is without --inspect".to_owned());
+        }
+        let limit = inspection.limit.map(|limit| limit.as_secs_f64());
+        if self.report["settings"]["watchdog_seconds"].as_f64() != limit {
+            return Err("one of the two is without --watchdog, or the limits differ".to_owned());
         }
         let found = options.scenarios.iter().any(|kind| {
             let about = kind.about();
@@ -243,7 +250,7 @@ mod tests {
         assert!(problem("{}").contains("no schema version"));
         assert!(problem("[1]").contains("no schema version"));
         assert!(problem(r#"{"schema": 1, "runs": []}"#).contains("schema version 1"));
-        assert!(problem(r#"{"schema": 2}"#).contains("no runs"));
+        assert!(problem(r#"{"schema": 3}"#).contains("no runs"));
     }
 
     #[test]
@@ -256,6 +263,10 @@ mod tests {
         };
         assert_eq!(problem(&["spawn"]), Ok(()));
         assert_eq!(problem(&["spawn", "timers"]), Ok(()));
+        for option in [&["--inspect"][..], &["--watchdog", "100ms"]] {
+            let why = problem(&[&["spawn"], option].concat()).unwrap_err();
+            assert!(why.contains(option[0]), "{why}");
+        }
         assert!(problem(&["timers"]).unwrap_err().contains("spawn on heirloom with --concurrency 4"));
         assert!(problem(&["spawn", "--rate", "10"]).is_err());
         let variables = parse(&["spawn", "--workers", "2", "--variables", "9"]).unwrap();

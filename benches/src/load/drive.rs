@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::check::{self, Own, Rules};
-use super::executor::Loadable;
+use super::executor::{Inspection, Loadable};
 use super::interrupt::Interrupt;
 use super::machine;
 use super::outcome::{Round, Timeline};
@@ -52,6 +52,8 @@ pub struct Plan {
     pub load: Load,
     /// Worker threads.
     pub workers: usize,
+    /// How the executor is inspected.
+    pub inspection: Inspection,
     /// How long to run before measuring.
     pub warm_up: Duration,
     /// How long to measure.
@@ -162,8 +164,8 @@ pub fn round<S: Scenario, E: Loadable>(
     record::forget_workers();
     let peak_is_ours = machine::forget_peak().is_ok();
     let before = record::totals();
-    let workers = plan.workers;
-    let executor = catch_unwind(|| E::start(workers))
+    let Plan { workers, inspection, .. } = *plan;
+    let executor = catch_unwind(|| E::start_inspected(workers, inspection))
         .map_err(|_| io::Error::other(format!("{} refuses to start with {workers} workers", E::LABEL)))?;
     let shared = Arc::new(Shared {
         executor,
@@ -194,11 +196,14 @@ pub fn round<S: Scenario, E: Loadable>(
     if let Some(generator) = generator {
         let _ = generator.join();
     }
+    let mut histograms = record::take_histograms();
+    let schedule_latency = end.observed.schedule_latency_since(&start.observed);
+    histograms.record_buckets(Metric::Schedule, &schedule_latency);
     Ok(Round {
         window,
         measured: end.totals.since(&start.totals),
         all,
-        histograms: record::take_histograms(),
+        histograms,
         unfinished: if drained { 0 } else { all.get(Tally::Started) - all.get(Tally::Finished) },
         behind: shared.behind.load(SeqCst),
         processor_time: end
@@ -210,6 +215,7 @@ pub fn round<S: Scenario, E: Loadable>(
         peak_memory: memory.map(|memory| if peak_is_ours { memory.peak } else { timeline.most_memory() }),
         timeline,
         violations: check::take_violations(),
+        alarms: executor.alarms(),
         interrupted: interrupt.is_raised(),
     })
 }

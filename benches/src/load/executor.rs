@@ -1,9 +1,11 @@
 //! What the scenarios ask of an executor beyond what the other benches do, and which executors can
 //! do it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use super::check::Carrier;
 use super::drive::{self, Live, Plan};
@@ -27,12 +29,22 @@ pub trait Loadable: Timers {
     /// Makes a variable that spawned tasks inherit; `None` where tasks inherit nothing.
     const VARIABLE: Option<MakeVariable> = None;
 
+    /// Starts it, to be inspected as far as it can be.
+    fn start_inspected(workers: usize, _inspection: Inspection) -> Self {
+        Self::start(workers)
+    }
+
     /// Runs a closure that blocks.
     fn blocking<F: FnOnce() + Send + 'static>(f: F) -> impl Future<Output = ()> + Send;
 
     /// What it tells of itself.
     fn observe(&self) -> Observed {
         Observed::default()
+    }
+
+    /// What its watchdog has reported since the start; `None` without a watchdog.
+    fn alarms(&self) -> Option<Alarms> {
+        None
     }
 }
 
@@ -108,6 +120,61 @@ pub struct Observed {
     pub parks: Option<u64>,
     /// Tasks that wait for a worker now.
     pub queued: Option<u64>,
+    /// From spawn or wake-up to poll, so far: the upper ends of buckets, ascending, and how many
+    /// times are in each.
+    pub schedule_latency: Option<Vec<(Duration, u64)>>,
+}
+
+impl Observed {
+    /// The buckets of schedule latency with what came on top of `earlier`.
+    pub fn schedule_latency_since(&self, earlier: &Observed) -> Vec<(Duration, u64)> {
+        let buckets = |observed: &Observed| observed.schedule_latency.clone().unwrap_or_default();
+        let before: HashMap<Duration, u64> = buckets(earlier).into_iter().collect();
+        let more = |(time, count): (Duration, u64)| {
+            let more = count.saturating_sub(before.get(&time).copied().unwrap_or(0));
+            (more > 0).then_some((time, more))
+        };
+        buckets(self).into_iter().filter_map(more).collect()
+    }
+}
+
+/// How an executor is inspected while it runs. By default it is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// The executor measures its schedule latency.
+    pub times: bool,
+    /// The limit of its watchdog, which reports each poll that takes longer.
+    pub limit: Option<Duration>,
+}
+
+/// What a watchdog has reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Alarms {
+    /// Polls that took longer than the limit.
+    pub count: u64,
+    /// The longest of them.
+    pub longest: Duration,
+    /// The first reports, in words. A poll has two: one while it goes on, one when it has ended.
+    pub first: Vec<String>,
+}
+
+impl Alarms {
+    /// Most reports that are kept in words.
+    const KEPT: usize = 20;
+
+    /// Adds a report.
+    pub fn report(&mut self, took: Duration, ended: bool, text: String) {
+        let count = u64::from(!ended);
+        self.add(&Alarms { count, longest: took, first: vec![text] });
+    }
+
+    /// Adds those of another round.
+    pub fn add(&mut self, other: &Alarms) {
+        self.count += other.count;
+        self.longest = self.longest.max(other.longest);
+        let room = Self::KEPT.saturating_sub(self.first.len());
+        self.first.extend(other.first.iter().take(room).cloned());
+    }
 }
 
 impl Loadable for TokioMain {
@@ -133,5 +200,40 @@ impl Loadable for AsyncExecutor {
     // The pool that smol's users and async-executor's share.
     fn blocking<F: FnOnce() + Send + 'static>(f: F) -> impl Future<Output = ()> + Send {
         smol::unblock(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn schedule_latency_is_what_came_on_top_of_the_earlier_look() {
+        let of = |buckets: &[(Duration, u64)]| Observed {
+            schedule_latency: Some(buckets.to_vec()),
+            ..Observed::default()
+        };
+        let earlier = of(&[(MS, 5), (4 * MS, 1)]);
+        let later = of(&[(MS, 7), (2 * MS, 3), (4 * MS, 1)]);
+        assert_eq!(later.schedule_latency_since(&earlier), [(MS, 2), (2 * MS, 3)]);
+        assert_eq!(earlier.schedule_latency_since(&Observed::default()), [(MS, 5), (4 * MS, 1)]);
+        assert_eq!(Observed::default().schedule_latency_since(&earlier), []);
+    }
+
+    #[test]
+    fn a_poll_with_two_reports_is_one_alarm_and_words_are_bounded() {
+        let mut alarms = Alarms::default();
+        for number in 1..=50 {
+            alarms.report(number * MS, false, format!("poll {number} goes on"));
+            alarms.report(2 * number * MS, true, format!("poll {number} has ended"));
+        }
+        assert_eq!((alarms.count, alarms.longest, alarms.first.len()), (50, 100 * MS, Alarms::KEPT));
+        assert_eq!(alarms.first[..2], ["poll 1 goes on", "poll 1 has ended"]);
+        let mut sum = Alarms { count: 1, longest: 200 * MS, first: vec!["an earlier one".to_owned()] };
+        sum.add(&alarms);
+        assert_eq!((sum.count, sum.longest, sum.first.len()), (51, 200 * MS, Alarms::KEPT));
+        assert_eq!(sum.first[..2], ["an earlier one", "poll 1 goes on"]);
     }
 }

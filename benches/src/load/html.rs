@@ -53,7 +53,7 @@ text { fill: var(--faint); font: 12px system-ui, sans-serif; } text.label { fill
 ";
 
 /// What a reader must know who has never seen such a page.
-const TERMS: [(&str, &str); 8] = [
+const TERMS: [(&str, &str); 9] = [
     ("closed loop", "each client starts its next request when its last one has ended: how much can be done"),
     (
         "open loop",
@@ -69,6 +69,7 @@ const TERMS: [(&str, &str); 8] = [
         "what a request knows of itself, such as its id; inherited by its tasks, or moved into each by hand",
     ),
     ("processors busy", "processor time used over time passed: 2.00 is all of two processors"),
+    ("watchdog alarms", "polls that took longer than the limit of --watchdog, warming up included"),
     ("over time", "the rounds of an executor are put end to end"),
     ("-", "the executor does not tell, or it is not asked"),
 ];
@@ -340,9 +341,10 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    use crate::load::executor::Inspection;
     use crate::load::options::Carry;
     use crate::load::record::{Tally, Totals};
-    use crate::load::tests::{comparison, outcome};
+    use crate::load::tests::{comparison, outcome, watched};
 
     #[test]
     fn a_page_is_complete_and_needs_nothing_from_elsewhere() {
@@ -368,6 +370,19 @@ mod tests {
         outcome.runs[0].rounds[0].violations.push("\"<b>\" & so on".to_owned());
         let page = report(&outcome);
         assert!(page.contains("&quot;&lt;b&gt;&quot; &amp; so on") && !page.contains("<b>"));
+    }
+
+    #[test]
+    fn an_inspected_run_has_a_chart_of_its_schedule_latency_and_its_alarms() {
+        let limit = Some(Duration::from_millis(100));
+        let page = report(&watched(Inspection { times: true, limit }));
+        assert!(
+            page.contains("<h3>Schedule latency</h3>") && page.contains("<th>watchdog alarms</th><td>1</td>")
+        );
+        assert!(page.contains("<p class=\"remark\">heirloom: a poll of &lt;task 7&gt;</p>"), "{page}");
+        assert!(!page.contains("class=\"bad\""), "an alarm is no fault of the executor");
+        let page = report(&outcome(100, 1000));
+        assert!(!page.contains("<h3>Schedule latency</h3>") && !page.contains("<th>watchdog alarms</th>"));
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 
 use super::drive::Load;
+use super::executor::Alarms;
 use super::machine::version_of;
 use super::outcome::{Outcome, Run};
 use super::record::{Metric, Tally};
 use super::text::{self, QUANTILES};
 
 /// The version of the schema. It changes when a reader of the last one would misread this one.
-pub const SCHEMA: u64 = 2;
+pub const SCHEMA: u64 = 3;
 
 /// Most points of a timeline: more say no more.
 const TICKS: usize = 600;
@@ -51,6 +52,8 @@ fn settings(outcome: &Outcome) -> Value {
         "variables": settings.variables,
         "sample": settings.sample,
         "seed": settings.seed,
+        "inspect": settings.inspection.times,
+        "watchdog_seconds": settings.inspection.limit.map(|limit| limit.as_secs_f64()),
         "smoke": settings.smoke,
     })
 }
@@ -75,6 +78,9 @@ fn run(run: &Run) -> Value {
     let memory = run.memory().map(|(start, peak, end)| json!({ "start": start, "peak": peak, "end": end }));
     let rates =
         run.rounds.iter().map(|round| round.measured.get(Tally::Units) as f64 / round.window.as_secs_f64());
+    let alarms = run.alarms().map(|Alarms { count, longest, first }| {
+        json!({ "count": count, "longest_seconds": longest.as_secs_f64(), "first_reports": first })
+    });
     json!({
         "scenario": run.about.name,
         "executor": run.executor,
@@ -95,6 +101,7 @@ fn run(run: &Run) -> Value {
         "steals": run.counted(|seen| seen.steals),
         "parks": run.counted(|seen| seen.parks),
         "queue_depth": queue,
+        "watchdog_alarms": alarms,
         "memory_bytes": memory,
         "context": {
             "carried": run.carrier.text(),
@@ -136,4 +143,31 @@ fn timeline(run: &Run) -> Value {
         })
     };
     ticks.iter().step_by(step).map(tick).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::executor::Inspection;
+    use crate::load::tests::{outcome, watched};
+    use std::time::Duration;
+
+    #[test]
+    fn what_inspection_found_is_there_and_without_it_is_null() {
+        let limit = Some(Duration::from_millis(100));
+        let report = report(&watched(Inspection { times: true, limit }));
+        assert_eq!(report["settings"]["inspect"], true);
+        assert_eq!(report["settings"]["watchdog_seconds"], 0.1);
+        let run = &report["runs"][0];
+        assert_eq!(run["latency_ns"]["schedule_latency"]["count"], 100);
+        assert_eq!(run["latency_ns"]["schedule_latency"]["p50"], 2000);
+        let alarms = json!({ "count": 1, "longest_seconds": 0.25, "first_reports": ["a poll of <task 7>"] });
+        assert_eq!(run["watchdog_alarms"], alarms);
+
+        let report = super::report(&outcome(100, 1000));
+        assert_eq!(report["settings"]["inspect"], false);
+        assert!(report["settings"]["watchdog_seconds"].is_null());
+        let run = &report["runs"][0];
+        assert!(run["watchdog_alarms"].is_null() && run["latency_ns"]["schedule_latency"].is_null());
+    }
 }

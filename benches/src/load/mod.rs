@@ -154,6 +154,7 @@ fn run(options: &Options, interrupt: &Interrupt) -> io::Result<Outcome> {
                 let plan = Plan {
                     load,
                     workers: settings.workers,
+                    inspection: settings.inspection,
                     warm_up: (measured / 10).clamp(Duration::from_millis(10), Duration::from_millis(300)),
                     measured,
                     tick: (settings.duration_of(kind) / 80)
@@ -253,7 +254,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::peers::AsyncExecutor;
     use check::{Carrier, Own, take_violations};
-    use executor::{EXECUTORS, Loadable, Ours, TokioMain};
+    use executor::{EXECUTORS, Inspection, Loadable, Ours, TokioMain};
     use options::Carry;
     use outcome::Round;
     use record::{Histograms, Metric, Tally, Totals};
@@ -281,11 +282,28 @@ pub(crate) mod tests {
             peak_memory: None,
             timeline: Default::default(),
             violations: Vec::new(),
+            alarms: None,
             interrupted: false,
         });
         let machine = Machine::this();
         let price = Price { variables: 8, fork: 1.0, read: 1.0, set: 1.0, arc: 1.0 };
         Outcome { machine, settings: options.settings, price, runs: vec![run], interrupted: false }
+    }
+
+    /// The same of an executor that was inspected.
+    pub(crate) fn watched(inspection: Inspection) -> Outcome {
+        let mut outcome = outcome(100, 1000);
+        outcome.settings.inspection = inspection;
+        let run = &mut outcome.runs[0];
+        if inspection.times {
+            run.histograms.record_buckets(Metric::Schedule, &[(Duration::from_micros(2), 100)]);
+        }
+        if inspection.limit.is_some() {
+            let mut alarms = executor::Alarms::default();
+            alarms.report(Duration::from_millis(250), false, "a poll of <task 7>".to_owned());
+            run.rounds[0].alarms = Some(alarms);
+        }
+        outcome
     }
 
     /// A second of `spawn` on all executors.
@@ -328,6 +346,7 @@ pub(crate) mod tests {
         Plan {
             load,
             workers: 2,
+            inspection: Inspection::default(),
             warm_up: Duration::from_millis(10),
             measured: Duration::from_millis(100),
             tick: Duration::from_millis(10),
@@ -413,6 +432,52 @@ pub(crate) mod tests {
         for none in [mixed_up::<Ours>(Carry::None), mixed_up::<TokioMain>(Carry::None)] {
             assert_eq!(none, (0, 0));
         }
+    }
+
+    /// A request keeps its worker for twice the limit of [`WATCHED`].
+    #[derive(Debug)]
+    struct Blocks;
+
+    impl scenario::Scenario for Blocks {
+        const ABOUT: scenario::About =
+            scenario::About { name: "blocks", text: "", unit: "requests", clients_per_worker: 1 };
+
+        async fn request<E: Loadable>(_: E, _: Own) -> u64 {
+            std::thread::sleep(Duration::from_millis(20));
+            1
+        }
+    }
+
+    const WATCHED: Inspection = Inspection { times: true, limit: Some(Duration::from_millis(10)) };
+
+    fn inspected<S: scenario::Scenario, E: Loadable>(inspection: Inspection) -> Round {
+        let _alone = alone();
+        let measured = Duration::from_millis(400);
+        let plan = Plan { inspection, measured, ..short_plan(Carrier::Hand, FEW) };
+        drive::round::<S, E>(&plan, &Interrupt::default(), &mut |_| {}).unwrap()
+    }
+
+    #[test]
+    fn an_inspected_executor_tells_its_schedule_latency_and_a_watchdog_its_alarms() {
+        let round = inspected::<Blocks, Ours>(WATCHED);
+        // Eight clients share two workers, and each request keeps one for 20 ms.
+        let schedule = round.histograms.get(Metric::Schedule).unwrap();
+        assert!(schedule.max() > 15_000_000, "{}", schedule.max());
+        let alarms = round.alarms.unwrap();
+        assert!(alarms.count > 0 && alarms.longest >= Duration::from_millis(10), "{alarms:?}");
+        assert!(alarms.first[0].contains("has taken"), "{alarms:?}");
+        // What was not asked for, and what the executor cannot do, is absent.
+        for round in [
+            inspected::<scenario::PingPong, Ours>(Inspection::default()),
+            inspected::<scenario::PingPong, TokioMain>(WATCHED),
+        ] {
+            assert!(round.histograms.get(Metric::Schedule).is_none() && round.alarms.is_none());
+        }
+        // Polls of some microseconds stay below a limit of a minute.
+        let patient = Inspection { times: false, limit: Some(Duration::from_secs(60)) };
+        let round = inspected::<scenario::PingPong, Ours>(patient);
+        assert!(round.histograms.get(Metric::Schedule).is_none());
+        assert_eq!(round.alarms, Some(executor::Alarms::default()));
     }
 
     /// Two hundred requests are due within the round; at one at a time, a few of them can start.

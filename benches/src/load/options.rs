@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::drive::Load;
-use super::executor::Entry;
+use super::executor::{Entry, Inspection};
 use super::scenario::{About, Kind};
 
 /// What brings the variables of a request to its tasks.
@@ -58,6 +58,8 @@ pub struct Settings {
     pub sample: u64,
     /// Where random numbers start.
     pub seed: u64,
+    /// How executors that can be inspected are.
+    pub inspection: Inspection,
     /// Only asks whether everything runs.
     pub smoke: bool,
 }
@@ -173,6 +175,10 @@ impl Options {
                 variables,
                 sample: matches.get_one("sample").copied().unwrap_or(16),
                 seed: matches.get_one("seed").copied().unwrap_or(1),
+                inspection: Inspection {
+                    times: matches.get_flag("inspect"),
+                    limit: matches.get_one("watchdog").copied(),
+                },
                 smoke,
             },
             list: matches.get_flag("list"),
@@ -270,6 +276,14 @@ fn command(executors: &[Entry]) -> Command {
         number("workers", 1, 1024, "Worker threads [default: one per processor]"),
         number("sample", 1, 1_000_000_000, "Time one task in N, and all requests [default: 16]"),
         number("seed", 0, u64::MAX, "Where random numbers start [default: 1]"),
+        flag("inspect", "Have Heirloom measure its schedule latency, which costs"),
+        option(
+            "watchdog",
+            "TIME",
+            "Count polls of Heirloom's tasks that take longer than\n\
+             this, such as 100ms [default: no watchdog]",
+        )
+        .value_parser(duration),
         flag("smoke", "Everything, very briefly: does it run?"),
     ];
     let report = [
@@ -396,6 +410,8 @@ pub(super) mod tests {
             &["--concurrency", "99999999999999999999"],
             &["--workers", "0"],
             &["--sample", "0"],
+            &["--watchdog"],
+            &["--watchdog", "1ms"],
             &["--compare", "rayon"],
             &["--carry", "nothing"],
             &["--carry", "none", "--variables", "3"],
@@ -424,6 +440,15 @@ pub(super) mod tests {
         assert_eq!(carriers(Carry::Ours), ["inherited", "by hand"]);
         assert_eq!(carriers(Carry::Hand), ["by hand", "by hand"]);
         assert_eq!(carriers(Carry::None), ["none", "none"]);
+    }
+
+    #[test]
+    fn nothing_is_inspected_unless_asked_for() {
+        let inspection = |args: &[&str]| parse(args).unwrap().settings.inspection;
+        assert_eq!(inspection(&[]), Inspection::default());
+        assert_eq!(inspection(&["--inspect"]), Inspection { times: true, limit: None });
+        let limit = Some(Duration::from_millis(100));
+        assert_eq!(inspection(&["--watchdog", "100ms"]), Inspection { times: false, limit });
     }
 
     #[test]

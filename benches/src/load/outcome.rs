@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::check::Carrier;
 use super::drive::Load;
-use super::executor::Observed;
+use super::executor::{Alarms, Observed};
 use super::machine::{self, Memory};
 use super::record::{Histograms, Metric, Tally, Totals};
 use super::scenario::About;
@@ -36,6 +36,8 @@ pub struct Round {
     pub timeline: Timeline,
     /// The first violations, in words.
     pub violations: Vec<String>,
+    /// What the executor's watchdog reported, warm-up and drain included.
+    pub alarms: Option<Alarms>,
     /// Whether it was broken off.
     pub interrupted: bool,
 }
@@ -214,6 +216,15 @@ impl Run {
             .iter()
             .map(|Round { observed: (start, end), .. }| Some(of(end)?.saturating_sub(of(start)?)))
             .sum()
+    }
+
+    /// What the executor's watchdog reported; `None` without a watchdog.
+    pub fn alarms(&self) -> Option<Alarms> {
+        let mut all: Option<Alarms> = None;
+        for alarms in self.rounds.iter().filter_map(|round| round.alarms.as_ref()) {
+            all.get_or_insert_default().add(alarms);
+        }
+        all
     }
 
     /// How many tasks waited for a worker: on average, and at most.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::check::Carrier;
 use super::drive::Load;
+use super::executor::Inspection;
 use super::machine::{Machine, version_of};
 use super::outcome::{Outcome, Run};
 use super::price::Price;
@@ -210,12 +211,13 @@ pub fn about(outcome: &Outcome) -> Vec<(&'static str, String)> {
         (
             "settings",
             format!(
-                "--workers {} --carry {} --variables {} --sample {} --seed {}",
+                "--workers {} --carry {} --variables {} --sample {} --seed {}{}",
                 settings.workers,
                 settings.carry.name(),
                 settings.variables,
                 settings.sample,
-                settings.seed
+                settings.seed,
+                inspection(settings.inspection)
             ),
         ),
     ];
@@ -232,6 +234,13 @@ pub fn about(outcome: &Outcome) -> Vec<(&'static str, String)> {
     about
 }
 
+/// The options that ask for it, each with a space before it.
+fn inspection(Inspection { times, limit }: Inspection) -> String {
+    let times = if times { " --inspect" } else { "" };
+    let limit = limit.map(|limit| format!(" --watchdog {limit:?}"));
+    format!("{times}{}", limit.unwrap_or_default())
+}
+
 /// What a reader must know before any number.
 pub fn remarks(outcome: &Outcome) -> Vec<String> {
     let mut remarks = Vec::new();
@@ -245,6 +254,16 @@ pub fn remarks(outcome: &Outcome) -> Vec<String> {
     }
     if outcome.interrupted {
         remarks.push("interrupted: what was measured until then".to_owned());
+    }
+    let inspected = outcome.runs.iter().filter(|run| run.histograms.get(Metric::Schedule).is_some());
+    let mut inspected: Vec<&str> = inspected.map(|run| run.executor).collect();
+    inspected.sort_unstable();
+    inspected.dedup();
+    if !inspected.is_empty() {
+        remarks.push(format!(
+            "{} ran inspected, which costs: compare its numbers only with those of inspected runs",
+            inspected.join(", ")
+        ));
     }
     let others = outcome.runs.iter().filter_map(Run::others).fold(0.0, f64::max);
     if others > DISTURBING {
@@ -330,6 +349,11 @@ pub fn facts(runs: &[Run]) -> Vec<Vec<String>> {
     row("parks per second", &|run| per_second(run, run.counted(|seen| seen.parks)));
     row("tasks queued, mean", &|run| run.queue_depth().map(|(mean, _)| count(mean.round())));
     row("tasks queued, most", &|run| run.queue_depth().map(|(_, most)| count(most as f64)));
+    row("watchdog alarms", &|run| Some(whole(run.alarms()?.count)));
+    row("… the longest poll", &|run| {
+        let alarms = run.alarms().filter(|alarms| alarms.count > 0)?;
+        Some(time(alarms.longest.as_nanos() as f64))
+    });
     let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
     row("memory at the start", &|run| run.memory().map(|(start, _, _)| megabytes(start)));
     row("memory at its most", &|run| run.memory().map(|(_, most, _)| megabytes(most)));
@@ -425,6 +449,9 @@ pub fn notes(run: &Run) -> Vec<Note> {
     if early > 0 {
         note(true, format!("{} timers fired EARLY", whole(early)));
     }
+    for report in run.alarms().unwrap_or_default().first {
+        note(false, report);
+    }
     let told = run.rounds.iter().flat_map(|round| &round.violations).take(10);
     told.for_each(|violation| note(true, violation.clone()));
     notes
@@ -461,7 +488,7 @@ mod tests {
     use crate::load::executor::EXECUTORS;
     use crate::load::options::Carry;
     use crate::load::record::Totals;
-    use crate::load::tests::{comparison, outcome};
+    use crate::load::tests::{comparison, outcome, watched};
 
     #[test]
     fn times_and_counts_keep_three_digits_and_change_their_unit_in_time() {
@@ -540,6 +567,29 @@ mod tests {
         );
         assert!(report.contains("  memory at its most ") && report.contains("42 MB"), "{report}");
         assert!(outcome.runs.iter().all(|run| notes(run).is_empty()));
+    }
+
+    #[test]
+    fn an_inspected_run_says_what_it_found_and_that_it_costs() {
+        let limit = Some(Duration::from_millis(100));
+        let text = report(&watched(Inspection { times: true, limit }));
+        for part in [
+            " --inspect --watchdog 100ms\n",
+            "  NOTE      heirloom ran inspected, which costs: ",
+            "\n  watchdog alarms ",
+            "\n  … the longest poll ",
+            "  NOTE  heirloom: a poll of <task 7>\n",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let quantiles = text.lines().find(|line| line.starts_with("  schedule latency ")).unwrap();
+        assert_eq!(quantiles.matches("2.00 µs").count(), QUANTILES.len(), "{quantiles}");
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+
+        let text = report(&outcome(100, 1000));
+        for part in ["inspect", "watchdog", "schedule latency"] {
+            assert!(!text.contains(part), "{part}: {text}");
+        }
     }
 
     #[test]

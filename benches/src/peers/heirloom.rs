@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use heirloom_benches::echo;
-use heirloom_benches::load::executor::{Loadable, MakeVariable, Observed, Variable};
+use heirloom_benches::load::executor::{Alarms, Inspection, Loadable, MakeVariable, Observed, Variable};
 use heirloom_benches::net::serve::{Sockets, hello};
 use heirloom_benches::peers::{Executor, Inheriting, Timers, Unwrapped};
 use hyper::server::conn::http1;
@@ -24,6 +24,7 @@ use hyper::service::service_fn;
 use super::NAMES;
 use super::tested::context::{ContextFutureExt as _, ContextVar};
 use super::tested::net::{TcpListener, TcpStream};
+use super::tested::runtime::Builder;
 use super::tested::{self, Context, Handle, JoinHandle, Runtime, context_var};
 
 macro_rules! variables {
@@ -68,6 +69,16 @@ pub struct Heirloom<const BOUND: usize>(&'static Started);
 struct Started {
     handle: Handle,
     runtime: Mutex<Option<Runtime>>,
+    /// What the watchdog has reported, if there is one.
+    alarms: Option<&'static Mutex<Alarms>>,
+}
+
+impl<const BOUND: usize> Heirloom<BOUND> {
+    fn build(builder: Builder, alarms: Option<&'static Mutex<Alarms>>) -> Self {
+        let runtime = builder.build().expect("no thread for a worker");
+        let handle = runtime.handle().clone();
+        Heirloom(Box::leak(Box::new(Started { handle, runtime: Mutex::new(Some(runtime)), alarms })))
+    }
 }
 
 impl<const BOUND: usize> Executor for Heirloom<BOUND> {
@@ -76,9 +87,7 @@ impl<const BOUND: usize> Executor for Heirloom<BOUND> {
     type Join<T: Send + 'static> = Unwrapped<JoinHandle<T>>;
 
     fn start(workers: usize) -> Self {
-        let runtime = Runtime::builder().workers(workers).build().expect("no thread for a worker");
-        let handle = runtime.handle().clone();
-        Heirloom(Box::leak(Box::new(Started { handle, runtime: Mutex::new(Some(runtime)) })))
+        Self::build(Runtime::builder().workers(workers), None)
     }
 
     fn stop(self) {
@@ -192,6 +201,17 @@ impl Loadable for Heirloom<0> {
 
     const VARIABLE: Option<MakeVariable> = Some(|name| Box::new(Carried(ContextVar::new(name))));
 
+    fn start_inspected(workers: usize, Inspection { times, limit }: Inspection) -> Self {
+        let builder = Runtime::builder().workers(workers).inspect(times);
+        let Some(limit) = limit else { return Self::build(builder, None) };
+        let alarms: &'static Mutex<Alarms> = Box::leak(Box::default());
+        let builder = builder.watchdog(limit).on_stall(move |stall| {
+            let mut alarms = alarms.lock().unwrap_or_else(PoisonError::into_inner);
+            alarms.report(stall.took, stall.ended, stall.to_string());
+        });
+        Self::build(builder, Some(alarms))
+    }
+
     async fn blocking<F: FnOnce() + Send + 'static>(f: F) {
         let _ = tested::spawn_blocking(f).await;
     }
@@ -205,7 +225,13 @@ impl Loadable for Heirloom<0> {
             steals: Some(workers.iter().map(|worker| worker.steals).sum()),
             parks: Some(workers.iter().map(|worker| worker.parks).sum()),
             queued: Some(queued as u64),
+            schedule_latency: stats.times.as_ref().map(|times| times.schedule_latency.buckets().collect()),
         }
+    }
+
+    fn alarms(&self) -> Option<Alarms> {
+        let alarms = self.0.alarms?;
+        Some(alarms.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
