@@ -27,6 +27,7 @@
 //! | HK5 | a hook was called the first time | `RuntimeHooks::learn` | unknown -> overridden or provided |
 //! | HK6 | the runtime ends | `HooksSlot::take` | the runtime's hooks go with the last use |
 //! | HK7 | a call polls a future on its own thread | `wrap_call` | captures the ambient states that go with calls; HK3 and HK4 put them in force |
+//! | HK8 | a wake-up has made an idle task runnable | `Shared::tell_of_wake_up` | `on_wake`, on the thread that wakes, before the task is queued |
 //!
 //! # Why nothing is lost
 //!
@@ -35,6 +36,11 @@
 //! provided method that ran on this thread, so a hook that calls the same hook of another type is
 //! told apart from it. Bits are only cleared, and what is learnt depends on the type alone, so no
 //! order between threads matters.
+//!
+//! HK8 costs other tasks nothing: a task's table of functions says at its spawn whether its
+//! wake-ups are told (`VTable::schedule`). The thread that wakes holds the runnable, and with it
+//! the task, until the hook has returned; wakers are called under no lock of this crate. The
+//! runtime's hooks are looked up at each call, so after HK6 none is called.
 #![forbid(unsafe_code)]
 
 use std::any::{Any, TypeId};
@@ -43,7 +49,7 @@ use std::future::Future;
 use std::mem::needs_drop;
 use std::ops::Deref;
 use std::pin::Pin;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll};
@@ -57,11 +63,11 @@ use crate::util::panic::swallow;
 
 /// Observes the tasks of a runtime; added by [`Builder::hooks`](crate::runtime::Builder::hooks).
 ///
-/// All hooks except [`on_spawn`](Self::on_spawn) are called on the thread that runs the task, with
-/// the task's context current: variables read as in the task, and [`Context::current`] is a
-/// snapshot of all of them. No snapshot is made unless a hook asks for it. A panic in a hook is
-/// caught (the panic hook has reported it), and changes nothing. A hook that is not overridden
-/// costs nothing: the runtime finds this out with the first call.
+/// All hooks except [`on_spawn`](Self::on_spawn) and [`on_wake`](Self::on_wake) are called on the
+/// thread that runs the task, with the task's context current: variables read as in the task, and
+/// [`Context::current`] is a snapshot of all of them. No snapshot is made unless a hook asks for
+/// it. A panic in a hook is caught (the panic hook has reported it), and changes nothing. A hook
+/// that is not overridden costs nothing: the runtime finds this out with the first call.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -110,6 +116,62 @@ pub trait Hooks: Any + Send + Sync {
         let _ = task;
         note_provided::<Self>(Hook::Done);
     }
+
+    /// A wake-up has made an idle task runnable; called by the thread that wakes the task, before
+    /// the task is queued. So this call precedes the poll that the wake-up leads to.
+    ///
+    /// **Which wake-ups.** Those that [`Totals::wake_ups`](crate::runtime::Totals::wake_ups) counts: of a task that waits,
+    /// by its waker, by a leaf, or by the end of a task that it joins. An idle task that is
+    /// cancelled is woken to end, and a dump of stacks wakes each task that it asks. A wake-up that
+    /// changes nothing is not told: the task is runnable already, or has ended. Nor is one during
+    /// the task's own poll, such as that of [`yield_now`](crate::yield_now): the task is not idle,
+    /// and is queued again after the poll. A new task is queued without a wake-up.
+    ///
+    /// **Where.** On any thread: a worker, a thread of another library, a thread that is about to
+    /// end or that ends the runtime. The context of that thread is current, not the task's: in a
+    /// task that sends to the woken task, it is the sender's. A task that ends has left its context
+    /// when it wakes its joiner. After the end of the runtime no hook is called.
+    ///
+    /// **What the hook must not do.** No lock of this crate is held; one of the code that calls the
+    /// waker may be, so a hook that locks what such code locks deadlocks. The task waits until the
+    /// hook returns. A hook that wakes another idle task is called again for that task, inside the
+    /// first call; the woken task itself is not idle any more.
+    ///
+    /// Not called for the tasks of a [`LocalSet`](crate::task::LocalSet), which belong to no
+    /// runtime, nor for blocking closures.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    /// use heirloom::Runtime;
+    /// use heirloom::runtime::Hooks;
+    /// use heirloom::task::TaskMeta;
+    ///
+    /// #[derive(Default)]
+    /// struct WakeUps(AtomicUsize);
+    ///
+    /// impl Hooks for WakeUps {
+    ///     fn on_wake(&self, _task: &TaskMeta) {
+    ///         self.0.fetch_add(1, Ordering::Relaxed);
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let wake_ups = Arc::new(WakeUps::default());
+    /// let runtime = Runtime::builder().workers(1).hooks(wake_ups.clone()).build()?;
+    /// let (send, receive) = futures::channel::oneshot::channel();
+    /// let task = runtime.spawn(receive);
+    /// runtime.wait_until_idle();
+    /// send.send(5).unwrap();
+    /// assert_eq!(runtime.block_on(task).unwrap(), Ok(5));
+    /// assert_eq!(wake_ups.0.load(Ordering::Relaxed), 1);
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "wake-up")]
+    fn on_wake(&self, task: &TaskMeta) {
+        let _ = task;
+        note_provided::<Self>(Hook::Wake);
+    }
 }
 
 /// The hooks, as bits of [`OverriddenHooks`].
@@ -119,10 +181,11 @@ enum Hook {
     Before = 2,
     After = 4,
     Done = 8,
+    Wake = 16,
 }
 
 impl Hook {
-    const ALL: &[Hook] = &[Hook::Spawn, Hook::Before, Hook::After, Hook::Done];
+    const ALL: &[Hook] = &[Hook::Spawn, Hook::Before, Hook::After, Hook::Done, Hook::Wake];
 }
 
 thread_local! {
@@ -146,42 +209,47 @@ pub(crate) struct RuntimeHooks {
 ///
 /// Relaxed, without a partner: what is learnt depends on the type alone, and a call of a provided
 /// method does nothing.
-struct OverriddenHooks(AtomicU8);
+struct OverriddenHooks(AtomicU16);
 
-const UNKNOWN_SHIFT: u32 = 4;
+const UNKNOWN_SHIFT: u32 = 8;
 
 impl OverriddenHooks {
     #[inline]
     fn any(&self, hooks: &[Hook]) -> bool {
-        let bits = hooks.iter().fold(0, |bits, hook| bits | *hook as u8);
+        let bits = hooks.iter().fold(0, |bits, hook| bits | *hook as u16);
         self.0.load(Relaxed) & bits != 0
     }
 }
 
 impl RuntimeHooks {
     pub(crate) fn new(hooks: Arc<dyn Hooks>) -> RuntimeHooks {
-        RuntimeHooks { hooks, overridden: Arc::new(OverriddenHooks(AtomicU8::new(u8::MAX))) }
+        RuntimeHooks { hooks, overridden: Arc::new(OverriddenHooks(AtomicU16::new(u16::MAX))) }
     }
 
     #[inline]
     fn call(&self, hook: Hook, f: impl FnOnce(&dyn Hooks)) {
         let overridden = self.overridden.0.load(Relaxed);
-        if overridden & hook as u8 == 0 {
+        if overridden & hook as u16 == 0 {
             return;
         }
         swallow(|| f(&*self.hooks));
-        if overridden & (hook as u8) << UNKNOWN_SHIFT != 0 {
+        if overridden & (hook as u16) << UNKNOWN_SHIFT != 0 {
             self.learn(hook);
         }
+    }
+
+    /// HK8.
+    pub(crate) fn woken(&self, task: &TaskMeta) {
+        self.call(Hook::Wake, |hooks| hooks.on_wake(task));
     }
 
     /// HK5, after the first call of a hook.
     #[cold]
     fn learn(&self, hook: Hook) {
         let hooks: &dyn Any = &*self.hooks;
-        let known = (hook as u8) << UNKNOWN_SHIFT;
+        let known = (hook as u16) << UNKNOWN_SHIFT;
         let provided = LAST_PROVIDED.get() == Some((hooks.type_id(), hook));
-        self.overridden.0.fetch_and(!if provided { known | hook as u8 } else { known }, Relaxed);
+        self.overridden.0.fetch_and(!if provided { known | hook as u16 } else { known }, Relaxed);
     }
 }
 
@@ -250,6 +318,12 @@ impl HooksSlot {
         self.overridden.as_ref().is_some_and(|overridden| overridden.any(Hook::ALL))
     }
 
+    /// Whether wake-ups are told (HK8).
+    #[inline]
+    pub(crate) fn tells_of_wake_ups(&self) -> bool {
+        self.overridden.as_ref().is_some_and(|overridden| overridden.any(&[Hook::Wake]))
+    }
+
     /// `None` if nothing was given, and after the end of the runtime.
     pub(crate) fn get(&self) -> Option<HooksRef> {
         self.lock().clone()
@@ -305,6 +379,11 @@ impl<F> OnSpawn<Hooked<F>> for Wrapper<'_> {
         if self.overriding(&[Hook::Spawn]).is_some() {
             self.context.set(Some(task.live.snapshot()));
         }
+    }
+
+    #[inline]
+    fn tells_of_wake_ups(&self) -> bool {
+        self.overriding(&[Hook::Wake]).is_some()
     }
 
     /// HK2.
@@ -417,7 +496,7 @@ impl<F: Future> Future for Hooked<F> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::{Runtime, yield_now};
+    use crate::{Runtime, spawn, yield_now};
 
     /// Whether a hook is overridden is learnt once.
     #[test]
@@ -428,13 +507,15 @@ mod tests {
         }
         struct Idle;
         impl Hooks for Idle {}
-        for (hooks, overridden) in [(Arc::new(Ends) as Arc<dyn Hooks>, Hook::Done as u8), (Arc::new(Idle), 0)]
+        for (hooks, overridden) in
+            [(Arc::new(Ends) as Arc<dyn Hooks>, Hook::Done as u16), (Arc::new(Idle), 0)]
         {
             let runtime = Runtime::builder().workers(1).hooks(hooks).build().unwrap();
             let given = &runtime.handle().shared().given;
             assert!(given.wraps_tasks());
             for _ in 0..2 {
-                runtime.block_on(runtime.spawn(yield_now())).unwrap();
+                // The outer task waits for the inner one, which wakes it.
+                runtime.block_on(runtime.spawn(async { spawn(yield_now()).await })).unwrap().unwrap();
             }
             runtime.wait_until_idle();
             assert_eq!(given.overridden.as_ref().unwrap().0.load(Relaxed), overridden);

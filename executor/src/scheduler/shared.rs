@@ -24,9 +24,9 @@ use crate::instrument::hooks::{HooksAndRoot, HooksSlot, RuntimeHooks, Wrapper};
 use crate::io::driver::{Driver, LazyDriver};
 use crate::scheduler::blocking::Pool;
 use crate::slab::{self, Class, Heap, SPARE, SlotHead, Tidied};
-use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, OnSpawn, Parts, Runnable, Spawned, TaskRef};
 use crate::task::join_handle::JoinHandle;
+use crate::task::{Schedule, TaskMeta};
 use crate::time::Timers;
 use crate::util::counters::{self, Counters, Ending};
 use crate::util::idle_condvar::IdleCondvar;
@@ -247,6 +247,21 @@ impl Shared {
         self.with_given(|given| f(given.and_then(|given| given.hooks.as_ref())))
     }
 
+    /// HK8.
+    ///
+    /// # Safety
+    /// The caller has a reference of the task.
+    unsafe fn tell_of_wake_up(&self, task: NonNull<Header>) {
+        if self.given.tells_of_wake_ups() {
+            self.with_hooks(|hooks| {
+                if let Some(hooks) = hooks {
+                    // SAFETY: the reference outlives this call.
+                    unsafe { TaskMeta::lend(task, |task| hooks.woken(task)) }
+                }
+            });
+        }
+    }
+
     /// Whether this is the runtime without threads, for tasks that are run eagerly outside of all
     /// runtimes.
     pub(crate) fn is_threadless(&self) -> bool {
@@ -400,6 +415,16 @@ impl Schedule for Workers {
                     drop(keep);
                 }
             });
+        }
+    }
+
+    unsafe fn wake_and_tell(task: NonNull<Header>) {
+        // SAFETY: the reference that was counted for the runnable keeps the task, its page and the
+        // shared part, and is given up by `wake`.
+        unsafe {
+            let shared: *const Shared = slab::shared_of(task.cast());
+            (*shared).tell_of_wake_up(task);
+            Self::wake(task);
         }
     }
 

@@ -141,6 +141,9 @@ pub(crate) trait OnSpawn<F> {
     /// the spawner.
     fn prepare(&self, future: &mut F, kind: CrossingKind, task: &Unpublished<'_>);
 
+    /// Whether the scheduler tells of the task's wake-ups ([`Schedule::wake_and_tell`]).
+    fn tells_of_wake_ups(&self) -> bool;
+
     /// The task is published, and was not handed to its scheduler.
     fn spawned(&self, task: &Runnable);
 }
@@ -149,6 +152,11 @@ pub(crate) trait OnSpawn<F> {
 impl<F> OnSpawn<F> for () {
     #[inline(always)]
     fn prepare(&self, _: &mut F, _: CrossingKind, _: &Unpublished<'_>) {}
+
+    #[inline(always)]
+    fn tells_of_wake_ups(&self) -> bool {
+        false
+    }
 
     #[inline(always)]
     fn spawned(&self, _: &Runnable) {}
@@ -184,7 +192,7 @@ where
     unsafe {
         (&raw mut (*cell).stage).cast::<F>().write(future);
         let header = slot.as_ptr();
-        (&raw mut (*header).vtable).write(harness::vtable::<F, S>());
+        (&raw mut (*header).vtable).write(harness::vtable::<F, S>(on_spawn.tells_of_wake_ups()));
         (&raw mut (*header).live).write(UnsafeCell::new(parts.live));
         (&raw mut (*header).joiner).write(JoinWaker::new());
         (&raw mut (*header).about).write(TaskInfo::new(parts.place, parts.name));

@@ -113,7 +113,7 @@ impl TaskMeta {
     /// # Safety
     /// A reference of the task outlives the call.
     #[inline]
-    pub(super) unsafe fn lend<R>(task: NonNull<Header>, f: impl FnOnce(&TaskMeta) -> R) -> R {
+    pub(crate) unsafe fn lend<R>(task: NonNull<Header>, f: impl FnOnce(&TaskMeta) -> R) -> R {
         // SAFETY: the wrapper is not dropped, so it gives up no reference; the task's reference
         // outlives the call.
         let meta = ManuallyDrop::new(TaskMeta(unsafe { TaskRef::from_raw(task) }));

@@ -21,8 +21,10 @@ use crate::slab;
 use crate::util::counters::Ending;
 use crate::util::panic;
 
-pub(crate) fn vtable<F: Future, S: Schedule>() -> &'static VTable {
-    &Table::<F, S>::TABLE
+/// The table of a task; `telling` if its scheduler tells of its wake-ups.
+#[inline(always)]
+pub(crate) fn vtable<F: Future, S: Schedule>(telling: bool) -> &'static VTable {
+    if telling { &Table::<F, S>::TELLING } else { &Table::<F, S>::TABLE }
 }
 
 struct Table<F, S>(std::marker::PhantomData<(F, S)>);
@@ -53,6 +55,14 @@ impl<F: Future, S: Schedule> Table<F, S> {
             // shared part.
             S::reports_mistakes(unsafe { slab::shared_of(header.cast()) })
         },
+    };
+
+    const TELLING: VTable = VTable {
+        schedule: |header| {
+            // SAFETY: as in `TABLE`.
+            unsafe { S::wake_and_tell(header) }
+        },
+        ..Self::TABLE
     };
 }
 

@@ -96,6 +96,15 @@ pub(crate) trait Schedule: 'static {
         unsafe { Self::schedule(slab::shared_of(task.cast()), Runnable::from_raw(task)) }
     }
 
+    /// As [`wake`](Self::wake), and tells the hooks of the wake-up before, if the scheduler does so.
+    ///
+    /// # Safety
+    /// As `wake`.
+    unsafe fn wake_and_tell(task: NonNull<Header>) {
+        // SAFETY: the contract is the same.
+        unsafe { Self::wake(task) }
+    }
+
     /// Takes a task that was spawned by a thread that holds a reference of the shared part. If the
     /// scheduler accepts no more tasks, the task is cancelled.
     fn launch(shared: &Self::Shared, task: Runnable) {

@@ -5,7 +5,7 @@ use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use heirloom::context::{Ambient, ContextCell, Crossing, CrossingKind};
@@ -633,7 +633,7 @@ fn an_ambient_state_says_with_which_crossings_it_goes() {
 fn hooks_come_in_pairs_whatever_panics() {
     /// Counts what it is told, and panics each time.
     #[derive(Default)]
-    struct Counts([AtomicUsize; 4]);
+    struct Counts([AtomicUsize; 5]);
     impl Counts {
         fn count(&self, hook: usize) {
             self.0[hook].fetch_add(1, Ordering::SeqCst);
@@ -653,6 +653,9 @@ fn hooks_come_in_pairs_whatever_panics() {
         fn on_done(&self, _: &TaskMeta) {
             self.count(3);
         }
+        fn on_wake(&self, _: &TaskMeta) {
+            self.count(4);
+        }
     }
     watchdog(PATIENCE, || {
         let counts = Arc::new(Counts::default());
@@ -661,6 +664,7 @@ fn hooks_come_in_pairs_whatever_panics() {
             [&[], &[Step::Yield, Step::Ready], &[Step::Yield, Step::Panic], &[Step::Wait; 2]];
         let mut polls = 0;
         let mut tasks = 0;
+        let mut wake_ups = 0;
         for script in scripts {
             for panics_on_drop in [false, true] {
                 let (mut probe, watch) = Probe::new(script.iter().copied());
@@ -674,10 +678,11 @@ fn hooks_come_in_pairs_whatever_panics() {
                 assert_eq!(watch.drops(), 1);
                 polls += watch.polls();
                 tasks += 1;
+                wake_ups += usize::from(script.contains(&Step::Wait));
             }
         }
         let counted: Vec<_> = counts.0.iter().map(|count| count.load(Ordering::SeqCst)).collect();
-        assert_eq!(counted, [tasks, polls, polls, tasks]);
+        assert_eq!(counted, [tasks, polls, polls, tasks, wake_ups]);
     });
 }
 
@@ -707,7 +712,7 @@ fn hooks_that_pass_calls_on_to_hooks_that_do_nothing_go_on_being_called() {
     #[repr(C)]
     struct Outer {
         inner: Idle,
-        calls: [AtomicUsize; 4],
+        calls: [AtomicUsize; 5],
         next: Option<Box<Outer>>,
     }
     impl Outer {
@@ -733,17 +738,23 @@ fn hooks_that_pass_calls_on_to_hooks_that_do_nothing_go_on_being_called() {
             self.count(3);
             self.inner.on_done(task);
         }
+        fn on_wake(&self, task: &TaskMeta) {
+            self.count(4);
+            self.next.iter().for_each(|next| next.inner.on_wake(task));
+            self.inner.on_wake(task);
+        }
     }
     watchdog(PATIENCE, || {
         let hooks = Arc::new(Outer { next: Some(Box::default()), ..Outer::default() });
         let runtime = Runtime::builder().workers(1).hooks(hooks.clone()).build().unwrap();
         for _ in 0..10 {
-            runtime.block_on(runtime.spawn(yield_now())).unwrap();
+            // The outer task is woken by the end of the inner one.
+            runtime.block_on(runtime.spawn(async { spawn(async {}).await })).unwrap().unwrap();
         }
         drop(runtime);
-        let counted = |hooks: &Outer| [0, 1, 2, 3].map(|hook| hooks.count(hook));
-        assert_eq!(counted(&hooks), [10, 20, 20, 10]);
-        assert_eq!(counted(hooks.next.as_deref().unwrap()), [0, 20, 0, 0]);
+        let counted = |hooks: &Outer| [0, 1, 2, 3, 4].map(|hook| hooks.count(hook));
+        assert_eq!(counted(&hooks), [20, 30, 30, 20, 10]);
+        assert_eq!(counted(hooks.next.as_deref().unwrap()), [0, 30, 0, 0, 0]);
     });
 }
 
@@ -790,6 +801,196 @@ fn hooks_read_the_tasks_context_and_may_keep_what_they_are_told_of_a_task() {
         for (_, _, task) in told {
             assert_eq!((task.id(), task.name(), task.spawned_at().file()), (id, Some("told"), file!()));
         }
+    });
+}
+
+/// Notes the wake-ups and the polls of tasks with a name, and the mark that it reads.
+#[derive(Default)]
+struct Woken(Log<(&'static str, Option<u64>)>);
+
+impl Hooks for Woken {
+    fn before_poll(&self, task: &TaskMeta) {
+        if task.name().is_some() {
+            self.0.push(("poll", MARK.get()));
+        }
+    }
+    fn on_wake(&self, task: &TaskMeta) {
+        if task.name().is_some() {
+            self.0.push(("wake", MARK.get()));
+        }
+    }
+}
+
+/// A task with a name that waits, with mark 4, and its waker.
+fn waiting(runtime: &Runtime) -> (task::JoinHandle<()>, Waker) {
+    let (send, receive) = std::sync::mpsc::channel();
+    let task = task::Builder::new().name("waits").on(runtime.handle()).spawn(async move {
+        MARK.set(4);
+        poll_fn(|cx| {
+            let _ = send.send(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    });
+    idle(runtime);
+    (task, receive.iter().next().unwrap())
+}
+
+/// The kind: what is told is that an idle task became runnable, once for each time, on the thread
+/// and in the context that did it, before the poll.
+#[test]
+fn a_hook_is_told_of_a_wake_up_that_makes_an_idle_task_runnable_and_of_no_other() {
+    watchdog(PATIENCE, || {
+        let hooks = Arc::new(Woken::default());
+        let log = &hooks.0;
+        let runtime = Runtime::builder().workers(1).hooks(hooks.clone()).build().unwrap();
+        let (send, wakers) = std::sync::mpsc::channel();
+        let task = task::Builder::new().name("waits").on(runtime.handle()).spawn(async move {
+            MARK.set(4);
+            let mut polls = 0;
+            poll_fn(move |cx| {
+                polls += 1;
+                if polls == 2 {
+                    // During the poll the task is not idle.
+                    cx.waker().wake_by_ref();
+                }
+                send.send(cx.waker().clone()).unwrap();
+                Poll::<()>::Pending
+            })
+            .await;
+        });
+        idle(&runtime);
+        let waker = wakers.recv().unwrap();
+        assert_eq!(log.take(), [("poll", None)], "a spawn is no wake-up");
+        MARK.set(9);
+        waker.wake_by_ref();
+        idle(&runtime);
+        assert_eq!(log.take(), [("wake", Some(9)), ("poll", Some(4)), ("poll", Some(4))]);
+        // On the worker, in a task. It is not left between the two wake-ups.
+        let wakes = waker.clone();
+        runtime
+            .block_on(runtime.spawn(async move {
+                MARK.set(7);
+                wakes.wake_by_ref();
+                wakes.wake();
+            }))
+            .unwrap();
+        idle(&runtime);
+        assert_eq!(log.take(), [("wake", Some(7)), ("poll", Some(4))]);
+        std::thread::scope(|scope| scope.spawn(|| waker.wake_by_ref()).join().unwrap());
+        idle(&runtime);
+        assert_eq!(log.take(), [("wake", None), ("poll", Some(4))]);
+        task.abort();
+        idle(&runtime);
+        assert_eq!(log.take(), [("wake", Some(9))], "it is woken to end");
+        assert!(task.is_finished());
+        task.abort();
+        waker.wake_by_ref();
+        assert_eq!(log.take(), []);
+        while runtime.stats().totals.wake_ups != 4 {
+            std::thread::yield_now();
+        }
+    });
+}
+
+/// The kind: what outlives the runtime neither calls its hooks nor keeps them.
+#[test]
+fn a_waker_that_outlives_the_runtime_calls_no_hook() {
+    watchdog(PATIENCE, || {
+        let hooks = Arc::new(Woken::default());
+        let runtime = Runtime::builder().workers(1).hooks(hooks.clone()).build().unwrap();
+        let (task, waker) = waiting(&runtime);
+        hooks.0.take();
+        drop(runtime);
+        waker.wake_by_ref();
+        task.abort();
+        assert_eq!(hooks.0.take(), []);
+        assert_eq!(Arc::strong_count(&hooks), 1);
+        drop((task, waker));
+    });
+}
+
+/// The kind: a hook may do whatever a waker may: it is called under no lock of the crate's, by none
+/// of those that wake.
+#[test]
+fn a_hook_that_is_told_of_a_wake_up_may_use_everything() {
+    struct Curious {
+        runtime: std::sync::OnceLock<heirloom::Handle>,
+        token: heirloom::CancelToken,
+        next: Mutex<Option<Waker>>,
+        calls: AtomicUsize,
+        nested: AtomicUsize,
+    }
+    impl Hooks for Curious {
+        fn on_wake(&self, task: &TaskMeta) {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            if task.name().is_some() {
+                self.nested.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            let runtime = self.runtime.get().unwrap();
+            let _ = (runtime.stats(), task.clone());
+            runtime.spawn(sleep(Duration::ZERO)).detach();
+            drop(runtime.spawn(pending::<()>()));
+            drop(self.token.child());
+            // Wakes another task, from within the call.
+            let next = self.next.lock().unwrap().take();
+            next.iter().for_each(Waker::wake_by_ref);
+            quiet_panic("in a hook");
+        }
+    }
+    watchdog(PATIENCE, || {
+        let hooks = Arc::new(Curious {
+            runtime: std::sync::OnceLock::new(),
+            token: heirloom::CancelToken::new(),
+            next: Mutex::default(),
+            calls: AtomicUsize::new(0),
+            nested: AtomicUsize::new(0),
+        });
+        let runtime = Runtime::builder().workers(2).hooks(hooks.clone()).build().unwrap();
+        hooks.runtime.set(runtime.handle().clone()).unwrap();
+        let wait = |number: usize| {
+            let (token, handle) = (hooks.token.clone(), runtime.handle().clone());
+            async move {
+                match number {
+                    0 => sleep(Duration::from_millis(1)).await,
+                    1 => drop(token.cancelled().await),
+                    2 => handle.spawn(sleep(Duration::from_millis(1))).await.unwrap(),
+                    3 => {
+                        handle.spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap()
+                    }
+                    _ => {
+                        let (send, receive) = heirloom::context::channel::bounded(1);
+                        let sends = async move {
+                            sleep(Duration::from_millis(1)).await;
+                            send.send(5).await.unwrap();
+                        };
+                        handle.spawn(sends).detach();
+                        assert_eq!(receive.recv().await.unwrap().0, 5);
+                    }
+                }
+            }
+        };
+        for round in 1..=5 {
+            let (task, waker) = waiting(&runtime);
+            *hooks.next.lock().unwrap() = Some(waker);
+            let waits = runtime.spawn(wait(round - 1));
+            if round == 2 {
+                idle(&runtime);
+                hooks.token.cancel("enough");
+            }
+            runtime.block_on(waits).unwrap();
+            while hooks.nested.load(Ordering::SeqCst) < 2 * round - 1 {
+                std::thread::yield_now();
+            }
+            // This makes the second call for the task with a name.
+            drop(task);
+            idle(&runtime);
+            assert_eq!(hooks.nested.load(Ordering::SeqCst), 2 * round);
+        }
+        assert!(hooks.calls.load(Ordering::SeqCst) >= 15);
+        // The hooks have a handle of the runtime, which ends here all the same.
+        drop(runtime);
     });
 }
 
