@@ -96,7 +96,7 @@ pub(crate) trait Schedule: 'static {
         unsafe { Self::schedule(slab::shared_of(task.cast()), Runnable::from_raw(task)) }
     }
 
-    /// As [`wake`](Self::wake), and tells the hooks of the wake-up before, if the scheduler does so.
+    /// As [`wake`](Self::wake). A scheduler that tells the hooks of wake-ups does so before.
     ///
     /// # Safety
     /// As `wake`.
