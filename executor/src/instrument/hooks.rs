@@ -120,13 +120,13 @@ pub trait Hooks: Any + Send + Sync {
     /// A wake-up has made an idle task runnable; called by the thread that wakes the task, before
     /// the task is queued. So this call precedes the poll that the wake-up leads to.
     ///
-    /// **Which wake-ups.** Those that [`Totals::wake_ups`](crate::runtime::Totals::wake_ups) counts:
-    /// of a task that waits, by its waker, by a leaf, or by the end of a task that it joins. An
-    /// idle task that is cancelled is woken to end, and a dump of stacks wakes each task that it
-    /// asks. A wake-up that changes nothing is not told: the task is runnable already, or has
-    /// ended. Nor is one during the task's own poll, such as that of
-    /// [`yield_now`](crate::yield_now): the task is not idle, and is queued again after the poll. A
-    /// new task is queued without a wake-up.
+    /// **Which wake-ups.** Those that
+    /// [`Totals::wake_ups`](crate::runtime::Totals::wake_ups) counts: of a task that waits, by its
+    /// waker, by a leaf, or by the end of a task that it joins. An idle task that is cancelled is
+    /// woken to end, and a dump of stacks wakes each task that it asks. A wake-up that changes
+    /// nothing is not told: the task is runnable already, or has ended. Nor is one during the
+    /// task's own poll, such as that of [`yield_now`](crate::yield_now): the task is not idle, and
+    /// is queued again after the poll. A new task is queued without a wake-up.
     ///
     /// **Where.** On any thread: a worker, a thread of another library, a thread that is about to
     /// end or that ends the runtime. The context of that thread is current, not the task's: in a
