@@ -350,7 +350,7 @@ impl Drop for GuardOfMembers<'_> {
         // called once.
         unsafe {
             let member = self.0.add(last);
-            if let Some(leave) = (&mut (*member).leave).take() {
+            if let Some(leave) = (*member).leave.take() {
                 leave(&mut (*member).guard);
             }
         }
