@@ -113,8 +113,8 @@ fn the_guest_ends_after_the_tasks() {
                 let _at_the_end = OnDrop::new(move || {
                     let guest = tokio::runtime::Handle::current();
                     let told = say.clone();
-                    guest.spawn(async move { told.send("a task of the guest").unwrap() });
                     say.send("a task").unwrap();
+                    guest.spawn(async move { told.send("a task of the guest").unwrap() });
                 });
                 begun.open();
                 tokio::time::sleep(LONG).await;
