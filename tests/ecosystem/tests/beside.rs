@@ -1,6 +1,6 @@
 //! Other things that users have beside the executor.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use heirloom::{Context, Runtime, context_var, spawn, spawn_background, spawn_blocking};
