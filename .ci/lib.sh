@@ -89,10 +89,14 @@ need_tool() {
 }
 
 # public_pages: builds rustdoc's pages of the public interface, with all features, in $pages. They have a folder of their own,
-# since `target/doc` may hold private items. What was compiled before is used again.
+# since `target/doc` may hold private items. What was compiled before is used again. One crate after the other: a page links to
+# the sources of a crate below if that crate's pages are there.
 pages=target/pages/doc
 public_pages() {
     rm -rf "$pages"
-    CARGO_TARGET_DIR=target/pages CARGO_BUILD_BUILD_DIR=target \
-        cargo doc --quiet -p heirloom -p heirloom-context -p heirloom-console --no-deps --all-features --locked
+    local crate
+    for crate in heirloom-context heirloom heirloom-console; do
+        CARGO_TARGET_DIR=target/pages CARGO_BUILD_BUILD_DIR=target \
+            cargo doc --quiet -p "$crate" --no-deps --all-features --locked
+    done
 }
