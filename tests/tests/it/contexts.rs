@@ -983,7 +983,8 @@ fn a_hook_that_is_told_of_a_wake_up_may_use_everything() {
             while hooks.nested.load(Ordering::SeqCst) < 2 * round - 1 {
                 std::thread::yield_now();
             }
-            // This makes the second call for the task with a name.
+            // The task waits again: then its drop makes the second call for a task with a name.
+            idle(&runtime);
             drop(task);
             idle(&runtime);
             assert_eq!(hooks.nested.load(Ordering::SeqCst), 2 * round);
