@@ -26,6 +26,7 @@ mod fairness;
 mod goes_with;
 mod group_results;
 mod groups;
+mod hooks;
 // TLS with a cryptography in C.
 #[cfg(all(unix, not(miri)))]
 mod http_client;
