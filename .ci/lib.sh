@@ -88,9 +88,10 @@ need_tool() {
     command -v "$1" >/dev/null || cargo install --locked "$2" --version "$3"
 }
 
-# public_pages: builds rustdoc's pages of the public interface, with all features, in $pages. They have a folder of their own,
-# since `target/doc` may hold private items. What was compiled before is used again. One crate after the other: a page links to
-# the sources of a crate below if that crate's pages are there.
+# public_pages: builds rustdoc's pages of the public interface, with all features, in $pages.
+# They have a folder of their own, since `target/doc` may hold private items. What was compiled
+# before is used again. One crate after the other: a page links to the sources of a crate below
+# if that crate's pages are there.
 pages=target/pages/doc
 public_pages() {
     rm -rf "$pages"
