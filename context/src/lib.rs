@@ -82,6 +82,7 @@
 //! | contexts through a plain `tokio::spawn` | the module `tokio`, with the feature `tokio-hooks` |
 //! | variables in the lines of a log | `LogVars`, with the feature `log` or `tracing-subscriber` |
 //! | variables in OpenTelemetry's baggage | the module `opentelemetry`, with the feature of that name |
+//! | contexts in the headers of calls and messages to other processes | [`wire`] |
 //! | writing an executor | [`raw`] |
 //!
 //! [`join_all`]: future::join_all
@@ -124,6 +125,7 @@ mod unset;
 mod util;
 mod value;
 mod var;
+pub mod wire;
 mod with_context;
 
 pub use ambient::{Ambient, AmbientGuard, AmbientSnapshot, Ambients, Crossing, CrossingKind};

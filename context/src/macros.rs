@@ -29,6 +29,7 @@
 /// | `debug` | `Debug`, for the type's own implementation, or a `fn(&T, &mut Formatter) -> fmt::Result` | how the value is written where contexts are listed | the value stays opaque |
 /// | `required` | `true`, `false` | whether a read where nothing is bound is a mistake; see [`detect_losses`](crate::detect_losses) | `false` |
 /// | `secret` | `true` | the text of a value is `[secret]` wherever contexts are listed, whatever `debug` says; see [`VarOptions::secret`](crate::VarOptions::secret) | `false` |
+/// | `wire` | a name, or a [`Wire`](crate::wire::Wire), as in `Wire::bytes("key")` | values travel to other processes, under this name; see [`wire`](crate::wire) | they do not |
 ///
 /// By hand: [`ContextVar::new`](crate::ContextVar::new),
 /// [`with_options`](crate::ContextVar::with_options) and
@@ -62,6 +63,8 @@
 ///     static SPAN: Span, inherit = Derive(Span::child), on_change = mirror, debug = Debug;
 ///     /// A read where nothing is bound is a mistake.
 ///     static TENANT: u32, required = true;
+///     /// Sent to other services.
+///     static USER: u64, wire = "user";
 /// }
 ///
 /// assert_eq!(REQUEST_ID.get(), None);
@@ -97,7 +100,7 @@ macro_rules! __context_vars {
         $(#[$meta])*
         $vis static $name: $crate::ContextVar<$type> = $crate::ContextVar::with_options(
             ::core::stringify!($name),
-            $crate::__var_options!([$name $type] [] [] [] [] [], $($options)*),
+            $crate::__var_options!([$name $type] [] [] [] [] [] [], $($options)*),
         );
         $crate::__after_options! { $($options)* }
     };
@@ -106,7 +109,7 @@ macro_rules! __context_vars {
         $vis static $name: $crate::ContextVar<$type, $crate::WithDefault<$type>> =
             $crate::ContextVar::with_options(
                 ::core::stringify!($name),
-                $crate::__var_options!([$name $type] [] [] [] [] [], $($options)*),
+                $crate::__var_options!([$name $type] [] [] [] [] [] [], $($options)*),
             )
             .with_default(|| -> $type { $default });
         $crate::__after_options! { $($options)* }
@@ -152,14 +155,14 @@ macro_rules! __after_options {
 
 /// The options of a variable, up to the end of its declaration, as a [`VarOptions`]. After the
 /// variable's name and type, each list has the value of an option that was read already: of
-/// `inherit`, `on_change`, `debug`, `required` and `secret`.
+/// `inherit`, `on_change`, `debug`, `required`, `secret` and `wire`.
 ///
 /// [`VarOptions`]: crate::VarOptions
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __var_options {
     // The end of the declaration.
-    ([$name:ident $type:ty] [$($inherit:expr)?] [$($on_change:expr)?] [$($debug:expr)?] [$($required:expr)?] [$($secret:expr)?] $(,)? $(; $($rest:tt)*)?) => {{
+    ([$name:ident $type:ty] [$($inherit:expr)?] [$($on_change:expr)?] [$($debug:expr)?] [$($required:expr)?] [$($secret:expr)?] [$($wire:expr)?] $(,)? $(; $($rest:tt)*)?) => {{
         // Asks for the type's implementation only where it is named.
         #[allow(non_snake_case, dead_code)]
         fn Debug<T: ::core::fmt::Debug>(
@@ -168,6 +171,9 @@ macro_rules! __var_options {
         ) -> ::core::fmt::Result {
             ::core::fmt::Debug::fmt(value, f)
         }
+        // The codecs by their short name.
+        #[allow(unused_imports)]
+        use $crate::wire::Wire;
         #[allow(unused_mut)]
         let mut options = $crate::VarOptions::<$type>::new();
         $(options.inherit = $inherit;)?
@@ -175,75 +181,88 @@ macro_rules! __var_options {
         $(options.debug = ::core::option::Option::Some($debug);)?
         $(options.required = $required;)?
         $(options.secret = $secret;)?
+        $(options.wire = ::core::option::Option::Some(const { &$wire });)?
         options
     }};
     // An option of each kind.
-    ($variable:tt [] $on_change:tt $debug:tt $required:tt $secret:tt, inherit = Always $($rest:tt)*) => {
-        $crate::__var_options!($variable [$crate::Inherit::Always] $on_change $debug $required $secret $($rest)*)
+    ($variable:tt [] $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt, inherit = Always $($rest:tt)*) => {
+        $crate::__var_options!($variable [$crate::Inherit::Always] $on_change $debug $required $secret $wire $($rest)*)
     };
-    ($variable:tt [] $on_change:tt $debug:tt $required:tt $secret:tt, inherit = Never $($rest:tt)*) => {
-        $crate::__var_options!($variable [$crate::Inherit::Never] $on_change $debug $required $secret $($rest)*)
+    ($variable:tt [] $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt, inherit = Never $($rest:tt)*) => {
+        $crate::__var_options!($variable [$crate::Inherit::Never] $on_change $debug $required $secret $wire $($rest)*)
     };
-    ($variable:tt [] $on_change:tt $debug:tt $required:tt $secret:tt, inherit = Derive($derive:expr $(,)?) $($rest:tt)*) => {
-        $crate::__var_options!($variable [$crate::Inherit::Derive($derive)] $on_change $debug $required $secret $($rest)*)
+    ($variable:tt [] $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt, inherit = Derive($derive:expr $(,)?) $($rest:tt)*) => {
+        $crate::__var_options!($variable [$crate::Inherit::Derive($derive)] $on_change $debug $required $secret $wire $($rest)*)
     };
-    ($variable:tt $inherit:tt [] $debug:tt $required:tt $secret:tt, on_change = $value:expr $(, $($rest:tt)*)?) => {
-        $crate::__var_options!($variable $inherit [$value] $debug $required $secret $(, $($rest)*)?)
+    ($variable:tt $inherit:tt [] $debug:tt $required:tt $secret:tt $wire:tt, on_change = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__var_options!($variable $inherit [$value] $debug $required $secret $wire $(, $($rest)*)?)
     };
-    ($variable:tt $inherit:tt [] $debug:tt $required:tt $secret:tt, on_change = $value:expr; $($rest:tt)*) => {
-        $crate::__var_options!($variable $inherit [$value] $debug $required $secret)
+    ($variable:tt $inherit:tt [] $debug:tt $required:tt $secret:tt $wire:tt, on_change = $value:expr; $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit [$value] $debug $required $secret $wire)
     };
-    ($variable:tt $inherit:tt $on_change:tt [] $required:tt $secret:tt, debug = $value:expr $(, $($rest:tt)*)?) => {
-        $crate::__var_options!($variable $inherit $on_change [$value] $required $secret $(, $($rest)*)?)
+    ($variable:tt $inherit:tt $on_change:tt [] $required:tt $secret:tt $wire:tt, debug = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__var_options!($variable $inherit $on_change [$value] $required $secret $wire $(, $($rest)*)?)
     };
-    ($variable:tt $inherit:tt $on_change:tt [] $required:tt $secret:tt, debug = $value:expr; $($rest:tt)*) => {
-        $crate::__var_options!($variable $inherit $on_change [$value] $required $secret)
+    ($variable:tt $inherit:tt $on_change:tt [] $required:tt $secret:tt $wire:tt, debug = $value:expr; $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit $on_change [$value] $required $secret $wire)
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt [] $secret:tt, required = $value:expr $(, $($rest:tt)*)?) => {
-        $crate::__var_options!($variable $inherit $on_change $debug [$value] $secret $(, $($rest)*)?)
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt [] $secret:tt $wire:tt, required = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__var_options!($variable $inherit $on_change $debug [$value] $secret $wire $(, $($rest)*)?)
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt [] $secret:tt, required = $value:expr; $($rest:tt)*) => {
-        $crate::__var_options!($variable $inherit $on_change $debug [$value] $secret)
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt [] $secret:tt $wire:tt, required = $value:expr; $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit $on_change $debug [$value] $secret $wire)
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt [], secret = $value:expr $(, $($rest:tt)*)?) => {
-        $crate::__var_options!($variable $inherit $on_change $debug $required [$value] $(, $($rest)*)?)
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt [] $wire:tt, secret = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__var_options!($variable $inherit $on_change $debug $required [$value] $wire $(, $($rest)*)?)
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt [], secret = $value:expr; $($rest:tt)*) => {
-        $crate::__var_options!($variable $inherit $on_change $debug $required [$value])
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt [] $wire:tt, secret = $value:expr; $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit $on_change $debug $required [$value] $wire)
+    };
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt [], wire = $name:literal $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit $on_change $debug $required $secret [Wire::text($name)] $($rest)*)
+    };
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt [], wire = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__var_options!($variable $inherit $on_change $debug $required $secret [$value] $(, $($rest)*)?)
+    };
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt [], wire = $value:expr; $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit $on_change $debug $required $secret [$value])
     };
     // What is no option, or no value of one.
-    ($variable:tt [] $on_change:tt $debug:tt $required:tt $secret:tt, inherit = $wrong:tt $($rest:tt)*) => {
+    ($variable:tt [] $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt, inherit = $wrong:tt $($rest:tt)*) => {
         $crate::__option_error!(
             $variable "unknown policy `", $wrong, "`; the values of `inherit` are `Always`, `Never`, `Derive(function)`"
         )
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, inherit = $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt, inherit = $($rest:tt)*) => {
         $crate::__option_error!($variable "the option `", inherit, "` is given twice")
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, on_change = $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt, on_change = $($rest:tt)*) => {
         $crate::__option_error!($variable "the option `", on_change, "` is given twice")
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, debug = $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt, debug = $($rest:tt)*) => {
         $crate::__option_error!($variable "the option `", debug, "` is given twice")
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, required = $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt, required = $($rest:tt)*) => {
         $crate::__option_error!($variable "the option `", required, "` is given twice")
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, secret = $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt, secret = $($rest:tt)*) => {
         $crate::__option_error!($variable "the option `", secret, "` is given twice")
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, $option:ident = $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt, wire = $($rest:tt)*) => {
+        $crate::__option_error!($variable "the option `", wire, "` is given twice")
+    };
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt, $option:ident = $($rest:tt)*) => {
         $crate::__option_error!(
-            $variable "unknown option `", $option, "`; the options are `inherit`, `on_change`, `debug`, `required`, `secret`"
+            $variable "unknown option `", $option, "`; the options are `inherit`, `on_change`, `debug`, `required`, `secret`, `wire`"
         )
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt, $wrong:tt $($rest:tt)*) => {
-        $crate::__var_options!($variable $inherit $on_change $debug $required $secret $wrong)
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt, $wrong:tt $($rest:tt)*) => {
+        $crate::__var_options!($variable $inherit $on_change $debug $required $secret $wire $wrong)
     };
-    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt $wrong:tt $($rest:tt)*) => {
+    ($variable:tt $inherit:tt $on_change:tt $debug:tt $required:tt $secret:tt $wire:tt $wrong:tt $($rest:tt)*) => {
         $crate::__option_error!(
             $variable "found `", $wrong, "` where `, option = value` or `;` is expected; the options are `inherit`, \
-            `on_change`, `debug`, `required`, `secret`"
+            `on_change`, `debug`, `required`, `secret`, `wire`"
         )
     };
 }

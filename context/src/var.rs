@@ -281,7 +281,6 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
         self.name
     }
 
-    #[cfg(any(feature = "log", feature = "opentelemetry", feature = "tracing-subscriber"))]
     pub(crate) fn options(&self) -> &VarOptions<T> {
         &self.options
     }
@@ -508,7 +507,11 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// A value as contexts hold it, bound by the caller.
     #[track_caller]
     pub(crate) fn value(&self, value: T) -> Value {
-        let place = Location::caller();
+        self.value_at(value, Location::caller())
+    }
+
+    /// The same, bound at another place.
+    pub(crate) fn value_at(&self, value: T, place: &'static Location<'static>) -> Value {
         if self.first_bound_at.load(Ordering::Relaxed).is_null() {
             // Of threads that bind it first at the same time, the last one counts.
             self.first_bound_at.store(ptr::from_ref(place).cast_mut(), Ordering::Relaxed);

@@ -23,6 +23,7 @@ pub mod runtime;
 pub mod signal;
 pub mod task;
 pub mod time;
+pub mod wire;
 pub use structured::{cancel_token as cancel, group};
 
 mod bridge;

@@ -90,6 +90,13 @@ impl Found<'_> {
         self.0
     }
 
+    /// The value, for a look at it.
+    pub(crate) fn value(&self) -> &Value {
+        // SAFETY: `Value` is `repr(transparent)` over this pointer, and alive for the lifetime in the
+        // type, which is longer than the borrow; a borrow is not dropped.
+        unsafe { &*(&raw const self.0).cast::<Value>() }
+    }
+
     pub(crate) fn retain(self) -> Value {
         // SAFETY: alive for the lifetime in the type.
         unsafe { Value::retain(self.0) }

@@ -110,8 +110,9 @@ impl Bindings {
         self.0.map(|header| unsafe { header.as_ref() })
     }
 
+    /// The flags of all values that are bound, and maybe of some that were.
     #[inline]
-    fn flags(&self) -> u8 {
+    pub(crate) fn flags(&self) -> u8 {
         self.header().map_or(0, |header| header.flags)
     }
 

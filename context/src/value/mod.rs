@@ -23,6 +23,7 @@
 pub(crate) mod models;
 mod options;
 pub(crate) mod reaper;
+mod wire;
 
 use std::cell::Cell;
 use std::fmt::{self, Write};
@@ -30,6 +31,8 @@ use std::panic::Location;
 use std::ptr::NonNull;
 
 pub use options::{DebugText, Inherit, OnChange, VarOptions};
+pub(crate) use wire::is_token;
+pub use wire::{Wire, WireBytes};
 
 use crate::util::switches;
 use crate::util::sync::atomic::AtomicUsize;
@@ -42,6 +45,8 @@ pub(crate) const WATCHED: u8 = 1;
 pub(crate) const SPECIAL: u8 = 2;
 /// Flag: the value has no text but that it is a secret.
 const SECRET: u8 = 4;
+/// Flag: the value is sent to other processes.
+pub(crate) const WIRED: u8 = 8;
 
 /// What all values begin with.
 #[repr(C)]
@@ -57,11 +62,12 @@ pub(crate) struct ValueHeader {
 }
 
 #[repr(C)]
-struct Boxed<T> {
+struct Boxed<T: 'static> {
     header: ValueHeader,
     inherit: Inherit<T>,
     on_change: Option<OnChange<T>>,
     debug: Option<DebugText<T>>,
+    wire: Option<&'static Wire<T>>,
     value: T,
 }
 
@@ -75,6 +81,10 @@ struct VTable {
     debug: unsafe fn(NonNull<ValueHeader>) -> Option<String>,
     /// What an inheriting child gets, where the policy is not `Always`.
     inherit: unsafe fn(NonNull<ValueHeader>) -> Option<Value>,
+    /// The name on the wire, where the flag is set.
+    wire_name: unsafe fn(NonNull<ValueHeader>) -> Option<&'static str>,
+    /// Writes the text that is sent, where the flag is set.
+    write_wire: unsafe fn(NonNull<ValueHeader>, &mut dyn Write) -> fmt::Result,
     /// Calls the hook of the first value with the second and third.
     notify: unsafe fn(NonNull<ValueHeader>, Shown, Shown),
 }
@@ -105,17 +115,25 @@ impl<T: Send + Sync + 'static> Boxed<T> {
         },
         inherit: |pointer| {
             // SAFETY: a live `Boxed<T>` (contract of the table).
-            let Boxed { header, inherit, on_change, debug, value } =
+            let Boxed { header, inherit, on_change, debug, wire, value } =
                 unsafe { pointer.cast::<Boxed<T>>().as_ref() };
             let Inherit::Derive(derive) = *inherit else { return None };
             let options = VarOptions {
                 inherit: *inherit,
                 on_change: *on_change,
                 debug: *debug,
+                wire: *wire,
                 secret: header.flags & SECRET != 0,
                 ..VarOptions::new()
             };
             Some(Value::new(derive(value)?, header.name, header.place, &options))
+        },
+        // SAFETY: a live `Boxed<T>` (contract of the table).
+        wire_name: |pointer| Some(unsafe { pointer.cast::<Boxed<T>>().as_ref() }.wire?.name()),
+        write_wire: |pointer, out| {
+            // SAFETY: a live `Boxed<T>` (contract of the table).
+            let boxed = unsafe { pointer.cast::<Boxed<T>>().as_ref() };
+            boxed.wire.ok_or(fmt::Error)?.write(&boxed.value, out)
         },
         notify: |any, previous, current| {
             // SAFETY: a live `Boxed<T>` (contract of the table).
@@ -163,9 +181,11 @@ impl Value {
         place: &'static Location<'static>,
         options: &VarOptions<T>,
     ) -> Value {
-        let VarOptions { inherit, on_change, debug, required: _, secret } = *options;
+        let VarOptions { inherit, on_change, debug, required: _, secret, wire } = *options;
         let watched = if on_change.is_some() { WATCHED } else { 0 };
         let special = if matches!(inherit, Inherit::Always) { 0 } else { SPECIAL };
+        // What is secret is never sent.
+        let wired = if wire.is_some() && !secret { WIRED } else { 0 };
         let secret = if secret { SECRET } else { 0 };
         let header = ValueHeader {
             count: AtomicUsize::new(1),
@@ -173,9 +193,9 @@ impl Value {
             name,
             place,
             next: Cell::new(std::ptr::null_mut()),
-            flags: watched | special | secret,
+            flags: watched | special | secret | wired,
         };
-        let boxed = Box::new(Boxed { header, inherit, on_change, debug, value });
+        let boxed = Box::new(Boxed { header, inherit, on_change, debug, wire, value });
         // `Boxed` is `repr(C)` and begins with its header.
         Value(NonNull::from(Box::leak(boxed)).cast())
     }
@@ -252,6 +272,18 @@ impl Value {
         unsafe { (self.header().vtable.debug)(self.0) }
     }
 
+    /// The name on the wire, of a value that is sent.
+    pub(crate) fn wire_name(&self) -> Option<&'static str> {
+        // SAFETY: the table was made for this value's type, and `self` keeps the value alive.
+        unsafe { (self.header().vtable.wire_name)(self.0) }
+    }
+
+    /// Writes the text that is sent. Runs a user's function.
+    pub(crate) fn write_wire(&self, out: &mut dyn Write) -> fmt::Result {
+        // SAFETY: as above.
+        unsafe { (self.header().vtable.write_wire)(self.0, out) }
+    }
+
     pub(crate) fn is_special(&self) -> bool {
         self.flags() & SPECIAL != 0
     }
@@ -304,7 +336,7 @@ impl Drop for Value {
 /// # Safety
 /// `pointer` is the header of a value made with this `T`, alive for `'a`.
 #[inline]
-pub(crate) unsafe fn get<'a, T>(pointer: NonNull<ValueHeader>) -> &'a T {
+pub(crate) unsafe fn get<'a, T: 'static>(pointer: NonNull<ValueHeader>) -> &'a T {
     // SAFETY: a `Boxed<T>` begins at its header.
     unsafe { &(*pointer.cast::<Boxed<T>>().as_ptr()).value }
 }

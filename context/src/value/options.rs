@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::wire::Wire;
+
 /// What an inheriting spawn does with a variable's value.
 ///
 /// "Inherit" is meant strictly: `spawn`, groups and blocking closures inherit, through
@@ -89,7 +91,7 @@ pub type DebugText<T> = fn(&T, &mut fmt::Formatter<'_>) -> fmt::Result;
 /// static SESSION: ContextVar<String> = ContextVar::with_options("SESSION", NEVER);
 /// assert_eq!(SESSION.name(), "SESSION");
 /// ```
-pub struct VarOptions<T> {
+pub struct VarOptions<T: 'static> {
     /// What a spawned child gets.
     pub inherit: Inherit<T>,
     /// Called with the (previous, current) bound value whenever what the calling thread sees of the
@@ -122,12 +124,24 @@ pub struct VarOptions<T> {
     #[doc(alias = "redact")]
     #[doc(alias = "sensitive")]
     pub secret: bool,
+    /// The name and the codec with which values travel to other processes; see
+    /// [`wire`](crate::wire). Without it they do not, and values of a [`secret`](Self::secret) do
+    /// not, whatever this says.
+    #[doc(alias = "baggage")]
+    pub wire: Option<&'static Wire<T>>,
 }
 
 impl<T> VarOptions<T> {
-    /// Always inherited, no hook, opaque, neither required nor secret.
+    /// Always inherited, no hook, opaque, neither required nor secret, not sent.
     pub const fn new() -> Self {
-        VarOptions { inherit: Inherit::Always, on_change: None, debug: None, required: false, secret: false }
+        VarOptions {
+            inherit: Inherit::Always,
+            on_change: None,
+            debug: None,
+            required: false,
+            secret: false,
+            wire: None,
+        }
     }
 }
 
@@ -153,6 +167,7 @@ impl<T> fmt::Debug for VarOptions<T> {
             .field("debug", &self.debug.is_some())
             .field("required", &self.required)
             .field("secret", &self.secret)
+            .field("wire", &self.wire.map(Wire::name))
             .finish()
     }
 }

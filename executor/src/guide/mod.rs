@@ -8,6 +8,7 @@
 //! | [`from_elsewhere`] | the same in short for smol, asyncio, Trio, Kotlin and Go |
 //! | [`contexts`] | what inherits, by which policy, where inheritance stops; patterns |
 //! | [`crossings`] | whose context and deadline other libraries' futures see, row by row |
+//! | [`wire`] | contexts in the headers of calls and messages: formats, caps, allow-list |
 //! | [`eager`] | one set of async functions with a synchronous front end |
 //! | [`cancellation`] | drops, aborts, limits, deadlines, groups, tokens |
 //! | [`goes_with`] | which libraries run; for locks, channels, files, TLS, HTTP: which crate |
@@ -46,6 +47,7 @@ chapters! {
     from_elsewhere, "from_elsewhere.md", "smol", "async-std", "asyncio", "trio", "kotlin", "goroutine";
     contexts, "contexts.md", "inherit";
     crossings, "crossings.md", "join_all", "select!", "FuturesUnordered", "buffered", "Shared", "LocalSet";
+    wire, "wire.md", "baggage", "traceparent", "grpc-timeout", "propagation", "propagator";
     eager, "eager.md", "sync", "blocking";
     cancellation, "cancellation.md", "abort";
     goes_with, "goes_with.md", "Semaphore", "Mutex", "RwLock", "Notify", "Barrier", "OnceCell",

@@ -42,7 +42,7 @@ mod timeout;
 use std::error::Error as StdError;
 
 pub use self::buffer::Buffer;
-pub use self::grpc::{InvalidGrpcTimeout, grpc_timeout};
+pub use self::grpc::grpc_timeout;
 pub use self::rate_limit::{RateLimit, RateLimitLayer};
 pub use self::refused::Refused;
 pub use self::request_context::{RequestContext, RequestContextLayer, RequestFuture};

@@ -1,0 +1,128 @@
+//! What headers are written into and read from.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
+
+/// What headers are written into: the headers of a request, of a message, a map of texts.
+///
+/// [`inject`](super::inject_with) hands over names in lower case and values of visible ASCII
+/// letters and blanks.
+///
+/// ```
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context::wire::Injector;
+///
+/// /// Headers of a protocol of one's own.
+/// struct Lines(Vec<(String, String)>);
+///
+/// impl Injector for Lines {
+///     fn set(&mut self, name: &str, value: String) {
+///         self.remove(name);
+///         self.0.push((name.to_owned(), value));
+///     }
+///
+///     fn remove(&mut self, name: &str) {
+///         self.0.retain(|(other, _)| other != name);
+///     }
+/// }
+/// ```
+pub trait Injector {
+    /// Writes the header, in place of all lines that it has.
+    fn set(&mut self, name: &str, value: String);
+
+    /// Removes all lines of the header.
+    fn remove(&mut self, name: &str);
+}
+
+/// What headers are read from.
+///
+/// ```
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context::wire::Extractor;
+///
+/// struct Lines(Vec<(String, String)>);
+///
+/// impl Extractor for Lines {
+///     fn for_each<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8])) {
+///         self.0.iter().filter(|(other, _)| other == name).for_each(|(_, value)| each(value.as_bytes()));
+///     }
+/// }
+/// ```
+pub trait Extractor {
+    /// Calls `each` with the value of each line of the header, in their order. The name is in lower
+    /// case. The values are as they came; they need not be texts.
+    fn for_each<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8]));
+}
+
+impl<S: BuildHasher> Injector for HashMap<String, String, S> {
+    fn set(&mut self, name: &str, value: String) {
+        self.insert(name.to_owned(), value);
+    }
+
+    fn remove(&mut self, name: &str) {
+        HashMap::remove(self, name);
+    }
+}
+
+impl<S: BuildHasher> Extractor for HashMap<String, String, S> {
+    fn for_each<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8])) {
+        self.get(name).into_iter().for_each(|value| each(value.as_bytes()));
+    }
+}
+
+impl Injector for BTreeMap<String, String> {
+    fn set(&mut self, name: &str, value: String) {
+        self.insert(name.to_owned(), value);
+    }
+
+    fn remove(&mut self, name: &str) {
+        BTreeMap::remove(self, name);
+    }
+}
+
+impl Extractor for BTreeMap<String, String> {
+    fn for_each<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8])) {
+        self.get(name).into_iter().for_each(|value| each(value.as_bytes()));
+    }
+}
+
+#[cfg(feature = "http")]
+mod headers {
+    use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::super::{BAGGAGE, GRPC_TIMEOUT, REQUEST_TIMEOUT, TRACEPARENT, TRACESTATE};
+    use super::{Extractor, Injector};
+
+    /// The names that are always the same need not be looked at letter by letter.
+    fn header_name(name: &str) -> HeaderName {
+        const KNOWN: [HeaderName; 5] = [
+            HeaderName::from_static(BAGGAGE),
+            HeaderName::from_static(TRACEPARENT),
+            HeaderName::from_static(TRACESTATE),
+            HeaderName::from_static(REQUEST_TIMEOUT),
+            HeaderName::from_static(GRPC_TIMEOUT),
+        ];
+        match KNOWN.iter().find(|known| known.as_str() == name) {
+            Some(known) => known.clone(),
+            None => name.parse().unwrap_or_else(|_| panic!("{name:?} is no name of a header")),
+        }
+    }
+
+    /// Panics if the name or the value may not stand in a header, which those of this module may.
+    impl Injector for HeaderMap {
+        fn set(&mut self, name: &str, value: String) {
+            let value = HeaderValue::try_from(value).expect("visible ASCII letters and blanks");
+            self.insert(header_name(name), value);
+        }
+
+        fn remove(&mut self, name: &str) {
+            HeaderMap::remove(self, name);
+        }
+    }
+
+    impl Extractor for HeaderMap {
+        fn for_each<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8])) {
+            self.get_all(name).iter().for_each(|value| each(value.as_bytes()));
+        }
+    }
+}

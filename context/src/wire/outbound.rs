@@ -1,0 +1,197 @@
+//! What is sent, and to whom.
+
+use std::time::Duration;
+
+use super::baggage::{LeftOut, Writer};
+use super::dropped::{Dropped, Reason, note};
+use super::trace::{TRACE, TraceContext};
+use super::{BAGGAGE, Injector, TRACEPARENT, TRACESTATE, timeout};
+use crate::bindings::Lookup;
+use crate::current;
+use crate::value::WIRED;
+
+/// What [`inject_with`] has left out.
+#[derive(Debug, Default)]
+pub struct Injected {
+    dropped: Vec<Dropped>,
+}
+
+impl Injected {
+    /// The values that were not sent, and why. Each is counted, too: [`dropped`](super::dropped()).
+    #[must_use]
+    pub fn dropped(&self) -> &[Dropped] {
+        &self.dropped
+    }
+}
+
+/// Writes the current context into the headers of a call or a message, with the time that is left,
+/// in a header of the given name; the executor's `heirloom::wire::inject` knows that time.
+///
+/// | header | has |
+/// | --- | --- |
+/// | `baggage` | the bound values whose variables have the option `wire`, without those of secrets |
+/// | `traceparent`, `tracestate` | the current span of OpenTelemetry, with the feature `opentelemetry`; else [`TRACE`] |
+/// | `deadline_header` | `remaining`, as [`timeout::format`](super::timeout::format) writes it |
+///
+/// The headers are replaced: what there is nothing to say about is removed, so that a request that
+/// is forwarded has nothing stale. Values stand in the order in which the variables were first used
+/// in this process. What has no room within the caps of [`baggage`](super::baggage) is left out,
+/// the last values first, and the answer says which.
+///
+/// ```
+/// # use heirloom_context::internal::heirloom;
+/// use std::collections::HashMap;
+/// use std::time::Duration;
+/// use heirloom::context::wire;
+/// use heirloom::context_var;
+///
+/// context_var! {
+///     static TENANT: String, wire = "tenant";
+///     static TOKEN: String, wire = "token", secret = true;
+/// }
+///
+/// TENANT.set("acme".to_owned());
+/// TOKEN.set("xyzzy".to_owned());
+/// let mut headers = HashMap::from([("tracestate".to_owned(), "stale=1".to_owned())]);
+/// wire::inject_with(&mut headers, wire::REQUEST_TIMEOUT, Some(Duration::from_secs(2)));
+/// assert_eq!(headers.len(), 2);
+/// assert_eq!(headers["baggage"], "tenant=acme");
+/// assert_eq!(headers["x-request-timeout"], "2000000u");
+/// ```
+///
+/// # Panics
+/// If the codec of a variable does: nothing is written then.
+#[doc(alias = "inject_context")]
+#[doc(alias = "propagator")]
+pub fn inject_with<C>(carrier: &mut C, deadline_header: &str, remaining: Option<Duration>) -> Injected
+where
+    C: Injector + ?Sized,
+{
+    let mut dropped = Vec::new();
+    let baggage = baggage(&mut dropped);
+    let trace = trace();
+    let state = trace.as_ref().map_or("", TraceContext::state);
+    let mut put = |name, value: Option<String>| match value {
+        Some(value) => carrier.set(name, value),
+        None => carrier.remove(name),
+    };
+    put(BAGGAGE, Some(baggage).filter(|baggage| !baggage.is_empty()));
+    put(TRACEPARENT, trace.as_ref().map(TraceContext::to_string));
+    put(TRACESTATE, (!state.is_empty()).then(|| state.to_owned()));
+    put(deadline_header, remaining.map(timeout::format));
+    Injected { dropped }
+}
+
+/// Removes what [`inject_with`] would write: for a call to a host that gets nothing.
+pub fn clear<C: Injector + ?Sized>(carrier: &mut C, deadline_header: &str) {
+    [BAGGAGE, TRACEPARENT, TRACESTATE, deadline_header].into_iter().for_each(|name| carrier.remove(name));
+}
+
+fn trace() -> Option<TraceContext> {
+    #[cfg(feature = "opentelemetry")]
+    if let Some(span) = TraceContext::of_current_span() {
+        return Some(span);
+    }
+    TRACE.get()
+}
+
+/// The values of the current context that are sent.
+fn baggage(dropped: &mut Vec<Dropped>) -> String {
+    let mut writer = Writer::new();
+    let bindings = current::snapshot();
+    if bindings.flags() & WIRED == 0 {
+        return writer.finish();
+    }
+    let mut sent = Vec::new();
+    bindings.for_each(|id, found| match found {
+        Lookup::Bound(found) if found.value().flags() & WIRED != 0 => sent.push((id, found)),
+        _ => {}
+    });
+    sent.sort_unstable_by_key(|(id, _)| *id);
+    for (_, found) in sent {
+        let Some(name) = found.value().wire_name() else { continue };
+        if let Err(left_out) = writer.member(name, |out| found.value().write_wire(out), &[]) {
+            let reason = match left_out {
+                LeftOut::Members => Reason::Members,
+                LeftOut::Bytes => Reason::Bytes,
+                LeftOut::MemberBytes => Reason::MemberBytes,
+                LeftOut::Unwritable => Reason::Value,
+            };
+            note(dropped, Some(name), reason);
+        }
+    }
+    writer.finish()
+}
+
+/// The hosts that contexts are sent to. All other hosts get nothing: no baggage, no trace, no
+/// deadline.
+///
+/// ```
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context::wire::Outbound;
+///
+/// let outbound = Outbound::new().host("inventory.internal").host("*.svc.cluster.local");
+/// assert!(outbound.allows("Inventory.internal") && outbound.allows("shop.svc.cluster.local"));
+/// assert!(!outbound.allows("svc.cluster.local") && !outbound.allows("api.example.com"));
+/// ```
+#[doc(alias = "allow-list")]
+#[derive(Clone, Debug, Default)]
+pub struct Outbound {
+    /// In lower case, without the dot at the end; `*.` at the start stands for any labels.
+    hosts: Vec<String>,
+    any: bool,
+}
+
+impl Outbound {
+    /// No host gets anything.
+    #[must_use]
+    pub const fn new() -> Self {
+        Outbound { hosts: Vec::new(), any: false }
+    }
+
+    /// This host gets contexts, whatever its port. `*.` at the start stands for one label or
+    /// several: `*.example.com` is each host below `example.com`, without `example.com` itself.
+    ///
+    /// # Panics
+    /// If this is no name or address of a host: if it is empty, or has a `/`, another `*`, or a
+    /// port.
+    #[must_use]
+    #[track_caller]
+    pub fn host(mut self, host: &str) -> Self {
+        let name = normal(host);
+        let labels = name.strip_prefix("*.").unwrap_or(&name);
+        // An IPv6 address has colons, in brackets.
+        let has_port = labels.contains(':') && !(labels.starts_with('[') && labels.ends_with(']'));
+        assert!(
+            !labels.is_empty() && !labels.contains(['*', '/', '@', ' ']) && !has_port,
+            "{host:?} is no host: give a name or an address without scheme and port, or `*.` and a name"
+        );
+        self.hosts.push(name);
+        self
+    }
+
+    /// All hosts get contexts: for clients that call no foreign ones.
+    #[must_use]
+    pub fn any(mut self) -> Self {
+        self.any = true;
+        self
+    }
+
+    /// Whether this host gets contexts. The name is that of a URI's host, without the port.
+    #[must_use]
+    pub fn allows(&self, host: &str) -> bool {
+        if self.any || self.hosts.is_empty() {
+            return self.any;
+        }
+        let host = normal(host);
+        self.hosts.iter().any(|allowed| match allowed.strip_prefix('*') {
+            // With the dot, and something before it.
+            Some(end) => host.strip_suffix(end).is_some_and(|labels| !labels.is_empty()),
+            None => *allowed == host,
+        })
+    }
+}
+
+fn normal(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
