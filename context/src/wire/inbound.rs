@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::dropped::{Dropped, Reason, note};
 use super::timeout::{self, InvalidTimeout};
-use super::trace::{MAX_STATE_BYTES, TRACE, TraceContext, is_state};
+use super::trace::{TRACE, TraceContext};
 use super::{BAGGAGE, Extractor, REQUEST_TIMEOUT, TRACEPARENT, TRACESTATE, baggage};
 use crate::bindings::{Bindings, Entry, Id};
 use crate::value::Value;
@@ -265,19 +265,12 @@ fn read_trace<C: Extractor + ?Sized>(carrier: &C, dropped: &mut Vec<Dropped>) ->
             return None;
         }
     };
-    let (mut state, mut is_valid) = (String::new(), true);
-    carrier.for_each(TRACESTATE, &mut |line| {
-        is_valid &= state.len() + line.len() < MAX_STATE_BYTES && is_state(line);
-        if let Some(line) = std::str::from_utf8(line).ok().filter(|_| is_valid) {
-            state.push_str(if state.is_empty() { "" } else { "," });
-            state.push_str(line);
-        }
-    });
-    let stated = if is_valid { trace.clone().with_state(&state).ok() } else { None };
-    if stated.is_none() {
+    let mut lines = Vec::new();
+    carrier.for_each(TRACESTATE, &mut |line| lines.push(line));
+    Some(trace.with_state_of(lines).unwrap_or_else(|trace| {
         note(dropped, None, Reason::TraceState);
-    }
-    Some(stated.unwrap_or(trace))
+        trace
+    }))
 }
 
 fn read_deadline<C: Extractor + ?Sized>(

@@ -137,7 +137,7 @@ fn baggage(dropped: &mut Vec<Dropped>) -> String {
 #[doc(alias = "allow-list")]
 #[derive(Clone, Debug, Default)]
 pub struct Outbound {
-    /// In lower case, without the dot at the end; `*.` at the start stands for any labels.
+    /// Without the dot at the end; `*.` at the start stands for any labels.
     hosts: Vec<String>,
     any: bool,
 }
@@ -158,15 +158,15 @@ impl Outbound {
     #[must_use]
     #[track_caller]
     pub fn host(mut self, host: &str) -> Self {
-        let name = normal(host);
-        let labels = name.strip_prefix("*.").unwrap_or(&name);
+        let name = without_dot(host);
+        let labels = name.strip_prefix("*.").unwrap_or(name);
         // An IPv6 address has colons, in brackets.
         let has_port = labels.contains(':') && !(labels.starts_with('[') && labels.ends_with(']'));
         assert!(
             !labels.is_empty() && !labels.contains(['*', '/', '@', ' ']) && !has_port,
             "{host:?} is no host: give a name or an address without scheme and port, or `*.` and a name"
         );
-        self.hosts.push(name);
+        self.hosts.push(name.to_owned());
         self
     }
 
@@ -180,18 +180,20 @@ impl Outbound {
     /// Whether this host gets contexts. The name is that of a URI's host, without the port.
     #[must_use]
     pub fn allows(&self, host: &str) -> bool {
-        if self.any || self.hosts.is_empty() {
-            return self.any;
-        }
-        let host = normal(host);
-        self.hosts.iter().any(|allowed| match allowed.strip_prefix('*') {
+        let host = without_dot(host).as_bytes();
+        let is_allowed = |allowed: &String| match allowed.strip_prefix('*') {
             // With the dot, and something before it.
-            Some(end) => host.strip_suffix(end).is_some_and(|labels| !labels.is_empty()),
-            None => *allowed == host,
-        })
+            Some(end) => host
+                .len()
+                .checked_sub(end.len())
+                .is_some_and(|before| before > 0 && host[before..].eq_ignore_ascii_case(end.as_bytes())),
+            None => host.eq_ignore_ascii_case(allowed.as_bytes()),
+        };
+        self.any || self.hosts.iter().any(is_allowed)
     }
 }
 
-fn normal(host: &str) -> String {
-    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+/// A name without the dot of the root.
+fn without_dot(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }

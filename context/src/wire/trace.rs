@@ -9,9 +9,7 @@ use super::baggage::trim;
 use crate::{ContextVar, VarOptions};
 
 /// The most members of a `tracestate`, by the standard.
-pub(super) const MAX_STATE_MEMBERS: usize = 32;
-/// The most bytes of a `tracestate` that is taken; the standard asks for 512 at least.
-pub(super) const MAX_STATE_BYTES: usize = 8_192;
+const MAX_STATE_MEMBERS: usize = 32;
 
 /// The trace that the current context belongs to, for programs without OpenTelemetry: set by
 /// [`Received::bind`](super::Received::bind), and sent with each call, so that the services before
@@ -93,12 +91,18 @@ impl TraceContext {
     /// # Errors
     /// If the text is no `tracestate`: more than 32 members, or one that is none by the standard.
     pub fn with_state(self, state: &str) -> Result<Self, InvalidTrace> {
-        let members = trim(state.as_bytes());
-        if !is_state(members) {
-            return Err(InvalidTrace(()));
+        self.with_state_of([state.as_bytes()]).map_err(|_| InvalidTrace(()))
+    }
+
+    /// The trace with the state of these lines; without, where they have none by the standard.
+    pub(super) fn with_state_of<'a>(self, lines: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, Self> {
+        match read_state(lines) {
+            Some(state) => {
+                let state = (!state.is_empty()).then(|| Arc::from(state));
+                Ok(TraceContext { state, ..self })
+            }
+            None => Err(TraceContext { state: None, ..self }),
         }
-        let state = (!members.is_empty()).then(|| Arc::from(state.trim_matches([' ', '\t'])));
-        Ok(TraceContext { state, ..self })
     }
 
     /// Reads the value of a header `traceparent`.
@@ -138,18 +142,32 @@ fn hex(digits: &[u8]) -> Option<u128> {
     })
 }
 
-/// Whether this is the list of a `tracestate`.
-pub(super) fn is_state(text: &[u8]) -> bool {
-    let members = || text.split(|byte| *byte == b',').map(trim).filter(|member| !member.is_empty());
-    text.len() <= MAX_STATE_BYTES && members().count() <= MAX_STATE_MEMBERS && members().all(is_state_member)
+/// The list of a `tracestate` of these lines, if all of it is by the standard. Of several members
+/// with one key, the first is the newest, and stays.
+fn read_state<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
+    let mut state = String::new();
+    let mut keys: Vec<&[u8]> = Vec::new();
+    let members = lines.into_iter().flat_map(|line| line.split(|byte| *byte == b',')).map(trim);
+    for (place, member) in members.filter(|member| !member.is_empty()).enumerate() {
+        let key = state_key(member).filter(|_| place < MAX_STATE_MEMBERS)?;
+        if !keys.contains(&key) {
+            keys.push(key);
+            if !state.is_empty() {
+                state.push(',');
+            }
+            state.push_str(std::str::from_utf8(member).ok()?);
+        }
+    }
+    Some(state)
 }
 
-fn is_state_member(member: &[u8]) -> bool {
-    let Some(place) = member.iter().position(|byte| *byte == b'=') else { return false };
+/// The key of a member, if it is one by the standard.
+fn state_key(member: &[u8]) -> Option<&[u8]> {
+    let place = member.iter().position(|byte| *byte == b'=')?;
     let (key, value) = (&member[..place], &member[place + 1..]);
-    is_state_key(key)
-        && (1..=256).contains(&value.len())
-        && value.iter().all(|byte| matches!(byte, 0x20..=0x2B | 0x2D..=0x3C | 0x3E..=0x7E))
+    let is_value = (1..=256).contains(&value.len())
+        && value.iter().all(|byte| matches!(byte, 0x20..=0x2B | 0x2D..=0x3C | 0x3E..=0x7E));
+    (is_state_key(key) && is_value).then_some(key)
 }
 
 /// A name, or a tenant and a system with `@` between them.

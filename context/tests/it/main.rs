@@ -37,3 +37,4 @@ mod teardown;
 mod tokens;
 mod unset;
 mod variables;
+mod wire;
