@@ -179,6 +179,20 @@ impl Context {
         Context { bindings }
     }
 
+    /// This context, and of what is bound in `under` that which is not bound here.
+    pub(crate) fn underlaid(&self, under: &Context) -> Context {
+        if self.is_empty() {
+            return under.clone();
+        }
+        let mut bindings = self.bindings.clone();
+        under.bindings.for_each(|id, found| {
+            if !matches!(self.bindings.lookup(id), Lookup::Bound(_)) {
+                bindings.change(id, found.entry());
+            }
+        });
+        Context { bindings }
+    }
+
     /// A copy of the value bound here. Defaults are the variable's, not the context's: they do not
     /// show.
     ///

@@ -1,7 +1,7 @@
 //! What the context promised about its costs.
 
 use super::read::{GET, UNSET};
-use super::{ARC, IMBL, OTEL, OURS, OURS_TYPED, carry, set, threads, variables};
+use super::{ARC, IMBL, OTEL, OURS, OURS_TYPED, carry, set, threads, variables, wire};
 use crate::goal::{Goal, Limit};
 
 /// Every goal that the program `context` checks.
@@ -68,6 +68,10 @@ pub fn goals() -> Vec<Goal> {
     for spawners in [1, 2] {
         let claim = "so they do on threads that fork from one parent at once";
         goal(claim, "fork-threads", threads::label(spawners, false), OURS, ARC, Limit::AtMost(0.6));
+    }
+    for case in [wire::CASE, wire::WITH_TRACE] {
+        let claim = "the wire costs less than opentelemetry's propagators";
+        goal(claim, "wire", case.to_owned(), OURS, OTEL, Limit::Below(1.0));
     }
     goals
 }

@@ -14,6 +14,7 @@ pub mod subjects;
 pub mod threads;
 pub mod threshold;
 pub mod typed;
+pub mod wire;
 
 use crate::harness::Row;
 
@@ -41,5 +42,5 @@ pub fn variables(n: usize) -> String {
 
 /// Every row of the program `context`, in the order in which it runs.
 pub fn rows() -> Vec<Row> {
-    [read::rows(), set::rows(), carry::rows(), threads::rows()].into_iter().flatten().collect()
+    [read::rows(), set::rows(), carry::rows(), threads::rows(), wire::rows()].into_iter().flatten().collect()
 }

@@ -92,8 +92,8 @@ impl Found<'_> {
 
     /// The value, for a look at it.
     pub(crate) fn value(&self) -> &Value {
-        // SAFETY: `Value` is `repr(transparent)` over this pointer, and alive for the lifetime in the
-        // type, which is longer than the borrow; a borrow is not dropped.
+        // SAFETY: `Value` is `repr(transparent)` over this pointer, and alive for the lifetime in
+        // the type, which is longer than the borrow; a borrow is not dropped.
         unsafe { &*(&raw const self.0).cast::<Value>() }
     }
 

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Names are tokens and are compared as they are. Values are texts in UTF-8 of which everything
-//! that may not stand in a header is percent-encoded, and `%` itself. A blank is `%20`; a `+` is a
-//! `+`.
+//! that may not stand in a header is percent-encoded, and `%`, `=` and `+`, of which readers make
+//! different things. A blank is `%20`; a `+` that is read is a `+`.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -23,7 +23,7 @@ pub const MAX_MEMBER_BYTES: usize = 4_096;
 
 /// One member of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member<'a> {
+pub struct ListMember<'a> {
     /// The name, as it is.
     pub name: &'a str,
     /// The value, decoded. Where the encoded bytes are no UTF-8, it has U+FFFD.
@@ -57,7 +57,7 @@ impl std::error::Error for Malformed {}
 /// assert_eq!(members[1].properties, b"internal");
 /// assert_eq!(members[2].value, "ada l.");
 /// ```
-pub fn members(line: &[u8]) -> impl Iterator<Item = Result<Member<'_>, Malformed>> {
+pub fn members(line: &[u8]) -> impl Iterator<Item = Result<ListMember<'_>, Malformed>> {
     raw_members(line).map(member)
 }
 
@@ -67,7 +67,7 @@ pub(super) fn raw_members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Reads one member.
-pub(super) fn member(text: &[u8]) -> Result<Member<'_>, Malformed> {
+pub(super) fn member(text: &[u8]) -> Result<ListMember<'_>, Malformed> {
     let (pair, properties) = split_once(text, b';').unwrap_or((text, b""));
     let (name, value) = split_once(pair, b'=').ok_or(Malformed(()))?;
     let (name, value) = (trim(name), trim(value));
@@ -77,7 +77,7 @@ pub(super) fn member(text: &[u8]) -> Result<Member<'_>, Malformed> {
         return Err(Malformed(()));
     }
     let name = std::str::from_utf8(name).map_err(|_| Malformed(()))?;
-    Ok(Member { name, value: decode(value), properties: trim(properties) })
+    Ok(ListMember { name, value: decode(value), properties: trim(properties) })
 }
 
 fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
@@ -129,10 +129,11 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|digit| digit as u8)
 }
 
-/// Whether a byte may stand in a value as it is. `%` may not, so that what is read is what was
-/// written.
+/// Whether a byte stands in a value as it is. Of those that the standard allows, three do not: `%`,
+/// so that what is read is what was written; `=`, at which some readers cut a value, and `+`, which
+/// some take for a blank.
 const fn is_plain(byte: u8) -> bool {
-    matches!(byte, 0x21 | 0x23..=0x24 | 0x26..=0x2B | 0x2D..=0x3A | 0x3C..=0x5B | 0x5D..=0x7E)
+    matches!(byte, 0x21 | 0x23..=0x24 | 0x26..=0x2A | 0x2D..=0x3A | 0x3C | 0x3E..=0x5B | 0x5D..=0x7E)
 }
 
 /// Writes a header within the [caps](MAX_BYTES). A member that has no room is left out as a whole.
@@ -230,8 +231,8 @@ impl Writer {
     }
 }
 
-/// Percent-encodes what is written, up to a length. Then it stops, so that a value without an end is
-/// not written for ever.
+/// Percent-encodes what is written, up to a length. Then it stops, so that a value without an end
+/// is not written for ever.
 struct Encoder<'a> {
     text: &'a mut String,
     end: usize,

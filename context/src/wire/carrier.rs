@@ -44,7 +44,8 @@ pub trait Injector {
 ///
 /// impl Extractor for Lines {
 ///     fn for_each<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8])) {
-///         self.0.iter().filter(|(other, _)| other == name).for_each(|(_, value)| each(value.as_bytes()));
+///         let lines = self.0.iter().filter(|(other, _)| other == name);
+///         lines.for_each(|(_, value)| each(value.as_bytes()));
 ///     }
 /// }
 /// ```

@@ -17,8 +17,8 @@ use crate::{Context, ContextVar};
 /// trace and the deadline are taken, and caps.
 ///
 /// What is not on the list is as if it were not there. What is malformed or over a cap is dropped,
-/// counted ([`dropped`](super::dropped())) and said once in the process, on standard error; it fails
-/// no request.
+/// counted ([`dropped`](super::dropped())) and said once in the process, on standard error; it
+/// fails no request.
 ///
 /// ```
 /// # use heirloom_context::internal::heirloom;
@@ -98,11 +98,12 @@ impl Inbound {
         }
     }
 
-    /// Takes values of this variable. A peer chooses them: a variable that says what a caller may do
-    /// must be listed only where all peers are trusted.
+    /// Takes values of this variable. A peer chooses them: a variable that says what a caller may
+    /// do must be listed only where all peers are trusted.
     ///
     /// # Panics
-    /// If the variable is declared without `wire`, or one of the list has the same name on the wire.
+    /// If the variable is declared without `wire`, or one of the list has the same name on the
+    /// wire.
     #[must_use]
     #[track_caller]
     pub fn var<T: Send + Sync, D: Send + Sync>(mut self, var: &'static ContextVar<T, D>) -> Self {
@@ -241,26 +242,26 @@ impl Inbound {
 }
 
 /// The only line of a header.
-fn only_line<'a, C: Extractor + ?Sized>(carrier: &'a C, name: &str) -> Result<Option<&'a [u8]>, Several> {
+fn only_line<'a, C: Extractor + ?Sized>(carrier: &'a C, name: &str) -> Result<Option<&'a [u8]>, NotOne> {
     let (mut only, mut lines) = (None, 0_usize);
     carrier.for_each(name, &mut |line| {
         lines += 1;
         only = Some(line);
     });
-    if lines > 1 { Err(Several) } else { Ok(only) }
+    if lines > 1 { Err(NotOne) } else { Ok(only) }
 }
 
 /// A header has several lines, and may have one.
-struct Several;
+struct NotOne;
 
 fn read_trace<C: Extractor + ?Sized>(carrier: &C, dropped: &mut Vec<Dropped>) -> Option<TraceContext> {
     let trace = match only_line(carrier, TRACEPARENT) {
-        Ok(line) => line.map(|line| TraceContext::read(line).ok_or(Several)).transpose(),
+        Ok(line) => line.map(|line| TraceContext::read(line).ok_or(NotOne)).transpose(),
         Err(several) => Err(several),
     };
     let trace = match trace {
         Ok(trace) => trace?,
-        Err(Several) => {
+        Err(NotOne) => {
             note(dropped, None, Reason::TraceParent);
             return None;
         }
@@ -281,7 +282,7 @@ fn read_deadline<C: Extractor + ?Sized>(
     let read = match only_line(carrier, header) {
         Ok(None) => return Ok(None),
         Ok(Some(line)) => timeout::read(baggage::trim(line)),
-        Err(Several) => timeout::read(b""),
+        Err(NotOne) => timeout::read(b""),
     };
     if read.is_err() {
         note(dropped, None, Reason::Deadline);
@@ -315,7 +316,7 @@ impl Received {
     /// The context `base`, and in it what was received of variables that are not bound in it: what
     /// the receiver has bound itself, a peer does not replace.
     pub fn bind(&self, base: &Context) -> Context {
-        self.context.overlaid(base)
+        base.underlaid(&self.context)
     }
 
     /// How much time the peer gives; `None` if it says nothing, or the list takes no deadline.

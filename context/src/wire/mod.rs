@@ -1,8 +1,8 @@
 //! Contexts in the headers of calls and messages to other processes.
 //!
 //! A variable travels only if its declaration says so: `wire = "name"`. What is sent goes through
-//! [`inject_with`], to the hosts of an [`Outbound`]; what is received goes through the allow-list of
-//! an [`Inbound`].
+//! [`inject_with`], to the hosts of an [`Outbound`]; what is received goes through the allow-list
+//! of an [`Inbound`].
 //!
 //! | for | see |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! What is sent, and to whom.
+//! What is sent, and which hosts get it.
 
 use std::time::Duration;
 

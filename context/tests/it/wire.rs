@@ -1,4 +1,5 @@
-//! Contexts in headers: each row of what other libraries do, by the standard; the caps; round trips.
+//! Contexts in headers: each row of what other libraries do, by the standard; the caps; round
+//! trips.
 
 mod baggage;
 mod inbound;

@@ -27,4 +27,24 @@ heirloom::context_var! {
     NO_STATIC_AGAIN: u32;
 }
 
+heirloom::context_var! {
+    static NO_TOKEN: String, wire = "two words";
+}
+
+heirloom::context_var! {
+    static NO_NAME: String, wire = "";
+}
+
+heirloom::context_var! {
+    static NO_TEXT: Vec<u8>, wire = "bytes";
+}
+
+heirloom::context_var! {
+    static WIRED_TWICE: u32, wire = "one", wire = Wire::text("two");
+}
+
+heirloom::context_var! {
+    static NO_STRING: u32, wire = 7;
+}
+
 fn main() {}

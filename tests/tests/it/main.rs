@@ -70,3 +70,4 @@ mod unset;
 mod virtual_time;
 mod wakes;
 mod watchdog;
+mod wire_headers;

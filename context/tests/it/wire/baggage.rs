@@ -37,7 +37,8 @@ fn a_percent_sign_of_a_peer_that_does_not_escape_it_is_kept_where_that_is_possib
 #[test]
 fn an_equals_sign_may_stand_in_a_value() {
     assert_eq!(read("tok=YWJjZA==,x==,y=a=b"), pairs(&[("tok", "YWJjZA=="), ("x", "="), ("y", "a=b")]));
-    assert_eq!(written("YWJjZA=="), "text=YWJjZA==");
+    // Encoded all the same: there are readers that cut a value at it.
+    assert_eq!(written("YWJjZA=="), "text=YWJjZA%3D%3D");
 }
 
 #[test]
@@ -71,7 +72,8 @@ fn properties_are_encoded_and_what_is_not_understood_is_kept() {
 #[test]
 fn a_blank_is_written_as_hexadecimal_and_a_plus_is_a_plus() {
     assert_eq!(written("a b"), "text=a%20b");
-    assert_eq!(written("+49 a+b"), "text=+49%20a+b");
+    // Encoded: there are readers that take it for a blank.
+    assert_eq!(written("+49 a+b"), "text=%2B49%20a%2Bb");
     assert_eq!(read("a=+49,b=a+b,c=a%20b"), pairs(&[("a", "+49"), ("b", "a+b"), ("c", "a b")]));
 }
 

@@ -59,6 +59,33 @@ proptest! {
     }
 
     #[test]
+    fn any_bytes_are_read_without_harm(lines: Vec<Vec<u8>>) {
+        let lines: Vec<_> = lines.iter().map(|line| ("baggage", &line[..])).collect();
+        let received = inbound().extract(&Lines::of(&lines));
+        prop_assert!(received.dropped().len() <= 66);
+    }
+
+    #[test]
+    fn what_was_received_is_sent_on_as_it_was(line in "(tenant|user|text|letter|x)=[a-z0-9%;=+ \\PC]{0,12}(,(tenant|user|text|letter|x)=[a-z0-9%;=+ \\PC]{0,12}){0,9}") {
+        let context = inbound().extract(&Lines::baggage(line.as_bytes())).bind(&Context::empty());
+        let mut headers = HashMap::new();
+        context.run(|| inject_with(&mut headers, REQUEST_TIMEOUT, None));
+        let again = inbound().extract(&headers).bind(&Context::empty());
+        prop_assert_eq!(again.get(&TENANT), context.get(&TENANT));
+        prop_assert_eq!(again.get(&USER), context.get(&USER));
+        prop_assert_eq!(again.get(&TEXT), context.get(&TEXT));
+        prop_assert_eq!(again.get(&LETTER), context.get(&LETTER));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: crate::support::cases(60),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
     fn a_header_is_never_over_the_caps_and_has_whole_members(
         values in prop::collection::vec((0..3_000_usize, "[a ,%é]"), 0..80),
     ) {
@@ -78,24 +105,5 @@ proptest! {
             .collect();
         prop_assert!(read.len() <= 64);
         prop_assert_eq!(read, written);
-    }
-
-    #[test]
-    fn any_bytes_are_read_without_harm(lines: Vec<Vec<u8>>) {
-        let lines: Vec<_> = lines.iter().map(|line| ("baggage", &line[..])).collect();
-        let received = inbound().extract(&Lines::of(&lines));
-        prop_assert!(received.dropped().len() <= 66);
-    }
-
-    #[test]
-    fn what_was_received_is_sent_on_as_it_was(line in "(tenant|user|text|letter|x)=[a-z0-9%;=+ \\PC]{0,12}(,(tenant|user|text|letter|x)=[a-z0-9%;=+ \\PC]{0,12}){0,9}") {
-        let context = inbound().extract(&Lines::baggage(line.as_bytes())).bind(&Context::empty());
-        let mut headers = HashMap::new();
-        context.run(|| inject_with(&mut headers, REQUEST_TIMEOUT, None));
-        let again = inbound().extract(&headers).bind(&Context::empty());
-        prop_assert_eq!(again.get(&TENANT), context.get(&TENANT));
-        prop_assert_eq!(again.get(&USER), context.get(&USER));
-        prop_assert_eq!(again.get(&TEXT), context.get(&TEXT));
-        prop_assert_eq!(again.get(&LETTER), context.get(&LETTER));
     }
 }
