@@ -35,7 +35,9 @@ pub fn rows() -> Vec<Row> {
                     typed variables and a deadline, opentelemetry's propagators with four texts and no deadline";
     let cases = vec![
         Case::new(CASE, || contenders(None)),
-        Case::new(WITH_TRACE, || contenders(TraceContext::new(0x0AF7_6519_16CD_43DD << 64 | 7, 0xB7AD_6B71_6920_3331, 1))),
+        Case::new(WITH_TRACE, || {
+            contenders(TraceContext::new(0x0AF7_6519_16CD_43DD << 64 | 7, 0xB7AD_6B71_6920_3331, 1))
+        }),
     ];
     vec![Row { name: "wire", question, cases }]
 }

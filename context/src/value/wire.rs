@@ -44,6 +44,7 @@ impl<T> Wire<T> {
     ///
     /// # Panics
     /// If the name is no token. In a declaration, that is an error of the compiler.
+    #[track_caller]
     pub const fn text(name: &'static str) -> Self
     where
         T: Display + FromStr,
@@ -55,6 +56,7 @@ impl<T> Wire<T> {
     ///
     /// # Panics
     /// As [`text`](Self::text).
+    #[track_caller]
     pub const fn bytes(name: &'static str) -> Self
     where
         T: WireBytes,
@@ -87,6 +89,7 @@ impl<T> Wire<T> {
     ///
     /// # Panics
     /// As [`text`](Self::text).
+    #[track_caller]
     pub const fn with(
         name: &'static str,
         write: fn(&T, &mut dyn fmt::Write) -> fmt::Result,
@@ -171,8 +174,7 @@ impl<const N: usize> WireBytes for [u8; N] {
 pub(crate) const fn is_token(name: &[u8]) -> bool {
     let mut place = 0;
     while place < name.len() {
-        let letter = name[place];
-        if !(letter.is_ascii_alphanumeric() || is_token_mark(letter)) {
+        if !IN_TOKEN[name[place] as usize] {
             return false;
         }
         place += 1;
@@ -180,25 +182,22 @@ pub(crate) const fn is_token(name: &[u8]) -> bool {
     place > 0
 }
 
-const fn is_token_mark(letter: u8) -> bool {
-    matches!(
-        letter,
-        b'!' | b'#'
-            | b'$'
-            | b'%'
-            | b'&'
-            | b'\''
-            | b'*'
-            | b'+'
-            | b'-'
-            | b'.'
-            | b'^'
-            | b'_'
-            | b'`'
-            | b'|'
-            | b'~'
-    )
-}
+/// Whether a byte may stand in a token. A table, since names are looked at letter by letter.
+const IN_TOKEN: &[bool; 256] = &{
+    let mut table = [false; 256];
+    let mut letter = 0;
+    while letter < 128_u8 {
+        table[letter as usize] = letter.is_ascii_alphanumeric();
+        letter += 1;
+    }
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut place = 0;
+    while place < marks.len() {
+        table[marks[place] as usize] = true;
+        place += 1;
+    }
+    table
+};
 
 /// Base64 of RFC 4648, section 5: letters that a header takes as they are, and no padding.
 mod base64 {

@@ -131,10 +131,16 @@ fn hex(digit: u8) -> Option<u8> {
 
 /// Whether a byte stands in a value as it is. Of those that the standard allows, three do not: `%`,
 /// so that what is read is what was written; `=`, at which some readers cut a value, and `+`, which
-/// some take for a blank.
-const fn is_plain(byte: u8) -> bool {
-    matches!(byte, 0x21 | 0x23..=0x24 | 0x26..=0x2A | 0x2D..=0x3A | 0x3C | 0x3E..=0x5B | 0x5D..=0x7E)
-}
+/// some take for a blank. A table, since values are looked at letter by letter.
+const IS_PLAIN: &[bool; 256] = &{
+    let mut table = [false; 256];
+    let mut byte = 0x21;
+    while byte < 0x7F {
+        table[byte] = !matches!(byte as u8, b'"' | b'%' | b'+' | b',' | b';' | b'=' | b'\\');
+        byte += 1;
+    }
+    table
+};
 
 /// Writes a header within the [caps](MAX_BYTES). A member that has no room is left out as a whole.
 ///
@@ -263,7 +269,7 @@ impl fmt::Write for Encoder<'_> {
     fn write_str(&mut self, mut rest: &str) -> fmt::Result {
         const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
         while !rest.is_empty() {
-            let plain = rest.bytes().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
+            let plain = rest.bytes().position(|byte| !IS_PLAIN[usize::from(byte)]).unwrap_or(rest.len());
             self.has_room(plain)?;
             self.text.push_str(&rest[..plain]);
             let Some(letter) = rest[plain..].chars().next() else { break };

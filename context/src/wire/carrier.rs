@@ -94,36 +94,44 @@ mod headers {
     use super::super::{BAGGAGE, GRPC_TIMEOUT, REQUEST_TIMEOUT, TRACEPARENT, TRACESTATE};
     use super::{Extractor, Injector};
 
-    /// The names that are always the same need not be looked at letter by letter.
-    fn header_name(name: &str) -> HeaderName {
-        const KNOWN: [HeaderName; 5] = [
+    /// The names that are always the same: they need not be looked at letter by letter.
+    fn known(name: &str) -> Option<&'static HeaderName> {
+        static KNOWN: [HeaderName; 5] = [
             HeaderName::from_static(BAGGAGE),
             HeaderName::from_static(TRACEPARENT),
             HeaderName::from_static(TRACESTATE),
             HeaderName::from_static(REQUEST_TIMEOUT),
             HeaderName::from_static(GRPC_TIMEOUT),
         ];
-        match KNOWN.iter().find(|known| known.as_str() == name) {
-            Some(known) => known.clone(),
-            None => name.parse().unwrap_or_else(|_| panic!("{name:?} is no name of a header")),
-        }
+        KNOWN.iter().find(|known| known.as_str() == name)
     }
 
     /// Panics if the name or the value may not stand in a header, which those of this module may.
     impl Injector for HeaderMap {
         fn set(&mut self, name: &str, value: String) {
             let value = HeaderValue::try_from(value).expect("visible ASCII letters and blanks");
-            self.insert(header_name(name), value);
+            let name = match known(name) {
+                Some(name) => name.clone(),
+                None => name.parse().unwrap_or_else(|_| panic!("{name:?} is no name of a header")),
+            };
+            self.insert(name, value);
         }
 
         fn remove(&mut self, name: &str) {
-            HeaderMap::remove(self, name);
+            match known(name) {
+                Some(name) => HeaderMap::remove(self, name),
+                None => HeaderMap::remove(self, name),
+            };
         }
     }
 
     impl Extractor for HeaderMap {
         fn for_each<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8])) {
-            self.get_all(name).iter().for_each(|value| each(value.as_bytes()));
+            let lines = match known(name) {
+                Some(name) => self.get_all(name),
+                None => self.get_all(name),
+            };
+            lines.iter().for_each(|value| each(value.as_bytes()));
         }
     }
 }

@@ -76,7 +76,7 @@ where
         None => carrier.remove(name),
     };
     put(BAGGAGE, Some(baggage).filter(|baggage| !baggage.is_empty()));
-    put(TRACEPARENT, trace.as_ref().map(TraceContext::to_string));
+    put(TRACEPARENT, trace.as_ref().map(TraceContext::header));
     put(TRACESTATE, (!state.is_empty()).then(|| state.to_owned()));
     put(deadline_header, remaining.map(timeout::format));
     Injected { dropped }

@@ -5,7 +5,7 @@
 //! machines differ.
 
 use std::error::Error;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::time::Duration;
 
 /// Units from the finest to the coarsest, in nanoseconds.
@@ -75,9 +75,7 @@ pub fn format(time: Duration) -> String {
     let time = time.as_nanos();
     let fits = |(_, nanoseconds): &(char, u64)| time / u128::from(*nanoseconds) <= MOST;
     let (unit, nanoseconds) = UNITS.into_iter().find(fits).unwrap_or(UNITS[5]);
-    let mut text = String::with_capacity(9);
-    let _ = write!(text, "{}{unit}", (time / u128::from(nanoseconds)).min(MOST) as u32);
-    text
+    format!("{}{unit}", (time / u128::from(nanoseconds)).min(MOST) as u32)
 }
 
 /// A text that is no time limit.

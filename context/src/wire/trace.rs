@@ -189,9 +189,27 @@ fn is_state_key(key: &[u8]) -> bool {
     }
 }
 
+impl TraceContext {
+    /// The value of a header `traceparent`.
+    pub(super) fn header(&self) -> String {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = String::with_capacity(55);
+        text.push_str("00");
+        let [id, parent] = [&self.trace_id.to_be_bytes()[..], &self.parent_id.to_be_bytes()];
+        for number in [id, parent, &[self.flags]] {
+            text.push('-');
+            for byte in number {
+                text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+                text.push(char::from(DIGITS[usize::from(byte & 15)]));
+            }
+        }
+        text
+    }
+}
+
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, self.flags)
+        f.write_str(&self.header())
     }
 }
 

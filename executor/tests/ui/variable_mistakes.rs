@@ -28,23 +28,11 @@ heirloom::context_var! {
 }
 
 heirloom::context_var! {
-    static NO_TOKEN: String, wire = "two words";
-}
-
-heirloom::context_var! {
-    static NO_NAME: String, wire = "";
-}
-
-heirloom::context_var! {
-    static NO_TEXT: Vec<u8>, wire = "bytes";
-}
-
-heirloom::context_var! {
     static WIRED_TWICE: u32, wire = "one", wire = Wire::text("two");
 }
 
 heirloom::context_var! {
-    static NO_STRING: u32, wire = 7;
+    static NO_NAME: u32, wire;
 }
 
 fn main() {}
