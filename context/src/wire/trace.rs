@@ -17,10 +17,8 @@ const MAX_STATE_MEMBERS: usize = 32;
 ///
 /// With the feature `opentelemetry`, the current span of OpenTelemetry is sent in its place, where
 /// there is one.
-pub static TRACE: ContextVar<TraceContext> = ContextVar::with_options(
-    "TRACE",
-    VarOptions { debug: Some(|trace, f| fmt::Display::fmt(trace, f)), ..VarOptions::new() },
-);
+pub static TRACE: ContextVar<TraceContext> =
+    ContextVar::with_options("TRACE", VarOptions { debug: Some(fmt::Display::fmt), ..VarOptions::new() });
 
 /// A trace, the span in it that calls, and what the makers of tracing systems have noted beside.
 ///
