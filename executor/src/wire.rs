@@ -43,7 +43,7 @@ use crate::time::remaining;
 
 /// Writes the current context into the headers of a call or a message, and how much time is
 /// [left](crate::remaining) in [`REQUEST_TIMEOUT`]; see
-/// [`inject_with`](crate::context::wire::inject_with) for what is written.
+/// [`inject_with`] for what is written.
 ///
 /// Call it as late as possible: the time is measured here. Without a deadline, the header of the
 /// deadline is removed.

@@ -9,7 +9,7 @@ use heirloom_context::{Context, context_var};
 use http::HeaderMap;
 use opentelemetry::baggage::BaggageExt;
 use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
-use opentelemetry::trace::{SpanContext, TraceContextExt};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry::{Context as Otel, KeyValue};
 use opentelemetry_http::{HeaderExtractor, HeaderInjector};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
@@ -55,7 +55,13 @@ fn contenders(trace: Option<TraceContext>) -> Vec<Contender> {
         KeyValue::new("region", "eu-central"),
     ]);
     if let Some(trace) = trace {
-        otel = otel.with_remote_span_context(SpanContext::from(&trace));
+        otel = otel.with_remote_span_context(SpanContext::new(
+            TraceId::from(trace.trace_id()),
+            SpanId::from(trace.parent_id()),
+            TraceFlags::new(trace.flags()),
+            true,
+            TraceState::NONE,
+        ));
         context = context.with_var(&TRACE, trace);
     }
     let inbound = Inbound::new().var(&TENANT).var(&USER).var(&REQUEST).var(&REGION);
