@@ -54,7 +54,7 @@ fn a_long_poll_is_named_while_it_goes_on_and_when_it_has_ended() {
         assert_eq!((stall.task.state, stall.task.spawned_at.file()), (TaskState::Running, file!()));
         let text = stall.to_string();
         assert!(
-            text.starts_with("a poll of task `blocks`, spawned at tests/tests/it/watchdog.rs:"),
+            text.starts_with("a poll of task `blocks`, spawned at tests/tests/inside/watchdog.rs:"),
             "{text}"
         );
         assert!(text.contains(" has taken 1") && text.contains(" ms on worker 0 and goes on; "), "{text}");
@@ -231,7 +231,7 @@ fn without_a_callback_there_are_two_lines_on_standard_error() {
             let stderr = String::from_utf8_lossy(&output.stderr);
             let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with("heirloom: ")).collect();
             assert_eq!(lines.len(), 2, "{stderr}");
-            let begin = "heirloom: a poll of task `blocks`, spawned at tests/tests/it/watchdog.rs:";
+            let begin = "heirloom: a poll of task `blocks`, spawned at tests/tests/inside/watchdog.rs:";
             assert!(lines.iter().all(|line| line.starts_with(begin)), "{stderr}");
             assert!(lines[0].ends_with(" ms on worker 0 and goes on; 0 tasks wait there"), "{stderr}");
             assert!(
