@@ -27,6 +27,13 @@
 //! * An executor that is polled inside a task (tokio's `LocalSet`, futures' `LocalPool`) runs all
 //!   its tasks in that task's context. Wrap each in `.in_context(Context::inherited())`.
 //!
+//! # Seeing inside
+//!
+//! * The tasks of a [`LocalSet`](crate::task::LocalSet) are in the dumps of a runtime that is
+//!   inspected, but in no numbers, and a watchdog does not watch their polls.
+//! * A `LocalSet` that is not being run answers no request for stacks: `dump_stacks` waits for its
+//!   idle tasks until the limit.
+//!
 //! # Memory
 //!
 //! * A task keeps its page of 32 KiB: after a burst of which a few tasks are left, these can keep

@@ -8,26 +8,28 @@
 //!   set around each poll and the drop.
 //! * A hook is *overridden* if its type does not use the provided method of the trait, which does
 //!   nothing. The runtime finds this out with the first call of the hook.
+//! * A *record* is what a runtime that is inspected keeps of each task ([`record`]).
 //! * A *hooked* future is a task's future in the wrapper that does all this ([`Hooked`]).
 //!
 //! # States
 //!
 //! A hook is **unknown** before its first call, then **overridden** or **provided**. A runtime
-//! **wraps** the futures of its tasks if it has ambient states or a hook that is not provided.
+//! **wraps** the futures of its tasks if it has ambient states, a hook that is not provided, or is
+//! inspected.
 //! Otherwise no future is wrapped, and none of this costs anything.
 //!
 //! # Transitions
 //!
 //! | step | event | function | effect |
 //! | --- | --- | --- | --- |
-//! | HK1 | a task is spawned | `Wrapper::prepare` | captures the ambient states that go with its kind, and takes the hooks that are called around polls |
+//! | HK1 | a task is spawned | `Wrapper::prepare` | makes the record, captures the ambient states that go with its kind, and takes the hooks that are called around polls |
 //! | HK2 | the task exists | `Wrapper::spawned` | calls `on_spawn`, on the spawner's thread |
-//! | HK3 | the task is polled | `Hooked::poll` | `before_poll`, the future with the ambient states in force, and its drop if it is ready; `after_poll` |
-//! | HK4 | the task ends | `Hooked::drop` | drops the future, if it is there, with the ambient states in force; then `on_done` |
+//! | HK3 | the task is polled | `Hooked::poll` | the record is told of the begin, and of the end of a poll that was pending; within, `before_poll`, the future with the ambient states in force, and its drop if it is ready; `after_poll` |
+//! | HK4 | the task ends | `Hooked::drop` | drops the future, if it is there, with the ambient states in force; then `on_done`, and the record is told |
 //! | HK5 | a hook was called the first time | `RuntimeHooks::learn` | unknown -> overridden or provided |
 //! | HK6 | the runtime ends | `HooksSlot::take` | the runtime's hooks go with the last use |
 //! | HK7 | a call polls a future on its own thread | `wrap_call` | captures the ambient states that go with calls; HK3 and HK4 put them in force |
-//! | HK8 | a wake-up has made an idle task runnable | `Shared::tell_of_wake_up` | `on_wake`, on the thread that wakes, before the task is queued |
+//! | HK8 | a wake-up has made an idle task runnable | `VTable::schedule` | the record is told; `Shared::tell_of_wake_up` calls `on_wake`, on the thread that wakes, before the task is queued |
 //!
 //! # Why nothing is lost
 //!
@@ -37,10 +39,10 @@
 //! told apart from it. Bits are only cleared, and what is learnt depends on the type alone, so no
 //! order between threads matters.
 //!
-//! HK8 costs other tasks nothing: a task's table of functions says at its spawn whether its
-//! wake-ups are told (`VTable::schedule`). The thread that wakes holds the runnable, and with it
-//! the task, until the hook has returned; wakers are called under no lock of this crate. The
-//! runtime's hooks are looked up at each call, so after HK6 none is called.
+//! HK8 costs other tasks nothing, as all of this: a task's table of functions says at its spawn
+//! whether its wake-ups are told (`VTable::schedule`). The thread that wakes holds the runnable,
+//! and with it the task, until the hook has returned; wakers are called under no lock of this
+//! crate. The runtime's hooks are looked up at each call, so after HK6 none is called.
 #![forbid(unsafe_code)]
 
 use std::any::{Any, TypeId};
@@ -49,6 +51,7 @@ use std::future::Future;
 use std::mem::needs_drop;
 use std::ops::Deref;
 use std::pin::Pin;
+use std::ptr;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,7 +61,7 @@ use heirloom_context::{AmbientSnapshot, Ambients, Context, Crossing, CrossingKin
 
 use crate::task::cell::{OnSpawn, Runnable, Unpublished};
 use crate::task::harness::Unclaimed;
-use crate::task::{self, TaskMeta};
+use crate::task::{self, TaskMeta, record};
 use crate::util::panic::swallow;
 
 /// Observes the tasks of a runtime; added by [`Builder::hooks`](crate::runtime::Builder::hooks).
@@ -138,8 +141,8 @@ pub trait Hooks: Any + Send + Sync {
     /// hook returns. A hook that wakes another idle task is called again for that task, inside the
     /// first call; the woken task itself is not idle any more.
     ///
-    /// Not called for the tasks of a [`LocalSet`](crate::task::LocalSet), which belong to no
-    /// runtime, nor for blocking closures.
+    /// Of a [`LocalSet`](crate::task::LocalSet) it is told to the first runtime inside of which the
+    /// set has got a task, without a count in the totals. Not called for blocking closures.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -271,6 +274,11 @@ pub(crate) struct HooksSlot {
     inner: Mutex<Option<HooksRef>>,
     /// Whether there was anything from the start.
     is_set: bool,
+    /// Whether there was anything from the start that futures are wrapped for: what a spawn of a
+    /// runtime without looks at.
+    wraps: bool,
+    /// Tasks have records.
+    pub(crate) inspected: bool,
     pub(crate) ambients: Ambients,
     overridden: Option<Arc<OverriddenHooks>>,
 }
@@ -296,11 +304,12 @@ impl Drop for HooksRef {
 }
 
 impl HooksSlot {
-    pub(crate) fn new(inner: HooksAndRoot, ambients: Ambients) -> HooksSlot {
+    pub(crate) fn new(inner: HooksAndRoot, ambients: Ambients, inspected: bool) -> HooksSlot {
         let overridden = inner.hooks.as_ref().map(|hooks| Arc::clone(&hooks.overridden));
         let is_set = overridden.is_some() || !inner.root.is_empty();
         let inner = Mutex::new(is_set.then(|| HooksRef(Some(Arc::new(inner)))));
-        HooksSlot { inner, is_set, ambients, overridden }
+        let wraps = inspected || overridden.is_some() || !ambients.is_empty();
+        HooksSlot { inner, is_set, wraps, inspected, ambients, overridden }
     }
 
     /// Whether there was nothing from the start.
@@ -312,7 +321,7 @@ impl HooksSlot {
     /// Whether the futures of tasks are wrapped, by [`Wrapper`].
     #[inline]
     pub(crate) fn wraps_tasks(&self) -> bool {
-        !self.ambients.is_empty() || self.has_hooks()
+        self.wraps && (self.inspected || !self.ambients.is_empty() || self.has_hooks())
     }
 
     /// Whether there are hooks that are overridden or unknown.
@@ -348,24 +357,20 @@ impl HooksSlot {
 pub(crate) struct Wrapper<'a> {
     ambients: &'a Ambients,
     hooks: Option<&'a Arc<RuntimeHooks>>,
+    inspected: bool,
     /// From HK1 to HK2: the task's context, if the hook `on_spawn` is called.
     context: Cell<Option<Context>>,
 }
 
 impl<'a> Wrapper<'a> {
     #[inline]
-    pub(crate) fn new(ambients: &'a Ambients, hooks: Option<&'a Arc<RuntimeHooks>>) -> Self {
-        Wrapper { ambients, hooks, context: Cell::new(None) }
+    pub(crate) fn new(slot: &'a HooksSlot, hooks: Option<&'a Arc<RuntimeHooks>>) -> Self {
+        let (ambients, inspected) = (&slot.ambients, slot.inspected);
+        Wrapper { ambients, hooks, inspected, context: Cell::new(None) }
     }
 
     fn overriding(&self, wanted: &[Hook]) -> Option<&'a Arc<RuntimeHooks>> {
         self.hooks.filter(|hooks| hooks.overridden.any(wanted))
-    }
-
-    #[inline]
-    pub(crate) fn wrap<F>(&self, future: F) -> Hooked<F> {
-        let hooks = self.overriding(&[Hook::Before, Hook::After, Hook::Done]).cloned();
-        Hooked { future: Some(future), ambients: AmbientSnapshot::empty(), hooks }
     }
 }
 
@@ -373,7 +378,12 @@ impl<F> OnSpawn<Hooked<F>> for Wrapper<'_> {
     /// HK1. The states are captured where they stay: a copy of what was just written would make the
     /// processor wait, which is half of what a spawn costs.
     #[inline]
-    fn prepare(&self, hooked: &mut Hooked<F>, kind: CrossingKind, task: &Unpublished<'_>) {
+    fn prepare(&self, hooked: &mut Hooked<F>, kind: CrossingKind, task: &mut Unpublished<'_>) {
+        if self.inspected {
+            record::add(task, kind);
+            hooked.recorded = true;
+        }
+        hooked.hooks = self.overriding(&[Hook::Before, Hook::After, Hook::Done]).cloned();
         if self.ambients.go_with(kind) {
             let name = task.about.name().map(|name| &**name);
             let crossing = Crossing::at(kind, task.about.spawned_at()).named(name);
@@ -386,7 +396,7 @@ impl<F> OnSpawn<Hooked<F>> for Wrapper<'_> {
 
     #[inline]
     fn tells_of_wake_ups(&self) -> bool {
-        self.overriding(&[Hook::Wake]).is_some()
+        self.inspected || self.overriding(&[Hook::Wake]).is_some()
     }
 
     /// HK2.
@@ -404,7 +414,7 @@ impl<F> OnSpawn<Hooked<F>> for Wrapper<'_> {
 /// ambient states that go with such calls, without hooks.
 #[inline]
 pub(crate) fn wrap_call<F>(ambients: Option<&Ambients>, crossing: &Crossing<'_>, future: F) -> Hooked<F> {
-    let mut hooked = Hooked { future: Some(future), ambients: AmbientSnapshot::empty(), hooks: None };
+    let mut hooked = Hooked::new(future);
     if let Some(ambients) = ambients {
         ambients.capture_into(&mut hooked.ambients, crossing);
     }
@@ -420,18 +430,24 @@ pin_project_lite::pin_project! {
         future: Option<F>,
         ambients: AmbientSnapshot,
         hooks: Option<Arc<RuntimeHooks>>,
+        // The task has a record.
+        recorded: bool,
     }
 
     impl<F> PinnedDrop for Hooked<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if this.ambients.is_empty() && this.hooks.is_none() {
+            let recorded = *this.recorded;
+            if this.ambients.is_empty() && this.hooks.is_none() && !recorded {
                 return;
             }
             // HK4. The future is gone also if its destructor panics.
             let hooks = this.hooks;
             let _done = OnDrop(|| {
                 call_hook(hooks, Hook::Done, |hooks, task| hooks.on_done(task));
+                if recorded {
+                    record::task_ends();
+                }
                 // This may be the last count: then the user's destructors run here.
                 let hooks = hooks.take();
                 swallow(|| drop(hooks));
@@ -441,6 +457,14 @@ pin_project_lite::pin_project! {
                 this.future.set(None);
             }
         }
+    }
+}
+
+impl<F> Hooked<F> {
+    /// Until HK1 this is the future alone.
+    #[inline]
+    pub(crate) fn new(future: F) -> Hooked<F> {
+        Hooked { future: Some(future), ambients: AmbientSnapshot::empty(), hooks: None, recorded: false }
     }
 }
 
@@ -471,10 +495,28 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 impl<F: Future> Future for Hooked<F> {
     type Output = F::Output;
 
-    /// HK3. A future that is ready in ambient states is dropped at once, so that they are put in
-    /// force once for both.
+    /// HK3.
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
+        let recorded = self.recorded;
+        // The frames of the future lie below this variable.
+        let base = Cell::new(recorded);
+        if recorded {
+            record::poll_begins(ptr::from_ref(&base).addr(), cx.waker());
+        }
+        let polled = self.poll_in_ambients(cx);
+        if recorded && polled.is_pending() {
+            record::poll_ends();
+        }
+        polled
+    }
+}
+
+impl<F: Future> Hooked<F> {
+    /// HK3, but for the record. A future that is ready in ambient states is dropped at once, so
+    /// that they are put in force once for both.
+    #[inline(always)]
+    fn poll_in_ambients(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
         let mut this = self.project();
         let hooks = &*this.hooks;
         let _polled = hooks.as_ref().map(|_| {

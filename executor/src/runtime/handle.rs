@@ -145,7 +145,7 @@ impl Handle {
         let live = Live::new(self.shared.root());
         let place = Location::caller();
         let kind = CrossingKind::Background;
-        let parts = Parts { live, place, name: None, kind, inspected: false, begin: Begin::Queued };
+        let parts = Parts { live, place, name: None, kind, begin: Begin::Queued };
         let handle = launch::<F, Workers>(&self.shared, future, || parts);
         let abort = handle.abort_handle();
         handle.detach();
@@ -213,8 +213,9 @@ impl Handle {
     /// that is spawned or ends meanwhile may be missing.
     ///
     /// If the runtime is not [inspected](crate::runtime::Builder::inspect), a dump has no more than
-    /// the identity, the name, the place of the spawn and the state of each task. Tasks of a
-    /// [`LocalSet`](crate::task::LocalSet) belong to the set, and are in no dump.
+    /// the identity, the name, the place of the spawn and the state of each task. Those of a
+    /// [`LocalSet`](crate::task::LocalSet) are listed if the runtime is inspected and was the
+    /// first one inside of which the set has got a task.
     ///
     /// A dump stops no worker: the tasks run on, and each is seen at another moment. The texts of
     /// values are made by this call, on this thread.
@@ -250,7 +251,7 @@ impl Handle {
     /// [`TaskDump::traced`](crate::runtime::TaskDump::traced) says why a task has no stacks: it was
     /// running or runnable, it waits for leaves of other crates alone, it was not polled within
     /// the limit. Of a task that waits for leaves of both kinds, those of this crate are listed.
-    /// Tasks of a [`LocalSet`](crate::task::LocalSet) are in no dump.
+    /// A task of a [`LocalSet`](crate::task::LocalSet) answers while the set is run.
     ///
     /// A few tasks are asked at a time, so that others run in between. A capture takes some ten
     /// microseconds of a worker. Names and lines are looked up by this thread, once per place; the
@@ -259,7 +260,8 @@ impl Handle {
     ///
     /// A process makes one such dump at a time; a further call waits for its turn first, for at
     /// most `limit` more. In a task, make it in [`spawn_blocking`](crate::spawn_blocking()): on a
-    /// worker the call keeps that worker from answering, and waits for 10 ms at most.
+    /// worker the call keeps that worker from answering, and waits for 10 ms at most; so it does on
+    /// a thread that runs a local set.
     ///
     /// ```
     /// use std::time::Duration;
@@ -337,7 +339,7 @@ pub(crate) fn parts(place: &'static Location<'static>, context: Context) -> Part
     let execution = crate::clock::execution();
     live.set_execution(execution);
     let begin = if execution.eager() { Begin::Driven } else { Begin::Queued };
-    Parts { live, place, name: None, kind: CrossingKind::Task, inspected: false, begin }
+    Parts { live, place, name: None, kind: CrossingKind::Task, begin }
 }
 
 /// Makes a runtime the current one of a thread until it is dropped; made by [`Handle::enter`] and

@@ -79,12 +79,12 @@ pub(crate) fn dump(shared: &Shared) -> Dump {
     let now = now();
     let mut texts = ContextTexts::default();
     let mut tasks = Vec::new();
-    for heap in &shared.heaps {
+    shared.each_listed_heap(|heap| {
         // The references of one heap at a time: each keeps the memory of its task.
         let all = TaskRef::all(heap);
         tasks.reserve(all.len());
         tasks.extend(all.iter().map(|task| task_dump(task.header(), now, &mut texts)));
-    }
+    });
     Dump::new(tasks)
 }
 

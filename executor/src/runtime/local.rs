@@ -13,16 +13,16 @@ use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
 use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
 
 use crate::eager::inline;
-use crate::instrument::hooks::Wrapper;
+use crate::instrument::hooks::{Hooked, Wrapper};
 use crate::runtime::end_of_eager_call;
 use crate::runtime::handle::{parts, with_current_or_configured};
-use crate::scheduler::shared::Workers;
+use crate::scheduler::shared::{ListedTasks, Shared, Workers};
 use crate::slab::{self, Heap, Owner, SPARE, STOCK};
 use crate::task::Schedule;
 use crate::task::cell::{self, Begin, Header, OnSpawn, Parts, Runnable, Spawned, TaskRef};
@@ -44,12 +44,14 @@ const BATCH: usize = 61;
 /// join handle cancels. Dropping the set cancels all its tasks, before the drop returns; tasks that
 /// their destructors spawn into it are cancelled too.
 ///
-/// The tasks belong to the set: no runtime counts them in its [`stats`](crate::Runtime::stats),
-/// lists them, or ends them. Still, what a runtime does around its own tasks ([ambient
+/// The tasks belong to the set: no runtime counts them in its [`stats`](crate::Runtime::stats) or
+/// ends them. Still, what a runtime does around its own tasks ([ambient
 /// states](crate::runtime::Builder::ambient), [hooks](crate::runtime::Builder::hooks), the [panic
 /// policy](crate::runtime::Builder::on_panic)) it also does around local tasks that are spawned and
 /// run inside its `block_on` or inside a task of it. Outside of any runtime the default one does,
-/// if it was [configured](crate::runtime::Builder::build_default).
+/// if it was [configured](crate::runtime::Builder::build_default). If the first such runtime is
+/// [inspected](crate::runtime::Builder::inspect), its [dumps](crate::Runtime::dump) list the set's
+/// tasks.
 ///
 /// When a set has no task left to poll, it returns the memory of ended tasks except for 2 MiB; when
 /// it is not run, it returns nearly all of it. Its tasks [lie in pages](crate::Runtime#memory), as
@@ -92,6 +94,15 @@ impl std::panic::RefUnwindSafe for LocalSet {}
 struct LocalShared {
     queue: Mutex<LocalQueue>,
     heap: Heap,
+    /// The first runtime inside of which a task was spawned, if that one is inspected or has hooks:
+    /// its dumps list the tasks, and its hooks are told of wake-ups.
+    seen_by: OnceLock<Weak<Shared>>,
+}
+
+impl ListedTasks for LocalShared {
+    fn heap(&self) -> &Heap {
+        &self.heap
+    }
 }
 
 #[derive(Default)]
@@ -136,6 +147,18 @@ impl Schedule for LocalScheduler {
             let task = Runnable::from_raw(task);
             let keep = task.reference();
             LocalScheduler::launch(slab::shared_of(keep.as_raw().cast()), task);
+        }
+    }
+
+    unsafe fn wake_and_tell(task: NonNull<Header>) {
+        // SAFETY: the reference of the wake-up keeps the task, and its page, which keeps the shared
+        // part, until `wake` gives the reference up.
+        unsafe {
+            let shared: *const LocalShared = slab::shared_of(task.cast());
+            if let Some(runtime) = (*shared).seen_by.get().and_then(Weak::upgrade) {
+                runtime.tell_of_wake_up(task);
+            }
+            Self::wake(task);
         }
     }
 
@@ -214,7 +237,8 @@ impl Drop for CurrentSetGuard {
 impl LocalSet {
     /// An empty set.
     pub fn new() -> LocalSet {
-        let shared = Arc::new(LocalShared { queue: Mutex::default(), heap: Heap::new() });
+        let shared =
+            Arc::new(LocalShared { queue: Mutex::default(), heap: Heap::new(), seen_by: OnceLock::new() });
         let owner = Some(shared.heap.acquire());
         LocalSet {
             owner,
@@ -270,9 +294,16 @@ impl LocalSet {
         let runtime =
             with_current_or_configured(|runtime| runtime.filter(|it| it.given.wraps_tasks()).cloned());
         let Some(runtime) = runtime else { return self.start_task(future, parts, &()) };
+        self.shared.seen_by.get_or_init(|| {
+            if runtime.given.inspected {
+                let shared = Arc::downgrade(&self.shared);
+                runtime.list(shared);
+            }
+            Arc::downgrade(&runtime)
+        });
         runtime.with_hooks(|hooks| {
-            let wrapper = Wrapper::new(&runtime.given.ambients, hooks);
-            self.start_task(wrapper.wrap(future), parts, &wrapper)
+            let wrapper = Wrapper::new(&runtime.given, hooks);
+            self.start_task(Hooked::new(future), parts, &wrapper)
         })
     }
 
@@ -467,6 +498,12 @@ where
         None if parts.begin == Begin::Driven => set_of_eager_call().spawn_with(future, parts),
         None => panic!("`spawn_local` must be called inside `LocalSet::run_until` or `LocalSet::block_on`"),
     }
+}
+
+/// Whether a set is being run on this thread.
+#[cfg(all(feature = "stacks", not(loom)))]
+pub(crate) fn is_run_here() -> bool {
+    !CURRENT.get().is_null()
 }
 
 thread_local! {

@@ -434,6 +434,7 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             sleepers: CachePadded::new(Sleepers::new(parts.len())),
             throttle: Throttle::new(parts.len()),
             heaps: (0..parts.len() + SHARED_HEAPS).map(|_| CachePadded::new(Heap::new())).collect(),
+            listed: Mutex::default(),
             non_workers: CachePadded::default(),
             timers: Arc::new(Timers::new(
                 parts.len() + 1,
@@ -454,6 +455,7 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
                     hooks: builder.hooks.clone().map(|hooks| Arc::new(RuntimeHooks::new(hooks))),
                 },
                 builder.ambients.clone(),
+                builder.inspect,
             ),
             adopt: parts.is_empty().then_some(adopt as fn(Runnable)),
             on_panic: builder.on_panic,
@@ -462,7 +464,6 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             report_mistakes: builder.report_mistakes,
             #[cfg(debug_assertions)]
             watched: builder.watchdog.is_some(),
-            inspected: builder.inspect,
             search: builder.search,
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),

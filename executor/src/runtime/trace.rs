@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::instrument::dump::{Dump, TaskDump};
 use crate::instrument::stacks::{Symbols, Untraced};
 use crate::runtime::inspect::{ContextTexts, task_dump};
+use crate::runtime::local;
 use crate::scheduler::current;
 use crate::scheduler::shared::Shared;
 use crate::task::TaskState;
@@ -22,9 +23,12 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What [`Handle::dump_stacks`](crate::Handle::dump_stacks) does.
 pub(crate) fn dump_stacks(shared: &Shared, limit: Duration) -> Dump {
-    // A worker that waits here keeps the task that is woken last from being polled.
-    let limit = limit.min(if current::is_worker() { PATIENCE } else { LONGEST });
-    let tasks: Vec<TaskRef> = shared.heaps.iter().flat_map(|heap| TaskRef::all(heap)).collect();
+    // A worker that waits here keeps the task that is woken last from being polled, and the thread
+    // of a local set all tasks of the set.
+    let runs_tasks = current::is_worker() || local::is_run_here();
+    let limit = limit.min(if runs_tasks { PATIENCE } else { LONGEST });
+    let mut tasks: Vec<TaskRef> = Vec::new();
+    shared.each_listed_heap(|heap| tasks.append(&mut TaskRef::all(heap)));
     let (now, mut texts) = (now(), ContextTexts::default());
     let dump = |task: &TaskRef| task_dump(task.header(), now, &mut texts);
     // All of them before the first task is asked: to be asked makes a task runnable.

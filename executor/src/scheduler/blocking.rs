@@ -329,6 +329,7 @@ impl Schedule for Blocking {
         Workers::reports_mistakes(shared)
     }
 
+    #[cfg(debug_assertions)]
     const MAY_BLOCK: bool = true;
 }
 

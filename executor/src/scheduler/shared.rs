@@ -3,9 +3,9 @@
 use std::fmt;
 use std::future::Future;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicUsize, fence};
+use std::sync::{Arc, Weak};
 use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::throttle::Throttle;
 use super::watch::PollWatch;
 use super::worker::Worker;
 use crate::eager::inline;
-use crate::instrument::hooks::{HooksAndRoot, HooksSlot, RuntimeHooks, Wrapper};
+use crate::instrument::hooks::{Hooked, HooksAndRoot, HooksSlot, RuntimeHooks, Wrapper};
 use crate::io::driver::{Driver, LazyDriver};
 use crate::scheduler::blocking::Pool;
 use crate::slab::{self, Class, Heap, SPARE, SlotHead, Tidied};
@@ -54,6 +54,11 @@ pub(crate) struct Helper {
     pub(crate) thread: std::thread::JoinHandle<()>,
 }
 
+/// Tasks that belong to no runtime, and are listed by the dumps of one.
+pub(crate) trait ListedTasks: Send + Sync {
+    fn heap(&self) -> &Heap;
+}
+
 /// The part of a worker that other threads use.
 pub(crate) struct Remote {
     pub(crate) stealer: Stealer<Runnable>,
@@ -74,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) throttle: Throttle,
     /// One per worker, then [`SHARED_HEAPS`] for all other threads.
     pub(crate) heaps: Box<[CachePadded<Heap>]>,
+    /// Whose tasks dumps list besides those in `heaps`.
+    pub(crate) listed: StdMutex<Vec<Weak<dyn ListedTasks>>>,
     /// What other threads than the workers have done.
     pub(crate) non_workers: CachePadded<Counters>,
     pub(crate) timers: Arc<Timers>,
@@ -90,8 +97,6 @@ pub(crate) struct Shared {
     /// A watchdog reports long polls.
     #[cfg(debug_assertions)]
     pub(crate) watched: bool,
-    /// Tasks have records.
-    pub(crate) inspected: bool,
     /// How long an idle worker searches before it parks.
     pub(crate) search: Duration,
     /// S1: no further task is accepted.
@@ -251,7 +256,7 @@ impl Shared {
     ///
     /// # Safety
     /// The caller has a reference of the task.
-    unsafe fn tell_of_wake_up(&self, task: NonNull<Header>) {
+    pub(crate) unsafe fn tell_of_wake_up(&self, task: NonNull<Header>) {
         if self.given.tells_of_wake_ups() {
             self.with_hooks(|hooks| {
                 if let Some(hooks) = hooks {
@@ -377,6 +382,29 @@ impl Shared {
         self.heaps.iter().flat_map(|heap| TaskRef::all(heap)).collect()
     }
 
+    /// Has dumps list these tasks, too.
+    pub(crate) fn list(&self, tasks: Weak<dyn ListedTasks>) {
+        let mut listed = self.listed();
+        if listed.len() == listed.capacity() {
+            // Twice as many as there are may come before the next look at all of them.
+            listed.retain(|tasks| tasks.strong_count() != 0);
+            let room = listed.len() + 1;
+            listed.reserve(room);
+        }
+        listed.push(tasks);
+    }
+
+    /// Calls `f` with each heap whose tasks a dump lists.
+    pub(crate) fn each_listed_heap(&self, mut f: impl FnMut(&Heap)) {
+        self.heaps.iter().for_each(|heap| f(heap));
+        let listed = self.listed().clone();
+        listed.iter().filter_map(Weak::upgrade).for_each(|tasks| f(tasks.heap()));
+    }
+
+    fn listed(&self) -> MutexGuard<'_, Vec<Weak<dyn ListedTasks>>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether all workers sleep, and no task is queued or being polled.
     pub(crate) fn is_idle(&self) -> bool {
         let idle = || self.blocking.is_idle() && self.sleepers.are_all_asleep() && !self.has_work();
@@ -399,6 +427,7 @@ impl Schedule for Workers {
         });
     }
 
+    #[inline(always)]
     unsafe fn wake(task: NonNull<Header>) {
         // SAFETY: the reference was counted for a runnable, and the task's page keeps the shared
         // part. A worker keeps it, too. On any other thread, the worker that takes the task from
@@ -496,11 +525,11 @@ where
     if !shared.given.wraps_tasks() {
         return spawn_task::<F, S>(shared, future, parts, &());
     }
-    if shared.given.has_hooks() {
+    if shared.given.inspected || shared.given.has_hooks() {
         return launch_with_hooks::<F, S>(shared, future, parts);
     }
-    let wrapper = Wrapper::new(&shared.given.ambients, None);
-    spawn_task::<_, S>(shared, wrapper.wrap(future), parts, &wrapper)
+    let wrapper = Wrapper::new(&shared.given, None);
+    spawn_task::<_, S>(shared, Hooked::new(future), parts, &wrapper)
 }
 
 #[inline(never)]
@@ -514,8 +543,8 @@ where
     S: Schedule<Shared = Shared>,
 {
     shared.with_hooks(|hooks| {
-        let wrapper = Wrapper::new(&shared.given.ambients, hooks);
-        spawn_task::<_, S>(shared, wrapper.wrap(future), parts, &wrapper)
+        let wrapper = Wrapper::new(&shared.given, hooks);
+        spawn_task::<_, S>(shared, Hooked::new(future), parts, &wrapper)
     })
 }
 
@@ -533,8 +562,7 @@ where
     // `parts` is called first, since it may run user code, and not before it is needed. Neither the
     // parts nor the future are moved through a closure: a value that is written in pieces and then
     // copied as a whole makes the processor wait.
-    let mut parts = parts();
-    parts.inspected = shared.inspected;
+    let parts = parts();
     let begin = parts.begin;
     // SAFETY: slots of this class from heaps of this runtime; the future and its output are `Send`.
     let Spawned { runnable, join } = unsafe {

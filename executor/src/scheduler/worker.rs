@@ -43,6 +43,9 @@ pub(crate) struct Worker {
     /// Before its next poll it sees to it that there is a keeper (K4): it was the keeper, or was
     /// taken from the list of sleepers, perhaps to become the keeper.
     owes_keeper: Cell<bool>,
+    /// The next poll is not a plain one: a watchdog watches the polls, or `owes_keeper`. One look
+    /// for all, since every poll has it.
+    is_careful: Cell<bool>,
     /// The worker is throttled, and has seen at the end of a nap that siblings have left work.
     may_take: Cell<bool>,
     /// State of a small random number generator, for the first victim of a search.
@@ -53,8 +56,6 @@ pub(crate) struct Worker {
     contention: Contention,
     owner: Owner,
     given: Option<HooksRef>,
-    /// A watchdog watches the polls.
-    watched: bool,
     /// Wake-ups that are not yet in the counters.
     wake_ups: Cell<u64>,
     /// When to tidy, if a heap is untidy.
@@ -67,7 +68,7 @@ impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, queue: Queue<Runnable>, parker: Parker) -> Worker {
         let owner = shared.heaps[index].acquire();
         let given = shared.given.get();
-        let watched = shared.remotes[index].watch.is_some();
+        let is_watched = shared.remotes[index].watch.is_some();
         Worker {
             index,
             shared,
@@ -80,6 +81,7 @@ impl Worker {
             searching: Cell::new(false),
             in_batch: Cell::new(false),
             owes_keeper: Cell::new(false),
+            is_careful: Cell::new(is_watched),
             may_take: Cell::new(false),
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ (index as u64 + 1)),
             idle_since: Cell::new(None),
@@ -87,7 +89,6 @@ impl Worker {
             contention: Contention::default(),
             owner,
             given,
-            watched,
             wake_ups: Cell::new(0),
             tidy_at: Cell::new(None),
             wakers: Cell::default(),
@@ -260,23 +261,31 @@ impl Worker {
         }
         self.notify_if_idle(popped);
         self.stop_searching();
-        if self.owes_keeper.replace(false) {
-            // K4: this poll may be long.
-            self.shared.hand_over_time();
-        }
         Counters::add(&self.remote().counters.polls);
-        let again = if self.watched { self.poll_watched(task) } else { task.run() };
+        let again = if self.is_careful.get() { self.poll_with_care(task) } else { task.run() };
         if let Some(again) = again {
             self.push_back(again);
         }
     }
 
+    /// A poll before which, or around which, there is something to do.
     #[inline(never)]
-    fn poll_watched(&self, task: Runnable) -> Option<Runnable> {
-        match &self.remote().watch {
+    fn poll_with_care(&self, task: Runnable) -> Option<Runnable> {
+        let watch = self.remote().watch.as_ref();
+        self.is_careful.set(watch.is_some());
+        if self.owes_keeper.replace(false) {
+            // K4: this poll may be long.
+            self.shared.hand_over_time();
+        }
+        match watch {
             Some(watch) => watch.run(task),
             None => task.run(),
         }
+    }
+
+    fn owe_keeper(&self) {
+        self.owes_keeper.set(true);
+        self.is_careful.set(true);
     }
 
     #[inline]
@@ -482,7 +491,7 @@ impl Worker {
             }
             // K3.
             shared.sleepers.stop_keeping();
-            self.owes_keeper.set(true);
+            self.owe_keeper();
         }
         self.got_up(shared.sleepers.retract(self.index));
         self.wake_io_waiters();
@@ -496,7 +505,7 @@ impl Worker {
     fn got_up(&self, woken: bool) {
         self.searching.set(woken);
         if woken {
-            self.owes_keeper.set(true);
+            self.owe_keeper();
         }
     }
 

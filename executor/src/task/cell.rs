@@ -12,14 +12,13 @@ use std::ptr::NonNull;
 use heirloom_context::CrossingKind;
 use heirloom_context::raw::Live;
 
-use super::current::{self, TaskMeta};
+use super::current::TaskMeta;
 use super::harness;
 use super::info::TaskInfo;
 use super::join_waker::JoinWaker;
 use super::leaf::Leaf;
 use super::lent::Pointer;
 use super::panicked::TaskPanic;
-use super::record::Record;
 use super::state::{StateWord, Wake};
 use super::{Attendant, Schedule, TaskState};
 use crate::slab::{Class, Heap, SlotHead};
@@ -86,8 +85,6 @@ pub(crate) struct Parts {
     pub(crate) name: Option<Cow<'static, str>>,
     /// Which ambient states go along.
     pub(crate) kind: CrossingKind,
-    /// The task has a record.
-    pub(crate) inspected: bool,
     pub(crate) begin: Begin,
 }
 
@@ -98,7 +95,7 @@ impl Parts {
     pub(crate) fn plain() -> Parts {
         let (live, place) = (Live::empty(), Location::caller());
         let kind = CrossingKind::Task;
-        Parts { live, place, name: None, kind, inspected: false, begin: Begin::Queued }
+        Parts { live, place, name: None, kind, begin: Begin::Queued }
     }
 }
 
@@ -139,9 +136,10 @@ pub(crate) const fn class<F: Future>() -> &'static Class {
 pub(crate) trait OnSpawn<F> {
     /// The task is complete, and no other thread knows of it. A panic cancels the task, and reaches
     /// the spawner.
-    fn prepare(&self, future: &mut F, kind: CrossingKind, task: &Unpublished<'_>);
+    fn prepare(&self, future: &mut F, kind: CrossingKind, task: &mut Unpublished<'_>);
 
-    /// Whether the scheduler tells of the task's wake-ups ([`Schedule::wake_and_tell`]).
+    /// Whether the task's wake-ups are told: to its record, and by its scheduler
+    /// ([`Schedule::wake_and_tell`]).
     fn tells_of_wake_ups(&self) -> bool;
 
     /// The task is published, and was not handed to its scheduler.
@@ -151,7 +149,7 @@ pub(crate) trait OnSpawn<F> {
 /// Nothing.
 impl<F> OnSpawn<F> for () {
     #[inline(always)]
-    fn prepare(&self, _: &mut F, _: CrossingKind, _: &Unpublished<'_>) {}
+    fn prepare(&self, _: &mut F, _: CrossingKind, _: &mut Unpublished<'_>) {}
 
     #[inline(always)]
     fn tells_of_wake_ups(&self) -> bool {
@@ -164,7 +162,7 @@ impl<F> OnSpawn<F> for () {
 
 /// A task that no other thread knows of.
 pub(crate) struct Unpublished<'a> {
-    pub(crate) about: &'a TaskInfo,
+    pub(crate) about: &'a mut TaskInfo,
     pub(crate) live: &'a Live,
 }
 
@@ -197,12 +195,9 @@ where
         (&raw mut (*header).joiner).write(JoinWaker::new());
         (&raw mut (*header).about).write(TaskInfo::new(parts.place, parts.name));
         let background = matches!(parts.kind, CrossingKind::Background);
-        if parts.inspected {
-            record(header, S::MAY_BLOCK, background);
-        }
         let publish = Publish::<F::Output>(slot, background, PhantomData);
-        let task = Unpublished { about: &(*header).about, live: &*(*header).live.get() };
-        on_spawn.prepare(&mut *(&raw mut (*cell).stage).cast::<F>(), parts.kind, &task);
+        let mut task = Unpublished { about: &mut (*header).about, live: &*(*header).live.get() };
+        on_spawn.prepare(&mut *(&raw mut (*cell).stage).cast::<F>(), parts.kind, &mut task);
         publish.now()
     }
 }
@@ -233,20 +228,6 @@ impl<T> Drop for Publish<T> {
     }
 }
 
-/// Gives a task that is being spawned on this thread a record.
-///
-/// # Safety
-/// The header is written, and not published.
-#[cold]
-unsafe fn record(header: *mut Header, blocking: bool, background: bool) {
-    let parent = current::with_current(|task| task.map(TaskMeta::id));
-    // SAFETY: no other thread knows of the header.
-    unsafe {
-        let record = Record::new((*(*header).live.get()).snapshot(), parent, blocking, background);
-        (*header).about.add_record(record);
-    }
-}
-
 impl Header {
     /// The task as what its joiner waits for. Its identity is not made for that.
     pub(crate) fn as_leaf(&self) -> Leaf {
@@ -258,18 +239,11 @@ impl Header {
         }
     }
 
-    /// A wake-up has made the task runnable.
-    #[inline]
-    fn note_wake_up(&self) {
-        if let Some(record) = self.about.record() {
-            record.woken();
-        }
-    }
-
     /// Drops what is left of a task that is done. The slot stays.
     ///
     /// # Safety
     /// The caller has given up the last reference.
+    #[inline(always)]
     pub(crate) unsafe fn clear(task: NonNull<Header>) {
         // SAFETY: no reference is left, so the header is this thread's. The word stays a state
         // word, the joiner's waker was taken, the other fields need no drop.
@@ -340,7 +314,6 @@ impl TaskRef {
 
     /// Hands a runnable, whose reference was counted by the transition, to the scheduler.
     pub(crate) fn schedule(&self) {
-        self.header().note_wake_up();
         // SAFETY: the table is this cell's.
         unsafe { (self.header().vtable.schedule)(self.0) }
     }
@@ -378,10 +351,7 @@ impl TaskRef {
         unsafe {
             match task.as_ref().state.wake_owned() {
                 Wake::Nothing => {}
-                Wake::Schedule => {
-                    task.as_ref().note_wake_up();
-                    (task.as_ref().vtable.schedule)(task);
-                }
+                Wake::Schedule => (task.as_ref().vtable.schedule)(task),
                 Wake::Free => (task.as_ref().vtable.free)(task),
             }
         }

@@ -47,12 +47,20 @@ pub(super) fn has_yielded() -> bool {
     thread_state::with(|here| here.yielded.get())
 }
 
+/// Whether this waker is that of the task that is being polled. An [attendant](super::Attendant)
+/// has a task polled with another one.
+#[inline]
+pub(super) fn is_own(waker: &Waker) -> bool {
+    let task = thread_state::with(|here| here.task.get());
+    !task.is_null() && waker::is_of(waker, task.cast())
+}
+
 /// Wakes the task that is being polled when its poll is over: sets a note in the thread state, and
 /// leaves the task's state word alone. Any other waker is woken at once.
 #[inline]
 pub(super) fn wake_later(waker: &Waker) {
     thread_state::with(|here| {
-        if !here.task.get().is_null() && waker::is_of(waker, here.task.get().cast()) {
+        if is_own(waker) {
             here.yielded.set(true);
         } else {
             waker.wake_by_ref();

@@ -6,7 +6,7 @@ use std::cell::Cell as Plain;
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
 use heirloom_context::raw;
@@ -16,12 +16,12 @@ use super::cell::{Cell, Header, Outcome, Stage, VTable, release};
 use super::mistakes;
 use super::panicked::TaskPanic;
 use super::state::{AfterPending, AfterStart, Close, Seal};
-use super::{Attendant, Schedule, budget, current, record, waker};
+use super::{Attendant, Schedule, budget, current, waker};
 use crate::slab;
 use crate::util::counters::Ending;
 use crate::util::panic;
 
-/// The table of a task; `telling` if its scheduler tells of its wake-ups.
+/// The table of a task; `telling` if its wake-ups are told: to its record, and by its scheduler.
 #[inline(always)]
 pub(crate) fn vtable<F: Future, S: Schedule>(telling: bool) -> &'static VTable {
     if telling { &Table::<F, S>::TELLING } else { &Table::<F, S>::TABLE }
@@ -60,7 +60,10 @@ impl<F: Future, S: Schedule> Table<F, S> {
     const TELLING: VTable = VTable {
         schedule: |header| {
             // SAFETY: as in `TABLE`.
-            unsafe { S::wake_and_tell(header) }
+            unsafe {
+                header.as_ref().about.record().inspect(|record| record.woken());
+                S::wake_and_tell(header);
+            }
         },
         ..Self::TABLE
     };
@@ -139,9 +142,6 @@ unsafe fn poll<F: Future, S: Schedule>(
         }
         let stage = header.cast::<Cell<F>>().as_ref().stage.get();
         let phase = Plain::new(PollPhase::Polling);
-        if record::is_any() {
-            record::poll_begins(header.as_ref(), ptr::from_ref(&phase).addr());
-        }
         #[cfg(debug_assertions)]
         let began = (attendant.is_none() && !S::MAY_BLOCK).then(std::time::Instant::now);
         let polled = panic::catch(|| {
@@ -184,9 +184,6 @@ unsafe fn poll<F: Future, S: Schedule>(
         match polled {
             Ok(false) => {
                 let yielded = current::has_yielded();
-                if record::is_any() {
-                    record::poll_ends(header.as_ref());
-                }
                 drop(guard);
                 match header.as_ref().state.pend(yielded) {
                     AfterPending::Idle => {}
@@ -308,9 +305,6 @@ unsafe fn close<F: Future, S: Schedule>(
             }
             Seal::Claimed => {}
             Seal::Awaited => joiner = Some(task.joiner.take()),
-        }
-        if record::is_any() {
-            record::task_ends(task);
         }
         guard.leave_and_drop_context();
         // From here on the shared part may be gone, unless the caller holds a reference of it.

@@ -138,6 +138,7 @@ pub(crate) trait Schedule: 'static {
     }
 
     /// Whether its tasks may block their thread.
+    #[cfg(debug_assertions)]
     const MAY_BLOCK: bool = false;
 }
 

@@ -33,13 +33,13 @@ use std::panic::Location;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use heirloom_context::{Context, raw};
+use heirloom_context::{Context, CrossingKind, raw};
 
-use super::cell::Header;
-use super::current::has_yielded;
+use super::cell::{Header, Unpublished};
+use super::current::{self, TaskMeta, has_yielded};
 use super::id::Id;
 use super::leaf::Leaf;
 use super::lent::Lent;
@@ -195,17 +195,20 @@ impl Record {
     }
 
     /// A poll begins. The caller has the stage. `base` is the address of a variable of the frame
-    /// that polls the future.
-    fn poll_begins(&self, base: usize) {
+    /// that polls the future. `attended`: the thread that polls has waited itself since the last
+    /// poll.
+    fn poll_begins(&self, base: usize, attended: bool) {
         self.trace.poll_begins(base);
         thread_state::with(|here| here.recorded_polls.set(here.recorded_polls.get() + 1));
         // The end of the last poll of this thread is the begin of this one, if nothing came in
         // between: each poll has one look at the clock.
         let ended = thread_state::with(|here| here.poll_ended.replace(0));
         let now = if ended == 0 { now() } else { ended };
-        let latency = now.saturating_sub(self.since.load(Relaxed));
-        self.waited.store(self.waited.load(Relaxed) + latency, Relaxed);
-        record_time(|times| times.latency.record(latency));
+        if !attended {
+            let latency = now.saturating_sub(self.since.load(Relaxed));
+            self.waited.store(self.waited.load(Relaxed) + latency, Relaxed);
+            record_time(|times| times.latency.record(latency));
+        }
         self.begin(now);
     }
 
@@ -228,7 +231,8 @@ impl Record {
         self.end();
     }
 
-    /// The last poll has ended, or the task was cancelled. The caller has the stage.
+    /// The last poll has ended, or the task was cancelled: its future is gone. The caller has the
+    /// stage.
     fn task_ends(&self) {
         self.trace.task_ends();
         if !self.turn.load(Relaxed).is_multiple_of(2) {
@@ -257,7 +261,8 @@ impl Record {
 
     /// RC3.
     fn make_even(&self) {
-        self.turn.store(self.turn.load(Relaxed) + 1, Release);
+        let order = if weakened("turn after leaves") { Relaxed } else { Release };
+        self.turn.store(self.turn.load(Relaxed) + 1, order);
     }
 
     /// Notes a leaf that the poll in progress waits for. The caller polls the task.
@@ -352,26 +357,33 @@ impl Record {
     }
 }
 
-/// A poll of a task begins, perhaps of one with a record. The caller has the stage. `base` is the
-/// address of a variable of the frame that polls the future.
-#[cold]
-#[inline(never)]
-pub(super) fn poll_begins(task: &Header, base: usize) {
-    task.about.record().inspect(|record| record.poll_begins(base));
+/// Gives a task that is being spawned on this thread a record.
+pub(crate) fn add(task: &mut Unpublished<'_>, kind: CrossingKind) {
+    let parent = current::with_current(|task| task.map(TaskMeta::id));
+    let (blocking, background) = (kind == CrossingKind::Blocking, kind == CrossingKind::Background);
+    task.about.add_record(Record::new(task.live.snapshot(), parent, blocking, background));
 }
 
-/// A poll of a task was pending; else as [`poll_begins`]. The task's context is current.
-#[cold]
+/// A poll of the current task, which has a record, begins: with this waker, in a frame that has a
+/// variable with the address `base`.
 #[inline(never)]
-pub(super) fn poll_ends(task: &Header) {
-    task.about.record().inspect(|record| record.poll_ends());
+pub(crate) fn poll_begins(base: usize, waker: &Waker) {
+    with_current(|record| {
+        let attended = record.turn.load(Relaxed) != 0 && !current::is_own(waker);
+        record.poll_begins(base, attended);
+    });
 }
 
-/// The last poll of a task has ended, or the task was cancelled; else as [`poll_begins`].
-#[cold]
+/// The poll that has [begun](poll_begins) was pending. The task's context is current.
 #[inline(never)]
-pub(super) fn task_ends(task: &Header) {
-    task.about.record().inspect(|record| record.task_ends());
+pub(crate) fn poll_ends() {
+    with_current(Record::poll_ends);
+}
+
+/// The future of the current task, which has a record, is gone.
+#[inline(never)]
+pub(crate) fn task_ends() {
+    with_current(Record::task_ends);
 }
 
 /// The record of the task that is being polled on this thread.
@@ -457,6 +469,12 @@ mod models {
     #[should_panic = "half of a leaf"]
     fn the_turn_must_be_odd_before_a_leaf_is_written() {
         check_without("turn before leaves", look_while_it_is_polled);
+    }
+
+    #[test]
+    #[should_panic = "half of a leaf"]
+    fn a_leaf_must_be_written_before_the_turn_is_even() {
+        check_without("turn after leaves", look_while_it_is_polled);
     }
 
     #[test]

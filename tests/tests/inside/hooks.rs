@@ -1,6 +1,7 @@
 //! What runs around tasks: hooks, and the ambient states of other libraries.
 
 use std::future::{Future, pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use heirloom::context::{Ambient, Crossing, CrossingKind};
 use heirloom::runtime::Hooks;
 use heirloom::task::TaskMeta;
-use heirloom::{Context, Runtime, sleep, spawn, spawn_blocking, task, yield_now};
+use heirloom::{Context, Runtime, context_var, sleep, spawn, spawn_blocking, task, yield_now};
 use heirloom_tests::{Log, MARK, OnDrop, PATIENCE, Probe, Step, idle, quiet_panic, watchdog};
 
 /// A thread-local of some other library, that is to follow tasks. Each test counts captures of its
@@ -619,16 +620,49 @@ fn a_hook_that_is_told_of_a_wake_up_may_use_everything() {
     });
 }
 
+/// The wrapper of a future whose task was never made is dropped inside of the spawner's task.
+#[test]
+fn a_spawn_that_panics_is_the_end_of_no_task() {
+    context_var! {
+        static BROKEN: u32, inherit = Derive(|_| quiet_panic("no child"));
+    }
+    #[derive(Default)]
+    struct Ends(AtomicUsize);
+    impl Hooks for Ends {
+        fn on_done(&self, _: &TaskMeta) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    watchdog(PATIENCE, || {
+        let hooks = Arc::new(Ends::default());
+        let runtime = Runtime::builder().workers(1).inspect(true).hooks(hooks.clone()).build().unwrap();
+        let counted = hooks.clone();
+        let task = runtime.spawn(async move {
+            BROKEN.set(1);
+            let spawned = catch_unwind(AssertUnwindSafe(|| spawn(async {})));
+            assert!(spawned.is_err(), "the spawner hears of it");
+            counted.0.load(Ordering::SeqCst)
+        });
+        assert_eq!(runtime.block_on(task).unwrap(), 0);
+        runtime.wait_until_idle();
+        assert_eq!(hooks.0.load(Ordering::SeqCst), 1);
+        assert_eq!(runtime.stats().totals.finished.returned, 1);
+    });
+}
+
 #[test]
 fn ambient_states_and_hooks_go_with_local_tasks_too() {
     #[derive(Default)]
-    struct Spawns(AtomicUsize, AtomicUsize);
+    struct Spawns(AtomicUsize, AtomicUsize, AtomicUsize);
     impl Hooks for Spawns {
         fn on_spawn(&self, _: &TaskMeta, _: &Context) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
         fn on_done(&self, _: &TaskMeta) {
             self.1.fetch_add(1, Ordering::SeqCst);
+        }
+        fn on_wake(&self, _: &TaskMeta) {
+            self.2.fetch_add(1, Ordering::SeqCst);
         }
     }
     watchdog(PATIENCE, || {
@@ -640,10 +674,17 @@ fn ambient_states_and_hooks_go_with_local_tasks_too() {
         let seen = runtime.block_on(set.run_until(async {
             let child = heirloom::spawn_local(async { FOREIGN.get() });
             FOREIGN.set(6);
-            child.await.unwrap()
+            let seen = child.await.unwrap();
+            let (send, receive) = futures::channel::oneshot::channel();
+            let waits = heirloom::spawn_local(receive);
+            yield_now().await;
+            send.send(()).unwrap();
+            waits.await.unwrap().unwrap();
+            seen
         }));
         assert_eq!(seen, 5);
-        assert_eq!((hooks.0.load(Ordering::SeqCst), hooks.1.load(Ordering::SeqCst)), (1, 1));
+        let Spawns(spawned, done, woken) = &*hooks;
+        assert_eq!([spawned, done, woken].map(|count| count.load(Ordering::SeqCst)), [2, 2, 1]);
         FOREIGN.set(0);
     });
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use heirloom::context::channel;
 use heirloom::runtime::{AwaitStack, AwaitStacks, Dump, Hooks, TaskDump, Traced, Untraced};
-use heirloom::task::{Builder, Leaf, TaskMeta, TaskState};
+use heirloom::task::{Builder, Leaf, LocalSet, TaskMeta, TaskState};
 use heirloom::{
     CancelToken, Runtime, TaskGroup, context_var, deadline, sleep, spawn, spawn_blocking, wait_for, yield_now,
 };
@@ -691,5 +691,35 @@ fn ten_thousand_tasks_answer() {
         }
         assert_eq!(dump.len(), count as usize);
         drop(tasks);
+    });
+}
+
+#[test]
+fn tasks_of_a_local_set_are_listed_and_traced() {
+    inspected(|runtime| {
+        let set = LocalSet::new();
+        let (dump, here) = runtime.block_on(set.run_until(async {
+            REQUEST.set(7);
+            let task = Builder::new().name("local").spawn_local(outer());
+            // The set's tasks have their turn.
+            yield_now().await;
+            let here = runtime.dump_stacks(LIMIT);
+            let handle = runtime.handle().clone();
+            let dump = spawn_blocking(move || handle.dump_stacks(LIMIT)).await.unwrap();
+            drop(task);
+            (dump, here)
+        }));
+        assert_eq!(functions(&stacks(&dump, "local").stacks[0])[1..], ["middle", "middle", "inner"]);
+        for dump in [&dump, &here] {
+            let recorded = named(dump, "local").recorded.as_ref().unwrap();
+            assert_eq!(recorded.context[0].text.as_deref(), Some("7"));
+            assert!(matches!(recorded.waits_for[..], [Leaf::Sleep { .. }]), "{dump}");
+        }
+        // The thread that waits for the answer is the one that runs the set.
+        assert!(matches!(traced(&here, "local"), Err(Untraced::NoAnswer)), "{here}");
+        // The task is cancelled when the set is run the next time, or dropped.
+        drop(set);
+        idle(runtime);
+        assert!(runtime.dump().is_empty(), "{}", runtime.dump());
     });
 }

@@ -172,7 +172,7 @@ fn a_worker_that_ends_cancels_the_idle_tasks_of_its_heap() {
 fn a_former_keeper_wakes_a_keeper_before_a_poll() {
     let crew = Crew::new(2);
     let (worker, entered) = crew.first();
-    worker.owes_keeper.set(true);
+    worker.owe_keeper();
     crew.others_sleep();
     let task = spawn(async {});
     step(worker);
