@@ -1,7 +1,7 @@
 //! What is counted, and a page of it in the text format of Prometheus.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -86,16 +86,20 @@ impl Metrics {
     }
 }
 
+fn head(page: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
+    writeln!(page, "# HELP {name} {help}.\n# TYPE {name} {kind}")
+}
+
 impl Figures {
-    fn page(&self) -> Result<String, std::fmt::Error> {
+    fn page(&self) -> Result<String, fmt::Error> {
         let mut page = String::new();
-        writeln!(page, "# TYPE http_requests_in_flight gauge")?;
+        head(&mut page, "http_requests_in_flight", "gauge", "Requests without an answer so far")?;
         writeln!(page, "http_requests_in_flight {}", self.in_flight)?;
-        writeln!(page, "# TYPE http_requests_total counter")?;
+        head(&mut page, "http_requests_total", "counter", "Requests that are over, by status")?;
         for (status, count) in &self.requests {
             writeln!(page, "http_requests_total{{status=\"{status}\"}} {count}")?;
         }
-        writeln!(page, "# TYPE http_request_duration_seconds histogram")?;
+        head(&mut page, "http_request_duration_seconds", "histogram", "From a request to its answer")?;
         for (bound, within) in BOUNDS.iter().zip(self.within) {
             let bound = Duration::from_millis(*bound).as_secs_f64();
             writeln!(page, "http_request_duration_seconds_bucket{{le=\"{bound}\"}} {within}")?;
@@ -103,7 +107,7 @@ impl Figures {
         writeln!(page, "http_request_duration_seconds_bucket{{le=\"+Inf\"}} {}", self.count)?;
         writeln!(page, "http_request_duration_seconds_sum {}", self.sum.as_secs_f64())?;
         writeln!(page, "http_request_duration_seconds_count {}", self.count)?;
-        writeln!(page, "# TYPE backend_retries_total counter")?;
+        head(&mut page, "backend_retries_total", "counter", "Calls that were tried again, by backend")?;
         for (backend, count) in &self.retries {
             writeln!(page, "backend_retries_total{{backend=\"{backend}\"}} {count}")?;
         }
