@@ -9,7 +9,7 @@ use clap::{Arg, ArgMatches, Command};
 use super::measure::{Measured, Watchdog, measure};
 use super::plan::{Plan, WORKERS};
 use super::row::{Contender, ONE_CORE, REFERENCE, Row};
-use super::{BARE, OURS, print};
+use super::{BARE, HOOKED, OURS, print};
 use crate::cli::{self, Common, Report, number, refused};
 
 /// What was asked for.
@@ -110,7 +110,8 @@ fn measured(
     let variants = summary == Summary::Variants;
     let needed = |name: &str| name == REFERENCE || name == ONE_CORE || variants && name == OURS;
     contenders.retain(|contender| {
-        let asked = options.only.is_empty() || options.only.iter().any(|name| name == contender.name);
+        let named = options.only.iter().any(|name| name == contender.name);
+        let asked = named || options.only.is_empty() && contender.name != HOOKED;
         (asked || needed(contender.name)) && (options.contexts || contender.name != OURS)
     });
     let Plan { rounds, sample, .. } = options.plan;

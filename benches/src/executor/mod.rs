@@ -35,11 +35,15 @@ pub const OURS: &str = Heirloom::<8>::NAME;
 /// Ours with none.
 pub const BARE: &str = Heirloom::<0>::NAME;
 
+/// Ours with none, and with hooks that do nothing: only if it is asked for.
+pub const HOOKED: &str = Heirloom::<0, true>::NAME;
+
 /// All contenders that build with the workspace.
 pub fn contenders() -> Vec<Contender> {
     let mut all = vec![
         row::inheriting::<Heirloom<8>>(),
         row::with_timers::<Heirloom<0>>(),
+        row::with_timers::<Heirloom<0, true>>(),
         row::with_timers::<Tokio<true>>(),
         row::with_timers::<Tokio<false>>(),
         row::with_timers::<TokioCurrent>(),

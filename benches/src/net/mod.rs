@@ -143,7 +143,8 @@ pub fn contenders() -> Vec<Contender> {
     let ours = inheriting::<Heirloom<8>>();
     let mut bare = contender::<Heirloom<0>>();
     bare.rows.push(("request-context", echo::<Heirloom<0>, 64, SOME>));
-    vec![ours, bare, contender::<Tokio<true>>(), contender::<TokioCurrent>(), contender::<Smol>()]
+    let hooked = contender::<Heirloom<0, true>>();
+    vec![ours, bare, hooked, contender::<Tokio<true>>(), contender::<TokioCurrent>(), contender::<Smol>()]
 }
 
 /// Lets this process and its clients have as many descriptors as the system grants: a thousand

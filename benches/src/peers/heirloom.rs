@@ -1,5 +1,6 @@
 //! Heirloom. `Heirloom<8>` has eight variables bound in the spawner's context, which every task
-//! inherits: it is the one that is judged. `Heirloom<0>` has none.
+//! inherits: it is the one that is judged. `Heirloom<0>` has none, and `Heirloom<0, true>` has hooks
+//! that do nothing.
 //!
 //! This file is compiled once for each build of the crate. The module around it says which build
 //! `tested` is, and how the two peers are called in tables. `benches/variants` includes it for
@@ -10,7 +11,7 @@ use std::hint::black_box;
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,7 +25,8 @@ use hyper::service::service_fn;
 use super::NAMES;
 use super::tested::context::{ContextFutureExt as _, ContextVar};
 use super::tested::net::{TcpListener, TcpStream};
-use super::tested::runtime::Builder;
+use super::tested::runtime::{Builder, Hooks};
+use super::tested::task::TaskMeta;
 use super::tested::{self, Context, Handle, JoinHandle, Runtime, context_var};
 
 macro_rules! variables {
@@ -61,9 +63,21 @@ fn next_request() -> Context {
     Context::current().with_var(&REQUEST_ID, NEXT.fetch_add(1, Relaxed))
 }
 
-/// Heirloom, with `BOUND` variables in the context that every task inherits.
+/// Heirloom, with `BOUND` variables in the context that every task inherits; `HOOKED` if its hooks
+/// are [`Nothing`].
 #[derive(Clone, Copy, Debug)]
-pub struct Heirloom<const BOUND: usize>(&'static Started);
+pub struct Heirloom<const BOUND: usize, const HOOKED: bool = false>(&'static Started);
+
+/// Hooks that are called, and do nothing.
+struct Nothing;
+
+impl Hooks for Nothing {
+    fn on_spawn(&self, _: &TaskMeta, _: &Context) {}
+    fn before_poll(&self, _: &TaskMeta) {}
+    fn after_poll(&self, _: &TaskMeta) {}
+    fn on_done(&self, _: &TaskMeta) {}
+    fn on_wake(&self, _: &TaskMeta) {}
+}
 
 #[derive(Debug)]
 struct Started {
@@ -73,7 +87,7 @@ struct Started {
     alarms: Option<&'static Mutex<Alarms>>,
 }
 
-impl<const BOUND: usize> Heirloom<BOUND> {
+impl<const BOUND: usize, const HOOKED: bool> Heirloom<BOUND, HOOKED> {
     fn build(builder: Builder, alarms: Option<&'static Mutex<Alarms>>) -> Self {
         let runtime = builder.build().expect("no thread for a worker");
         let handle = runtime.handle().clone();
@@ -81,13 +95,18 @@ impl<const BOUND: usize> Heirloom<BOUND> {
     }
 }
 
-impl<const BOUND: usize> Executor for Heirloom<BOUND> {
-    const NAME: &'static str = if BOUND == 0 { NAMES.bare } else { NAMES.judged };
+impl<const BOUND: usize, const HOOKED: bool> Executor for Heirloom<BOUND, HOOKED> {
+    const NAME: &'static str = match (BOUND, HOOKED) {
+        (_, true) => "heirloom-hooks",
+        (0, false) => NAMES.bare,
+        (_, false) => NAMES.judged,
+    };
 
     type Join<T: Send + 'static> = Unwrapped<JoinHandle<T>>;
 
     fn start(workers: usize) -> Self {
-        Self::build(Runtime::builder().workers(workers), None)
+        let builder = Runtime::builder().workers(workers);
+        Self::build(if HOOKED { builder.hooks(Arc::new(Nothing)) } else { builder }, None)
     }
 
     fn stop(self) {
@@ -118,7 +137,7 @@ impl<const BOUND: usize> Executor for Heirloom<BOUND> {
     }
 }
 
-impl<const BOUND: usize> Timers for Heirloom<BOUND> {
+impl<const BOUND: usize, const HOOKED: bool> Timers for Heirloom<BOUND, HOOKED> {
     #[inline]
     fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
         tested::sleep(duration)
@@ -138,7 +157,7 @@ async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
 }
 
 /// With variables bound, each request over HTTP has a context of its own too, and reads it.
-impl<const BOUND: usize> Sockets for Heirloom<BOUND> {
+impl<const BOUND: usize, const HOOKED: bool> Sockets for Heirloom<BOUND, HOOKED> {
     async fn echo(self, listener: StdListener) -> io::Result<()> {
         let listener = TcpListener::try_from(listener)?;
         loop {
@@ -170,7 +189,7 @@ impl<const BOUND: usize> Sockets for Heirloom<BOUND> {
     }
 }
 
-impl<const BOUND: usize> Inheriting for Heirloom<BOUND> {
+impl<const BOUND: usize, const HOOKED: bool> Inheriting for Heirloom<BOUND, HOOKED> {
     fn with_bound<R>(count: usize, f: impl FnOnce() -> R) -> R {
         Context::empty().run(|| {
             bind(count);
