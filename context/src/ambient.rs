@@ -227,10 +227,11 @@ impl Ambients {
     /// The states are written where they stay, with the task.
     #[inline]
     pub fn capture_into(&self, snapshot: &mut AmbientSnapshot, crossing: &Crossing<'_>) {
+        snapshot.0 = None;
         match self.first {
             _ if !self.more.is_empty() => Several::capture_into(&mut snapshot.0, self, crossing),
             Some(one) if one.kinds.has(crossing.kind) => one.ambient.capture_into(&mut snapshot.0, crossing),
-            _ => snapshot.0 = None,
+            _ => {}
         }
     }
 
@@ -407,6 +408,7 @@ impl Drop for Captured {
 
 /// An [`Ambient`] without the type of its state.
 trait Erased: Sync {
+    /// Captures the state, if there is one, into a place that is empty.
     fn capture_into(&'static self, place: &mut Option<Captured>, crossing: &Crossing<'_>);
 
     /// Fills the place of the guard, and returns how to drop the guard; `None` if it need not be.
@@ -426,8 +428,11 @@ trait Erased: Sync {
 impl<A: Ambient> Erased for A {
     #[inline]
     fn capture_into(&'static self, place: &mut Option<Captured>, crossing: &Crossing<'_>) {
-        let state = Ambient::capture(self, crossing);
-        *place = state.map(|state| Captured { ambient: self, state: Place::of(state) });
+        if let Some(state) = Ambient::capture(self, crossing) {
+            let empty = place.replace(Captured { ambient: self, state: Place::of(state) });
+            // Without a look whether it is.
+            std::mem::forget(empty);
+        }
     }
 
     #[inline]

@@ -48,10 +48,10 @@
 //!
 //! # Cost
 //!
-//! Where no span is current, a spawn looks for one, and a poll costs a branch. In a span, a spawn
-//! costs what a clone of the span does, and a poll an enter and an exit; that is the business of
-//! the subscriber. A task that has returned is dropped in the same enter. The benchmark `ambient`
-//! has figures.
+//! Where no span is current, a spawn looks for one; the task's polls and its end cost nothing
+//! more. In a span, a spawn costs what a clone of the span does, and a poll an enter and an exit;
+//! that is the business of the subscriber. A task that has returned is dropped in the same enter.
+//! The benchmark `ambient` has figures.
 //!
 //! Variables as fields of events and spans: `heirloom::context::LogVars`, with the feature
 //! `tracing-subscriber`.

@@ -15,14 +15,15 @@
 //!
 //! A hook is **unknown** before its first call, then **overridden** or **provided**. A runtime
 //! **wraps** the futures of its tasks if it has ambient states, a hook that is not provided, or is
-//! inspected.
-//! Otherwise no future is wrapped, and none of this costs anything.
+//! inspected. Otherwise no future is wrapped, and none of this costs anything. A future that was
+//! wrapped, for which no state was captured, no hook is called and no record is kept, runs without
+//! the wrapper: the memory of its task is larger, and nothing else differs.
 //!
 //! # Transitions
 //!
 //! | step | event | function | effect |
 //! | --- | --- | --- | --- |
-//! | HK1 | a task is spawned | `Wrapper::prepare` | makes the record, captures the ambient states that go with its kind, and takes the hooks that are called around polls |
+//! | HK1 | a task is spawned | `prepare` of `Wrapper`, or of `AmbientsOnly` where there is nothing else | makes the record, takes the hooks that are called around polls, and captures the ambient states that go with the task's kind; says whether the wrapper is needed |
 //! | HK2 | the task exists | `Wrapper::spawned` | calls `on_spawn`, on the spawner's thread |
 //! | HK3 | the task is polled | `Hooked::poll` | the record is told of the begin, and of the end of a poll that was pending; within, `before_poll`, the future with the ambient states in force, and its drop if it is ready; `after_poll` |
 //! | HK4 | the task ends | `Hooked::drop` | drops the future, if it is there, with the ambient states in force; then `on_done`, and the record is told |
@@ -43,7 +44,7 @@
 //! whether its wake-ups are told (`VTable::schedule`). The thread that wakes holds the runnable,
 //! and with it the task, until the hook has returned; wakers are called under no lock of this
 //! crate. The runtime's hooks are looked up at each call, so after HK6 none is called.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 use std::any::{Any, TypeId};
 use std::cell::Cell;
@@ -59,9 +60,10 @@ use std::task::{Context as TaskContext, Poll};
 
 use heirloom_context::{AmbientSnapshot, Ambients, Context, Crossing, CrossingKind};
 
-use crate::task::cell::{OnSpawn, Runnable, Unpublished};
+use crate::task::cell::{BeginsWith, OnSpawn, Runnable, Unpublished};
 use crate::task::harness::Unclaimed;
 use crate::task::{self, TaskMeta, record};
+use crate::util::early::Early;
 use crate::util::panic::swallow;
 
 /// Observes the tasks of a runtime; added by [`Builder::hooks`](crate::runtime::Builder::hooks).
@@ -353,9 +355,46 @@ impl HooksSlot {
     }
 }
 
+/// Wraps the future of a task that is being spawned in ambient states, where there are no hooks.
+pub(crate) struct AmbientsOnly<'a>(pub(crate) &'a Ambients);
+
+impl AmbientsOnly<'_> {
+    /// The states are captured where they stay: a copy of what was just written would make the
+    /// processor wait, which is half of what a spawn costs.
+    #[inline(always)]
+    fn capture<F>(&self, hooked: &mut Hooked<F>, kind: CrossingKind, task: &Unpublished<'_>) {
+        let crossing = Crossing::at(kind, task.spawned_at).named(task.name());
+        self.0.capture_into(&mut hooked.ambients, &crossing);
+    }
+}
+
+impl<F: Future> OnSpawn<F> for AmbientsOnly<'_> {
+    type Stored = Hooked<F>;
+
+    #[inline(always)]
+    fn store(&self, future: F) -> Hooked<F> {
+        Hooked::new(future)
+    }
+
+    /// HK1.
+    #[inline(always)]
+    fn prepare(&self, hooked: &mut Hooked<F>, kind: CrossingKind, task: &mut Unpublished<'_>) -> bool {
+        self.capture(hooked, kind, task);
+        hooked.ambients.is_empty()
+    }
+
+    #[inline(always)]
+    fn tells_of_wake_ups(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn spawned(&self, _: &Runnable) {}
+}
+
 /// Wraps the future of a task that is being spawned, and calls what is to be called then.
 pub(crate) struct Wrapper<'a> {
-    ambients: &'a Ambients,
+    ambients: AmbientsOnly<'a>,
     hooks: Option<&'a Arc<RuntimeHooks>>,
     inspected: bool,
     /// From HK1 to HK2: the task's context, if the hook `on_spawn` is called.
@@ -365,7 +404,7 @@ pub(crate) struct Wrapper<'a> {
 impl<'a> Wrapper<'a> {
     #[inline]
     pub(crate) fn new(slot: &'a HooksSlot, hooks: Option<&'a Arc<RuntimeHooks>>) -> Self {
-        let (ambients, inspected) = (&slot.ambients, slot.inspected);
+        let (ambients, inspected) = (AmbientsOnly(&slot.ambients), slot.inspected);
         Wrapper { ambients, hooks, inspected, context: Cell::new(None) }
     }
 
@@ -374,24 +413,27 @@ impl<'a> Wrapper<'a> {
     }
 }
 
-impl<F> OnSpawn<Hooked<F>> for Wrapper<'_> {
-    /// HK1. The states are captured where they stay: a copy of what was just written would make the
-    /// processor wait, which is half of what a spawn costs.
+impl<F: Future> OnSpawn<F> for Wrapper<'_> {
+    type Stored = Hooked<F>;
+
     #[inline]
-    fn prepare(&self, hooked: &mut Hooked<F>, kind: CrossingKind, task: &mut Unpublished<'_>) {
+    fn store(&self, future: F) -> Hooked<F> {
+        Hooked::new(future)
+    }
+
+    /// HK1.
+    #[inline]
+    fn prepare(&self, hooked: &mut Hooked<F>, kind: CrossingKind, task: &mut Unpublished<'_>) -> bool {
         if self.inspected {
             record::add(task, kind);
             hooked.recorded = true;
         }
         hooked.hooks = self.overriding(&[Hook::Before, Hook::After, Hook::Done]).cloned();
-        if self.ambients.go_with(kind) {
-            let name = task.about.name().map(|name| &**name);
-            let crossing = Crossing::at(kind, task.about.spawned_at()).named(name);
-            self.ambients.capture_into(&mut hooked.ambients, &crossing);
-        }
+        self.ambients.capture(hooked, kind, task);
         if self.overriding(&[Hook::Spawn]).is_some() {
             self.context.set(Some(task.live.snapshot()));
         }
+        hooked.ambients.is_empty() && hooked.hooks.is_none() && !hooked.recorded
     }
 
     #[inline]
@@ -424,19 +466,24 @@ pub(crate) fn wrap_call<F>(ambients: Option<&Ambients>, crossing: &Crossing<'_>,
 pin_project_lite::pin_project! {
     /// A task's future that is polled and dropped with captured ambient states in force, and with
     /// hooks called around.
+    ///
+    /// The future comes first, so that a task which turns out to need none of this runs as one of
+    /// the future alone ([`OnSpawn::prepare`]).
+    #[repr(C)]
     pub(crate) struct Hooked<F> {
-        // `None` when it has returned in ambient states, and while it is being dropped.
+        // Gone when it has returned in ambient states, and while it is being dropped.
         #[pin]
-        future: Option<F>,
-        ambients: AmbientSnapshot,
+        future: Early<F>,
+        // Before the states, whose end may be in a further cache line.
         hooks: Option<Arc<RuntimeHooks>>,
         // The task has a record.
         recorded: bool,
+        ambients: AmbientSnapshot,
     }
 
     impl<F> PinnedDrop for Hooked<F> {
         fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
+            let this = this.project();
             let recorded = *this.recorded;
             if this.ambients.is_empty() && this.hooks.is_none() && !recorded {
                 return;
@@ -452,9 +499,9 @@ pin_project_lite::pin_project! {
                 let hooks = hooks.take();
                 swallow(|| drop(hooks));
             });
-            if needs_drop::<F>() && this.future.is_some() {
+            if needs_drop::<F>() && this.future.is_there() {
                 let _entered = this.ambients.enter();
-                this.future.set(None);
+                this.future.drop_now();
             }
         }
     }
@@ -462,11 +509,21 @@ pin_project_lite::pin_project! {
 
 impl<F> Hooked<F> {
     /// Until HK1 this is the future alone.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(future: F) -> Hooked<F> {
-        Hooked { future: Some(future), ambients: AmbientSnapshot::empty(), hooks: None, recorded: false }
+        Hooked {
+            future: Early::new(future),
+            ambients: AmbientSnapshot::empty(),
+            hooks: None,
+            recorded: false,
+        }
     }
 }
+
+// SAFETY: the future is the first field of `Early`, which is the first field here; both types are
+// `repr(C)`.
+#[allow(unsafe_code)]
+unsafe impl<F: Future> BeginsWith<F> for Hooked<F> {}
 
 /// Calls a hook with the current task.
 #[inline]
@@ -525,12 +582,12 @@ impl<F: Future> Hooked<F> {
         });
         let drops = needs_drop::<F>() && !this.ambients.is_empty();
         let _entered = this.ambients.enter();
-        let future = this.future.as_mut().as_pin_mut();
+        let future = this.future.as_mut().get();
         let polled = future.expect("a task is not polled when its future has returned").poll(cx);
         match polled {
             Poll::Ready(output) if drops => {
                 let output = Unclaimed::new(output);
-                this.future.set(None);
+                this.future.drop_now();
                 Poll::Ready(output.into_inner())
             }
             polled => polled,

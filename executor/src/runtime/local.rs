@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use futures_task::{LocalFutureObj, LocalSpawn, SpawnError};
 
 use crate::eager::inline;
-use crate::instrument::hooks::{Hooked, Wrapper};
+use crate::instrument::hooks::Wrapper;
 use crate::runtime::end_of_eager_call;
 use crate::runtime::handle::{parts, with_current_or_configured};
 use crate::scheduler::shared::{ListedTasks, Shared, Workers};
@@ -303,13 +303,14 @@ impl LocalSet {
         });
         runtime.with_hooks(|hooks| {
             let wrapper = Wrapper::new(&runtime.given, hooks);
-            self.start_task(Hooked::new(future), parts, &wrapper)
+            self.start_task(future, parts, &wrapper)
         })
     }
 
-    fn start_task<F>(&self, future: F, parts: Parts, on_spawn: &impl OnSpawn<F>) -> JoinHandle<F::Output>
+    fn start_task<F, O>(&self, future: F, parts: Parts, on_spawn: &O) -> JoinHandle<F::Output>
     where
         F: Future + 'static,
+        O: OnSpawn<F, Stored: 'static>,
     {
         let begin = parts.begin;
         // SAFETY: the slot has this class and comes from this set's heap. The set is not `Send`,
@@ -317,8 +318,8 @@ impl LocalSet {
         // runnables into the queue; a runnable that another thread drops, because the set is dead,
         // belongs to a task that has ended. The join handle is `Send` only if the output is.
         let Spawned { runnable, join } = unsafe {
-            let slot = self.shared.heap.take(self.owner(), cell::class::<F>(), &self.shared);
-            cell::spawn::<F, LocalScheduler>(slot, future, parts, on_spawn)
+            let slot = self.shared.heap.take(self.owner(), cell::class::<O::Stored>(), &self.shared);
+            cell::spawn::<F, LocalScheduler, O>(slot, future, parts, on_spawn)
         };
         on_spawn.spawned(&runnable);
         if self.ending.get() {

@@ -323,7 +323,7 @@ impl Runtime {
         // SAFETY: a slot of this future's class, from this runtime's heap.
         let Spawned { runnable, join } = unsafe {
             let (slot, _) = self.heap.take_locked(cell::class::<F>(), self);
-            cell::spawn::<F, Runtime>(slot, future, Parts::plain(), &())
+            cell::spawn::<F, Runtime, _>(slot, future, Parts::plain(), &())
         };
         fence(Ordering::SeqCst);
         if self.closing.load(Ordering::Relaxed) && !weakened("closing spawn") {

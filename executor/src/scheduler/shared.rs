@@ -20,7 +20,7 @@ use super::throttle::Throttle;
 use super::watch::PollWatch;
 use super::worker::Worker;
 use crate::eager::inline;
-use crate::instrument::hooks::{Hooked, HooksAndRoot, HooksSlot, RuntimeHooks, Wrapper};
+use crate::instrument::hooks::{AmbientsOnly, HooksAndRoot, HooksSlot, RuntimeHooks, Wrapper};
 use crate::io::driver::{Driver, LazyDriver};
 use crate::scheduler::blocking::Pool;
 use crate::slab::{self, Class, Heap, SPARE, SlotHead, Tidied};
@@ -522,47 +522,38 @@ where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
 {
+    // `parts` may run user code, so it is called before anything is taken.
+    let parts = parts();
     if !shared.given.wraps_tasks() {
-        return spawn_task::<F, S>(shared, future, parts, &());
+        return spawn_task::<F, S, _>(shared, future, parts, &());
     }
     if shared.given.inspected || shared.given.has_hooks() {
         return launch_with_hooks::<F, S>(shared, future, parts);
     }
-    let wrapper = Wrapper::new(&shared.given, None);
-    spawn_task::<_, S>(shared, Hooked::new(future), parts, &wrapper)
+    spawn_task::<F, S, _>(shared, future, parts, &AmbientsOnly(&shared.given.ambients))
 }
 
 #[inline(never)]
-fn launch_with_hooks<F, S>(
-    shared: &Arc<Shared>,
-    future: F,
-    parts: impl FnOnce() -> Parts,
-) -> JoinHandle<F::Output>
+fn launch_with_hooks<F, S>(shared: &Arc<Shared>, future: F, parts: Parts) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
 {
     shared.with_hooks(|hooks| {
         let wrapper = Wrapper::new(&shared.given, hooks);
-        spawn_task::<_, S>(shared, Hooked::new(future), parts, &wrapper)
+        spawn_task::<F, S, _>(shared, future, parts, &wrapper)
     })
 }
 
-#[inline]
-fn spawn_task<F, S>(
-    shared: &Arc<Shared>,
-    future: F,
-    parts: impl FnOnce() -> Parts,
-    on_spawn: &impl OnSpawn<F>,
-) -> JoinHandle<F::Output>
+/// Neither the parts nor the future are moved through a call: a value that is written in pieces and
+/// then copied as a whole makes the processor wait.
+#[inline(always)]
+fn spawn_task<F, S, O>(shared: &Arc<Shared>, future: F, parts: Parts, on_spawn: &O) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
     S: Schedule<Shared = Shared>,
+    O: OnSpawn<F, Stored: Send + 'static>,
 {
-    // `parts` is called first, since it may run user code, and not before it is needed. Neither the
-    // parts nor the future are moved through a closure: a value that is written in pieces and then
-    // copied as a whole makes the processor wait.
-    let parts = parts();
     let begin = parts.begin;
     // SAFETY: slots of this class from heaps of this runtime; the future and its output are `Send`.
     let Spawned { runnable, join } = unsafe {
@@ -570,11 +561,11 @@ where
             Some(worker) => {
                 let (heap, owner) = worker.heap();
                 Counters::add(&worker.remote().counters.spawned);
-                heap.take(owner, cell::class::<F>(), shared)
+                heap.take(owner, cell::class::<O::Stored>(), shared)
             }
-            None => take_shared(shared, cell::class::<F>()),
+            None => take_shared(shared, cell::class::<O::Stored>()),
         });
-        cell::spawn::<F, S>(slot, future, parts, on_spawn)
+        cell::spawn::<F, S, O>(slot, future, parts, on_spawn)
     };
     on_spawn.spawned(&runnable);
     if begin == Begin::Queued {

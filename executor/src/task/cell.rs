@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cell::UnsafeCell;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, offset_of};
 use std::panic::Location;
 use std::ptr::NonNull;
 
@@ -132,11 +132,26 @@ pub(crate) const fn class<F: Future>() -> &'static Class {
     const { &Class::of(Layout::new::<Cell<F>>()) }
 }
 
+/// A future that begins with another one: a task of `Self` may run as a task of `F`.
+///
+/// # Safety
+/// A value of this type has an `F` at its address, whose output is also this type's.
+pub(crate) unsafe trait BeginsWith<F: Future>: Future<Output = F::Output> {}
+
+// SAFETY: the same.
+unsafe impl<F: Future> BeginsWith<F> for F {}
+
 /// What else happens at the spawn of a task, on the spawner's thread.
-pub(crate) trait OnSpawn<F> {
-    /// The task is complete, and no other thread knows of it. A panic cancels the task, and reaches
-    /// the spawner.
-    fn prepare(&self, future: &mut F, kind: CrossingKind, task: &mut Unpublished<'_>);
+pub(crate) trait OnSpawn<F: Future> {
+    /// The future, and what is stored with it.
+    type Stored: BeginsWith<F>;
+
+    fn store(&self, future: F) -> Self::Stored;
+
+    /// The task is complete, and no other thread knows of it. True if what is stored with the
+    /// future does nothing and needs no drop: then the task runs as one of the future alone. A
+    /// panic cancels the task, and reaches the spawner.
+    fn prepare(&self, stored: &mut Self::Stored, kind: CrossingKind, task: &mut Unpublished<'_>) -> bool;
 
     /// Whether the task's wake-ups are told: to its record, and by its scheduler
     /// ([`Schedule::wake_and_tell`]).
@@ -147,9 +162,18 @@ pub(crate) trait OnSpawn<F> {
 }
 
 /// Nothing.
-impl<F> OnSpawn<F> for () {
+impl<F: Future> OnSpawn<F> for () {
+    type Stored = F;
+
     #[inline(always)]
-    fn prepare(&self, _: &mut F, _: CrossingKind, _: &mut Unpublished<'_>) {}
+    fn store(&self, future: F) -> F {
+        future
+    }
+
+    #[inline(always)]
+    fn prepare(&self, _: &mut F, _: CrossingKind, _: &mut Unpublished<'_>) -> bool {
+        false
+    }
 
     #[inline(always)]
     fn tells_of_wake_ups(&self) -> bool {
@@ -163,41 +187,60 @@ impl<F> OnSpawn<F> for () {
 /// A task that no other thread knows of.
 pub(crate) struct Unpublished<'a> {
     pub(crate) about: &'a mut TaskInfo,
+    /// Mostly the compiler knows that it has no name.
+    is_named: bool,
+    pub(crate) spawned_at: &'static Location<'static>,
     pub(crate) live: &'a Live,
+}
+
+impl Unpublished<'_> {
+    #[inline(always)]
+    pub(crate) fn name(&self) -> Option<&str> {
+        if self.is_named { self.about.name().map(|name| &**name) } else { None }
+    }
 }
 
 /// Makes a task in a slot.
 ///
 /// # Safety
-/// The slot was taken for the [`class`] of this future, from a heap whose pages hold an
-/// `S::Shared`. The future and its output are `Send`; or the scheduler runs, cancels and shuts down
-/// the task on this thread alone, and the join handle stays on this thread.
+/// The slot was taken for the [`class`] of what is stored for this future, from a heap whose pages
+/// hold an `S::Shared`. The future and its output are `Send`; or the scheduler runs, cancels and
+/// shuts down the task on this thread alone, and the join handle stays on this thread.
 #[inline]
-pub(crate) unsafe fn spawn<F, S>(
+pub(crate) unsafe fn spawn<F, S, O>(
     slot: NonNull<SlotHead>,
     future: F,
     parts: Parts,
-    on_spawn: &impl OnSpawn<F>,
+    on_spawn: &O,
 ) -> Spawned<F::Output>
 where
     F: Future + 'static,
     S: Schedule,
+    O: OnSpawn<F, Stored: 'static>,
 {
+    // Where the task runs as one of the future alone, its stage is where the other one would be.
+    const { assert!(offset_of!(Cell<F>, stage) == offset_of!(Cell<O::Stored>, stage)) }
     let slot = slot.cast::<Header>();
-    let cell: *mut Cell<F> = slot.as_ptr().cast();
+    let cell: *mut Cell<O::Stored> = slot.as_ptr().cast();
     // SAFETY: the slot is large enough, and this thread's until the word is published. The word is
-    // a state word already.
+    // a state word already. What is stored begins with the future, so that its cell, up to the end
+    // of the future or the output, is one of the future.
     unsafe {
-        (&raw mut (*cell).stage).cast::<F>().write(future);
+        let stored = (&raw mut (*cell).stage).cast::<O::Stored>();
+        stored.write(on_spawn.store(future));
         let header = slot.as_ptr();
-        (&raw mut (*header).vtable).write(harness::vtable::<F, S>(on_spawn.tells_of_wake_ups()));
+        (&raw mut (*header).vtable).write(harness::vtable::<O::Stored, S>(on_spawn.tells_of_wake_ups()));
         (&raw mut (*header).live).write(UnsafeCell::new(parts.live));
         (&raw mut (*header).joiner).write(JoinWaker::new());
+        let is_named = parts.name.is_some();
         (&raw mut (*header).about).write(TaskInfo::new(parts.place, parts.name));
         let background = matches!(parts.kind, CrossingKind::Background);
         let publish = Publish::<F::Output>(slot, background, PhantomData);
-        let mut task = Unpublished { about: &mut (*header).about, live: &*(*header).live.get() };
-        on_spawn.prepare(&mut *(&raw mut (*cell).stage).cast::<F>(), parts.kind, &mut task);
+        let (about, live) = (&mut (*header).about, &*(*header).live.get());
+        let mut task = Unpublished { about, is_named, spawned_at: parts.place, live };
+        if on_spawn.prepare(&mut *stored, parts.kind, &mut task) {
+            (&raw mut (*header).vtable).write(harness::vtable::<F, S>(on_spawn.tells_of_wake_ups()));
+        }
         publish.now()
     }
 }

@@ -55,7 +55,7 @@ impl Queue {
         // SAFETY: a slot of this future's class, from this queue's heap.
         let Spawned { runnable, join } = unsafe {
             let (slot, _) = self.heap.take_locked(cell::class::<F>(), self);
-            cell::spawn::<F, Queue>(slot, future, Parts::plain(), &())
+            cell::spawn::<F, Queue, _>(slot, future, Parts::plain(), &())
         };
         let reference = runnable.reference();
         Queue::launch(self, runnable);
@@ -284,7 +284,7 @@ fn free_during_end() {
         unsafe {
             let future = std::future::ready(());
             let slot = queue.heap.take(&owner, cell::class::<std::future::Ready<()>>(), &queue);
-            cell::spawn::<_, Queue>(slot, future, Parts::plain(), &())
+            cell::spawn::<_, Queue, _>(slot, future, Parts::plain(), &())
         }
     };
     let other = spawn();

@@ -47,7 +47,7 @@ impl Collector {
         // SAFETY: a slot of this future's class, from this collector's heap.
         unsafe {
             let (slot, _) = self.heap.take_locked(cell::class::<Ready<()>>(), self);
-            cell::spawn::<_, Collector>(slot, ready(()), Parts::plain(), &())
+            cell::spawn::<_, Collector, _>(slot, ready(()), Parts::plain(), &())
         }
     }
 

@@ -2,6 +2,7 @@
 //! policy.
 
 pub(crate) mod counters;
+pub(crate) mod early;
 pub(crate) mod histogram;
 pub(crate) mod idle_condvar;
 pub(crate) mod report;
