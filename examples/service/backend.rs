@@ -5,25 +5,30 @@ use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_lock::Semaphore;
 use axum::http::{Request, StatusCode, request};
 use heirloom::hyper::{HyperConnector, HyperExecutor, HyperTimer};
-use heirloom::{remaining, sleep, wait_for};
+use heirloom::tower::RetryPolicy;
+use heirloom::wait_for;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::client::legacy;
+use tower::retry::Retry;
+use tower::{ServiceExt, service_fn};
 
 use super::log::log;
 use super::metrics::Metrics;
 use super::request::carry_on;
-use super::retry::{RetryBudget, pause_after};
 
 /// Tells the backend how often the call was tried, this time included.
 pub(crate) const ATTEMPT_HEADER: &str = "x-attempt";
 
-const MOST_ATTEMPTS: u32 = 3;
+const MOST_RETRIES: u32 = 2;
+/// The pause before the first retry is at most this long; before each later one, twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MOST_AT_A_TIME: usize = 16;
 /// No answer of a backend is longer.
 const MOST_BYTES: usize = 1 << 20;
@@ -36,7 +41,7 @@ pub(crate) struct Backend {
     pub(crate) optional: bool,
     address: SocketAddr,
     permits: Semaphore,
-    budget: RetryBudget,
+    again: RetryPolicy<fn(&(), &Answer) -> bool>,
     client: Client,
     metrics: Arc<Metrics>,
 }
@@ -53,41 +58,39 @@ impl Backend {
             optional,
             address,
             permits: Semaphore::new(MOST_AT_A_TIME),
-            budget: RetryBudget::new(),
+            again: RetryPolicy::new(may_pass as fn(&(), &Answer) -> bool)
+                .retries(MOST_RETRIES)
+                .backoff(FIRST_PAUSE, TRY_LIMIT),
             client: client(false),
             metrics,
         }
     }
 
-    /// Asks for a path. Reading may be repeated, so a failure that may pass is tried again.
-    pub(crate) async fn get(&self, path: &str) -> Result<String, CallError> {
-        self.budget.earn();
-        let mut attempt = 1;
-        loop {
-            let error = match self.attempt(path, attempt).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            let pause = pause_after(attempt);
-            let in_time = remaining().is_none_or(|left| pause < left);
-            if !(error.may_pass() && attempt < MOST_ATTEMPTS && in_time && self.budget.spend()) {
-                return Err(error);
+    /// Asks for a path. Reading may be repeated, so a failure that may pass is tried again: while
+    /// the request has time, and while retries are few among the calls of this backend. The pause
+    /// is without a permit.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        let attempts = &AtomicU32::new(0);
+        let tries = service_fn(move |()| async move {
+            let attempt = attempts.fetch_add(1, Relaxed) + 1;
+            if attempt > 1 {
+                self.metrics.retried(self.name);
+                log("retry", &[("backend", &self.name), ("attempt", &attempt)]);
             }
-            self.metrics.retried(self.name);
-            log("retry", &[("backend", &self.name), ("error", &error)]);
-            sleep(pause).await; // without a permit
-            attempt += 1;
-        }
+            let failed = |error: &CallError| log("failed try", &[("backend", &self.name), ("error", error)]);
+            self.attempt(path, attempt).await.inspect_err(failed)
+        });
+        Retry::new(self.again.clone(), tries).oneshot(()).await
     }
 
     /// One try. Its limit begins when it has a permit; if the request's time is up first, the
     /// request's limit drops the try.
-    async fn attempt(&self, path: &str, attempt: u32) -> Result<String, CallError> {
+    async fn attempt(&self, path: &str, attempt: u32) -> Answer {
         let _permit = self.permits.acquire().await;
         wait_for(self.exchange(path, attempt), TRY_LIMIT).await.unwrap_or(Err(CallError::Slow))
     }
 
-    async fn exchange(&self, path: &str, attempt: u32) -> Result<String, CallError> {
+    async fn exchange(&self, path: &str, attempt: u32) -> Answer {
         let request = Request::get(format!("http://{}{path}", self.address)).header(ATTEMPT_HEADER, attempt);
         match ask(&self.client, carry_on(request)).await? {
             (status, answer) if status.is_success() => Ok(answer),
@@ -117,6 +120,8 @@ pub(crate) async fn ask(
     Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
 }
 
+type Answer = Result<String, CallError>;
+
 /// Why a call has failed.
 #[derive(Debug)]
 pub(crate) enum CallError {
@@ -126,12 +131,11 @@ pub(crate) enum CallError {
     Body(Box<dyn Error + Send + Sync>),
 }
 
-impl CallError {
-    fn may_pass(&self) -> bool {
-        match self {
-            CallError::Status(status) => status.is_server_error(),
-            _ => true,
-        }
+fn may_pass((): &(), answer: &Answer) -> bool {
+    match answer {
+        Ok(_) => false,
+        Err(CallError::Status(status)) => status.is_server_error(),
+        Err(_) => true,
     }
 }
 

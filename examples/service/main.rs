@@ -14,7 +14,7 @@
 //! | --- | --- |
 //! | `request` | the variables, the deadline, and the headers they come from and go to |
 //! | `app` | the router and its handlers: fan-out in a group, an answer without what is optional |
-//! | `backend`, `retry` | calls: a pool of connections, so many at a time, a limit per try, retries |
+//! | `backend` | calls: a pool of connections, so many at a time, a limit per try, retries |
 //! | `metrics`, `log` | what is counted, what is said |
 //! | `server` | the library's server, its limits, its drain |
 //! | `upstream`, `client` | the world around: the backends, and clients that check each answer |
@@ -31,7 +31,6 @@ mod client;
 mod log;
 mod metrics;
 mod request;
-mod retry;
 mod server;
 mod upstream;
 

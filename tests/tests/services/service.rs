@@ -19,8 +19,6 @@ mod log;
 mod metrics;
 #[path = "../../../examples/service/request.rs"]
 mod request;
-#[path = "../../../examples/service/retry.rs"]
-mod retry;
 #[path = "../../../examples/service/server.rs"]
 mod server;
 #[path = "../../../examples/service/upstream.rs"]
@@ -50,7 +48,6 @@ use kept::{Answer, Sender, ask};
 use log::{Kept, OUTPUT, Output};
 use metrics::Metrics;
 use request::{DEADLINE_HEADER, ID_HEADER, REQUEST, TENANT_HEADER, identify};
-use retry::{RetryBudget, pause_after};
 use server::{Limits, serve};
 use upstream::Upstreams;
 

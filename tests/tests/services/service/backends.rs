@@ -72,18 +72,6 @@ fn so_many_calls_to_a_backend_are_under_way_at_a_time() {
 }
 
 #[test]
-fn retries_are_a_fifth_of_the_calls_in_the_long_run() {
-    let budget = RetryBudget::new();
-    let saved = (0..).take_while(|_| budget.spend()).count();
-    assert_eq!(saved, 20);
-    let spent = (0..1_000).map(|_| budget.earn()).filter(|()| budget.spend()).count();
-    assert_eq!(spent, 200);
-    for (attempt, most) in [(1, 10), (2, 20), (3, 40)] {
-        assert!((0..100).all(|_| pause_after(attempt) < Duration::from_millis(most)));
-    }
-}
-
-#[test]
 fn a_backend_that_is_down_is_left_out_if_it_is_optional_and_fails_the_order_if_not() {
     in_a_worker(2, async {
         // A port at which no server listens.
