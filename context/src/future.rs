@@ -37,9 +37,10 @@ use crate::context::Context;
 use crate::var::ContextVar;
 use crate::with_context::{WithContext, modes};
 
-pub use crate::join::{Either, JoinAll, join, join_all, select};
+pub use crate::join::{Either, join, select};
 #[doc(hidden)]
 pub use crate::join::{join3, join4, join5, join6, join7, join8};
+pub use crate::join_all::{JoinAll, join_all};
 
 /// Three ways for a future to have a context of its own. Without any it shares its caller's: a call
 /// is a call.

@@ -5,16 +5,10 @@
 //! what is meant by branches.
 #![forbid(unsafe_code)]
 
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use futures_core::Stream;
-use futures_util::future::maybe_done;
-use futures_util::stream::FuturesUnordered;
-
-use crate::current::{self, EnteredLayer, Owned};
 use crate::with_context::WithContext;
 
 /// One of two.
@@ -40,20 +34,46 @@ impl<T> Either<T, T> {
     }
 }
 
+pin_project_lite::pin_project! {
+    /// A branch, which is dropped when it is done, and its output kept.
+    #[project = BranchProjection]
+    #[project_replace = Moved]
+    enum Branch<F: Future> {
+        Runs { #[pin] future: F },
+        Done { output: F::Output },
+        Taken,
+    }
+}
+
+impl<F: Future> Branch<F> {
+    fn is_done(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+        let BranchProjection::Runs { future } = self.as_mut().project() else { return true };
+        let Poll::Ready(output) = future.poll(cx) else { return false };
+        self.set(Branch::Done { output });
+        true
+    }
+
+    fn output(self: Pin<&mut Self>) -> F::Output {
+        match self.project_replace(Branch::Taken) {
+            Moved::Done { output } => output,
+            _ => unreachable!("taken once, when all are done"),
+        }
+    }
+}
+
 macro_rules! join_functions {
     ($($(#[$meta:meta])* $name:ident($($branch:ident: $type:ident),+);)+) => {$(
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "a branch each")]
         pub async fn $name<$($type: Future),+>($($branch: $type),+) -> ($($type::Output),+) {
-            // A branch is dropped when it is done, and its output kept.
-            $(let mut $branch = pin!(maybe_done(WithContext::isolated($branch)));)+
+            $(let mut $branch = pin!(Branch::Runs { future: WithContext::isolated($branch) });)+
             poll_fn(|cx| {
                 let mut done = true;
-                $(done &= $branch.as_mut().poll(cx).is_ready();)+
+                $(done &= $branch.as_mut().is_done(cx);)+
                 if done { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;
-            ($($branch.take_output().expect("all are done")),+)
+            ($($branch.output()),+)
         }
     )+};
 }
@@ -160,134 +180,4 @@ pub async fn select<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Ou
         b.as_mut().poll(cx).map(Either::Right)
     })
     .await
-}
-
-/// Waits for all, each [isolated](crate::ContextFutureExt::isolated); the outputs come in the order
-/// of the futures.
-///
-/// The first polls go through them in order. Later ones poll the branches that were woken, in the
-/// order of the wake-ups: a poll costs what was woken, however many wait. A branch is dropped as
-/// soon as it is done. If some branches wake themselves again and again, the task yields between
-/// two rounds of them.
-///
-/// Cancel-safe as its branches are: dropping it drops all that are left, each in its context.
-///
-/// # Panics
-/// If a branch does, and at each further poll after that.
-///
-/// ```
-/// # use heirloom_context::internal::heirloom;
-/// use heirloom::context::future;
-/// use heirloom::context_var;
-/// context_var! { static TENANT: u32; }
-/// # futures::executor::block_on(async {
-/// let branches = (0..3).map(|tenant| async move {
-///     TENANT.set(tenant);
-///     TENANT.get()
-/// });
-/// assert_eq!(future::join_all(branches).await, [Some(0), Some(1), Some(2)]);
-/// assert!(!TENANT.is_set());
-/// # });
-/// ```
-pub fn join_all<I>(futures: I) -> JoinAll<I::Item>
-where
-    I: IntoIterator,
-    I::Item: Future,
-{
-    // At the call, not at the first poll: an iterator that makes its futures may look at the
-    // context.
-    let branches: FuturesUnordered<_> = futures
-        .into_iter()
-        .enumerate()
-        .map(|(index, future)| Branch { index, layer: Owned::EMPTY, future: Some(future) })
-        .collect();
-    JoinAll { outputs: (0..branches.len()).map(|_| None).collect(), branches, broken: false }
-}
-
-pin_project_lite::pin_project! {
-    /// A branch of [`JoinAll`] in its layer. As `WithContext`, but smaller, and dropped within its
-    /// last poll: of many branches, memory is what costs.
-    struct Branch<F> {
-        index: usize,
-        // Empty until it is needed.
-        layer: Owned,
-        #[pin]
-        future: Option<F>,
-    }
-
-    impl<F> PinnedDrop for Branch<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            if this.future.is_some() {
-                let _inside = enter(this.layer);
-                this.future.set(None);
-            }
-        }
-    }
-}
-
-impl<F: Future> Future for Branch<F> {
-    type Output = (usize, F::Output);
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let inside = enter(this.layer);
-        let poll = this.future.as_mut().as_pin_mut().expect("not done yet").poll(cx);
-        if poll.is_ready() {
-            this.future.set(None);
-        }
-        drop(inside);
-        if this.layer.is_blank_layer() {
-            this.layer.clear();
-        }
-        poll.map(|output| (*this.index, output))
-    }
-}
-
-/// Enters a branch's layer.
-fn enter(layer: &mut Owned) -> EnteredLayer<'_> {
-    if layer.is_empty() {
-        *layer = Owned::layer();
-    }
-    current::enter_layer(layer)
-}
-
-/// Waits for many futures; made by [`join_all`]. It has a name of its own, without the iterator's
-/// type in it, so that it may be awaited in a spawned task also if the iterator borrows.
-#[must_use = "futures do nothing unless they are polled"]
-pub struct JoinAll<F: Future> {
-    /// The branches that are not done.
-    branches: FuturesUnordered<Branch<F>>,
-    /// One place for each.
-    outputs: Vec<Option<F::Output>>,
-    /// A poll has begun and not returned: a branch has panicked, and its output will never come.
-    broken: bool,
-}
-
-// Branches are pinned where `FuturesUnordered` keeps them, and outputs are not pinned.
-impl<F: Future> Unpin for JoinAll<F> {}
-
-impl<F: Future> Future for JoinAll<F> {
-    type Output = Vec<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<F::Output>> {
-        let JoinAll { branches, outputs, broken } = &mut *self;
-        assert!(!std::mem::replace(broken, true), "`join_all` polled after a panic in a branch");
-        while let Poll::Ready(next) = Pin::new(&mut *branches).poll_next(cx) {
-            let Some((index, output)) = next else {
-                *broken = false;
-                let outputs = std::mem::take(outputs).into_iter();
-                return Poll::Ready(outputs.map(|output| output.expect("all are done")).collect());
-            };
-            outputs[index] = Some(output);
-        }
-        *broken = false;
-        Poll::Pending
-    }
-}
-
-impl<F: Future> fmt::Debug for JoinAll<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinAll").field("left", &self.branches.len()).finish_non_exhaustive()
-    }
 }

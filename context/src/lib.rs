@@ -106,6 +106,7 @@ mod error;
 pub mod future;
 mod iter;
 mod join;
+mod join_all;
 #[cfg(feature = "log")]
 pub mod log;
 #[cfg(any(feature = "log", feature = "tracing-subscriber"))]

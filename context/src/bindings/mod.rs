@@ -4,23 +4,24 @@
 //! | --- | --- | --- |
 //! | none | nothing | – |
 //! | up to [`FLAT_MAX`] | a [flat table](flat) | its words |
-//! | more | a map of **pages** | one page, and the map's path to it |
+//! | more | a map of [**pages**](pages) | one page, and the map's path to it |
 //!
-//! The map is `imbl`'s, from the upper bits of the id to pages; a page is a flat table.
+//! The map is one from the upper bits of the id to pages; a page is a flat table.
 //!
 //! Equal words are equal bindings. Whether a change happens in place or in a copy is decided here
 //! and in [`flat`], by who else can see it; no module above can tell.
 
 mod entry;
 pub(crate) mod flat;
+mod pages;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 pub(crate) use entry::{Entry, Found, Id, Lookup};
 use flat::{FlatTable, Header, Kind};
+use pages::Pages;
 
 use crate::util::switches;
 use crate::util::sync::atomic::Ordering::Acquire;
@@ -40,36 +41,15 @@ const PAGE_BITS: u32 = 6;
 
 const _: () = assert!(FLAT_MAX <= flat::BUCKETS_MAX / 2 && 1 << PAGE_BITS <= flat::BUCKETS_MAX / 2);
 
-/// The page of a large context in which a variable stands.
-fn page_of(id: Id) -> u64 {
-    id.key() >> PAGE_BITS
-}
-
-type Map =
-    imbl::GenericHashMap<u64, FlatTable, BuildHasherDefault<Dense>, imbl::shared_ptr::DefaultSharedPtr>;
-
-/// The hash of a dense number is that number: they spread over a trie by themselves.
-#[derive(Clone, Default)]
-struct Dense(u64);
-
-impl Hasher for Dense {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("the keys are `u64`s")
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+/// The number of the page of a large context in which a variable stands.
+fn page_of(id: Id) -> usize {
+    (id.key() >> PAGE_BITS) as usize
 }
 
 #[repr(C)]
 struct Large {
     header: Header,
-    pages: Map,
+    pages: Pages,
 }
 
 /// A handle of a set of bindings.
@@ -195,11 +175,11 @@ impl Bindings {
     /// Turns a flat table into a map of pages.
     fn enlarge(&mut self) {
         let flat = self.flat().expect("a flat table");
-        let mut pages = Map::default();
+        let mut pages = Pages::default();
         for (id, found) in flat.iter() {
-            match pages.get_mut(&page_of(id)) {
+            match pages.place(page_of(id)) {
                 Some(page) => drop(page.write(id, found.entry(), false)),
-                None => drop(pages.insert(page_of(id), FlatTable::single(id, found.entry()))),
+                place => *place = Some(FlatTable::single(id, found.entry())),
             }
         }
         let Header { flags, bound, .. } = *flat.header();
@@ -224,16 +204,17 @@ impl Bindings {
         let Large { header, pages } = unsafe { &mut *large.as_ptr() };
         header.flags |= entry.flags();
         header.bound += u32::from(matches!(entry, Entry::Bound(_)));
-        let Some(page) = pages.get_mut(&page_of(id)) else {
+        let place = pages.place(page_of(id));
+        let Some(page) = place else {
             if !matches!(entry, Entry::Absent) {
-                pages.insert(page_of(id), FlatTable::single(id, entry));
+                *place = Some(FlatTable::single(id, entry));
             }
             return Entry::Absent;
         };
         header.bound -= u32::from(matches!(page.lookup(id), Lookup::Bound(_)));
         let previous = page.write(id, entry, wanted);
         if page.is_blank() {
-            pages.remove(&page_of(id));
+            *place = None;
         }
         previous
     }
@@ -241,7 +222,7 @@ impl Bindings {
     /// Calls `f` with everything that is bound or hidden.
     pub(crate) fn for_each<'a>(&'a self, mut f: impl FnMut(Id, Lookup<'a>)) {
         if let Some(large) = self.large() {
-            large.pages.values().flat_map(FlatTable::iter).for_each(|(id, found)| f(id, found));
+            large.pages.iter().flat_map(FlatTable::iter).for_each(|(id, found)| f(id, found));
         } else if let Some(table) = self.flat() {
             for (id, _) in table.iter() {
                 // Again, since what comes from `table` itself may not live as long as `self`.
@@ -355,7 +336,7 @@ pub(crate) unsafe fn lookup_at<'a>(header: NonNull<Header>, id: Id) -> Lookup<'a
     unsafe {
         if header.as_ref().kind == Kind::Large {
             let large = header.cast::<Large>().as_ref();
-            return large.pages.get(&page_of(id)).map_or(Lookup::Absent, |page| page.lookup(id));
+            return large.pages.get(page_of(id)).map_or(Lookup::Absent, |page| page.lookup(id));
         }
         FlatTable::lookup_at(header, id)
     }
