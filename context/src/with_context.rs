@@ -17,14 +17,15 @@ pin_project_lite::pin_project! {
     /// [`ContextStreamExt`] and [`ContextIteratorExt`].
     ///
     /// The inner one is polled, stepped and *dropped* in that context, finished or not, on
-    /// whichever thread.
+    /// whichever thread. A future is dropped as soon as it is ready; it is not to be polled after
+    /// that.
     ///
     /// [`ContextFutureExt`]: crate::ContextFutureExt
     /// [`ContextStreamExt`]: crate::ContextStreamExt
     /// [`ContextIteratorExt`]: crate::ContextIteratorExt
     #[must_use = "futures, streams and iterators do nothing unless they are polled"]
     pub struct WithContext<F> {
-        // `None` only while it is being dropped.
+        // `None` once a future is ready, and while the inner one is being dropped.
         #[pin]
         inner: Option<F>,
         surroundings: Surroundings,
@@ -35,8 +36,10 @@ pin_project_lite::pin_project! {
     impl<F> PinnedDrop for WithContext<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let _inside = this.surroundings.enter();
-            this.inner.set(None);
+            if this.inner.is_some() {
+                let _inside = this.surroundings.enter();
+                this.inner.set(None);
+            }
         }
     }
 }
@@ -55,8 +58,11 @@ impl<F> WithContext<F> {
     }
 
     /// The future, stream or iterator inside.
+    ///
+    /// # Panics
+    /// If it is a future that was ready, and is dropped.
     pub fn get_ref(&self) -> &F {
-        self.inner.as_ref().expect(TAKEN)
+        self.inner.as_ref().expect(ENDED)
     }
 
     /// A copy of the bindings that are its own: of an isolated one only those of its layer.
@@ -75,7 +81,7 @@ impl<F> WithContext<F> {
     }
 }
 
-const TAKEN: &str = "taken by the drop only";
+const ENDED: &str = "the future with a context of its own was ready, and is dropped";
 
 /// Runs one step inside; `ended` if a former one has panicked.
 fn step<R>(around: &mut Surroundings, broken: &mut bool, ended: R, step: impl FnOnce() -> R) -> R {
@@ -93,10 +99,15 @@ impl<F: Future> Future for WithContext<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
+        let mut this = self.project();
         let _inside = this.surroundings.enter();
-        let inner = this.inner.as_pin_mut().expect(TAKEN);
-        panicked::noted(|| inner.poll(cx))
+        let inner = this.inner.as_mut().as_pin_mut().expect(ENDED);
+        let polled = panicked::noted(|| inner.poll(cx));
+        if polled.is_ready() {
+            // Here, since its context is entered: a drop later would have to enter it again.
+            this.inner.set(None);
+        }
+        polled
     }
 }
 
@@ -106,7 +117,7 @@ impl<F: Stream> Stream for WithContext<F> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<F::Item>> {
         let this = self.project();
         step(this.surroundings, this.broken, Poll::Ready(None), || {
-            this.inner.as_pin_mut().expect(TAKEN).poll_next(cx)
+            this.inner.as_pin_mut().expect(ENDED).poll_next(cx)
         })
     }
 
@@ -119,7 +130,7 @@ impl<F: Iterator> Iterator for WithContext<F> {
     type Item = F::Item;
 
     fn next(&mut self) -> Option<F::Item> {
-        step(&mut self.surroundings, &mut self.broken, None, || self.inner.as_mut().expect(TAKEN).next())
+        step(&mut self.surroundings, &mut self.broken, None, || self.inner.as_mut().expect(ENDED).next())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -129,7 +140,7 @@ impl<F: Iterator> Iterator for WithContext<F> {
 
 impl<F: DoubleEndedIterator> DoubleEndedIterator for WithContext<F> {
     fn next_back(&mut self) -> Option<F::Item> {
-        step(&mut self.surroundings, &mut self.broken, None, || self.inner.as_mut().expect(TAKEN).next_back())
+        step(&mut self.surroundings, &mut self.broken, None, || self.inner.as_mut().expect(ENDED).next_back())
     }
 }
 

@@ -149,17 +149,17 @@ impl Bindings {
     }
 
     fn exchange(&mut self, id: Id, entry: Entry, wanted: bool) -> Entry {
-        let Some(header) = self.0.take() else {
+        let Some(header) = self.0 else {
             if !matches!(entry, Entry::Absent) {
                 self.0 = Some(FlatTable::single(id, entry).into_header());
             }
             return Entry::Absent;
         };
-        // SAFETY: just taken from here.
+        // SAFETY: the handle keeps it alive.
         if unsafe { header.as_ref() }.kind == Kind::Large {
-            self.0 = Some(header);
             return self.exchange_large(id, entry, wanted);
         }
+        self.0 = None;
         // SAFETY: a flat table's header; the handle is put back below, whatever it points to then.
         let mut table = unsafe { FlatTable::from_header(header) };
         if fits(&table, id, &entry) {
@@ -173,6 +173,7 @@ impl Bindings {
     }
 
     /// Turns a flat table into a map of pages.
+    #[cold]
     fn enlarge(&mut self) {
         let flat = self.flat().expect("a flat table");
         let mut pages = Pages::default();
@@ -190,6 +191,7 @@ impl Bindings {
         Bindings(Some(NonNull::from(Box::leak(Box::new(large))).cast()))
     }
 
+    #[cold]
     fn exchange_large(&mut self, id: Id, entry: Entry, wanted: bool) -> Entry {
         let shared = self.large().expect("a large context");
         // Pairs with the release subtraction in `flat::release`: what other handles have read
@@ -305,6 +307,7 @@ impl Bindings {
 }
 
 /// Whether a change leaves a flat table one.
+#[inline]
 fn fits(table: &FlatTable, id: Id, entry: &Entry) -> bool {
     (table.header().shown as usize) < FLAT_MAX
         || matches!(entry, Entry::Absent)

@@ -6,11 +6,12 @@
 //! * The **base entry** of a variable is what was set without a guard.
 //! * A [**level**](Level) is a base entry and one entry for each guard made on it, the newest on
 //!   top. A scope of the variable puts a level of its own on top, and takes it away when it is
-//!   left.
+//!   left. A scope without guards, over a variable without levels, keeps the entry that it covers
+//!   itself, and needs no level.
 //! * The **top entry** is the top one of the top level: the one that shows. It stands in the
 //!   bindings, where lookups and snapshots find it; all others wait in their levels.
 //!
-//! Hence a variable without guards and scopes, that is nearly every one, has no level.
+//! Hence a variable without guards, that is nearly every one, has no level.
 //!
 //! # Transitions
 //!
@@ -21,8 +22,8 @@
 //! | drop of the top guard | the entry below | its place goes |
 //! | drop of another guard, also below a scope | – | its place goes, with the entry in it |
 //! | drop of a guard elsewhere | – | – ; [later](super::abandoned) what lies below it goes |
-//! | scope, on entry | its top entry | the former top waits here, below the scope's level |
-//! | scope, on exit | the entry below | its level goes to the scope, for the next entry |
+//! | scope, on entry | its top entry | if there are guards: the former top waits here, below the scope's level |
+//! | scope, on exit | the entry below | its level, if it has one, goes to the scope, for the next entry |
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -44,7 +45,7 @@ pub(crate) struct Frame {
     pub(super) is_layer: bool,
     /// Of a layer that is entered: the word below it, which it owns.
     pub(super) outside: Word,
-    /// Only for variables with living guards or open scopes; never an empty list.
+    /// Only for variables with living guards, or with scopes over such; never an empty list.
     levels: BTreeMap<Id, Vec<Level>>,
     /// Of a level that is gone with all its guards, for the next level.
     spare_notes: Option<Notes>,
@@ -118,21 +119,40 @@ impl GuardPlace {
     }
 }
 
-/// A scope of one variable: what it has bound, while it is not entered.
+/// A scope of one variable.
 pub(crate) struct Scope {
     pub(super) id: Id,
-    level: Level,
+    /// While the scope is not entered, its top entry. While it is entered without a level, the
+    /// entry that it covers.
+    entry: Entry,
+    /// Of a scope that is not entered, if it has guards: everything but the top entry.
+    guarded: Option<Box<Level>>,
+    /// While the scope is entered.
+    entered: Entered,
+}
+
+/// How a scope is entered.
+#[derive(Clone, Copy)]
+enum Entered {
+    /// Without a level: neither the scope nor what it covers has guards. The frame's identity.
+    Plainly(u64),
+    /// Its level is on top of the variable's.
+    WithLevel,
 }
 
 impl Scope {
     pub(crate) fn new(id: Id, entry: Entry) -> Scope {
-        Scope { id, level: Level { base: Some(entry), ..Level::default() } }
+        Scope { id, entry, guarded: None, entered: Entered::Plainly(0) }
     }
 
     /// What shows when it is entered.
     pub(super) fn entry(&self) -> Entry {
-        let newest = self.level.guards.last_key_value().map(|(_, entry)| entry);
-        newest.unwrap_or(&self.level.base).clone().unwrap_or(Entry::Absent)
+        self.entry.clone()
+    }
+
+    /// Keeps the level of the scope that is left, if there are guards in it.
+    fn keep(&mut self, level: Option<Level>) {
+        self.guarded = level.filter(|level| !level.guards.is_empty()).map(Box::new);
     }
 }
 
@@ -250,19 +270,46 @@ impl Frame {
         Some(if shows && was_top { self.uncover(id) } else { entry.unwrap_or(Entry::Absent) })
     }
 
-    /// Enters a scope: its level goes on top. The scope has nothing until it is left.
+    /// Enters a scope: its entry goes on top, and so does its level, if it needs one.
+    #[inline]
     pub(super) fn enter_scope(&mut self, scope: &mut Scope) {
-        let mut level = mem::take(&mut scope.level);
-        let entry = level.top().take().unwrap_or(Entry::Absent);
-        self.cover(scope.id, entry, 2).push(level);
+        let entry = mem::replace(&mut scope.entry, Entry::Absent);
+        if scope.guarded.is_none() && self.levels(scope.id).is_empty() {
+            scope.entered = Entered::Plainly(self.identity);
+            scope.entry = self.bindings.write(scope.id, entry);
+        } else {
+            scope.entered = Entered::WithLevel;
+            let level = scope.guarded.take().map_or_else(Level::default, |level| *level);
+            self.cover(scope.id, entry, 2).push(level);
+        }
     }
 
     /// Leaves the scope that is on top, and gives it what it has bound.
+    #[inline]
     pub(super) fn leave_scope(&mut self, scope: &mut Scope) {
-        // Fewer than two levels: the contexts were swapped inside, and not swapped back.
-        let Some(levels) = self.levels.get_mut(&scope.id).filter(|levels| levels.len() > 1) else { return };
-        scope.level = levels.pop().expect("two at least");
-        let top = self.uncover(scope.id);
-        *scope.level.top() = Some(top);
+        let covered = mem::replace(&mut scope.entry, Entry::Absent);
+        match scope.entered {
+            Entered::Plainly(frame) if frame == self.identity => {
+                if !self.levels.is_empty() {
+                    // Guards that were made inside and live go with the scope.
+                    scope.keep(self.levels.remove(&scope.id).and_then(|mut levels| levels.pop()));
+                }
+                scope.entry = match self.bindings.write(scope.id, covered) {
+                    // It was unset: if the scope is next entered in a layer, it hides the outside.
+                    Entry::Absent if !self.is_layer => Entry::Hidden,
+                    top => top,
+                };
+            }
+            // The contexts were swapped inside, and not swapped back: the scope has nothing.
+            Entered::Plainly(_) => {}
+            Entered::WithLevel => {
+                // Fewer than two levels: swapped, too.
+                let Some(levels) = self.levels.get_mut(&scope.id).filter(|levels| levels.len() > 1) else {
+                    return;
+                };
+                scope.keep(levels.pop());
+                scope.entry = self.uncover(scope.id);
+            }
+        }
     }
 }

@@ -76,6 +76,7 @@ pub(crate) struct InScope<'a> {
 }
 
 impl<'a> InScope<'a> {
+    #[inline]
     fn new(scope: &'a mut Scope, watched: bool) -> InScope<'a> {
         let entered = observe(scope.id, watched, || write(|frame| frame.enter_scope(scope)).is_some());
         InScope { scope, watched, entered }

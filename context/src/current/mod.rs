@@ -312,11 +312,15 @@ pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
     }
 
     impl Drop for Close<'_> {
+        #[inline]
         fn drop(&mut self) {
             // SAFETY: taken from the slot in `write`, so alive, and so is its outside.
             let word = unsafe { Word::of_frame(self.frame, self.frame.as_ref().is_layer) };
+            let previous = replace(self.slot, word);
             // The slot is closed, unless an allocator has swapped meanwhile and did not swap back.
-            drop(Owned(replace(self.slot, word)));
+            if previous != Word::CLOSED {
+                drop(Owned(previous));
+            }
         }
     }
 

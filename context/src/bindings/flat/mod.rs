@@ -372,7 +372,8 @@ impl FlatTable {
         }
         let used = self.buckets().count() + 1;
         let now = self.header().mask as usize + 1;
-        let mut buckets = used.next_power_of_two().max(now).min(BUCKETS_MAX);
+        // Four at least: a context of one variable mostly becomes one of several.
+        let mut buckets = used.next_power_of_two().max(now).clamp(4, BUCKETS_MAX);
         loop {
             // Every key at home, if twice the room is enough for that: then an absent one costs one
             // look. Ids that all have one home must be far from home sooner or later.
@@ -400,14 +401,15 @@ impl FlatTable {
     fn moved(&self, buckets: usize, further: Bucket, max_probe: usize) -> Option<NonNull<Table>> {
         let from = self.header();
         let table = Table::empty(from.kind, from.flags, buckets, self.root());
-        let occupied = self.buckets().map(|(index, bucket)| (bucket, self.owned().contains(index)));
         // SAFETY: fresh, so this thread's alone. On failure the counts still belong to `self`.
         unsafe {
-            for (bucket, owned) in occupied.chain([(further, true)]) {
-                if !Table::insert(table, bucket, owned, max_probe) {
-                    Table::free(table);
-                    return None;
-                }
+            let mut fits = Table::insert(table, further, true, max_probe);
+            for (index, bucket) in self.buckets() {
+                fits = fits && Table::insert(table, bucket, self.owned().contains(index), max_probe);
+            }
+            if !fits {
+                Table::free(table);
+                return None;
             }
             (*table.as_ptr()).header.bound = from.bound;
             (*table.as_ptr()).header.shown = from.shown;
@@ -419,6 +421,7 @@ impl FlatTable {
     /// takes this handle's place. Returns what was there, with a count of its own, if `wanted`.
     ///
     /// No user code runs while the caller has a [hold](reaper::hold).
+    #[inline(always)]
     pub(crate) fn write(&mut self, id: Id, entry: Entry, wanted: bool) -> Entry {
         if !self.is_unique() {
             let previous = if wanted { self.lookup(id).entry() } else { Entry::Absent };
@@ -435,36 +438,51 @@ impl FlatTable {
             }
             return Entry::Absent;
         };
+        if !self.owned().contains(index) {
+            return self.replace_borrowed(index, bucket, wanted);
+        }
         let before = self.bucket(index);
-        let was_owned = self.owned().contains(index);
+        if before.is_bound() && bucket.is_bound() {
+            // Neither the sums nor what is owned changes.
+            // SAFETY: unique, so the bucket is this thread's to change.
+            unsafe { *Table::bucket(self.0, index) = bucket };
+        } else {
+            self.replace(index, bucket);
+            if bucket.is_absent() && self.in_root(id).is_none() {
+                // An absence is remembered only where the root has the entry.
+                // SAFETY: as above.
+                unsafe {
+                    *Table::bucket(self.0, index) = Bucket::FREE;
+                    (*self.0.as_ptr()).owned.remove(index);
+                }
+            }
+        }
+        // SAFETY: the bucket had a count, which has left it.
+        unsafe { before.into_entry() }
+    }
+
+    /// Step WR1: replaces what a table, which this thread alone sees, has borrowed.
+    #[cold]
+    fn replace_borrowed(&mut self, index: usize, bucket: Bucket, wanted: bool) -> Entry {
         // SAFETY: a borrowed entry was shown until now, so it is alive, and is counted before it
         // may go.
-        let shown = if wanted && !was_owned { unsafe { before.lookup() }.entry() } else { Entry::Absent };
+        let shown = if wanted { unsafe { self.bucket(index).lookup() }.entry() } else { Entry::Absent };
         self.replace(index, bucket);
-        // SAFETY: the root outlives its borrowers; its keys never change.
-        let in_root = self.root().and_then(|root| unsafe { Some((root, Table::find(root, id)?)) });
-        if !was_owned {
-            let (root, index) = in_root.expect("a borrowed entry is its root's");
-            let _hold = reaper::hold();
-            // WR1.
-            // SAFETY: alive, and locked until `close`.
-            unsafe {
-                root.as_ref().borrows.lock();
-                *Table::unused_by(root, index) += 1;
-                close(root);
-            }
-            return shown;
-        }
-        // SAFETY: unique, so the bucket is this thread's to change; it had a count, which has left
-        // it.
+        let (root, index) = self.in_root(bucket.id()).expect("a borrowed entry is its root's");
+        let _hold = reaper::hold();
+        // SAFETY: alive, and locked until `close`.
         unsafe {
-            // An absence is remembered only where the root has the entry.
-            if bucket.is_absent() && in_root.is_none() {
-                *Table::bucket(self.0, index) = Bucket::FREE;
-                (*self.0.as_ptr()).owned.remove(index);
-            }
-            before.into_entry()
+            root.as_ref().borrows.lock();
+            *Table::unused_by(root, index) += 1;
+            close(root);
         }
+        shown
+    }
+
+    /// The root, and the bucket of the variable there.
+    fn in_root(&self, id: Id) -> Option<(NonNull<Table>, usize)> {
+        // SAFETY: the root outlives its borrowers; its keys never change.
+        self.root().and_then(|root| unsafe { Some((root, Table::find(root, id)?)) })
     }
 }
 

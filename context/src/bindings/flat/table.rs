@@ -241,10 +241,18 @@ impl Table {
         // SAFETY: allocated.
         let header = unsafe { &(*table.as_ptr()).header };
         let (mask, max_probe) = (header.mask as usize, header.max_probe as usize);
-        (0..=max_probe).map(|distance| (id.home() + distance) & mask).find(|index| {
+        let mut distance = 0;
+        loop {
+            let index = (id.home() + distance) & mask;
             // SAFETY: masked, so a bucket of this table.
-            unsafe { (*Table::bucket(table, *index)).key == id.key() }
-        })
+            if unsafe { (*Table::bucket(table, index)).key } == id.key() {
+                return Some(index);
+            }
+            if distance == max_probe {
+                return None;
+            }
+            distance += 1;
+        }
     }
 
     /// Puts a key that is not there yet into a free bucket within `max_probe` of its home.
