@@ -334,7 +334,11 @@ impl TaskGuard {
     #[inline]
     pub(super) unsafe fn enter(header: NonNull<Header>) -> TaskGuard {
         // SAFETY: the thread with the stage has the live context.
-        raw::swap(unsafe { &mut *header.as_ref().live.get() });
+        let live = unsafe { &mut *header.as_ref().live.get() };
+        if let Some(last) = raw::keep_spare_handles(live, current::is_worker_between_polls) {
+            panic::swallow(|| drop(last));
+        }
+        raw::swap(live);
         TaskGuard { header, saved: current::enter(header) }
     }
 
