@@ -2,17 +2,17 @@
 //!
 //! # Terms
 //!
-//! * A **pin** stands on the stack of a [`read`], and names the value that is being read. The slot
-//!   has the newest pin of its thread, and each pin the one before it.
-//! * A pin is **counted** if it has a count of its own on its value.
+//! * A **pin** stands on the stack of a [`read`], and names the value that is being read.
+//! * The slot's **list** has the pins of its thread whose values have no count of their own, from
+//!   the newest to the oldest. A pin is **counted** if it is not in the list any more.
 //!
 //! # Transitions
 //!
-//! * **PI1**, a variable is read: [`read`]. Its pin, uncounted, becomes the newest.
-//! * **PI2**, the slot's word, or what it points to, is about to change: [`count_all`]. Every
-//!   uncounted pin is counted.
-//! * **PI3**, the read ends, also by unwinding: drop of [`Unpin`]. The pin before it becomes the
-//!   newest; a count is given back.
+//! * **PI1**, a variable is read: [`read`]. Its pin becomes the newest of the list.
+//! * **PI2**, the slot's word, or what it points to, is about to change: [`count_all`]. The values
+//!   of all pins in the list are counted, and the list is empty.
+//! * **PI3**, the read ends, also by unwinding: drop of [`Unpin`]. The pin is taken from the list,
+//!   or, if it is counted, its count is given back.
 //!
 //! # Why no value goes while it is read
 //!
@@ -20,11 +20,10 @@
 //! from the slot before PI2, and after PI2 the pin itself keeps its value alive. A read during
 //! which nothing changes, that is nearly every one, pays two stores.
 //!
-//! Pins end in the reverse order of PI1, since they stand on one stack. So all pins older than a
-//! counted one are counted too, and PI2 stops at the first counted one.
+//! Pins end in the reverse order of PI1, since they stand on one stack. So at PI3 the pin is the
+//! newest of the list, or is counted; and a pin that is counted has no newer one in the list.
 
-use std::cell::Cell;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::lookup::lookup;
 use super::{SLOT, Slot};
@@ -35,11 +34,10 @@ use crate::value::{Value, ValueHeader};
 /// A value that is being read.
 pub(super) struct Pin {
     value: NonNull<ValueHeader>,
-    counted: Cell<bool>,
     older: *const Pin,
 }
 
-/// Takes the pin out of the list, also by unwinding.
+/// Ends a pin, also by unwinding.
 struct Unpin<'a> {
     slot: &'a Slot,
     pin: &'a Pin,
@@ -48,8 +46,9 @@ struct Unpin<'a> {
 impl Drop for Unpin<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.slot.pins.set(self.pin.older);
-        if self.pin.counted.get() {
+        if ptr::eq(self.slot.pins.get(), self.pin) {
+            self.slot.pins.set(self.pin.older);
+        } else {
             self.pin.give_count_back();
         }
     }
@@ -74,7 +73,7 @@ pub(crate) fn read<R>(id: Option<Id>, f: impl FnOnce(Option<NonNull<ValueHeader>
         // SAFETY: the slot owns its word; the answer is pinned before anything else can happen.
         let found = id.and_then(|id| unsafe { lookup(slot.word.get(), id) });
         let Some(value) = found.map(Found::as_ptr) else { return f(None) };
-        let pin = Pin { value, counted: Cell::new(false), older: slot.pins.get() };
+        let pin = Pin { value, older: slot.pins.get() };
         slot.pins.set(&raw const pin);
         let _unpin = Unpin { slot, pin: &pin };
         f(Some(value))
@@ -82,14 +81,15 @@ pub(crate) fn read<R>(id: Option<Id>, f: impl FnOnce(Option<NonNull<ValueHeader>
 }
 
 /// Step PI2.
+#[cold]
 pub(super) fn count_all(slot: &Slot) {
-    let mut pin = slot.pins.get();
-    // SAFETY: pins stand on the stacks of calls below this one, and are unlinked before they go.
-    while let Some(uncounted) = unsafe { pin.as_ref() }.filter(|pin| !pin.counted.get()) {
+    let mut pin = slot.pins.replace(ptr::null());
+    // SAFETY: pins stand on the stacks of calls below this one, and are taken from the list before
+    // they go.
+    while let Some(uncounted) = unsafe { pin.as_ref() } {
         // SAFETY: nothing was taken from the slot since the value was found there, or this would
         // have run.
         std::mem::forget(unsafe { Value::retain(uncounted.value) });
-        uncounted.counted.set(true);
         pin = uncounted.older;
     }
 }
