@@ -116,8 +116,7 @@ impl Spares {
         let look = if weakened("look for other handles") { Relaxed } else { Acquire };
         // SAFETY: the handle keeps it alive. The load pairs with the release subtraction of other
         // threads: what they have read happens before the end.
-        let all = unsafe { header.as_ref() }.handles.load(look) == spare;
-        if !all && !weakened("other handles") {
+        if unsafe { header.as_ref() }.handles.load(look) != spare {
             self.count.set(spare);
             // As in `fork`.
             self.of.set(word);
@@ -137,7 +136,7 @@ impl Spares {
         self.batch.set(1);
         match word.target() {
             // SAFETY: the spare handles keep it alive; there is none left in the second case.
-            Target::Snapshot(header) if count != 0 => unsafe {
+            Target::Snapshot(header) if count != 0 && !weakened("return of spare handles") => unsafe {
                 release(&header.as_ref().handles, count).then(|| Bindings::end_of(header))
             },
             _ => None,

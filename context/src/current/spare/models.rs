@@ -54,10 +54,11 @@ fn fork_and_end() {
     assert_eq!(ends.load(Ordering::Relaxed), 1);
 }
 
-/// The same with one worker that takes over all handles: the value ends with the last task.
-fn end_with_the_last_task() {
+/// Of two tasks one ends on each worker. The worker that finds no other handle ends the snapshot,
+/// or what is left is given back.
+fn end_on_both() {
     let ends = Arc::new(AtomicUsize::new(0));
-    let mut parent = snapshot(&ends);
+    let parent = snapshot(&ends);
     let there = Owned::snapshot_of(parent.bindings());
     let other = thread::spawn(move || {
         let spares = Spares::NONE;
@@ -65,22 +66,34 @@ fn end_with_the_last_task() {
         drop(spares.give_back());
     });
     let spares = Spares::NONE;
+    poll_and_end(&spares, parent);
+    drop(spares.give_back());
+    other.join().unwrap();
+    assert_eq!(ends.load(Ordering::Relaxed), 1);
+}
+
+/// All handles are those of one worker: the value ends with the last task, before anything is given
+/// back.
+fn end_alone() {
+    let ends = Arc::new(AtomicUsize::new(0));
+    let mut parent = snapshot(&ends);
+    let spares = Spares::NONE;
     drop(spares.keep_for(parent.0));
     // SAFETY: the parent keeps it alive.
-    let child = Owned::snapshot_of(unsafe { spares.fork(parent.0) });
+    let children = [(); 3].map(|()| Owned::snapshot_of(unsafe { spares.fork(parent.0) }));
     end(&spares, &mut parent);
-    poll_and_end(&spares, child);
-    let ended = ends.load(Ordering::Relaxed) == 1;
-    other.join().unwrap();
-    drop(spares.give_back());
+    for child in children {
+        assert_eq!(ends.load(Ordering::Relaxed), 0);
+        poll_and_end(&spares, child);
+    }
     assert_eq!(ends.load(Ordering::Relaxed), 1);
-    drop(ended);
 }
 
 #[test]
 fn a_shared_snapshot_ends_once_and_after_all_reads() {
     check(fork_and_end);
-    check(end_with_the_last_task);
+    check(end_on_both);
+    check(end_alone);
 }
 
 #[test]
@@ -91,6 +104,6 @@ fn twin_with_a_relaxed_look_for_other_handles_is_caught() {
 
 #[test]
 #[should_panic]
-fn twin_that_ends_without_a_look_is_caught() {
-    check_without("other handles", fork_and_end);
+fn twin_that_keeps_its_spare_handles_is_caught() {
+    check_without("return of spare handles", fork_and_end);
 }
