@@ -1,13 +1,15 @@
 //! The modes of a future: plain, isolated, in a context, with a variable; half-way, finished, and
 //! on other threads.
 
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use heirloom_context::{Context, ContextFutureExt, ContextVar, context_var};
 
 use crate::support::{
-    Executor, Gate, Ledger, Log, OnDrop, block_on, caught, never, on_a_fresh_thread, poll_once, quiet_panic,
-    yield_once,
+    Executor, Gate, Ledger, Log, OnDrop, block_on, caught, never, on_a_fresh_thread, panic_text, poll_once,
+    quiet_panic, yield_once,
 };
 
 context_var! {
@@ -540,5 +542,36 @@ fn thousands_of_tasks_interleave_without_a_mix_up() {
             }
             assert_eq!((LEVEL.get(), OTHER.get()), (Some(7), None));
         });
+    });
+}
+
+#[test]
+fn a_future_is_dropped_in_its_context_as_soon_as_it_is_ready() {
+    on_a_fresh_thread(|| {
+        struct Reads(Log<Option<u32>>);
+
+        impl Future for Reads {
+            type Output = ();
+
+            fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<()> {
+                Poll::Ready(())
+            }
+        }
+
+        impl Drop for Reads {
+            fn drop(&mut self) {
+                self.0.push(LEVEL.get());
+            }
+        }
+
+        let log = Log::new();
+        let mut future = Box::pin(Reads(log.clone()).with_var(&LEVEL, 7));
+        assert!(poll_once(future.as_mut()).is_ready());
+        assert_eq!(log.take(), [Some(7)]);
+        let text = panic_text(|| poll_once(future.as_mut()));
+        assert!(text.contains("was ready"), "{text}");
+        drop(future);
+        assert!(log.take().is_empty());
+        assert_eq!(LEVEL.get(), None);
     });
 }

@@ -256,6 +256,103 @@ fn a_context_that_is_given_up_leaves_what_nobody_else_has() {
     });
 }
 
+/// A poll of a worker: spare handles are those of the task's context. Panics if a former context
+/// ends thereby.
+fn worker_step<R>(live: &mut Live, f: impl FnOnce() -> R) -> R {
+    assert!(raw::keep_spare_handles(live, || true).is_none());
+    step(live, f)
+}
+
+fn fork() -> Live {
+    Live::new(Context::inherited())
+}
+
+#[test]
+fn with_spare_handles_values_end_with_the_last_task_of_a_worker() {
+    on_a_fresh_thread(|| {
+        let ledger = Ledger::new();
+        let variable = ContextVar::new("probe");
+        let mut parent = Live::new(Context::empty().with_var(&variable, ledger.probe(1)));
+        let children: Vec<_> = worker_step(&mut parent, || (0..100).map(|_| fork()).collect());
+        assert!(parent.take_unique().is_none());
+        let mut last = None;
+        for mut child in children {
+            assert!(last.is_none() && ledger.alive() == 1);
+            worker_step(&mut child, || assert!(variable.is_set()));
+            last = child.take_unique();
+        }
+        assert!(last.is_some() && ledger.alive() == 1);
+        drop(last);
+        assert_eq!(ledger.alive(), 0);
+        assert!(raw::give_back_spare_handles().is_none());
+    });
+}
+
+#[test]
+fn spare_handles_keep_a_context_until_the_worker_looks_for_a_task() {
+    let ledger = Ledger::new();
+    let variable = ContextVar::new("probe");
+    // What the worker does next: it polls a task of another context, of none, or finds no task.
+    for next in [Some(Context::empty().with_var(&LEVEL, 1)), Some(Context::empty()), None] {
+        // Whether the task of the other thread ends before that.
+        for before in [true, false] {
+            let mut parent = Live::new(Context::empty().with_var(&variable, ledger.probe(1)));
+            let (here, there) = worker_step(&mut parent, || (fork(), fork()));
+            let elsewhere = move || std::thread::spawn(move || drop(there)).join().unwrap();
+            drop((parent.take_unique(), { here }.take_unique()));
+            let mut elsewhere = Some(elsewhere);
+            if before {
+                elsewhere.take().unwrap()();
+                assert_eq!(ledger.alive(), 1);
+            }
+            let last = match next.clone() {
+                Some(next) => raw::keep_spare_handles(&Live::new(next), || true),
+                None => raw::give_back_spare_handles(),
+            };
+            assert_eq!(last.is_some(), before);
+            drop(last);
+            elsewhere.into_iter().for_each(|end| end());
+            assert_eq!(ledger.alive(), 0);
+        }
+    }
+    assert!(raw::give_back_spare_handles().is_none());
+}
+
+#[test]
+fn spare_handles_do_not_keep_what_a_write_replaces() {
+    on_a_fresh_thread(|| {
+        let ledger = Ledger::new();
+        let variable = ContextVar::new("probe");
+        let mut parent = Live::new(Context::empty().with_var(&variable, ledger.probe(1)));
+        worker_step(&mut parent, || {
+            let mut children = [fork(), fork(), fork()];
+            children.iter_mut().for_each(|child| assert!(child.take_unique().is_none()));
+            drop(variable.set(ledger.probe(2)));
+            assert_eq!(ledger.alive(), 1);
+            // Of what was written to, there are no spare handles.
+            drop(fork());
+            drop(variable.set(ledger.probe(3)));
+            assert_eq!(ledger.alive(), 1);
+        });
+        drop(parent);
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+#[test]
+fn no_handle_is_spare_on_a_thread_that_does_not_ask_for_it() {
+    on_a_fresh_thread(|| {
+        let ledger = Ledger::new();
+        let variable = ContextVar::new("probe");
+        let mut parent = Live::new(Context::empty().with_var(&variable, ledger.probe(1)));
+        assert!(raw::keep_spare_handles(&parent, || false).is_none());
+        let child = step(&mut parent, fork);
+        assert!(parent.take_unique().is_none());
+        std::thread::spawn(|| drop(child)).join().unwrap();
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
 // The kind: a function whose name says more than it looks at. A task with a deadline and no
 // variables is not nothing.
 #[test]
