@@ -1,7 +1,7 @@
 //! What the context promised about its costs.
 
 use super::read::{GET, UNSET};
-use super::{ARC, IMBL, OTEL, OURS, OURS_TYPED, carry, set, threads, variables, wire};
+use super::{ARC, IMBL, OTEL, OURS, OURS_TYPED, TOKIO, carry, set, threads, variables, wire};
 use crate::goal::{Goal, Limit};
 
 /// Every goal that the program `context` checks.
@@ -18,6 +18,12 @@ pub fn goals() -> Vec<Goal> {
     for n in [1, 2, 4, 8] {
         let claim = "a hit costs no more than opentelemetry's typed get";
         goal(claim, "read-typed", variables(n), OURS_TYPED, OTEL, Limit::AtMost(1.0));
+    }
+    for n in [1, 8, 32] {
+        let claim = "a read of a bound variable costs what a task local's does";
+        goal(claim, "read-bound", variables(n), OURS, TOKIO, Limit::AtMost(1.1));
+        let claim = "`with_var` around what is ready costs 0.4 of opentelemetry's attach";
+        goal(claim, "with-var-ready", variables(n), OURS_TYPED, OTEL, Limit::AtMost(0.4));
     }
     let claim = "a read among many costs at most three reads among 1";
     goal(claim, "read-growth", variables(1000), "heirloom at n", "heirloom at 1", Limit::AtMost(3.0));

@@ -8,7 +8,7 @@ use heirloom_context::{Context, ContextVar, raw};
 use opentelemetry::Context as Otel;
 
 use super::subjects::{self, Imbl, Payload, in_layers, keys, missing_keys, ordered};
-use super::typed::{self, TASK_LOCAL_KEYS, TASK_LOCALS, TYPES, Visit, in_scopes, sweep};
+use super::typed::{self, TASK_LOCAL_KEYS, TASK_LOCALS, TYPES, Typed as _, Visit, in_scopes, sweep};
 use super::{ARC, IMBL, OTEL, OURS, OURS_TYPED, RPDS, STD, TOKIO, variables};
 use crate::harness::{Case, Contender, Row, cycle, repeat};
 
@@ -39,6 +39,11 @@ pub fn rows() -> Vec<Row> {
             name: "read-typed",
             question: "the same against peers keyed by type, a function per variable",
             cases: per_size(&[1, 2, 4, 8, 32, 100], read_typed),
+        },
+        Row {
+            name: "read-bound",
+            question: "the same variable read again and again (`get`), while n are bound; the peers' ways beside it",
+            cases: per_size(&[1, 8, 32], read_bound),
         },
         Row {
             name: "read-unset",
@@ -169,6 +174,26 @@ fn read_typed(n: usize) -> Vec<Contender> {
         }));
     }
     contenders
+}
+
+fn read_bound(n: usize) -> Vec<Contender> {
+    let context = typed::context::<u64>(n);
+    let ours = Contender::new(OURS, move |ops| {
+        let var = black_box(&u64::statics()[0]);
+        context.run(|| repeat(ops, || var.get()))
+    });
+    let otel = typed::otel::<u64>(n);
+    let otel = Contender::new(OTEL, move |ops| {
+        let _attached = otel.clone().attach();
+        repeat(ops, typed::otel_get::<u64, 0>)
+    });
+    let tokio = Contender::new(TOKIO, move |ops| {
+        let key = black_box(TASK_LOCAL_KEYS[0]);
+        let mut sample = None;
+        in_scopes(&TASK_LOCAL_KEYS[..n], &mut || sample = Some(repeat(ops, || key.with(|value| *value))));
+        sample.expect("the innermost scope runs its body")
+    });
+    vec![ours, otel, tokio]
 }
 
 fn read_unset(n: usize) -> Vec<Contender> {

@@ -1,19 +1,23 @@
 //! Rows about setting: into a snapshot that others hold, into a context without other holders, for
-//! a scope.
+//! a scope, around a future, eight in a request.
 //!
 //! Every contender boxes the value within the timed region, since a context must: `Arc::new` for
 //! the maps, and what opentelemetry and ours do inside.
 
+use std::future::Future;
 use std::hint::black_box;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context as Polling, Poll, Waker};
 
-use heirloom_context::{Context, ContextVar};
+use heirloom_context::{Context, ContextFutureExt as _, ContextVar};
 use opentelemetry::Context as Otel;
+use opentelemetry::context::FutureExt as _;
 
 use super::subjects::{self, Payload, keys, ordered};
-use super::typed::{self, TASK_LOCAL_KEYS, TYPES, Typed, Visit, sweep};
+use super::typed::{self, TASK_LOCAL_KEYS, TASK_LOCALS, TYPES, Typed, Visit, in_scopes, pass, sweep};
 use super::{IMBL, OTEL, OURS, OURS_TYPED, RPDS, STD, TOKIO, variables};
-use crate::harness::{Case, Contender, Row, Sample, cycle};
+use crate::harness::{Case, Contender, Row, Sample, cycle, repeat};
 
 /// The sizes at which setting is held against its goals.
 pub const SIZES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 100];
@@ -56,6 +60,24 @@ pub fn rows() -> Vec<Row> {
         ),
         row("set-unique-text", "the same with an `Arc<str>`", &few, set_unique::<Arc<str>>),
         row("scope", "bind one variable while a closure reads it, over n bound ones", &few, scope),
+        row(
+            "with-var-ready",
+            "`with_var` around a future that is ready at once, made, polled and dropped; n variables are bound",
+            &few[..3],
+            with_var_ready,
+        ),
+        row(
+            "with-var-first",
+            "the same where it is the first write in its context, whose bindings others share, as in a new task",
+            &few[..3],
+            with_var_first,
+        ),
+        row(
+            "set-eight",
+            "a request sets 8 variables of its own in a new context that has inherited n; per request",
+            &[0, 8, 32],
+            set_eight,
+        ),
     ]
 }
 
@@ -277,4 +299,116 @@ fn scope(n: usize) -> Vec<Contender> {
         }));
     }
     contenders
+}
+
+/// Polls a future that is ready.
+#[inline(always)]
+fn polled<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Polling::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("it is ready"),
+    }
+}
+
+struct WithVar;
+
+impl Visit for WithVar {
+    fn visit<const N: usize>(&mut self) {
+        let ready = async { black_box(1) };
+        black_box(polled(ready.with_var(&u64::statics()[N], black_box(7))));
+    }
+}
+
+struct OtelWithVar;
+
+impl Visit for OtelWithVar {
+    fn visit<const N: usize>(&mut self) {
+        let context = Otel::map_current(|current| typed::otel_with::<u64, N>(current, black_box(7)));
+        black_box(polled(async { black_box(1) }.with_context(context)));
+    }
+}
+
+/// opentelemetry's and tokio's ways to bind a value around a future.
+fn with_var_peers(n: usize) -> Vec<Contender> {
+    let otel = typed::otel::<u64>(n);
+    let otel = Contender::new(OTEL, move |ops| {
+        let _attached = otel.clone().attach();
+        sweep(n, ops, &mut OtelWithVar)
+    });
+    let key = TASK_LOCAL_KEYS[0];
+    let tokio = Contender::new(TOKIO, move |ops| {
+        let mut sample = None;
+        in_scopes(&TASK_LOCAL_KEYS[..n.min(TASK_LOCALS)], &mut || {
+            let scope =
+                |key: typed::TaskLocal, pass| polled(key.scope(black_box(pass), async { black_box(1) }));
+            sample = Some(cycle(&[key; 256], ops, scope));
+        });
+        sample.expect("the innermost scope runs its body")
+    });
+    vec![otel, tokio]
+}
+
+fn with_var_ready(n: usize) -> Vec<Contender> {
+    let vars: Vec<_> = u64::statics()[..n].iter().collect();
+    let ours = Contender::new(OURS_TYPED, move |ops| in_own_context(&vars, || sweep(n, ops, &mut WithVar)));
+    std::iter::once(ours).chain(with_var_peers(n)).collect()
+}
+
+fn with_var_first(n: usize) -> Vec<Contender> {
+    struct First(Context);
+
+    impl Visit for First {
+        fn visit<const N: usize>(&mut self) {
+            self.0.run(|| WithVar.visit::<N>());
+        }
+    }
+
+    let mut first = First(typed::context::<u64>(n));
+    let ours = Contender::new(OURS_TYPED, move |ops| sweep(n, ops, &mut first));
+    std::iter::once(ours).chain(with_var_peers(n)).collect()
+}
+
+/// Variables that a request sets.
+const OF_A_REQUEST: usize = 8;
+
+struct SetOne;
+
+impl Visit for SetOne {
+    fn visit<const N: usize>(&mut self) {
+        black_box(typed::set::<u64, N>(black_box(7)));
+    }
+}
+
+/// Attaches one context on top of the other, and detaches all at the end.
+#[derive(Default)]
+struct OtelSetAll(Vec<opentelemetry::ContextGuard>);
+
+impl Visit for OtelSetAll {
+    fn visit<const N: usize>(&mut self) {
+        self.0.push(typed::otel_set::<u64, N>(black_box(7)));
+    }
+}
+
+impl OtelSetAll {
+    /// In the reverse order of their making.
+    fn detach(&mut self) {
+        while self.0.pop().is_some() {}
+    }
+}
+
+fn set_eight(n: usize) -> Vec<Contender> {
+    let context = typed::context::<u64>(n);
+    let ours = Contender::new(OURS_TYPED, move |ops| {
+        repeat(ops, || context.run(|| pass::<OF_A_REQUEST>(&mut SetOne)))
+    });
+    let otel = typed::otel::<u64>(n);
+    let otel = Contender::new(OTEL, move |ops| {
+        let _attached = otel.clone().attach();
+        let mut all = OtelSetAll::default();
+        repeat(ops, || {
+            pass::<OF_A_REQUEST>(&mut all);
+            all.detach();
+        })
+    });
+    vec![ours, otel]
 }

@@ -56,8 +56,9 @@ macro_rules! in_order {
     };
 }
 
+/// Visits the first `COUNT` numbers once each, in a fixed mixed order.
 #[inline(always)]
-fn pass<const COUNT: usize>(visit: &mut impl Visit) {
+pub fn pass<const COUNT: usize>(visit: &mut impl Visit) {
     in_order! { visit COUNT:
         16 9 18 20 52 11 30 15 32 1 95 94 41 3 51 42 84 76 60 75 92 97 69 72 37
         99 23 31 71 33 50 63 45 79 49 68 89 98 12 62 67 82 14 78 81 57 86 55 77 21

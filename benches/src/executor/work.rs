@@ -70,6 +70,33 @@ pub fn fork_join<E: Executor>(plan: &Plan) -> Vec<f64> {
     timed::<E>(plan, |peer| forked(peer, leaves, None, 2 * leaves - 1))
 }
 
+/// Tasks of the tree that is written with boxes.
+const BOXED: u32 = 92_735;
+
+/// A tree of so many tasks, as async blocks: each is in a box, so that it can spawn its own kind.
+fn boxed<E: Executor>(peer: E, tasks: u32) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        let below = tasks - 1;
+        let halves = [below / 2, below - below / 2];
+        let spawned = halves.map(|tasks| (tasks != 0).then(|| peer.spawn(boxed(peer, tasks))));
+        for half in spawned.into_iter().flatten() {
+            half.await;
+        }
+    })
+}
+
+/// A tree of 92,735 tasks in boxes that do nothing; per task.
+pub fn fork_join_boxes<E: Executor>(plan: &Plan) -> Vec<f64> {
+    let tasks = plan.many(BOXED);
+    timed::<E>(plan, |peer| {
+        peer.run(async move {
+            let start = Instant::now();
+            boxed(peer, tasks).await;
+            Sample { ops: tasks.into(), elapsed: start.elapsed() }
+        })
+    })
+}
+
 /// A tree with 10,000 leaves of 1 µs; per leaf.
 pub fn fork_join_work<E: Executor>(plan: &Plan) -> Vec<f64> {
     let (leaves, work) = (plan.many(WORKING_LEAVES), Work::of_micros(1));
