@@ -150,9 +150,9 @@ pub fn swap(live: &mut Live) {
 /// spawned and end on this thread.
 ///
 /// Batches keep a context alive that its last task has left, until the thread polls a task with
-/// another context, or [gives them back](give_back_spare_handles): a worker does so when it finds no
-/// further task. (A context that tasks of one thread alone have had ends with its last task.) If a
-/// former context ends here, destructors run when the answer is dropped.
+/// another context, or [gives them back](give_back_spare_handles): a worker does so when it finds
+/// no further task. (A context that tasks of one thread alone have had ends with its last task.) If
+/// a former context ends here, destructors run when the answer is dropped.
 ///
 /// Nothing happens unless `now` returns true: it is to say no for a poll inside another one, and on
 /// a thread that does not give them back. It is not asked where the context is that of the last

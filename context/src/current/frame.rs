@@ -128,12 +128,12 @@ pub(crate) struct Scope {
     /// Of a scope that is not entered, if it has guards: everything but the top entry.
     guarded: Option<Box<Level>>,
     /// While the scope is entered.
-    entered: Entered,
+    entered: ScopeEntry,
 }
 
 /// How a scope is entered.
 #[derive(Clone, Copy)]
-enum Entered {
+enum ScopeEntry {
     /// Without a level: neither the scope nor what it covers has guards. The frame's identity.
     Plainly(u64),
     /// Its level is on top of the variable's.
@@ -142,7 +142,7 @@ enum Entered {
 
 impl Scope {
     pub(crate) fn new(id: Id, entry: Entry) -> Scope {
-        Scope { id, entry, guarded: None, entered: Entered::Plainly(0) }
+        Scope { id, entry, guarded: None, entered: ScopeEntry::Plainly(0) }
     }
 
     /// What shows when it is entered.
@@ -275,10 +275,10 @@ impl Frame {
     pub(super) fn enter_scope(&mut self, scope: &mut Scope) {
         let entry = mem::replace(&mut scope.entry, Entry::Absent);
         if scope.guarded.is_none() && self.levels(scope.id).is_empty() {
-            scope.entered = Entered::Plainly(self.identity);
+            scope.entered = ScopeEntry::Plainly(self.identity);
             scope.entry = self.bindings.write(scope.id, entry);
         } else {
-            scope.entered = Entered::WithLevel;
+            scope.entered = ScopeEntry::WithLevel;
             let level = scope.guarded.take().map_or_else(Level::default, |level| *level);
             self.cover(scope.id, entry, 2).push(level);
         }
@@ -289,7 +289,7 @@ impl Frame {
     pub(super) fn leave_scope(&mut self, scope: &mut Scope) {
         let covered = mem::replace(&mut scope.entry, Entry::Absent);
         match scope.entered {
-            Entered::Plainly(frame) if frame == self.identity => {
+            ScopeEntry::Plainly(frame) if frame == self.identity => {
                 if !self.levels.is_empty() {
                     // Guards that were made inside and live go with the scope.
                     scope.keep(self.levels.remove(&scope.id).and_then(|mut levels| levels.pop()));
@@ -301,8 +301,8 @@ impl Frame {
                 };
             }
             // The contexts were swapped inside, and not swapped back: the scope has nothing.
-            Entered::Plainly(_) => {}
-            Entered::WithLevel => {
+            ScopeEntry::Plainly(_) => {}
+            ScopeEntry::WithLevel => {
                 // Fewer than two levels: swapped, too.
                 let Some(levels) = self.levels.get_mut(&scope.id).filter(|levels| levels.len() > 1) else {
                     return;
