@@ -95,7 +95,7 @@ thread_local! {
             word: Cell::new(Word::EMPTY),
             execution: Cell::new(0),
             pins: Cell::new(ptr::null()),
-            spares: Spares::NONE,
+            spares: Spares::new(),
             hooked: Cell::new(false),
             serial: Cell::new(0),
         }

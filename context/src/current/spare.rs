@@ -57,8 +57,9 @@ pub(super) struct Spares {
 }
 
 impl Spares {
-    pub(super) const NONE: Spares =
-        Spares { of: Cell::new(Word::EMPTY), count: Cell::new(0), batch: Cell::new(1) };
+    pub(super) const fn new() -> Spares {
+        Spares { of: Cell::new(Word::EMPTY), count: Cell::new(0), batch: Cell::new(1) }
+    }
 
     /// Whether the thread keeps for this word.
     #[inline]

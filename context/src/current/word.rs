@@ -161,10 +161,10 @@ impl Owned {
     pub(crate) fn take_unique(&mut self) -> Option<Unique> {
         let word = mem::replace(&mut self.0, Word::EMPTY);
         match word.target() {
-            // SAFETY: the word's handle moves along.
-            Target::Snapshot(header) => {
-                unsafe { SLOT.with(|slot| slot.spares.release(word, header)) }.map(Unique::from)
-            }
+            Target::Snapshot(header) => SLOT
+                // SAFETY: the word's handle moves along.
+                .with(|slot| unsafe { slot.spares.release(word, header) })
+                .map(Unique::from),
             Target::Frame(_) => Some(Unique::Frame { _word: Owned(word) }),
             Target::Nothing | Target::Closed => None,
         }

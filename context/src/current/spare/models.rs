@@ -38,12 +38,12 @@ fn end(spares: &Spares, task: &mut Owned) {
 fn fork_and_end() {
     let ends = Arc::new(AtomicUsize::new(0));
     let mut parent = snapshot(&ends);
-    let spares = Spares::NONE;
+    let spares = Spares::new();
     drop(spares.keep_for(parent.0));
     // SAFETY: the parent keeps it alive.
     let [here, there] = [(); 2].map(|()| Owned::snapshot_of(unsafe { spares.fork(parent.0) }));
     let other = thread::spawn(move || {
-        let spares = Spares::NONE;
+        let spares = Spares::new();
         poll_and_end(&spares, there);
         drop(spares.give_back());
     });
@@ -61,11 +61,11 @@ fn end_on_both() {
     let parent = snapshot(&ends);
     let there = Owned::snapshot_of(parent.bindings());
     let other = thread::spawn(move || {
-        let spares = Spares::NONE;
+        let spares = Spares::new();
         poll_and_end(&spares, there);
         drop(spares.give_back());
     });
-    let spares = Spares::NONE;
+    let spares = Spares::new();
     poll_and_end(&spares, parent);
     drop(spares.give_back());
     other.join().unwrap();
@@ -77,7 +77,7 @@ fn end_on_both() {
 fn end_alone() {
     let ends = Arc::new(AtomicUsize::new(0));
     let mut parent = snapshot(&ends);
-    let spares = Spares::NONE;
+    let spares = Spares::new();
     drop(spares.keep_for(parent.0));
     // SAFETY: the parent keeps it alive.
     let children = [(); 3].map(|()| Owned::snapshot_of(unsafe { spares.fork(parent.0) }));
