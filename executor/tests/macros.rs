@@ -55,6 +55,96 @@ fn main_runs_in_a_copy_of_the_callers_context() {
     assert_eq!(TENANT.get(), Some(7));
 }
 
+/// Functions that `macro_rules` makes: invisible delimiters are around what stands for a variable.
+mod made {
+    use super::*;
+
+    macro_rules! programs {
+        ($($(#[$attribute:meta])* $visibility:vis $name:ident, $workers:literal, $output:ty, $body:block;)+) => {$(
+            #[heirloom::main(workers = $workers)]
+            $(#[$attribute])*
+            $visibility async fn $name() -> $output $body
+        )+};
+    }
+
+    macro_rules! tests {
+        ($($name:ident, $test:path, $workers:expr, $builder:path, $body:expr;)+) => {$(
+            #[$test]
+            async fn $name() {
+                $body
+            }
+
+            mod $name {
+                use super::*;
+
+                #[heirloom::test(workers = $workers, builder = $builder, timeout = "10m",)]
+                async fn with_options() -> () {
+                    $body
+                }
+            }
+        )+};
+    }
+
+    macro_rules! as_it_is {
+        ($function:item) => {
+            #[heirloom::main]
+            $function
+        };
+    }
+
+    fn configured<const WORKERS: usize, T>() -> heirloom::runtime::Builder {
+        heirloom::Runtime::builder().workers(WORKERS)
+    }
+
+    programs! {
+        pub(super) parsed, 1, Result<u8, ParseIntError>, { "40".parse::<u8>() };
+        /// Documented.
+        #[must_use]
+        pub(super) shared, 0x2, &'static (dyn Fn() -> u32 + Sync), { &|| 2 };
+        r#loop, 1, u32, { 3 };
+    }
+
+    pub(super) fn raw() -> u32 {
+        r#loop()
+    }
+
+    as_it_is! {
+        #[allow(clippy::unused_async)]
+        pub(in crate) async fn whole<>() -> impl Fn(u32) -> u32 {
+            |number| number + 1
+        }
+    }
+
+    tests! {
+        of_a_macro, heirloom::test, 2, heirloom::Runtime::builder, assert!(!TENANT.is_set());
+        r#async, ::heirloom::test, 0x2, configured::<2, fn() -> u8>, assert!(spawn(async {}).await.is_ok());
+    }
+}
+
+#[test]
+fn macros_may_make_the_functions() {
+    assert_eq!(made::parsed(), Ok(40));
+    assert_eq!(made::shared()(), 2);
+    assert_eq!(made::raw(), 3);
+    assert_eq!(made::whole()(3), 4);
+}
+
+#[heirloom::main]
+#[cfg(any())]
+async fn chosen() -> NoType {}
+
+/// The other one of this name is left out.
+#[cfg(all())]
+#[heirloom::main(workers = 1_usize)]
+async fn chosen() -> u32 {
+    4
+}
+
+#[test]
+fn configured_out_is_left_out() {
+    assert_eq!(chosen(), 4);
+}
+
 #[heirloom::test]
 async fn a_test_can_spawn() {
     TENANT.set(7);

@@ -93,7 +93,7 @@ use crate::expand::Kind;
 /// started before.
 #[proc_macro_attribute]
 pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
-    expand::expand(Kind::Main, options.into(), item.into()).into()
+    expand::expand(Kind::Main, options, item)
 }
 
 /// Makes an `async fn` a test. It runs on a runtime of its own, which ends with it: what a test
@@ -138,5 +138,5 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// The test, if the runtime's threads cannot be started.
 #[proc_macro_attribute]
 pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
-    expand::expand(Kind::Test, options.into(), item.into()).into()
+    expand::expand(Kind::Test, options, item)
 }

@@ -1,194 +1,175 @@
 //! What stands in an attribute's parentheses.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
 use std::time::Duration;
 
-use proc_macro2::{Ident, TokenStream};
-use quote::ToTokens;
-use syn::ext::IdentExt;
-use syn::parse::{Parse, ParseStream};
-use syn::{Error, Lit, LitInt, LitStr, Path, Result, Token};
-
 use crate::expand::Kind;
+use crate::function::open_angles;
 
-/// What was asked for.
+/// What was asked for. A place is that of a token among those in the parentheses.
 #[derive(Default)]
 pub(crate) struct Options {
-    pub(crate) workers: Option<LitInt>,
+    pub(crate) workers: Option<usize>,
     /// As written, and as parsed.
-    pub(crate) timeout: Option<(LitStr, Duration)>,
+    pub(crate) timeout: Option<(String, Duration)>,
     /// Its place, and how long tasks may run on when `main` has returned.
-    pub(crate) shutdown: Option<(Ident, Duration)>,
-    /// A function that returns a `Builder`.
-    pub(crate) builder: Option<Path>,
-    pub(crate) virtual_time: Option<Ident>,
-    pub(crate) tokio: Option<Ident>,
-    pub(crate) tracing: Option<Ident>,
-    pub(crate) opentelemetry: Option<Ident>,
+    pub(crate) shutdown: Option<(usize, Duration)>,
+    /// The path of a function that returns a `Builder`.
+    pub(crate) builder: Option<Range<usize>>,
+    pub(crate) virtual_time: Option<usize>,
+    pub(crate) tokio: Option<usize>,
+    pub(crate) tracing: Option<usize>,
+    pub(crate) opentelemetry: Option<usize>,
 }
 
-/// `name`, or `name = value`.
-struct Given {
-    name: Ident,
-    value: Option<Value>,
-}
-
-enum Value {
-    Lit(Lit),
-    Path(Path),
-}
-
-impl Parse for Value {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        // `true` is a literal, and an identifier besides.
-        if input.peek(Lit) { input.parse().map(Value::Lit) } else { input.parse().map(Value::Path) }
-    }
-}
-
-impl ToTokens for Value {
-    fn to_tokens(&self, tokens: &mut TokenStream) {
-        match self {
-            Value::Lit(value) => value.to_tokens(tokens),
-            Value::Path(value) => value.to_tokens(tokens),
-        }
-    }
-}
-
-impl Parse for Given {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let name = input.call(Ident::parse_any)?;
-        let value = match input.parse::<Option<Token![=]>>()? {
-            Some(_) => Some(input.parse()?),
-            None => None,
-        };
-        Ok(Given { name, value })
-    }
-}
+/// The tokens that an error stands under, and what it says.
+type Error = (Range<usize>, String);
 
 impl Options {
-    pub(crate) fn parse(kind: Kind, input: ParseStream<'_>) -> Result<Self> {
+    /// From the text of each token: the compiler's own tokens are there for macros only, and not
+    /// for tests of them.
+    pub(crate) fn parse(kind: Kind, is_program: bool, tokens: &[String]) -> Result<Self, Error> {
+        let text = |place: usize| tokens.get(place).map_or("", String::as_str);
         let mut options = Options::default();
-        for given in input.parse_terminated(Given::parse, Token![,])? {
-            options.take(kind, given)?;
+        let mut names = Vec::new();
+        let mut place = 0;
+        while place < tokens.len() {
+            let name = place;
+            if names.contains(&text(name)) {
+                return Err((name..name + 1, format!("`{}` is given twice", text(name))));
+            }
+            names.push(text(name));
+            place += 1;
+            let value = (text(place) == "=").then(|| place + 1..value_end(tokens, place + 1));
+            place = value.as_ref().map_or(place, |value| value.end);
+            options.take(kind, tokens, name, value)?;
+            if place < tokens.len() && text(place) != "," {
+                return Err((place..place + 1, "expected `,`".to_owned()));
+            }
+            place += 1;
         }
-        Ok(options)
-    }
-
-    fn take(&mut self, kind: Kind, Given { name, value }: Given) -> Result<()> {
-        let option = name.to_string();
-        let error = |message: String| Err(Error::new_spanned(&name, message));
-        match option.as_str() {
-            "workers" if self.workers.is_some() => error("`workers` is given twice".into()),
-            "timeout" if self.timeout.is_some() => error("`timeout` is given twice".into()),
-            "builder" if self.builder.is_some() => error("`builder` is given twice".into()),
-            "shutdown" if self.shutdown.is_some() => error("`shutdown` is given twice".into()),
-            "builder" => {
-                self.builder = Some(builder(&name, value)?);
-                Ok(())
+        match options.shutdown {
+            Some((place, _)) if options.uses_default(kind) && !is_program => {
+                let message = "`shutdown` ends the default runtime, which only a function `main` may do: call the function \
+                               `main`, or give it a runtime of its own by `workers = N` without `builder`";
+                Err((place..place + 1, message.to_owned()))
             }
-            "workers" => {
-                self.workers = Some(workers(&name, value)?);
-                Ok(())
-            }
-            "timeout" if kind == Kind::Main => error(
-                "`timeout` is for tests; in `main`, limit with `heirloom::wait_for` what it is for".into(),
-            ),
-            "timeout" => {
-                self.timeout = Some(timeout(&name, value)?);
-                Ok(())
-            }
-            "shutdown" if kind == Kind::Test => error(
-                "`shutdown` is for `main`; the runtime of a test cancels all tasks at the end of the test"
-                    .into(),
-            ),
-            "shutdown" => {
-                self.shutdown = Some((name.clone(), time(&name, value)?.1));
-                Ok(())
-            }
-            "virtual_time" if self.virtual_time.is_some() => error("`virtual_time` is given twice".into()),
-            "virtual_time" if kind == Kind::Main => {
-                error("`virtual_time` is for tests; a program lives in real time".into())
-            }
-            "virtual_time" if value.is_some() => {
-                error("`virtual_time` stands alone: leave it out for real time".into())
-            }
-            "virtual_time" => {
-                self.virtual_time = Some(name);
-                Ok(())
-            }
-            "tokio" if self.tokio.is_some() => error("`tokio` is given twice".into()),
-            "tokio" if value.is_some() => {
-                error("`tokio` stands alone; for a guest with options, give it to the `builder`".into())
-            }
-            "tokio" => {
-                self.tokio = Some(name);
-                Ok(())
-            }
-            "tracing" => flag(&mut self.tracing, name, value),
-            "opentelemetry" => flag(&mut self.opentelemetry, name, value),
-            "seed" => error("`seed` needs the simulator, which this version lacks".into()),
-            _ => error(format!("unknown option `{option}`; there is {}", kind.options())),
+            _ => Ok(options),
         }
     }
+
+    /// Whether the function runs on the default runtime.
+    pub(crate) fn uses_default(&self, kind: Kind) -> bool {
+        kind == Kind::Main && (self.workers.is_none() || self.builder.is_some())
+    }
+
+    fn take(
+        &mut self,
+        kind: Kind,
+        tokens: &[String],
+        name: usize,
+        value: Option<Range<usize>>,
+    ) -> Result<(), Error> {
+        let option = &*tokens[name];
+        let text = value.as_ref().and_then(|value| tokens.get(value.start)).map_or("", String::as_str);
+        let alone = value.is_none();
+        let value = value.filter(|value| !value.is_empty()).unwrap_or(name..name + 1);
+        let refused = |message: &str| Err((name..name + 1, message.to_owned()));
+        let unexpected = |message: &str| Err((value.clone(), message.to_owned()));
+        match (option, kind) {
+            ("workers", _) => match integer(text) {
+                Some(0) => return unexpected("a runtime needs a worker: the smallest number is 1"),
+                None => return unexpected("expected a number of workers, as in `workers = 4`"),
+                number => self.workers = number,
+            },
+            ("builder", _) if !is_path(text) => {
+                return unexpected(
+                    "expected a function that returns a `heirloom::runtime::Builder`, as in `builder = configured`",
+                );
+            }
+            ("builder", _) => self.builder = Some(value),
+            ("timeout", Kind::Main) => {
+                return refused(
+                    "`timeout` is for tests; in `main`, limit with `heirloom::wait_for` what it is for",
+                );
+            }
+            ("shutdown", Kind::Test) => {
+                return refused(
+                    "`shutdown` is for `main`; the runtime of a test cancels all tasks at the end of the test",
+                );
+            }
+            ("timeout" | "shutdown", _) => {
+                let Some(text) = string(text) else {
+                    return unexpected(&format!(
+                        "expected a text with a number and a unit, as in `{option} = \"5s\"`"
+                    ));
+                };
+                match duration(text) {
+                    Err(message) => return unexpected(&message),
+                    Ok(limit) if kind == Kind::Main => self.shutdown = Some((name, limit)),
+                    Ok(Duration::ZERO) => return unexpected("a limit of no time at all fails every test"),
+                    Ok(limit) => self.timeout = Some((text.to_owned(), limit)),
+                }
+            }
+            ("virtual_time", Kind::Main) => {
+                return refused("`virtual_time` is for tests; a program lives in real time");
+            }
+            ("virtual_time", _) if alone => self.virtual_time = Some(name),
+            ("virtual_time", _) => return refused("`virtual_time` stands alone: leave it out for real time"),
+            ("tokio", _) if alone => self.tokio = Some(name),
+            ("tokio", _) => {
+                return refused("`tokio` stands alone; for a guest with options, give it to the `builder`");
+            }
+            ("tracing", _) if alone => self.tracing = Some(name),
+            ("opentelemetry", _) if alone => self.opentelemetry = Some(name),
+            ("tracing" | "opentelemetry", _) => {
+                return refused(&format!("`{option}` stands alone: leave it out for none"));
+            }
+            ("seed", _) => return refused("`seed` needs the simulator, which this version lacks"),
+            _ => return refused(&format!("unknown option `{option}`; there is {}", kind.options())),
+        }
+        Ok(())
+    }
 }
 
-/// An option that has no value.
-fn flag(option: &mut Option<Ident>, name: Ident, value: Option<Value>) -> Result<()> {
-    if option.is_some() {
-        return Err(Error::new_spanned(&name, format!("`{name}` is given twice")));
+/// The end of the value at `start`. A literal is one token; a path goes on through `::`, and to the
+/// last of its angle brackets.
+fn value_end(tokens: &[String], start: usize) -> usize {
+    let mut depth = 0;
+    for place in start..tokens.len() {
+        depth = open_angles(depth, &tokens[place - 1], &tokens[place]);
+        let joins = |place: usize| tokens.get(place).is_some_and(|token| token == ":");
+        if depth == 0 && !joins(place) && !joins(place + 1) {
+            return place + 1;
+        }
     }
-    if value.is_some() {
-        return Err(Error::new_spanned(&name, format!("`{name}` stands alone: leave it out for none")));
-    }
-    *option = Some(name);
-    Ok(())
+    tokens.len()
 }
 
-fn workers(name: &Ident, value: Option<Value>) -> Result<LitInt> {
-    const EXPECTED: &str = "expected a number of workers, as in `workers = 4`";
-    match value {
-        Some(Value::Lit(Lit::Int(number))) => match number.base10_parse::<usize>() {
-            Ok(0) => Err(Error::new_spanned(number, "a runtime needs a worker: the smallest number is 1")),
-            Ok(_) => Ok(number),
-            Err(error) => Err(Error::new_spanned(number, format!("{EXPECTED}: {error}"))),
-        },
-        Some(other) => Err(Error::new_spanned(other, EXPECTED)),
-        None => Err(Error::new_spanned(name, EXPECTED)),
-    }
+fn is_path(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_alphabetic() || "_:<".contains(c)) && !text.contains(['"', '\''])
 }
 
-fn timeout(name: &Ident, value: Option<Value>) -> Result<(LitStr, Duration)> {
-    let (text, limit) = time(name, value)?;
-    if limit.is_zero() {
-        return Err(Error::new_spanned(text, "a limit of no time at all fails every test"));
-    }
-    Ok((text, limit))
+/// The value of an integer literal, if it is one that has a place in a `usize`.
+fn integer(literal: &str) -> Option<usize> {
+    let literal = literal.replace('_', "");
+    let (radix, digits) = match literal.get(..2) {
+        Some("0b") => (2, &literal[2..]),
+        Some("0o") => (8, &literal[2..]),
+        Some("0x") => (16, &literal[2..]),
+        _ => (10, &*literal),
+    };
+    usize::from_str_radix(digits.strip_suffix("usize").unwrap_or(digits), radix).ok()
 }
 
-/// The value of an option that is a time, as written and as parsed.
-fn time(name: &Ident, value: Option<Value>) -> Result<(LitStr, Duration)> {
-    let expected = || format!("expected a text with a number and a unit, as in `{name} = \"5s\"`");
-    match value {
-        Some(Value::Lit(Lit::Str(text))) => match duration(&text.value()) {
-            Ok(limit) => Ok((text, limit)),
-            Err(message) => Err(Error::new_spanned(text, message)),
-        },
-        Some(other) => Err(Error::new_spanned(other, expected())),
-        None => Err(Error::new_spanned(name, expected())),
-    }
+/// What a string literal stands for, raw or not. Escapes are left as they are: no duration has one.
+fn string(literal: &str) -> Option<&str> {
+    let raw = literal.strip_prefix('r').map(|raw| raw.trim_matches('#'));
+    raw.unwrap_or(literal).strip_prefix('"')?.strip_suffix('"')
 }
 
-fn builder(name: &Ident, value: Option<Value>) -> Result<Path> {
-    const EXPECTED: &str =
-        "expected a function that returns a `heirloom::runtime::Builder`, as in `builder = configured`";
-    match value {
-        Some(Value::Path(path)) => Ok(path),
-        Some(other) => Err(Error::new_spanned(other, EXPECTED)),
-        None => Err(Error::new_spanned(name, EXPECTED)),
-    }
-}
-
-fn duration(text: &str) -> std::result::Result<Duration, String> {
+fn duration(text: &str) -> Result<Duration, String> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let milliseconds = match unit.trim() {
@@ -218,14 +199,30 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
 mod tests {
     use std::time::Duration;
 
-    use syn::parse::Parser;
-
-    use super::{Options, duration};
+    use super::{Options, duration, integer, string};
     use crate::expand::Kind;
 
     fn parse(kind: Kind, text: &str) -> Result<Options, String> {
-        let parser = |input: syn::parse::ParseStream<'_>| Options::parse(kind, input);
-        parser.parse_str(text).map_err(|error| error.to_string())
+        let text = text.replace(',', " , ").replace("::", " : : ");
+        let tokens = Vec::from_iter(text.split_whitespace().map(str::to_owned));
+        Options::parse(kind, true, &tokens).map_err(|(_, message)| message)
+    }
+
+    #[test]
+    fn literals() {
+        for (text, number) in [("16", 16), ("0x1F", 31), ("0b11", 3), ("0o17", 15), ("1_000usize", 1000)] {
+            assert_eq!(integer(text), Some(number), "{text}");
+        }
+        for wrong in ["", "4u8", "4.0", "4e3", "0x", "'4'", "\"4\"", "four", "-4", "99999999999999999999999"]
+        {
+            assert_eq!(integer(wrong), None, "{wrong}");
+        }
+        for text in ["\"5s\"", "r\"5s\"", "r##\"5s\"##"] {
+            assert_eq!(string(text), Some("5s"), "{text}");
+        }
+        for wrong in ["", "5", "b\"5s\"", "c\"5s\"", "\"5s\"suffix", "'5'", "r", "five"] {
+            assert_eq!(string(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
@@ -243,15 +240,18 @@ mod tests {
     #[test]
     fn options() {
         let options = parse(Kind::Test, "workers = 0x10, timeout = \"1s\",").unwrap();
-        assert_eq!(options.workers.unwrap().base10_parse::<usize>().unwrap(), 16);
+        assert_eq!(options.workers, Some(16));
         assert_eq!(options.timeout.unwrap().1, Duration::from_secs(1));
         assert_eq!(parse(Kind::Main, "shutdown = \"0s\"").unwrap().shutdown.unwrap().1, Duration::ZERO);
         let none = parse(Kind::Main, "").unwrap();
         assert!(none.workers.is_none() && none.timeout.is_none() && none.builder.is_none());
         for kind in [Kind::Main, Kind::Test] {
             let options = parse(kind, "builder = crate::setup::configured, workers = 3").unwrap();
-            assert_eq!(options.builder.unwrap().segments.len(), 3);
-            assert!(options.workers.is_some());
+            assert_eq!(options.builder, Some(2..9));
+            assert_eq!(options.workers, Some(3));
+            let options = parse(kind, "builder = ::configured::< A, fn(A) - > B >, workers = 3").unwrap();
+            assert_eq!(options.builder, Some(2..15));
+            assert_eq!(options.workers, Some(3));
         }
     }
 
