@@ -135,7 +135,7 @@ macro_rules! duplex {
             ) -> std::task::Poll<std::io::Result<usize>> {
                 self.io.poll_transfer(cx, Direction::Read, buf.len(), |source| {
                     // Through mio, which may have to ask the system for the next event.
-                    self.error.read(source.try_io(|| Ok(rustix::io::read(source, &mut *buf)?.0.len())))
+                    self.error.read(source.try_io(|| crate::util::system::read(source, buf)))
                 })
             }
 

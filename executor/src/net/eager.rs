@@ -122,18 +122,13 @@ fn poll_descriptor(
     direction: Direction,
     limit: Option<std::time::Duration>,
 ) -> io::Result<bool> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-    let flags = match direction {
-        Direction::Read => PollFlags::IN,
-        Direction::Write => PollFlags::OUT,
+    let events = match direction {
+        Direction::Read => libc::POLLIN,
+        Direction::Write => libc::POLLOUT,
     };
-    // A limit that is too long for the system becomes none: the caller calls again.
-    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-    match poll(&mut [PollFd::new(source, flags)], limit.as_ref()) {
-        Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
+    match crate::util::system::poll(source, events, limit) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+        ready => ready,
     }
 }
 

@@ -369,7 +369,7 @@ macro_rules! stream {
 /// large to its maximum.
 #[cfg(unix)]
 pub(super) fn set_backlog(listener: &impl std::os::fd::AsFd, backlog: u32) -> std::io::Result<()> {
-    Ok(rustix::net::listen(listener, i32::try_from(backlog).unwrap_or(i32::MAX))?)
+    crate::util::system::listen(listener, backlog)
 }
 
 pub(super) use {listener, own_calls, socket_traits, stream, time_to_live};

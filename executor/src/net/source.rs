@@ -170,7 +170,7 @@ impl<T: AsFd> Async<T> {
     /// runtime's driver.
     pub fn new(source: T) -> io::Result<Async<T>> {
         let new = Async::new_nonblocking(source)?;
-        rustix::io::ioctl_fionbio(new.get_ref(), true)?;
+        crate::util::system::set_nonblocking(new.get_ref())?;
         Ok(new)
     }
 

@@ -145,11 +145,10 @@ pub(super) unsafe fn link(slot: NonNull<SlotHead>, next: *mut SlotHead) {
 pub(super) unsafe fn give_to_the_system(block: *mut u8, size: usize) {
     #[cfg(all(target_os = "linux", not(miri), not(loom)))]
     {
-        use rustix::mm::{Advice, madvise};
         // The pages of some systems are larger than half of ours. An error changes nothing.
         let whole = size / SYSTEM_PAGE * SYSTEM_PAGE;
         // SAFETY: the range is inside the caller's block, whose content is not needed.
-        let _ = unsafe { madvise(block.cast(), whole, Advice::LinuxDontNeed) };
+        let _ = unsafe { crate::util::system::discard(block, whole) };
     }
     let _ = (block, size);
 }

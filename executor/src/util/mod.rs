@@ -8,6 +8,8 @@ pub(crate) mod idle_condvar;
 pub(crate) mod report;
 pub(crate) mod room;
 pub(crate) mod switches;
+#[cfg(unix)]
+pub(crate) mod system;
 pub(crate) mod thread_state;
 pub(crate) mod threads;
 pub(crate) mod waker_set;

@@ -717,11 +717,9 @@ async fn version(socket: &HyperStream) -> io::Result<Option<Version>> {
 /// Reads without taking.
 #[cfg(unix)]
 async fn peek(socket: &UnixStream, buf: &mut [u8]) -> io::Result<usize> {
-    use rustix::net::{RecvFlags, recv};
-
     loop {
         socket.readable().await?;
-        match socket.try_io(Direction::Read, || Ok(recv(socket, &mut *buf, RecvFlags::PEEK)?.1)) {
+        match socket.try_io(Direction::Read, || crate::util::system::peek(socket, buf)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             peeked => return peeked,
         }
