@@ -87,22 +87,24 @@ impl Origin {
     /// Says once for each place that its guards are dropped where they do nothing.
     #[cfg(debug_assertions)]
     fn report(self) {
-        use std::collections::BTreeSet;
         use std::io::Write;
         use std::sync::{Mutex, PoisonError};
 
-        static REPORTED: Mutex<BTreeSet<&'static Location<'static>>> = Mutex::new(BTreeSet::new());
-        let is_new = REPORTED.lock().unwrap_or_else(PoisonError::into_inner).insert(self.place);
-        if is_new {
-            // In one piece, and without a panic if standard error is closed.
-            let report = format!(
-                "heirloom: a guard of the context variable `{}`, made at {}, was dropped in another context, and its \
-                 value stays bound: keep the guard in the code that made it, where a child inherits the value; or give \
-                 a future that one task begins and another one ends a context of its own, `.isolated()`\n",
-                self.name, self.place
-            );
-            let _ = std::io::stderr().write_all(report.as_bytes());
+        static REPORTED: Mutex<Vec<&'static Location<'static>>> = Mutex::new(Vec::new());
+        let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.contains(&self.place) {
+            return;
         }
+        reported.push(self.place);
+        drop(reported);
+        // In one piece, and without a panic if standard error is closed.
+        let report = format!(
+            "heirloom: a guard of the context variable `{}`, made at {}, was dropped in another context, and its \
+             value stays bound: keep the guard in the code that made it, where a child inherits the value; or give \
+             a future that one task begins and another one ends a context of its own, `.isolated()`\n",
+            self.name, self.place
+        );
+        let _ = std::io::stderr().write_all(report.as_bytes());
     }
 }
 

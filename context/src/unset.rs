@@ -1,7 +1,6 @@
 //! Why a variable has no value: [`Unset`], and the detector of values that were lost.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -214,10 +213,10 @@ type Report = Arc<dyn Fn(&Unset) + Send + Sync>;
 struct Detector {
     report: Option<Report>,
     /// Where a loss was reported.
-    reported: BTreeSet<Place>,
+    reported: Vec<Place>,
 }
 
-static DETECTOR: Mutex<Detector> = Mutex::new(Detector { report: None, reported: BTreeSet::new() });
+static DETECTOR: Mutex<Detector> = Mutex::new(Detector { report: None, reported: Vec::new() });
 
 /// From now on, reports a read of a [required](crate::VarOptions::required) variable where no value
 /// is bound: the context was lost on the way, or the code runs before it is bound.
@@ -257,7 +256,7 @@ static DETECTOR: Mutex<Detector> = Mutex::new(Detector { report: None, reported:
 /// # assert_eq!(lost.lock().unwrap().len(), 1);
 /// ```
 pub fn detect_losses(report: impl Fn(&Unset) + Send + Sync + 'static) {
-    let detector = Detector { report: Some(Arc::new(report)), reported: BTreeSet::new() };
+    let detector = Detector { report: Some(Arc::new(report)), reported: Vec::new() };
     let former = std::mem::replace(&mut *DETECTOR.lock().unwrap_or_else(PoisonError::into_inner), detector);
     // Drops what the user gave, outside the lock.
     drop(former);
@@ -269,9 +268,10 @@ pub(crate) fn lost(read_at: Place, unset: impl FnOnce() -> Unset) {
     let report = {
         let mut detector = DETECTOR.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(report) = detector.report.clone() else { return };
-        if !detector.reported.insert(read_at) {
+        if detector.reported.contains(&read_at) {
             return;
         }
+        detector.reported.push(read_at);
         report
     };
     swallow(|| report(&unset()));

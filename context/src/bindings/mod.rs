@@ -15,7 +15,7 @@ mod entry;
 pub(crate) mod flat;
 mod pages;
 
-use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
@@ -273,14 +273,19 @@ impl Bindings {
 
     /// What is bound in one of the two only, or to another value; in the same order.
     pub(crate) fn differences(&self, other: &Bindings) -> Vec<(Option<Value>, Option<Value>)> {
-        let mut pairs = BTreeMap::new();
-        for (id, value) in self.entries() {
-            pairs.insert(id, (Some(value), None));
+        let mut old = self.entries().into_iter().peekable();
+        let mut new = other.entries().into_iter().peekable();
+        let of = |id: Id, entries: &mut Peekable<std::vec::IntoIter<(Id, Value)>>| {
+            entries.next_if(|(next, _)| *next == id).map(|(_, value)| value)
+        };
+        let mut pairs = Vec::new();
+        while let Some(id) = old.peek().into_iter().chain(new.peek()).map(|(id, _)| *id).min() {
+            let pair = (of(id, &mut old), of(id, &mut new));
+            if !matches!(&pair, (Some(old), Some(new)) if old.is(new)) {
+                pairs.push(pair);
+            }
         }
-        for (id, value) in other.entries() {
-            pairs.entry(id).or_insert((None, None)).1 = Some(value);
-        }
-        pairs.into_values().filter(|pair| !matches!(pair, (Some(old), Some(new)) if old.is(new))).collect()
+        pairs
     }
 
     /// A further handle of the bindings that begin at `header`; empty without any.

@@ -40,11 +40,12 @@ pub(super) unsafe fn switched(slot: &Slot, previous: Word, current: Word) {
             // SAFETY: alive by this function's contract.
             unsafe { (flatten(previous), flatten(current)) }
         };
-        let mut differences = before.differences(&after);
+        let differences = before.differences(&after);
         // First what was bound before.
-        differences.sort_by_key(|(before, _)| before.is_none());
-        for (before, after) in &differences {
-            tell(slot, before.as_ref(), after.as_ref());
+        for is_new in [false, true] {
+            for (before, after) in differences.iter().filter(|(before, _)| before.is_none() == is_new) {
+                tell(slot, before.as_ref(), after.as_ref());
+            }
         }
     });
 }

@@ -13,7 +13,6 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::panic::Location;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,16 +46,22 @@ impl Drop for Consequence {
 }
 
 /// Places at which tasks are spawned with which a mistake was reported.
-struct Reported(Mutex<BTreeSet<&'static Location<'static>>>);
+struct Reported(Mutex<Vec<&'static Location<'static>>>);
 
 impl Reported {
     const fn none() -> Reported {
-        Reported(Mutex::new(BTreeSet::new()))
+        Reported(Mutex::new(Vec::new()))
     }
 
     /// Whether this is the first report for the task's place.
     fn is_first(&self, task: &Header) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(task.about.spawned_at())
+        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = task.about.spawned_at();
+        let is_first = !reported.contains(&place);
+        if is_first {
+            reported.push(place);
+        }
+        is_first
     }
 }
 
