@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Display, Write};
+use std::mem;
 use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
@@ -332,14 +333,16 @@ enum Line {
 /// A tree, in which each task stands below the one that has spawned it.
 impl Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let index: HashMap<Id, usize> =
-            self.tasks.iter().enumerate().map(|(at, task)| (task.id, at)).collect();
-        let parent = |task: &TaskDump| task.recorded.as_ref()?.parent;
-        let mut children: HashMap<usize, Vec<usize>> = HashMap::new();
+        // The tasks are sorted by identity.
+        let parent = |task: &TaskDump| {
+            let parent = task.recorded.as_ref()?.parent?;
+            self.tasks.binary_search_by_key(&parent, |task| task.id).ok()
+        };
+        let mut children = vec![Vec::new(); self.tasks.len()];
         let mut roots = Vec::new();
         for (at, task) in self.tasks.iter().enumerate() {
-            match parent(task).and_then(|parent| index.get(&parent)) {
-                Some(parent) => children.entry(*parent).or_default().push(at),
+            match parent(task) {
+                Some(parent) => children[parent].push(at),
                 None => roots.push(at),
             }
         }
@@ -379,7 +382,7 @@ impl Display for Dump {
                     write!(f, "{indent}{branch}")?;
                     task.write_head(f)?;
                     f.write_char('\n')?;
-                    let below_it = children.remove(&at).unwrap_or_default();
+                    let below_it = mem::take(&mut children[at]);
                     let rail = if below_it.is_empty() { "   " } else { "│  " };
                     if let Some(recorded) = task.recorded.as_ref().filter(|it| !it.context.is_empty()) {
                         write!(f, "{inner}{rail} ")?;

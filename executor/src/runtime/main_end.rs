@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::mem;
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::runtime::{Handle, Runtime, ShutdownReport, started_default};
@@ -60,14 +60,23 @@ impl Drop for MainEnd {
 /// the program ends in the middle of it.
 fn end_within(runtime: &Handle, shutdown: Option<Duration>) -> bool {
     let limit = shutdown.unwrap_or_default();
-    let (send, report) = mpsc::channel();
+    let end = Arc::new((Mutex::new(None), Condvar::new()));
     // On a thread of its own, since the shutdown waits for each poll that is in progress.
-    let ending = runtime.clone();
-    let body = move || drop(send.send(ending.shutdown(limit)));
+    let (ending, ended) = (runtime.clone(), end.clone());
+    let body = move || {
+        let report = ending.shutdown(limit);
+        *ended.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+        ended.1.notify_one();
+    };
     let threads =
         Threads { name: "heirloom".to_owned(), stack_size: None, on_start: None, on_stop: None, guest: None };
     let report = match threads.start("shutdown", body) {
-        Ok(_) => report.recv_timeout(limit.saturating_add(LONGEST_POLL)).ok(),
+        Ok(_) => {
+            let report = end.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let limit = limit.saturating_add(LONGEST_POLL);
+            let reported = end.1.wait_timeout_while(report, limit, |report| report.is_none());
+            reported.unwrap_or_else(PoisonError::into_inner).0.take()
+        }
         // Better late than without destructors.
         Err(_) => Some(runtime.shutdown(limit)),
     };

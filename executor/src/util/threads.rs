@@ -47,6 +47,11 @@ impl Threads {
         kind: &str,
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
+        // Boxed, so that what the standard library puts around a body is compiled once.
+        self.start_boxed(kind, Box::new(body))
+    }
+
+    fn start_boxed(&self, kind: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
         // With a NUL in the name the standard library panics.
         if self.name.contains('\0') {
             let message = "the name of a thread must not contain a NUL";
