@@ -38,23 +38,23 @@ pin_project_lite::pin_project! {
     /// A branch, which is dropped when it is done, and its output kept.
     #[project = BranchProjection]
     #[project_replace = Moved]
-    enum Branch<F: Future> {
+    enum Joined<F: Future> {
         Runs { #[pin] future: F },
         Done { output: F::Output },
         Taken,
     }
 }
 
-impl<F: Future> Branch<F> {
+impl<F: Future> Joined<F> {
     fn is_done(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
         let BranchProjection::Runs { future } = self.as_mut().project() else { return true };
         let Poll::Ready(output) = future.poll(cx) else { return false };
-        self.set(Branch::Done { output });
+        self.set(Joined::Done { output });
         true
     }
 
     fn output(self: Pin<&mut Self>) -> F::Output {
-        match self.project_replace(Branch::Taken) {
+        match self.project_replace(Joined::Taken) {
             Moved::Done { output } => output,
             _ => unreachable!("taken once, when all are done"),
         }
@@ -66,7 +66,7 @@ macro_rules! join_functions {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "a branch each")]
         pub async fn $name<$($type: Future),+>($($branch: $type),+) -> ($($type::Output),+) {
-            $(let mut $branch = pin!(Branch::Runs { future: WithContext::isolated($branch) });)+
+            $(let mut $branch = pin!(Joined::Runs { future: WithContext::isolated($branch) });)+
             poll_fn(|cx| {
                 let mut done = true;
                 $(done &= $branch.as_mut().is_done(cx);)+

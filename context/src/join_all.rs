@@ -68,13 +68,13 @@ where
     // At the call, not at the first poll: an iterator that makes its futures may look at the
     // context.
     let woken = Arc::<Woken>::default();
-    let place = |(index, future)| Place::Runs {
+    let branch = |(index, future)| BranchState::Runs {
         branch: Box::pin(Branch { layer: Owned::EMPTY, future: Some(future) }),
         waker: Arc::new(BranchWaker { index, queued: AtomicBool::new(true), woken: Arc::clone(&woken) }),
     };
-    let places: Vec<_> = futures.into_iter().enumerate().map(place).collect();
-    let left = places.len();
-    JoinAll { places, left, woken, round: (0..left).collect(), broken: false }
+    let branches: Vec<_> = futures.into_iter().enumerate().map(branch).collect();
+    let left = branches.len();
+    JoinAll { branches, left, woken, round: (0..left).collect(), broken: false }
 }
 
 pin_project_lite::pin_project! {
@@ -128,7 +128,7 @@ fn enter(layer: &mut Owned) -> EnteredLayer<'_> {
 /// type in it, so that it may be awaited in a spawned task also if the iterator borrows.
 #[must_use = "futures do nothing unless they are polled"]
 pub struct JoinAll<F: Future> {
-    places: Vec<Place<F>>,
+    branches: Vec<BranchState<F>>,
     /// How many are not done.
     left: usize,
     woken: Arc<Woken>,
@@ -138,7 +138,7 @@ pub struct JoinAll<F: Future> {
     broken: bool,
 }
 
-enum Place<F: Future> {
+enum BranchState<F: Future> {
     Runs { branch: Pin<Box<Branch<F>>>, waker: Arc<BranchWaker> },
     Done { output: F::Output },
 }
@@ -193,21 +193,21 @@ impl<F: Future> Future for JoinAll<F> {
     type Output = Vec<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<F::Output>> {
-        let JoinAll { places, left, woken, round, broken } = &mut *self;
+        let JoinAll { branches, left, woken, round, broken } = &mut *self;
         assert!(!mem::replace(broken, true), "`join_all` polled after a panic in a branch");
         round.extend(lock(&woken.state).branches.drain(..));
         let mut impatient = 0;
         while impatient < IMPATIENT
             && let Some(index) = round.pop_front()
         {
-            let Place::Runs { branch, waker } = &mut places[index] else { continue };
+            let BranchState::Runs { branch, waker } = &mut branches[index] else { continue };
             waker.unqueue();
             let poll = branch.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(waker))));
             if weakened("join_all: unqueue before the poll") {
                 waker.queued.swap(false, AcqRel);
             }
             if let Poll::Ready(output) = poll {
-                places[index] = Place::Done { output };
+                branches[index] = BranchState::Done { output };
                 *left -= 1;
             } else if waker.queued.load(Relaxed) {
                 impatient += 1;
@@ -215,9 +215,9 @@ impl<F: Future> Future for JoinAll<F> {
         }
         *broken = false;
         if *left == 0 {
-            let outputs = mem::take(places).into_iter().map(|place| match place {
-                Place::Done { output } => output,
-                Place::Runs { .. } => unreachable!("none is left"),
+            let outputs = mem::take(branches).into_iter().map(|branch| match branch {
+                BranchState::Done { output } => output,
+                BranchState::Runs { .. } => unreachable!("none is left"),
             });
             return Poll::Ready(outputs.collect());
         }
