@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use heirloom_context::wire::{InvalidTimeout, timeout};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 /// Reads the header `grpc-timeout`: up to eight digits and a unit, `H`, `M`, `S`, `m`, `u` or `n`,
 /// as in `250m` for 250 milliseconds. It is [`wire::timeout::parse`](timeout::parse).
@@ -21,6 +21,13 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 /// ```
 pub fn grpc_timeout(text: &str) -> Result<Duration, InvalidTimeout> {
     timeout::parse(text)
+}
+
+/// Whether these are the headers of a request of gRPC.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// Status codes that the layers answer with.

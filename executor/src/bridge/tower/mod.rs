@@ -3,6 +3,7 @@
 //! | layer | for |
 //! | --- | --- |
 //! | [`RequestContextLayer`] | a server: variables from headers, a deadline, for the call and the response's body |
+//! | [`PropagateLayer`] | a client: the caller's variables, trace and remaining time in the headers of a call |
 //! | [`TimeoutLayer`] | a limit for a call, until it has its response |
 //! | [`RetryPolicy`] | the policy of tower's `Retry`: backoff, jitter, a budget, and never past the deadline |
 //! | [`RateLimitLayer`] | so many calls in so much time |
@@ -31,6 +32,7 @@
 
 mod buffer;
 mod grpc;
+mod propagate;
 mod rate_limit;
 mod refused;
 mod request_context;
@@ -43,6 +45,7 @@ use std::error::Error as StdError;
 
 pub use self::buffer::Buffer;
 pub use self::grpc::grpc_timeout;
+pub use self::propagate::{Propagate, PropagateFuture, PropagateLayer};
 pub use self::rate_limit::{RateLimit, RateLimitLayer};
 pub use self::refused::Refused;
 pub use self::request_context::{RequestContext, RequestContextLayer, RequestFuture};

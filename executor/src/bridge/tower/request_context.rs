@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 use std::time::Duration;
 
+use heirloom_context::wire::{GRPC_TIMEOUT, Inbound, TraceContext};
 use heirloom_context::{Context, ContextVar};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName};
 use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::BoxError;
+use super::grpc::is_grpc;
 use super::refused::Refused;
 use super::request_scope::RequestScope;
 use super::response_body::{self, ResponseBody};
@@ -80,8 +82,10 @@ use super::response_body::{self, ResponseBody};
 /// # Deadlines
 ///
 /// A request's deadline is the earliest of: the deadline that is current at `call`, the
-/// [`limit`](Self::limit), and what the [header](Self::deadline_header) allows. The two last count
-/// from `call`. Without any the request has no deadline.
+/// [`limit`](Self::limit), and what the headers allow, by [`inbound`](Self::inbound) and
+/// [`deadline_header`](Self::deadline_header). All but the first count from `call`. Without any the
+/// request has no deadline. A request that has no time left at `call` is not begun: the inner
+/// service is not called.
 ///
 /// When time is up before there is a response, the handler's future is dropped and the answer is as
 /// below. When time is up later, the next poll of the body is an error,
@@ -93,11 +97,12 @@ use super::response_body::{self, ResponseBody};
 ///
 /// | | HTTP | gRPC (`content-type: application/grpc`) |
 /// | --- | --- | --- |
-/// | a header's value was refused | 400 Bad Request | 200, `grpc-status: 3` (`INVALID_ARGUMENT`) |
+/// | a header's value was refused, or the time limit is none | 400 Bad Request | 200, `grpc-status: 3` (`INVALID_ARGUMENT`) |
 /// | time was up | 504 Gateway Timeout | 200, `grpc-status: 4` (`DEADLINE_EXCEEDED`) |
 ///
-/// Each has an empty body; [`answer`](Self::answer) changes them. The inner service is not called
-/// for a request that was refused.
+/// Each has an empty body, and says why: over HTTP in the header `x-refused`, over gRPC in
+/// `grpc-message`. [`answer`](Self::answer) changes them. The inner service is not called for a
+/// request that was refused.
 #[doc(alias = "IsolateLayer")]
 #[doc(alias = "TimeoutLayer")]
 #[derive(Clone, Default)]
@@ -115,6 +120,7 @@ type MakeHead = Arc<dyn Fn(&Refused) -> Response<()> + Send + Sync>;
 
 #[derive(Clone, Default)]
 struct Rules {
+    inbound: Option<Inbound>,
     vars: Vec<(HeaderName, Bind)>,
     deadline: Option<(HeaderName, Read<Duration>)>,
     limit: Option<Duration>,
@@ -127,6 +133,41 @@ impl RequestContextLayer {
     #[must_use]
     pub fn new() -> Self {
         RequestContextLayer::default()
+    }
+
+    /// Takes what another service has sent along, by [`PropagateLayer`](super::PropagateLayer) or by
+    /// any program that writes the standard headers: the variables of the list from `baggage`, the
+    /// trace from `traceparent` and `tracestate`, and the time that is left from `grpc-timeout` of a
+    /// request by gRPC, else from `x-request-timeout`. A second call replaces the first.
+    ///
+    /// A variable that is bound around the connection stays as it is. What is malformed, or over a
+    /// cap of the list, is dropped, [counted](crate::wire::dropped()) and said once: it refuses no
+    /// request, other than with [`header`](Self::header). One thing does: a time limit that is
+    /// none, since "no limit" is never what the client meant.
+    ///
+    /// With feature `opentelemetry` the received span is the current one of OpenTelemetry's in each
+    /// step of the request, as a remote parent: a span that the handler begins is its child.
+    ///
+    /// ```
+    /// use heirloom::context_var;
+    /// use heirloom::tower::RequestContextLayer;
+    /// use heirloom::wire::Inbound;
+    ///
+    /// context_var! {
+    ///     static TENANT: String, wire = "tenant";
+    ///     static REQUEST_ID: String, wire = "request-id";
+    /// }
+    ///
+    /// let layer = RequestContextLayer::new().inbound(Inbound::new().var(&TENANT).var(&REQUEST_ID));
+    /// # let _ = layer;
+    /// ```
+    #[doc(alias = "baggage")]
+    #[doc(alias = "traceparent")]
+    #[doc(alias = "extract")]
+    #[must_use]
+    pub fn inbound(mut self, inbound: Inbound) -> Self {
+        Arc::make_mut(&mut self.rules).inbound = Some(inbound);
+        self
     }
 
     /// Binds the variable to what `parse` makes of the header's value. If the request has several
@@ -213,13 +254,15 @@ impl RequestContextLayer {
         call: impl FnOnce(Request<A>) -> F,
     ) -> RequestFuture<F> {
         let rules = &self.rules;
-        let (context, asked) = rules.read(request.headers(), context);
-        let (time, refused) = match asked {
+        let is_grpc = is_grpc(request.headers());
+        let Said { context, trace, time } = rules.read(request.headers(), is_grpc, context);
+        let (time, refused) = match time {
             Ok(time) => (time, None),
             Err(refused) => (None, Some(refused)),
         };
-        let scope = RequestScope::new(context, time);
-        let is_grpc = rules.answers_grpc(request.headers());
+        let scope = RequestScope::new(context, time).in_trace(trace.as_ref());
+        // A request that has no time left is not begun.
+        let refused = refused.or_else(|| scope.check().err().map(Refused::Elapsed));
         let answer = Answer { rules: Arc::clone(rules), is_grpc, refused };
         let future = match &answer.refused {
             None => Some(scope.run(|| call(request))),
@@ -230,39 +273,48 @@ impl RequestContextLayer {
 }
 
 #[track_caller]
-fn header_name(name: &str) -> HeaderName {
+pub(super) fn header_name(name: &str) -> HeaderName {
     match name.parse() {
         Ok(name) => name,
         Err(_) => panic!("{name:?} is no name of a header"),
     }
 }
 
+/// What the headers of a request say.
+struct Said {
+    context: Context,
+    trace: Option<TraceContext>,
+    /// How long the request may take.
+    time: Result<Option<Duration>, Refused>,
+}
+
 impl Rules {
-    /// The context with the variables of the headers, and how long the request may take.
-    fn read(
-        &self,
-        headers: &HeaderMap,
-        mut context: Context,
-    ) -> (Context, Result<Option<Duration>, Refused>) {
+    /// Reads the headers of a request whose context starts from `context`.
+    fn read(&self, headers: &HeaderMap, is_grpc: bool, mut context: Context) -> Said {
+        let (mut trace, mut remaining) = (None, Ok(None));
+        if let Some(inbound) = &self.inbound {
+            let received = match is_grpc {
+                true => inbound.extract_as(headers, GRPC_TIMEOUT),
+                false => inbound.extract(headers),
+            };
+            context = received.bind(&context);
+            trace = received.trace();
+            remaining = received.remaining().map_err(Refused::BadDeadline);
+        }
         for (name, bind) in &self.vars {
             match read(headers, name, |text| bind(&context, text)) {
                 Ok(None) => {}
                 Ok(Some(bound)) => context = bound,
-                Err(refused) => return (context, Err(refused)),
+                Err(refused) => return Said { context, trace, time: Err(refused) },
             }
         }
         let asked = match &self.deadline {
             Some((name, parse)) => read(headers, name, |text| parse(text)),
             None => Ok(None),
         };
-        let time = asked.map(|asked| asked.into_iter().chain(self.limit).min());
-        (context, time)
-    }
-
-    fn answers_grpc(&self, headers: &HeaderMap) -> bool {
-        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
-        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+        let time =
+            remaining.and_then(|remaining| Ok([remaining, asked?, self.limit].into_iter().flatten().min()));
+        Said { context, trace, time }
     }
 }
 
@@ -279,8 +331,9 @@ fn read<T>(
 
 impl fmt::Debug for RequestContextLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Rules { vars, deadline, limit, .. } = &*self.rules;
+        let Rules { inbound, vars, deadline, limit, .. } = &*self.rules;
         f.debug_struct("RequestContextLayer")
+            .field("inbound", inbound)
             .field("headers", &vars.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("deadline_header", &deadline.as_ref().map(|(name, _)| name))
             .field("limit", limit)
