@@ -12,6 +12,10 @@
 //! | the AWS SDK | `aws-smithy-async` | `AsyncSleep`, `TimeSource` | `.sleep_impl(Heirloom::current())`, `.time_source(..)` |
 //! | rdkafka | `rdkafka` | `AsyncRuntime` | the type: `StreamConsumer<_, Heirloom>` |
 //!
+//! One library has no trait for a runtime, and runs by a tokio guest. What it lacks is a place where
+//! layers see its requests, for the caller's context and deadline for example: `ReqwestService`, of
+//! the feature `reqwest`.
+//!
 //! backon needs no adaptor: `.sleep(heirloom::sleep)`. Neither does opentelemetry_sdk's
 //! `BatchSpanProcessor` that has a thread of its own; the one above has none.
 //!
@@ -30,6 +34,7 @@
 //! | lapin | tasks per connection: one for its calls, one for heartbeats; one for each message to a delegate. Besides, a thread per connection |
 //! | opentelemetry_sdk | a task per processor, which calls the exporter |
 //! | AWS SDK | nothing |
+//! | reqwest | a task per connection, on the tokio guest's runtime |
 //! | rdkafka | a task per `StreamConsumer`. Besides, threads: librdkafka's and one per producer |
 //!
 //! Code of the program's that is called in such a task (a delegate of lapin, an exporter) sees none
@@ -62,7 +67,11 @@ mod opentelemetry;
 mod quinn;
 #[cfg(feature = "rdkafka")]
 mod rdkafka;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 
+#[cfg(feature = "reqwest")]
+pub use self::reqwest::ReqwestService;
 #[cfg(feature = "async-rs")]
 pub use async_rs::Task;
 #[cfg(feature = "hickory-resolver")]
