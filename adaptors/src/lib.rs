@@ -71,7 +71,7 @@ mod rdkafka;
 mod reqwest;
 
 #[cfg(feature = "reqwest")]
-pub use self::reqwest::ReqwestService;
+pub use self::reqwest::{ReqwestService, SendThrough};
 #[cfg(feature = "async-rs")]
 pub use async_rs::Task;
 #[cfg(feature = "hickory-resolver")]

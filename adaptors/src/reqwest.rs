@@ -1,32 +1,36 @@
 //! reqwest as a service of tower's, so that layers can stand around it.
 
-use std::future::Future;
+use std::error::Error;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use reqwest::redirect::Policy;
-use reqwest::{Body, Client, ClientBuilder, Request};
+use reqwest::{Body, Client, ClientBuilder, Request, RequestBuilder, Response, ResponseBuilderExt};
 use tower_service::Service;
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A client of reqwest's as a service from [`http::Request`] to [`http::Response`], for the layers of
 /// [`heirloom::tower`](https://docs.rs/heirloom/latest/heirloom/tower/index.html) and others.
 ///
-/// A request that is written by reqwest's own methods becomes one of `http`'s by `try_from`:
+/// Requests are written by reqwest's own methods, and sent through the layers by [`SendThrough`]:
 ///
 /// ```
 /// use heirloom::tower::{BoxError, PropagateLayer};
 /// use heirloom::wire::Outbound;
-/// use heirloom_adaptors::ReqwestService;
-/// use tower::{Layer, ServiceExt};
+/// use heirloom_adaptors::{ReqwestService, SendThrough};
+/// use tower::Layer;
 ///
 /// # async fn _ask() -> Result<(), BoxError> {
 /// let client = ReqwestService::new(reqwest::Client::builder())?;
 /// let layer = PropagateLayer::new(Outbound::new().host("*.internal"));
 /// let service = layer.layer(client.clone());
 ///
-/// let request = client.as_ref().post("http://stock.internal/take").body("7").build()?;
-/// let answer = service.oneshot(http::Request::try_from(request)?).await?;
-/// assert!(answer.status().is_success());
+/// let request = client.as_ref().post("http://stock.internal/take").body("7");
+/// let answer = request.send_through(&service).await?.error_for_status()?;
+/// assert_eq!(answer.text().await?, "taken");
 /// # Ok(()) }
 /// ```
 ///
@@ -67,5 +71,43 @@ impl<B: Into<Body>> Service<http::Request<B>> for ReqwestService {
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let answer = Request::try_from(request).map(|request| self.0.call(request));
         Box::pin(async { answer?.await.map(Into::into) })
+    }
+}
+
+/// Requests of reqwest's through a service: a [`ReqwestService`] with layers around it.
+pub trait SendThrough {
+    /// Sends the request through a clone of the service, in place of `send`, and returns the answer
+    /// as reqwest has it.
+    ///
+    /// # Errors
+    /// Those of the builder, the service's, and that of a URL that `http` does not take.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the call.
+    fn send_through<S, B>(self, service: &S) -> impl Future<Output = Result<Response, BoxError>> + Send
+    where
+        S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: http_body::Body<Data: Into<Bytes>, Error: Into<BoxError>> + Send + Sync + 'static;
+}
+
+impl SendThrough for RequestBuilder {
+    async fn send_through<S, B>(self, service: &S) -> Result<Response, BoxError>
+    where
+        S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: http_body::Body<Data: Into<Bytes>, Error: Into<BoxError>> + Send + Sync + 'static,
+    {
+        let request = self.build()?;
+        // The answer's own is lost on its way through `http`.
+        let url = http::Response::builder().url(request.url().clone()).body(())?;
+        let mut service = service.clone();
+        poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+        let answer = service.call(request.try_into()?).await.map_err(Into::into)?;
+        let mut answer = answer.map(Body::wrap);
+        answer.extensions_mut().extend(url.into_parts().0.extensions);
+        Ok(answer.into())
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use heirloom::tower::BoxError;
 use heirloom::{remaining, sleep, spawn, wait_for};
+use heirloom_adaptors::SendThrough;
 use reqwest::StatusCode;
 use tracing::{Instrument, info_span};
 
 use crate::order::{Kind, look, request_of};
-use crate::wire::{REQUEST, outgoing};
+use crate::wire::{HttpClient, REQUEST};
 
 const AT_A_TIME: usize = 24;
 
@@ -26,16 +27,16 @@ pub(crate) enum Answer {
 }
 
 /// Places orders, so many at a time, and returns how each has ended.
-pub(crate) async fn buy(shop: SocketAddr, orders: u64) -> Vec<(u64, Answer)> {
-    let client = reqwest::Client::new();
+pub(crate) async fn buy(shop: SocketAddr, orders: u64) -> Result<Vec<(u64, Answer)>, BoxError> {
+    let client = HttpClient::new()?;
     let one = |order| {
         let task = spawn(one(client.clone(), shop, order));
         async move { (order, task.await.unwrap_or_else(|error| Answer::Other(error.to_string()))) }
     };
-    stream::iter(0..orders).map(one).buffer_unordered(AT_A_TIME).collect().await
+    Ok(stream::iter(0..orders).map(one).buffer_unordered(AT_A_TIME).collect().await)
 }
 
-async fn one(client: reqwest::Client, shop: SocketAddr, order: u64) -> Answer {
+async fn one(client: HttpClient, shop: SocketAddr, order: u64) -> Answer {
     REQUEST.set(request_of(order));
     let is_hurried = Kind::of(order) == Kind::Hurried;
     let limit = Duration::from_millis(if is_hurried { 40 } else { 20_000 });
@@ -54,11 +55,11 @@ async fn one(client: reqwest::Client, shop: SocketAddr, order: u64) -> Answer {
     }
 }
 
-async fn ask(client: reqwest::Client, shop: SocketAddr, order: u64) -> Result<Answer, BoxError> {
+async fn ask(client: HttpClient, shop: SocketAddr, order: u64) -> Result<Answer, BoxError> {
     look("buyer", order);
-    let call = client.post(format!("http://{shop}/orders/{order}")).headers(outgoing());
+    let call = client.http.post(format!("http://{shop}/orders/{order}"));
     let exchange = async {
-        let answer = call.send().await?;
+        let answer = call.send_through(&client.through).await?;
         Ok((answer.status(), answer.text().await?))
     };
     Ok(match exchange.await {

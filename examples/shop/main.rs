@@ -10,7 +10,7 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `wire` | what a request carries, from the headers and to the headers |
+//! | `wire` | what a request carries, and the layers that take it from service to service |
 //! | `telemetry` | log and spans |
 //! | `shop`, `store` | the first service; its database and its cache |
 //! | `prices`, `stock` | the second and the third service, each with its client |
@@ -80,11 +80,11 @@ async fn run(folder: &Path) -> Result<Seen, BoxError> {
     println!("{}", store.names);
     let prices = Server::start("prices", prices::router()).await?;
     let stock = Server::start("stock", stock::router()).await?;
-    let (ask_prices, ask_stock) = (prices::client(prices.address), stock::Stock::new(stock.address)?);
+    let (ask_prices, ask_stock) = (prices::client(prices.address)?, stock::Stock::new(stock.address)?);
     let state = Arc::new(Shop { store, prices: ask_prices, stock: ask_stock });
     let shop = Server::start("shop", shop::router(Arc::clone(&state))).await?;
 
-    let answers = buyer::buy(shop.address, ORDERS).await;
+    let answers = buyer::buy(shop.address, ORDERS).await?;
     let mut seen = Seen { answers, ..Seen::default() };
     for server in [shop, prices, stock] {
         seen.cut += server.stop().await?.cut;

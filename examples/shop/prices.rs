@@ -12,13 +12,14 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use heirloom::sleep;
 use heirloom::tower::{BoxError, RetryPolicy, TimeoutLayer};
+use heirloom_adaptors::SendThrough;
 use tower::retry::RetryLayer;
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, service_fn};
 use tracing::{Instrument, Span, info_span};
 
 use crate::order::{Kind, item_of, look, price_of};
-use crate::wire::outgoing;
+use crate::wire::HttpClient;
 
 /// For one try, from the connection to the end of the answer.
 const TRY_LIMIT: Duration = Duration::from_secs(1);
@@ -48,13 +49,14 @@ async fn price(State(asked): State<Asked>, Path(order): Path<u64>) -> Result<Str
 /// A client: asked with the number of an order, it answers with the price.
 pub(crate) type Prices = BoxCloneSyncService<u64, u64, BoxError>;
 
-pub(crate) fn client(service: SocketAddr) -> Prices {
-    let client = reqwest::Client::new();
+pub(crate) fn client(service: SocketAddr) -> Result<Prices, BoxError> {
+    let client = HttpClient::new()?;
     let ask = service_fn(move |order: u64| {
-        let call = client.get(format!("http://{service}/prices/{order}"));
+        let HttpClient { http, through } = client.clone();
         let ask = async move {
             look("to prices", order);
-            let answer = call.headers(outgoing()).send().await?.error_for_status()?;
+            let call = http.get(format!("http://{service}/prices/{order}"));
+            let answer = call.send_through(&through).await?.error_for_status()?;
             let price = answer.text().await?.parse()?;
             look("from prices", order);
             Ok::<u64, BoxError>(price)
@@ -65,5 +67,5 @@ pub(crate) fn client(service: SocketAddr) -> Prices {
     let again = again.retries(2).backoff(Duration::from_millis(5), Duration::from_millis(50));
     let service =
         ServiceBuilder::new().layer(RetryLayer::new(again)).layer(TimeoutLayer::new(TRY_LIMIT)).service(ask);
-    BoxCloneSyncService::new(service)
+    Ok(BoxCloneSyncService::new(service))
 }

@@ -7,20 +7,20 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use heirloom::hyper::{HyperConnector, HyperExecutor};
-use heirloom::tower::BoxError;
+use heirloom::tower::{BoxError, Propagate, PropagateLayer};
+use heirloom::wire::Outbound;
 use tonic::body::Body;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::codegen::{BoxFuture, InterceptedService, Service, http};
+use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
-use tower::service_fn;
+use tower::{Layer, service_fn};
 use tracing::{Instrument, Span, info_span};
 
 use crate::order::{Kind, look};
-use crate::wire::carry_on;
 
 const TAKE: &str = "/shop.Stock/Take";
 
@@ -77,17 +77,16 @@ pub(crate) fn router() -> Router {
     Routes::new(Server).into_axum_router()
 }
 
-type Carry = fn(Request<()>) -> Result<Request<()>, Status>;
-
 /// A client.
 #[derive(Clone)]
-pub(crate) struct Stock(InterceptedService<Channel, Carry>);
+pub(crate) struct Stock(Propagate<Channel>);
 
 impl Stock {
     pub(crate) fn new(service: SocketAddr) -> Result<Stock, BoxError> {
         let endpoint = Endpoint::from_shared(format!("http://{service}"))?.executor(HyperExecutor);
         let channel = endpoint.connect_with_connector_lazy(HyperConnector::new());
-        Ok(Stock(InterceptedService::new(channel, carry_on)))
+        // A channel goes to one service, and its requests name no host.
+        Ok(Stock(PropagateLayer::new(Outbound::new().any()).layer(channel)))
     }
 
     /// Takes what was ordered, and says how much is left.

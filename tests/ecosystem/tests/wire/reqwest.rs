@@ -11,7 +11,7 @@ use heirloom::time::Elapsed;
 use heirloom::tower::{BoxError, PropagateLayer, RequestContextLayer};
 use heirloom::wire::Outbound;
 use heirloom::{sleep, spawn, spawn_background, wait_for};
-use heirloom_adaptors::ReqwestService;
+use heirloom_adaptors::{ReqwestService, SendThrough};
 use heirloom_ecosystem::{LONG, PATIENCE, SOON};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
