@@ -125,7 +125,7 @@ async fn hosts_of_the_list_get_what_is_bound_and_foreign_ones_nothing() {
         };
         let mut members: Vec<_> = baggage.to_str().unwrap().split(',').collect();
         members.sort_unstable();
-        let note = "note=100%25%20=%20a+b%3B%20%22c%22";
+        let note = "note=100%25%20%3D%20a%2Bb%3B%20%22c%22";
         assert_eq!(members, [note, "request-id=7", "tenant=acme%20&%20s%C3%B6hne"], "{uri}");
         assert_eq!(text(&headers, "traceparent"), Some(PARENT));
         assert_eq!(text(&headers, "tracestate"), None);
