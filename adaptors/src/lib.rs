@@ -12,9 +12,9 @@
 //! | the AWS SDK | `aws-smithy-async` | `AsyncSleep`, `TimeSource` | `.sleep_impl(Heirloom::current())`, `.time_source(..)` |
 //! | rdkafka | `rdkafka` | `AsyncRuntime` | the type: `StreamConsumer<_, Heirloom>` |
 //!
-//! One library has no trait for a runtime, and runs by a tokio guest. What it lacks is a place where
-//! layers see its requests, for the caller's context and deadline for example: `ReqwestService`, of
-//! the feature `reqwest`.
+//! One library has no trait for a runtime, and runs by a tokio guest. What it lacks is a place
+//! where layers see its requests, for the caller's context and deadline for example:
+//! `ReqwestService`, of the feature `reqwest`.
 //!
 //! backon needs no adaptor: `.sleep(heirloom::sleep)`. Neither does opentelemetry_sdk's
 //! `BatchSpanProcessor` that has a thread of its own; the one above has none.

@@ -12,8 +12,8 @@ use tower_service::Service;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A client of reqwest's as a service from [`http::Request`] to [`http::Response`], for the layers of
-/// [`heirloom::tower`](https://docs.rs/heirloom/latest/heirloom/tower/index.html) and others.
+/// A client of reqwest's as a service from [`http::Request`] to [`http::Response`], for the layers
+/// of [`heirloom::tower`](https://docs.rs/heirloom/latest/heirloom/tower/index.html) and others.
 ///
 /// Requests are written by reqwest's own methods, and sent through the layers by [`SendThrough`]:
 ///

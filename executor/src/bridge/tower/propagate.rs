@@ -87,9 +87,10 @@ use crate::remaining;
 /// # Deadlines
 ///
 /// The call and **the response's body** end at the deadline that is current at `call`, whatever
-/// polls them later. A call by HTTP, or its body, then fails with [`Elapsed`](crate::time::Elapsed); a call by gRPC is
-/// answered with the status `DEADLINE_EXCEEDED`, as is a stream of answers. A call whose time is up
-/// before it is made does not reach the inner service.
+/// polls them later. A call by HTTP, or its body, then fails with
+/// [`Elapsed`](crate::time::Elapsed); a call by gRPC is answered with the status
+/// `DEADLINE_EXCEEDED`, as is a stream of answers. A call whose time is up before it is made does
+/// not reach the inner service.
 ///
 /// # Clients
 ///
@@ -212,7 +213,8 @@ impl<S> Layer<S> for PropagateLayer {
 /// A client that sends the caller's context and deadline along; made by [`PropagateLayer`].
 ///
 /// # Errors
-/// [`Elapsed`](crate::time::Elapsed) when the time of a call by HTTP is up, else the inner service's.
+/// [`Elapsed`](crate::time::Elapsed) when the time of a call by HTTP is up, else the inner
+/// service's.
 ///
 /// # Cancel safety
 /// Dropping the future, or the body, drops what is inside.

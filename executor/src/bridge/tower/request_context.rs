@@ -135,10 +135,10 @@ impl RequestContextLayer {
         RequestContextLayer::default()
     }
 
-    /// Takes what another service has sent along, by [`PropagateLayer`](super::PropagateLayer) or by
-    /// any program that writes the standard headers: the variables of the list from `baggage`, the
-    /// trace from `traceparent` and `tracestate`, and the time that is left from `grpc-timeout` of a
-    /// request by gRPC, else from `x-request-timeout`. A second call replaces the first.
+    /// Takes what another service has sent along, by [`PropagateLayer`](super::PropagateLayer) or
+    /// by any program that writes the standard headers: the variables of the list from `baggage`,
+    /// the trace from `traceparent` and `tracestate`, and the time that is left from `grpc-timeout`
+    /// of a request by gRPC, else from `x-request-timeout`. A second call replaces the first.
     ///
     /// A variable that is bound around the connection stays as it is. What is malformed, or over a
     /// cap of the list, is dropped, [counted](crate::wire::dropped()) and said once: it refuses no
