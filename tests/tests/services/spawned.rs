@@ -71,6 +71,13 @@ spawned! {
         let request = axum::extract::Request::new(axum::body::Body::empty());
         heirloom::tower::RequestContextLayer::new().layer(app).oneshot(request).await
     };
+    [tower::PropagateFuture] => {
+        use tower::{Layer, ServiceExt};
+        let app = axum::Router::<()>::new();
+        let request = axum::extract::Request::new(axum::body::Body::empty());
+        let layer = heirloom::tower::PropagateLayer::new(heirloom::wire::Outbound::new());
+        layer.layer(app).oneshot(request).await
+    };
     [tower::TimeoutFuture] => {
         use tower::{Layer, ServiceExt};
         let service = tower::service_fn(async |()| io::Result::Ok(()));

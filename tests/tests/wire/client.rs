@@ -17,7 +17,7 @@ use hyper::body::{Bytes, Frame};
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use super::{LOCAL, NOTE, TENANT, TOKEN, inbound, seen, seen_afar, set};
+use super::{TENANT, inbound, seen, seen_afar, set};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -357,16 +357,14 @@ async fn an_error_that_comes_when_time_is_up_is_told_as_that() {
 #[heirloom::test]
 async fn a_call_sends_the_context_of_the_code_that_makes_it() {
     let told = Log::new();
-    let client = PropagateLayer::new(Outbound::new().any()).layer(headers_of(&told));
+    let mut client = PropagateLayer::new(Outbound::new().any()).layer(headers_of(&told));
     let request = || Request::get("http://stock.internal/").body(()).unwrap();
     TENANT.set("one".to_owned());
-    let mut client = client;
     // `call`, and not the first poll.
     let made = client.call(request());
     TENANT.set("two".to_owned());
     made.await.unwrap();
     assert_eq!(text(&told.take()[0], "baggage"), Some("tenant=one"));
-    let _ = (NOTE.get(), TOKEN.get(), LOCAL.get());
     client.oneshot(request()).await.unwrap();
     assert_eq!(text(&told.take()[0], "baggage"), Some("tenant=two"));
 }

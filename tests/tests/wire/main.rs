@@ -1,9 +1,9 @@
 //! Contexts and deadlines from process to process: a server that takes them from the headers, a
 //! client that writes them, services that call each other, and peers that mean harm.
 //!
-//! A binary of its own, beside `it`, for the libraries that are clients here.
+//! A binary of its own: `it` is as large as one should be.
 #![allow(missing_docs)]
-// Sockets, and a C library's cryptography below them: nothing for an interpreter.
+// Sockets and processes: nothing for an interpreter.
 #![cfg(all(unix, not(miri)))]
 
 mod client;

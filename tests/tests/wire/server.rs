@@ -19,7 +19,6 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use super::{REQUEST, TENANT, inbound, seen};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-const HOUR: Duration = Duration::from_secs(3_600);
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -273,5 +272,4 @@ async fn the_received_span_is_opentelemetrys_parent_in_each_step_of_the_request(
         ask(layer, service.clone(), headers).await.into_body().collect().await.unwrap();
         assert!(spans.take().iter().all(|(span, trace)| !span.is_valid() && trace.is_none()));
     }
-    let _ = HOUR;
 }
