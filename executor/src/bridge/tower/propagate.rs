@@ -25,8 +25,9 @@ use crate::remaining;
 /// Sends the caller's variables, trace and remaining time along with each call of an HTTP client;
 /// makes [`Propagate`] services.
 ///
-/// The called service gets them back by [`RequestContextLayer::inbound`]. So request id, tenant,
-/// trace and deadline go through two services without a line where the call is made.
+/// [`RequestContextLayer::inbound`](super::RequestContextLayer::inbound) gives them back to the
+/// called service. So request id, tenant, trace and deadline go through two services without a line
+/// where the call is made.
 ///
 /// ```
 /// use std::convert::Infallible;

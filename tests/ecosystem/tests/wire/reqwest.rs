@@ -76,10 +76,11 @@ async fn a_request_of_reqwests_takes_the_context_along() {
             let call = async move {
                 set(number);
                 let parts = stream::iter(["+", "7"].map(Ok::<_, Infallible>));
-                let request =
-                    client.as_ref().post(format!("http://{service}/")).body(Body::wrap_stream(parts));
-                let request = hyper::Request::try_from(request.build().unwrap()).unwrap();
-                text(layered, request).await.unwrap()
+                let uri = format!("http://{service}/");
+                let request = client.as_ref().post(&uri).body(Body::wrap_stream(parts));
+                let answer = request.send_through(&layered).await.unwrap();
+                assert_eq!(answer.url().as_str(), uri);
+                answer.text().await.unwrap()
             };
             spawn(wait_for(call, LONG))
         })
