@@ -49,10 +49,11 @@ use crate::remaining;
 ///     assert!(remaining().unwrap() <= Duration::from_secs(1));
 ///     Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
 /// });
-/// let inventory = RequestContextLayer::new().inbound(Inbound::new().var(&TENANT)).layer(inventory);
+/// let server = RequestContextLayer::new().inbound(Inbound::new().var(&TENANT));
 ///
 /// // The calling one.
-/// let client = PropagateLayer::new(Outbound::new().host("*.internal")).layer(inventory);
+/// let client = PropagateLayer::new(Outbound::new().host("*.internal"));
+/// let client = client.layer(server.layer(inventory));
 /// TENANT.set("acme".to_string());
 /// let request = Request::get("http://inventory.internal/").body(()).unwrap();
 /// wait_for(client.oneshot(request), Duration::from_secs(1)).await.unwrap().unwrap();

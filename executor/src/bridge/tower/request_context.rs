@@ -158,7 +158,8 @@ impl RequestContextLayer {
     ///     static REQUEST_ID: String, wire = "request-id";
     /// }
     ///
-    /// let layer = RequestContextLayer::new().inbound(Inbound::new().var(&TENANT).var(&REQUEST_ID));
+    /// let inbound = Inbound::new().var(&TENANT).var(&REQUEST_ID);
+    /// let layer = RequestContextLayer::new().inbound(inbound);
     /// # let _ = layer;
     /// ```
     #[doc(alias = "baggage")]
