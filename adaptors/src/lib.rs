@@ -19,6 +19,15 @@
 //! backon needs no adaptor: `.sleep(heirloom::sleep)`. Neither does opentelemetry_sdk's
 //! `BatchSpanProcessor` that has a thread of its own; the one above has none.
 //!
+//! # Headers of messages
+//!
+//! Contexts go into messages and come out of them by [`heirloom::wire`]:
+//!
+//! | library | feature | carrier |
+//! | --- | --- | --- |
+//! | async-nats | `async-nats` | [`NatsHeaders`], of a `HeaderMap` |
+//! | lapin | `lapin` | [`AmqpHeaders`], of a `FieldTable` |
+//!
 //! # What is spawned, and in which context
 //!
 //! The caller's future is polled in the caller's task, with its context and its deadline, and
@@ -38,7 +47,7 @@
 //! | rdkafka | a task per `StreamConsumer`. Besides, threads: librdkafka's and one per producer |
 //!
 //! Code of the program's that is called in such a task (a delegate of lapin, an exporter) sees none
-//! of the caller's variables. What it needs of them goes with the message.
+//! of the caller's variables. What it needs of them goes with the message, in its headers.
 //!
 //! Sockets and tasks belong to the runtime that the `Heirloom` was made of, wherever the library is
 //! called; with that runtime they end. A connection of lapin's that is left then does not notice,
@@ -59,6 +68,8 @@ use heirloom::Handle;
 mod async_rs;
 #[cfg(feature = "aws-smithy-async")]
 mod aws;
+#[cfg(any(feature = "async-nats", feature = "lapin"))]
+mod carriers;
 #[cfg(feature = "hickory-resolver")]
 mod hickory;
 #[cfg(feature = "opentelemetry_sdk")]
@@ -74,6 +85,10 @@ mod reqwest;
 pub use self::reqwest::{ReqwestService, SendThrough};
 #[cfg(feature = "async-rs")]
 pub use async_rs::Task;
+#[cfg(feature = "lapin")]
+pub use carriers::AmqpHeaders;
+#[cfg(feature = "async-nats")]
+pub use carriers::NatsHeaders;
 #[cfg(feature = "hickory-resolver")]
 pub use hickory::{TcpStream, UdpSocket};
 #[cfg(feature = "opentelemetry_sdk")]

@@ -6,14 +6,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use heirloom::{Runtime, wait_for};
-use heirloom_adaptors::Heirloom;
+use heirloom::context::ContextFutureExt;
+use heirloom::wire::{self, Inbound};
+use heirloom::{Context, Runtime, context_var, deadline, spawn, wait_for};
+use heirloom_adaptors::{AmqpHeaders, Heirloom};
 use heirloom_ecosystem::{Library, PATIENCE, SOON, note_own, server, tests, threads};
 use lapin::message::DeliveryResult;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 
 pub struct Lapin;
@@ -90,6 +92,70 @@ fn the_thread_of_a_connection_ends_after_its_runtime() {
     assert!(call.is_err(), "{call:?}");
 }
 
+context_var! {
+    static USER: String, wire = "user";
+    static TOKEN: String, wire = "token", secret = true;
+}
+
+/// A job through RabbitMQ: it runs in the context and within the deadline of the task that has sent
+/// it, and is acknowledged after that; a secret stays.
+#[heirloom::test(timeout = "60s")]
+async fn a_job_runs_in_the_context_of_its_sender() {
+    let connection = Lapin::connect().await;
+    let channel = connection.create_channel().await.unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let (queue, mut jobs) = consume(&channel).await;
+    let sending = async {
+        USER.set("Zoë, 100 %; a=b".to_owned());
+        TOKEN.set("xyzzy".to_owned());
+        wire::TRACE.set(wire::TraceContext::new(7, 8, 1).unwrap());
+        let mut headers = FieldTable::default();
+        headers.insert("baggage".into(), AMQPValue::LongString("user=another".into()));
+        headers.insert("other".into(), AMQPValue::LongInt(1));
+        wire::inject(&mut AmqpHeaders(&mut headers));
+        publish_with(&channel, &queue, b"seven", BasicProperties::default().with_headers(headers)).await;
+    };
+    wait_for(sending.in_context(Context::current()), PATIENCE).await.unwrap();
+    assert!(!USER.is_set());
+
+    let job = jobs.next().await.unwrap().unwrap();
+    let headers = job.properties.headers().clone().unwrap();
+    assert!(headers.contains_key("other"));
+    let received = Inbound::new().var(&USER).var(&TOKEN).extract(&AmqpHeaders(&headers));
+    assert_eq!(received.dropped().len(), 0);
+    let left = received.remaining().unwrap().unwrap();
+    assert!(left < PATIENCE && left > PATIENCE / 2, "{left:?}");
+    let run = async move {
+        let seen = (USER.get(), TOKEN.get(), wire::TRACE.get(), deadline().is_some());
+        job.ack(BasicAckOptions::default()).await.unwrap();
+        seen
+    };
+    let ran = received.bind(&Context::empty()).run(|| spawn(wait_for(run, left)));
+    let trace = wire::TraceContext::new(7, 8, 1);
+    assert_eq!(ran.await.unwrap().unwrap(), (Some("Zoë, 100 %; a=b".to_owned()), None, trace, true));
+    channel.close(200, "done".into()).await.unwrap();
+}
+
+/// Texts and arrays of texts are read, as other clients may write them; a number is not.
+#[test]
+fn values_of_another_client_are_read() {
+    let long = |text: &str| AMQPValue::LongString(text.into());
+    let lines = vec![long("user=first"), AMQPValue::ByteArray(b"user=second".to_vec().into())];
+    for (value, user) in [
+        (AMQPValue::ShortString("user=short".into()), Some("short")),
+        (AMQPValue::FieldArray(lines.into()), Some("second")),
+        (AMQPValue::FieldArray(vec![AMQPValue::FieldArray(vec![long("user=deep")].into())].into()), None),
+        (AMQPValue::LongInt(7), None),
+    ] {
+        let mut headers = FieldTable::default();
+        headers.insert("baggage".into(), value);
+        let received = Inbound::new().var(&USER).extract(&AmqpHeaders(&headers));
+        assert_eq!(received.bind(&Context::empty()).get(&USER).as_deref(), user);
+        wire::inject(&mut AmqpHeaders(&mut headers));
+        assert_eq!(headers, FieldTable::default(), "nothing is bound here, so nothing is sent");
+    }
+}
+
 /// A queue of its own, which ends with the connection.
 async fn consume(channel: &Channel) -> (String, Consumer) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -105,7 +171,11 @@ async fn consume(channel: &Channel) -> (String, Consumer) {
 
 /// Waits until the server has the message.
 async fn publish(channel: &Channel, queue: &str, message: &[u8]) {
-    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    publish_with(channel, queue, message, BasicProperties::default()).await;
+}
+
+async fn publish_with(channel: &Channel, queue: &str, message: &[u8], properties: BasicProperties) {
+    let options = BasicPublishOptions::default();
     let sent = channel.basic_publish("".into(), queue.into(), options, message, properties).await.unwrap();
     assert!(sent.await.unwrap().is_ack());
 }

@@ -2,11 +2,14 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, HeaderMap};
 use futures::StreamExt;
-use heirloom::Runtime;
+use heirloom::context::ContextFutureExt;
 use heirloom::tokio::TokioGuest;
-use heirloom_ecosystem::{Library, note_own, server, tests};
+use heirloom::wire::{self, Inbound};
+use heirloom::{Context, Runtime, context_var, wait_for};
+use heirloom_adaptors::NatsHeaders;
+use heirloom_ecosystem::{Library, PATIENCE, note_own, server, tests};
 
 pub struct Nats;
 
@@ -52,4 +55,52 @@ fn a_subscription_that_is_dropped_outside_of_the_runtime_panics() {
     let dropped = without.block_on(without.spawn(async { drop(outside) }));
     let error = dropped.unwrap_err();
     assert!(error.panic_message().unwrap().starts_with("there is no reactor running"), "{error}");
+}
+
+context_var! {
+    static USER: String, wire = "user";
+    static TOKEN: String, wire = "token", secret = true;
+}
+
+/// The headers of a message through the server: variables, trace and deadline arrive, a secret does
+/// not.
+#[heirloom::test(tokio, timeout = "60s")]
+async fn a_message_carries_the_context_of_its_sender() {
+    let client = Nats::connect().await;
+    let mut messages = client.subscribe("heirloom.carried").await.unwrap();
+    let sending = async {
+        USER.set("Zoë, 100 %; a=b".to_owned());
+        TOKEN.set("xyzzy".to_owned());
+        wire::TRACE.set(wire::TraceContext::new(7, 8, 1).unwrap());
+        let mut headers = HeaderMap::new();
+        // A stale one, as another client may have written it.
+        headers.insert("Baggage", "user=another");
+        headers.insert("other", "stays");
+        wire::inject(&mut NatsHeaders(&mut headers));
+        client.publish_with_headers("heirloom.carried", headers, "seven".into()).await.unwrap();
+    };
+    wait_for(sending.in_context(Context::current()), PATIENCE).await.unwrap();
+
+    let headers = messages.next().await.unwrap().headers.unwrap();
+    assert_eq!(headers.get("other").unwrap().as_str(), "stays");
+    let received = Inbound::new().var(&USER).var(&TOKEN).extract(&NatsHeaders(&headers));
+    let left = received.remaining().unwrap().unwrap();
+    assert!(left < PATIENCE && left > PATIENCE / 2, "{left:?}");
+    let context = received.bind(&Context::empty());
+    assert_eq!(context.get(&USER).as_deref(), Some("Zoë, 100 %; a=b"));
+    assert_eq!((context.get(&TOKEN), received.dropped().len()), (None, 0));
+    assert_eq!(received.trace(), wire::TraceContext::new(7, 8, 1));
+}
+
+/// Several lines of a header, in whatever capitals, are read.
+#[test]
+fn lines_of_another_client_are_read() {
+    let mut headers = HeaderMap::new();
+    headers.append("Baggage", "user=first");
+    headers.append("Baggage", "user=second");
+    let received = Inbound::new().var(&USER).extract(&NatsHeaders(&headers));
+    assert_eq!(received.bind(&Context::empty()).get(&USER).as_deref(), Some("second"));
+
+    wire::inject(&mut NatsHeaders(&mut headers));
+    assert!(headers.is_empty(), "nothing is bound here, so nothing is sent");
 }
