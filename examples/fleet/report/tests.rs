@@ -1,0 +1,78 @@
+//! The report sees what it is for: a run in which all is right, and the same with one thing wrong.
+
+use super::*;
+use crate::job::Job;
+
+/// Job 60 is hopeless, 80 hurried.
+const JOBS: u64 = 100;
+
+fn ended(number: u64) -> Ended {
+    let kind = Kind::of(number);
+    let attempt = if kind == Kind::Hopeless { crate::policy::ATTEMPTS } else { 1 };
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(number);
+    let job = Job::new("run", number, kind);
+    Ended {
+        job,
+        ending: kind.ends(),
+        attempt,
+        reason: None,
+        violations: Vec::new(),
+        at,
+        sequence: number + 1,
+    }
+}
+
+/// The report after a change of what is right.
+fn after(change: impl FnOnce(&mut Vec<Ended>)) -> Report {
+    let mut all = (0..JOBS).map(ended).collect();
+    change(&mut all);
+    let mut report = Report::new(JOBS);
+    all.into_iter().for_each(|ended| report.add(ended));
+    report
+}
+
+#[test]
+fn nothing_is_wrong_with_what_is_right() {
+    let report = after(|_| ());
+    assert_eq!(report.violations(), [""; 0]);
+    assert!(report.is_complete());
+    let text = "submitted: 100\ndone: 98, expired: 1, dead: 1\nredelivered: 0, duplicates: 0\n\
+                in 0.10 s, 1010 jobs a second\ncontext violations: 0";
+    assert_eq!(report.to_string(), text);
+}
+
+#[test]
+fn a_lost_job_is_seen() {
+    let report = after(|all| drop(all.remove(7)));
+    assert_eq!(report.violations(), ["job 7 has not ended"]);
+    assert!(!report.is_complete());
+}
+
+#[test]
+fn an_ending_of_the_wrong_kind_a_second_one_and_a_foreign_one_are_seen() {
+    assert_eq!(after(|all| all[80].ending = Ending::Done).violations().len(), 1, "an expired job has run");
+    assert_eq!(after(|all| all[7].ending = Ending::Dead).violations().len(), 1);
+    assert_eq!(after(|all| all.push(ended(7))).violations().len(), 1);
+    assert_eq!(after(|all| all.push(ended(JOBS))).violations().len(), 1);
+}
+
+#[test]
+fn a_wrong_context_is_seen_also_in_a_second_run() {
+    for ending in [Ending::Done, Ending::Again] {
+        let wrong = Ended { ending, violations: vec!["another tenant".to_owned()], ..ended(7) };
+        let report = after(|all| {
+            all.retain(|other| other.job.number != 7 || ending == Ending::Again);
+            all.push(wrong);
+        });
+        assert_eq!(report.violations(), ["job 7: another tenant"]);
+    }
+}
+
+#[test]
+fn duplicates_and_redeliveries_are_counted_and_are_no_violation() {
+    let report = after(|all| {
+        all[7].attempt = 3;
+        all.push(Ended { ending: Ending::Again, ..ended(7) });
+    });
+    assert_eq!((report.redelivered(), report.duplicates, report.violations().len()), (2, 1, 0));
+}

@@ -1,0 +1,160 @@
+//! The worker: pulls jobs, runs each in a task of its own, and tells the broker how it ended.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use futures::FutureExt;
+use heirloom::context::future::{Either, select};
+use heirloom::group::{GroupError, GroupScope};
+use heirloom::wire::InvalidTimeout;
+use heirloom::{CancelToken, Context, TaskGroup, sleep, wait_for};
+
+use crate::policy::{ATTEMPTS, DRAIN, EXTEND, FAILED_PULL, FREE_SLOTS, LIMIT, SLOTS, pause};
+use crate::queue::{Delivery, Ending, Failure, Queue, Result};
+use crate::{application, context};
+
+/// The tasks of the jobs that run.
+type Group = GroupScope<Failure>;
+
+/// What this worker has done, for its last line.
+static DONE: AtomicU64 = AtomicU64::new(0);
+static OTHERS: AtomicU64 = AtomicU64::new(0);
+
+/// Runs jobs until it is asked to stop, and then lets those that run end.
+///
+/// # Errors
+/// The broker has refused a request for jobs. One that is away for a while is waited for.
+pub(crate) async fn work(queue: Queue, stop: CancelToken) -> Result<()> {
+    // A panic is one line of the log, which says the request.
+    panic::set_hook(Box::new(|panic| log(&panic.to_string().replace('\n', " "))));
+    let working = TaskGroup::scope(async |group: Group| {
+        while !stop.is_cancelled() {
+            while group.len() > SLOTS - FREE_SLOTS {
+                group.next().await;
+            }
+            let Some(pulled) = stop.run_until_cancelled(pull(&queue, &group)).await else { break };
+            pulled?;
+        }
+        // What is left after that, or is not acknowledged, is delivered again.
+        let _ = wait_for(async { while group.next().await.is_some() {} }, DRAIN).await;
+        group.abort_all();
+        Ok(())
+    });
+    working.await.map_err(GroupError::into_error)?;
+    let _ = wait_for(queue.flush(), DRAIN).await;
+    println!("worker {}: {} done, {} others", std::process::id(), DONE.load(Relaxed), OTHERS.load(Relaxed));
+    Ok(())
+}
+
+/// Starts as many jobs as there are free slots, if there are as many.
+async fn pull(queue: &Queue, group: &Group) -> Result<()> {
+    let mut deliveries = queue.pull(SLOTS - group.len()).await?;
+    while let Some(delivery) = deliveries.next().await {
+        let delivery = match delivery {
+            Ok(delivery) => delivery,
+            Err(error) => {
+                // What is no job, or the end of the request: the broker restarts.
+                log(&error);
+                sleep(FAILED_PULL).await;
+                continue;
+            }
+        };
+        let received = context::read(delivery.headers());
+        let left = context::remaining(&received, &delivery);
+        let queue = queue.clone();
+        // The task inherits what the request that has submitted the job has bound, and no more.
+        received.bind(&Context::empty()).run(|| {
+            group.spawn(async move {
+                let id = delivery.job.id();
+                if let Err(error) = attempt(&queue, delivery, left).await {
+                    log(&format_args!("job {id} will be delivered again: {error}"));
+                }
+                Ok(())
+            });
+        });
+    }
+    Ok(())
+}
+
+/// Runs a job, and tells the broker how it has ended.
+async fn attempt(
+    queue: &Queue,
+    delivery: Delivery,
+    left: std::result::Result<Option<Duration>, InvalidTimeout>,
+) -> Result<()> {
+    let left = match left {
+        Ok(left) => left,
+        // Not a job without a deadline.
+        Err(invalid) => return end(queue, delivery, Ending::Dead, &invalid.to_string(), &[]).await,
+    };
+    if left.is_some_and(|left| left.is_zero()) {
+        return end(queue, delivery, Ending::Expired, "the deadline has passed in the queue", &[]).await;
+    }
+    if delivery.attempt > ATTEMPTS {
+        return end(queue, delivery, Ending::Dead, "its workers have ended in the middle of it", &[]).await;
+    }
+    let limit = left.map_or(LIMIT, |left| left.min(LIMIT));
+    let job = application::run(delivery.job.clone(), delivery.attempt);
+    let job = AssertUnwindSafe(wait_for(job, limit)).catch_unwind();
+    let ended = match select(pin!(job), pin!(extend(&delivery))).await {
+        Either::Left(ended) => ended,
+        Either::Right(never) => match never? {},
+    };
+    let reason = match ended {
+        Ok(Ok(Ok(violations))) => return end(queue, delivery, Ending::Done, "", &violations).await,
+        Ok(Ok(Err(failed))) => failed.to_string(),
+        Ok(Err(_elapsed)) if limit < LIMIT => {
+            return end(queue, delivery, Ending::Expired, "the deadline has come in the middle of it", &[])
+                .await;
+        }
+        Ok(Err(_elapsed)) => format!("it took longer than {limit:?}"),
+        Err(panic) => format!("it has panicked: {}", message_of(&*panic)),
+    };
+    if delivery.attempt >= ATTEMPTS {
+        return end(queue, delivery, Ending::Dead, &reason, &[]).await;
+    }
+    OTHERS.fetch_add(1, Relaxed);
+    delivery.retry(pause(delivery.attempt, fastrand::f64())).await
+}
+
+async fn end(
+    queue: &Queue,
+    delivery: Delivery,
+    ending: Ending,
+    reason: &str,
+    violations: &[String],
+) -> Result<()> {
+    let id = delivery.job.id();
+    let is_first = delivery.end(queue, ending, reason, violations).await?;
+    let counter = if is_first && ending == Ending::Done { &DONE } else { &OTHERS };
+    counter.fetch_add(1, Relaxed);
+    match ending {
+        Ending::Done if !is_first => log(&format_args!("job {id} has run to its end once more")),
+        Ending::Dead => log(&format_args!("job {id} is given up: {reason}")),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Extends the lease of a job as long as the future is polled.
+async fn extend(delivery: &Delivery) -> Result<Infallible> {
+    loop {
+        sleep(EXTEND).await;
+        delivery.extend().await?;
+    }
+}
+
+/// A line of the log. The context says which request it is of.
+fn log(event: &dyn fmt::Display) {
+    let of = context::REQUEST.get().map(|request| format!(" of request {request}")).unwrap_or_default();
+    eprintln!("worker {}{of}: {event}", std::process::id());
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}
