@@ -21,10 +21,12 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 /// context_var! { static TENANT: String, wire = "tenant"; }
 ///
 /// let mut headers = FieldTable::default();
-/// TENANT.with_value("acme".to_owned(), || wire::inject(&mut AmqpHeaders(&mut headers)));
+/// Context::current()
+///     .with_var(&TENANT, "acme".to_owned())
+///     .run(|| wire::inject(&mut AmqpHeaders(&mut headers)));
 ///
 /// let received = Inbound::new().var(&TENANT).extract(&AmqpHeaders(&headers));
-/// received.bind(Context::current()).run(|| assert_eq!(TENANT.get().as_deref(), Some("acme")));
+/// received.bind(&Context::empty()).run(|| assert_eq!(TENANT.get().as_deref(), Some("acme")));
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct AmqpHeaders<H>(pub H);

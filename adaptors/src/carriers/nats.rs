@@ -18,11 +18,13 @@ use heirloom::wire::{Extractor, Injector};
 /// context_var! { static TENANT: String, wire = "tenant"; }
 ///
 /// let mut headers = HeaderMap::new();
-/// TENANT.with_value("acme".to_owned(), || wire::inject(&mut NatsHeaders(&mut headers)));
+/// Context::current()
+///     .with_var(&TENANT, "acme".to_owned())
+///     .run(|| wire::inject(&mut NatsHeaders(&mut headers)));
 /// assert_eq!(headers.get("baggage").unwrap().as_str(), "tenant=acme");
 ///
 /// let received = Inbound::new().var(&TENANT).extract(&NatsHeaders(&headers));
-/// received.bind(Context::current()).run(|| assert_eq!(TENANT.get().as_deref(), Some("acme")));
+/// received.bind(&Context::empty()).run(|| assert_eq!(TENANT.get().as_deref(), Some("acme")));
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct NatsHeaders<H>(pub H);
