@@ -130,6 +130,19 @@ pub const ROWS: &[Row] = &[
             },
         ],
     ),
+    row(
+        "sleep-100us",
+        "one task sleeps for 100 µs, again and again, on an idle runtime; median lateness, and processor time",
+        &[
+            Part {
+                name: "lateness",
+                unit: "ns",
+                compared: Compared::Itself,
+                reach: Some(Reach::AtMost(80_000.0)),
+            },
+            named("cpu", 1.00),
+        ],
+    ),
     row("limit-ready", "a limit of 1 s around a future that is ready", &[time(0.04)]),
     row("limit-yields", "a limit of 1 s around a future that yields once", &[time(0.20)]),
     row("timer-cancel", "a timer of 1 s registered and dropped", &[time(0.50)]),
@@ -159,6 +172,7 @@ pub fn with_timers<E: Timers>() -> Contender {
     let mut contender = without_timers::<E>();
     contender.rows.extend([
         ("timers", timers::sleeps::<E> as Sampler),
+        ("sleep-100us", timers::short_sleeps::<E>),
         ("limit-ready", timers::limit_ready::<E>),
         ("limit-yields", timers::limit_yields::<E>),
         ("timer-cancel", timers::cancel::<E>),

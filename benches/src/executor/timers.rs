@@ -12,7 +12,7 @@ use super::plan::{Plan, started, timed};
 use super::tools::{Countdown, process_time};
 use crate::harness::Sample;
 use crate::peers::Timers;
-use crate::stats::Random;
+use crate::stats::{Random, Spread};
 
 /// Tasks that sleep at once.
 const SLEEPERS: u32 = 100_000;
@@ -62,6 +62,31 @@ pub fn sleeps<E: Timers>(plan: &Plan) -> Vec<f64> {
         per_timer(lateness.nanos.load(Ordering::Relaxed)),
         lateness.early.load(Ordering::Relaxed) as f64,
     ]
+}
+
+/// Sleeps of a sample of [`short_sleeps`].
+const SHORT_SLEEPS: u32 = 200;
+const SHORT: Duration = Duration::from_micros(100);
+
+/// One task sleeps for 100 µs, again and again, while the runtime does nothing else. The median of
+/// its lateness and the processor time per sleep, both in nanoseconds.
+pub fn short_sleeps<E: Timers>(plan: &Plan) -> Vec<f64> {
+    let sleeps = plan.many(SHORT_SLEEPS);
+    started::<E, _>(|peer| {
+        peer.run(async move {
+            let mut late = Vec::new();
+            let before = process_time();
+            for _ in 0..sleeps {
+                let due = Instant::now() + SHORT;
+                E::sleep(SHORT).await;
+                // A peer that is early is late by nothing here: row `timers` counts such.
+                late.push(Instant::now().saturating_duration_since(due).as_nanos() as f64);
+            }
+            let used = process_time() - before;
+            let per_sleep = used.as_nanos() as f64 / late.len() as f64;
+            vec![Spread::of(late).map_or(f64::NAN, |late| late.median), per_sleep]
+        })
+    })
 }
 
 /// How often a batch does it.

@@ -1,9 +1,13 @@
 //! Instants and ticks. All arithmetic on instants is here: it saturates, and it rounds up.
 //!
-//! A tick is a millisecond since the clock's origin. Deadlines are rounded *up* to a tick and the
-//! present is rounded *down*, so that what is due by its tick is due by its instant: no timer is
-//! early. A deadline beyond the last tick has the tick [`NEVER`], one beyond the last `Instant` is
-//! `None`: both are pending for ever.
+//! A tick is a 64th of a millisecond, counted from the clock's origin. Deadlines are rounded *up* to
+//! a tick and the present is rounded *down*, so that what is due by its tick is due by its instant:
+//! no timer is early. A deadline beyond the last tick has the tick [`NEVER`], one beyond the last
+//! `Instant` is `None`: both are pending for ever.
+//!
+//! Only a deadline that is near needs the single tick. A deadline that is a millisecond ahead, or
+//! more, is rounded up to a whole millisecond ([`Rounding`]): one wake-up then serves all timers of
+//! that millisecond.
 mod deadline;
 mod manual;
 
@@ -16,15 +20,37 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::util::switches::FINE_TIMERS;
 use crate::util::thread_state;
 
 /// The tick that is never reached.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-const NANOSECONDS_PER_TICK: u32 = 1_000_000;
+/// Ticks of a second, and of a millisecond.
+const TICKS_PER_SECOND: u64 = 64_000;
+const TICKS_PER_MILLISECOND: u64 = 64;
+const NANOSECONDS_PER_TICK: u32 = 15_625;
+const NANOSECONDS_PER_MILLISECOND: u32 = 1_000_000;
 
-/// The length of a tick.
-pub(crate) const TICK: Duration = Duration::from_nanos(NANOSECONDS_PER_TICK as u64);
+/// A deadline that is so far ahead, or further, is rounded up to a whole millisecond.
+pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// What a deadline is rounded up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rounding {
+    /// A tick.
+    Tick,
+    /// A tick that begins a millisecond.
+    Millisecond,
+}
+
+impl Rounding {
+    /// For a deadline that is so far ahead.
+    #[inline]
+    pub(crate) fn for_deadline_in(ahead: Duration) -> Rounding {
+        if FINE_TIMERS && ahead < MILLISECOND { Rounding::Tick } else { Rounding::Millisecond }
+    }
+}
 
 /// The present, by the clock of the runtime that this thread belongs to, else by the machine's
 /// clock.
@@ -129,14 +155,21 @@ impl Clock {
     /// The present tick, rounded down.
     pub(crate) fn tick(&self) -> u64 {
         let elapsed = self.now().saturating_duration_since(self.origin);
-        u64::try_from(elapsed.as_millis()).unwrap_or(NEVER).min(NEVER - 1)
+        ticks(elapsed, elapsed.subsec_nanos() / NANOSECONDS_PER_TICK).min(NEVER - 1)
     }
 
-    /// The first tick that is not before `deadline`; [`NEVER`] if there is none.
-    pub(crate) fn tick_of(&self, deadline: Instant) -> u64 {
+    /// The first tick that is not before `deadline`, and as round as asked for; [`NEVER`] if there
+    /// is none.
+    pub(crate) fn tick_of(&self, deadline: Instant, rounding: Rounding) -> u64 {
         let elapsed = deadline.saturating_duration_since(self.origin);
-        let partial = u128::from(!elapsed.subsec_nanos().is_multiple_of(NANOSECONDS_PER_TICK));
-        u64::try_from(elapsed.as_millis() + partial).unwrap_or(NEVER)
+        let nanos = elapsed.subsec_nanos();
+        let part = match rounding {
+            Rounding::Tick => nanos.div_ceil(NANOSECONDS_PER_TICK),
+            Rounding::Millisecond => {
+                nanos.div_ceil(NANOSECONDS_PER_MILLISECOND) * TICKS_PER_MILLISECOND as u32
+            }
+        };
+        ticks(elapsed, part)
     }
 
     /// The instant at which `tick` begins; `None` if it is never reached.
@@ -144,8 +177,15 @@ impl Clock {
         if tick == NEVER {
             return None;
         }
-        self.origin.checked_add(Duration::from_millis(tick))
+        let part = (tick % TICKS_PER_SECOND) as u32 * NANOSECONDS_PER_TICK;
+        self.origin.checked_add(Duration::new(tick / TICKS_PER_SECOND, part))
     }
+}
+
+/// The ticks of the whole seconds of a duration, and `part` of them besides; [`NEVER`] if that is
+/// no tick.
+fn ticks(duration: Duration, part: u32) -> u64 {
+    duration.as_secs().saturating_mul(TICKS_PER_SECOND).saturating_add(part.into())
 }
 
 /// `duration` after `now`; `None` for an instant that no `Instant` can hold, which is never
@@ -187,24 +227,45 @@ mod tests {
     fn deadlines_are_rounded_up_and_the_present_down() {
         let (manual, clock) = clock();
         let origin = manual.now();
-        for (nanoseconds, up, down) in
-            [(0, 0, 0), (1, 1, 0), (999_999, 1, 0), (1_000_000, 1, 1), (1_000_001, 2, 1)]
-        {
+        for (nanoseconds, up, round, down) in [
+            (0, 0, 0, 0),
+            (1, 1, 64, 0),
+            (15_624, 1, 64, 0),
+            (15_625, 1, 64, 1),
+            (15_626, 2, 64, 1),
+            (999_999, 64, 64, 63),
+            (1_000_000, 64, 64, 64),
+            (1_000_001, 65, 128, 64),
+            (999_999_999, 64_000, 64_000, 63_999),
+            (1_000_000_001, 64_001, 64_064, 64_000),
+        ] {
             manual.set(Duration::from_nanos(nanoseconds));
-            assert_eq!(clock.tick_of(origin + Duration::from_nanos(nanoseconds)), up);
+            let deadline = origin + Duration::from_nanos(nanoseconds);
+            assert_eq!(clock.tick_of(deadline, Rounding::Tick), up);
+            assert_eq!(clock.tick_of(deadline, Rounding::Millisecond), round);
             assert_eq!(clock.tick(), down);
         }
+    }
+
+    #[test]
+    fn what_is_near_is_rounded_to_a_tick() {
+        let nanos = Duration::from_nanos;
+        assert_eq!(Rounding::for_deadline_in(Duration::ZERO), Rounding::Tick);
+        assert_eq!(Rounding::for_deadline_in(nanos(999_999)), Rounding::Tick);
+        assert_eq!(Rounding::for_deadline_in(nanos(1_000_000)), Rounding::Millisecond);
+        assert_eq!(Rounding::for_deadline_in(Duration::MAX), Rounding::Millisecond);
     }
 
     #[test]
     fn a_deadline_whose_tick_is_reached_is_reached() {
         let (manual, clock) = clock();
         let origin = manual.now();
-        for deadline in (0..5_000_000).step_by(333_333) {
-            for now in (0..5_000_000).step_by(111_111) {
-                manual.set(Duration::from_nanos(now));
-                if clock.tick() >= clock.tick_of(origin + Duration::from_nanos(deadline)) {
-                    assert!(now >= deadline);
+        for rounding in [Rounding::Tick, Rounding::Millisecond] {
+            for deadline in (0..3_000_000).step_by(11_111) {
+                let tick = clock.tick_of(origin + Duration::from_nanos(deadline), rounding);
+                for now in (0..3_000_000).step_by(33_333) {
+                    manual.set(Duration::from_nanos(now));
+                    assert!(clock.tick() < tick || now >= deadline);
                 }
             }
         }
@@ -219,9 +280,13 @@ mod tests {
         for exponent in (0..64).rev() {
             far = far.checked_add(Duration::from_secs(1 << exponent)).unwrap_or(far);
         }
-        assert!(clock.tick_of(far) == NEVER || clock.instant_of(clock.tick_of(far)).is_none());
+        for rounding in [Rounding::Tick, Rounding::Millisecond] {
+            let tick = clock.tick_of(far, rounding);
+            assert!(tick == NEVER || clock.instant_of(tick).is_none());
+        }
         assert_eq!(clock.instant_of(NEVER), None);
-        assert_eq!(clock.tick_of(manual.origin().checked_sub(Duration::from_secs(1)).unwrap()), 0);
+        let past = manual.origin().checked_sub(Duration::from_secs(1)).unwrap();
+        assert_eq!(clock.tick_of(past, Rounding::Tick), 0);
     }
 
     #[test]
@@ -229,7 +294,7 @@ mod tests {
         let (manual, clock) = clock();
         for tick in [0, 1, 63, 64, (1 << 36) - 1, 1 << 36, (1 << 36) + 1, 1 << 42] {
             let instant = clock.instant_of(tick).unwrap();
-            assert_eq!(clock.tick_of(instant), tick);
+            assert_eq!(clock.tick_of(instant, Rounding::Tick), tick);
             manual.set(Duration::ZERO);
             manual.advance_to(instant);
             assert_eq!(clock.tick(), tick);

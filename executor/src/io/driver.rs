@@ -17,6 +17,7 @@ use slab::Slab;
 
 use super::readiness::{Change, Readiness};
 use crate::util::report::complain;
+use crate::util::switches::FINE_TIMERS;
 use crate::util::sync::{Mutex, MutexGuard, lock};
 use crate::util::waker_set::wake;
 
@@ -146,6 +147,15 @@ impl Driver {
 
     fn poll(&self, mut poller: MutexGuard<'_, Poller>, limit: Option<Duration>, wakers: &mut Vec<Waker>) {
         let Poller { poll, events } = &mut *poller;
+        let limit = match limit {
+            Some(limit) if FINE_TIMERS && limit < POLL_UNIT && !limit.is_zero() => {
+                if !is_ready_within(poll.registry(), limit) {
+                    return;
+                }
+                Some(Duration::ZERO)
+            }
+            limit => limit,
+        };
         match poll.poll(events, limit) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
@@ -201,6 +211,28 @@ impl Driver {
     pub(crate) fn len(&self) -> usize {
         lock(&self.sources).slab.len()
     }
+}
+
+/// The unit of the poll's limit, to which mio rounds a limit up. A shorter limit is waited for by
+/// [`is_ready_within`].
+const POLL_UNIT: Duration = if HAS_PPOLL { Duration::from_millis(1) } else { Duration::ZERO };
+
+const HAS_PPOLL: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// Waits until the poll has events, at most for `limit`, of which nanoseconds count. Returns whether
+/// to look at the poll.
+#[cfg(unix)]
+fn is_ready_within(poll: &Registry, limit: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec};
+
+    let limit = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
+    // An interrupted wait is over, as one in the poll is: its caller looks at the clock again.
+    rustix::event::poll(&mut [PollFd::new(poll, PollFlags::IN)], Some(&limit)) != Ok(0)
+}
+
+#[cfg(not(unix))]
+fn is_ready_within(_: &Registry, _: Duration) -> bool {
+    true
 }
 
 /// A runtime's driver, which starts when it is first needed.

@@ -300,7 +300,8 @@ impl Builder {
 
     /// Virtual time, for tests: the clock of the runtime stands still while anything can run, and
     /// jumps to the next timer when nothing can. An hour of sleeps takes milliseconds, and each
-    /// sleep takes exactly as long as it says, rounded up to whole milliseconds.
+    /// sleep takes exactly as long as it says, rounded up as
+    /// [timers are](crate::time#precision): to whole milliseconds, if it is longer than one.
     ///
     /// [`sleep`](crate::sleep()), [`interval`](crate::interval()), [`wait_for`](crate::wait_for())
     /// and the [deadline](crate::deadline()) follow this clock, and [`now`](crate::time::now) reads

@@ -18,7 +18,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 use crossbeam_utils::sync;
@@ -73,6 +73,16 @@ impl ParkState {
             _ => UnparkAction::Done,
         }
     }
+}
+
+/// The *timer slack* of this thread: how much later than asked for the system may end its sleep, so
+/// that several threads get up for one interrupt. Zero where there is no such thing.
+pub(crate) fn timer_slack() -> Duration {
+    #[cfg(all(any(target_os = "linux", target_os = "android"), not(miri)))]
+    let nanos = rustix::thread::current_timer_slack().unwrap_or(0);
+    #[cfg(not(all(any(target_os = "linux", target_os = "android"), not(miri))))]
+    let nanos = 0;
+    Duration::from_nanos(nanos)
 }
 
 /// The worker's half.

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use crossbeam_deque::{Steal, Worker as Queue};
 use heirloom_context::raw;
 
-use super::current;
 use super::limits::{BATCH, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS, SHARE, TIDY_AFTER};
 use super::pace::Pace;
 use super::parker::Parker;
 use super::patience::Patience;
 use super::shared::{Remote, Shared};
 use super::throttle::{Contention, NAP};
+use super::{current, parker};
 use crate::instrument::hooks::{HooksAndRoot, HooksRef};
 use crate::io::driver;
 use crate::slab::{Heap, Owner, Tidied};
@@ -25,7 +25,7 @@ use crate::task::record;
 use crate::time::ParkUntil;
 use crate::util::counters::{Counters, Installed};
 use crate::util::panic;
-use crate::util::switches::{BATCH_NOTIFY, INJECTOR_SHARE, LONE_TASK, NEXT_SLOT};
+use crate::util::switches::{BATCH_NOTIFY, FINE_TIMERS, INJECTOR_SHARE, LONE_TASK, NEXT_SLOT};
 
 pub(crate) struct Worker {
     pub(crate) index: usize,
@@ -62,6 +62,8 @@ pub(crate) struct Worker {
     wake_ups: Cell<u64>,
     /// When to tidy, if a heap is untidy.
     tidy_at: Cell<Option<Instant>>,
+    /// The timer slack of the worker's thread.
+    slack: Cell<Duration>,
     /// Wakers of the events that the I/O poll has returned; kept for the memory of the list.
     wakers: Cell<Vec<Waker>>,
 }
@@ -93,6 +95,7 @@ impl Worker {
             given,
             wake_ups: Cell::new(0),
             tidy_at: Cell::new(None),
+            slack: Cell::default(),
             wakers: Cell::default(),
         }
     }
@@ -220,6 +223,7 @@ impl Worker {
     fn work(&self) {
         let _entered = current::enter_worker(self);
         let _counted = Installed::new(&self.remote().counters);
+        self.slack.set(parker::timer_slack());
         // Pairs with the store in `Runtime::end`: the worker sees what was done before `closed` was
         // set.
         while !self.shared.closed.load(Acquire) {
@@ -584,7 +588,14 @@ impl Worker {
     }
 
     /// Sleeps: the keeper in the I/O poll, if there is one.
+    ///
+    /// The system adds the timer slack to a sleep, and mostly all of it. So the worker asks for that
+    /// much less. If the system ends the sleep earlier, the worker sleeps again for what is left.
     fn sleep_until(&self, deadline: Option<Instant>, keeper: bool) {
+        let deadline = deadline.map(|at| match at.checked_sub(self.slack.get()) {
+            Some(asked) if FINE_TIMERS && asked > Instant::now() => asked,
+            _ => at,
+        });
         if keeper && let Some(driver) = self.shared.running_driver() {
             let mut wakers = self.wakers.take();
             self.parker.poll(|state| {

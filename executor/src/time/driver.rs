@@ -2,7 +2,8 @@
 //!
 //! # Terms
 //!
-//! * A *tick* is a millisecond since the clock's origin (see [`clock`](crate::clock)).
+//! * A *tick* is a 64th of a millisecond, counted from the clock's origin (see
+//!   [`clock`](crate::clock)).
 //! * A *shard* is a [wheel](super::wheel) of timers behind a lock. Timers are spread over shards.
 //! * A *shard's tick* is the tick at which the shard wants to be looked at next. It stands beside
 //!   the lock: an idle worker's look costs one load per shard and no lock.
@@ -77,7 +78,7 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 
 use super::wheel::{Advanced, Key, Wheel};
-use crate::clock::{Clock, NEVER};
+use crate::clock::{Clock, NEVER, Rounding};
 use crate::util::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::util::sync::{Mutex, MutexGuard, fence_after_locked, lock, weakened};
 use crate::util::waker_set::wake;
@@ -170,9 +171,14 @@ impl Timers {
 
     /// Wakes `waker` once, at `deadline` or soon after. `None`, and the waker is dropped, if the
     /// runtime has ended.
-    pub(crate) fn insert(&self, shard_hint: usize, deadline: Instant, waker: Waker) -> Option<TimerKey> {
-        // A deadline beyond the last tick gets an entry, which can be reset, but is never due.
-        let tick = self.clock.tick_of(deadline).min(NEVER - 1);
+    pub(crate) fn insert(
+        &self,
+        shard_hint: usize,
+        deadline: Instant,
+        rounding: Rounding,
+        waker: Waker,
+    ) -> Option<TimerKey> {
+        let tick = self.tick_of(deadline, rounding);
         let shard = shard_hint % self.shards.len();
         let mut state = lock(&self.shards[shard].state);
         if state.closed {
@@ -182,6 +188,12 @@ impl Timers {
         let key = state.wheel.insert(tick, waker);
         self.publish_tick(shard, state);
         Some(TimerKey { shard, key })
+    }
+
+    /// The tick of a timer. A deadline beyond the last tick gets an entry, which can be reset, but
+    /// is never due.
+    fn tick_of(&self, deadline: Instant, rounding: Rounding) -> u64 {
+        self.clock.tick_of(deadline, rounding).min(NEVER - 1)
     }
 
     /// Makes the timer wake `waker` from now on.
@@ -216,7 +228,8 @@ impl Timers {
 
     /// Moves the timer to another deadline, earlier or later; its waker stays.
     pub(crate) fn reset(&self, key: &TimerKey, deadline: Instant) -> TimerState {
-        let tick = self.clock.tick_of(deadline).min(NEVER - 1);
+        let ahead = deadline.saturating_duration_since(self.clock.now());
+        let tick = self.tick_of(deadline, Rounding::for_deadline_in(ahead));
         let mut state = lock(&self.shards[key.shard].state);
         if state.wheel.reset(&key.key, tick) {
             self.publish_tick(key.shard, state);

@@ -27,13 +27,27 @@
 //!
 //! # Promises
 //!
-//! * Never early. Deadlines are rounded up to whole milliseconds.
+//! * Never early, and not much later than the [precision](#precision) of timers.
 //! * Every duration and every instant is allowed. A duration of zero, and an instant that has
 //!   passed, is ready at once. What is beyond an [`Instant`](std::time::Instant) is pending for
 //!   ever. Only an interval without a period panics.
 //! * A timer that is dropped costs nothing afterwards: no entry, no wake-up. A timer whose instant
 //!   had passed when it was made never had an entry.
 //! * There is no timer thread: idle workers sleep until the next timer.
+//!
+//! # Precision
+//!
+//! | the instant is | rounded up to | the machine adds |
+//! | --- | --- | --- |
+//! | less than 1 ms ahead when the timer is set | a 64th of a millisecond | what waking a thread takes; on Linux up to 50 µs, its *timer slack* |
+//! | further ahead | a whole millisecond, so that timers of one millisecond share a wake-up | the same; with the feature `net` up to 1 ms on Linux and Windows, whose poll counts milliseconds |
+//!
+//! The precision of near timers is that of an idle runtime. Where workers are busy, a timer is
+//! fired between two polls of tasks, every tenth of a millisecond or as soon as polls permit. An
+//! idle worker sleeps in the poll of the system once the runtime has a socket. Linux's poll counts
+//! milliseconds; for less than one, the worker first waits with `ppoll(2)`, which counts
+//! nanoseconds. The poll of macOS and the BSDs (kqueue) counts nanoseconds. On Windows, with a
+//! socket, a near timer is late by up to 1 ms, too.
 //!
 //! # Under another executor
 //!

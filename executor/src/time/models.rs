@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use loom::thread;
 
 use super::{ParkUntil, TimerKey, TimerState, Timers};
-use crate::clock::{Clock, ManualClock};
+use crate::clock::{Clock, ManualClock, Rounding};
 use crate::util::sync::model::{check, check_without};
 use crate::util::waker_set::WakeCount;
+
+const MS: Rounding = Rounding::Millisecond;
 
 struct ModelTimers {
     clock: Arc<ManualClock>,
@@ -33,7 +35,7 @@ impl ModelTimers {
 
     fn insert(&self, at: Instant) -> (TimerKey, Arc<WakeCount>) {
         let count = Arc::<WakeCount>::default();
-        (self.timers.insert(0, at, Waker::from(count.clone())).unwrap(), count)
+        (self.timers.insert(0, at, MS, Waker::from(count.clone())).unwrap(), count)
     }
 }
 
@@ -103,7 +105,7 @@ fn sleeper_and_two_inserters() {
     let (early, late) = (rig.at(10), rig.at(20));
     let first = rig.timers.prepare_park();
     let timers = rig.timers.clone();
-    let inserter = thread::spawn(move || timers.insert(0, late, Waker::noop().clone()).unwrap());
+    let inserter = thread::spawn(move || timers.insert(0, late, MS, Waker::noop().clone()).unwrap());
     let _early = rig.insert(early);
     let _late = inserter.join().unwrap();
     assert!(!is_awake(&first, early));
@@ -132,7 +134,7 @@ fn fire_and_remove() {
         timers.fire(0);
         let new = Arc::<WakeCount>::default();
         let at = timers.clock().now();
-        (timers.insert(0, at, Waker::from(new.clone())).unwrap(), new)
+        (timers.insert(0, at, MS, Waker::from(new.clone())).unwrap(), new)
     });
     rig.timers.remove(&key);
     let (_key, new) = worker.join().unwrap();
@@ -152,7 +154,7 @@ fn fire_and_set_waker() {
         timers.fire(0);
         let next = Arc::<WakeCount>::default();
         let at = timers.clock().now();
-        (timers.insert(0, at, Waker::from(next.clone())).unwrap(), next)
+        (timers.insert(0, at, MS, Waker::from(next.clone())).unwrap(), next)
     });
     let new = Arc::<WakeCount>::default();
     let armed = rig.timers.set_waker(&key, &Waker::from(new.clone()));
@@ -173,7 +175,7 @@ fn close_and_insert() {
     let timers = rig.timers.clone();
     let closer = thread::spawn(move || timers.close());
     let new = Arc::<WakeCount>::default();
-    let inserted = rig.timers.insert(0, rig.at(10), Waker::from(new.clone()));
+    let inserted = rig.timers.insert(0, rig.at(10), MS, Waker::from(new.clone()));
     closer.join().unwrap();
     assert_eq!((old.get(), new.get()), (1, usize::from(inserted.is_some())));
     assert_eq!((rig.timers.len(), Arc::strong_count(&new)), (0, 1));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::current::current;
 use super::driver::{TimerKey, TimerState, Timers};
 use crate::clock::now;
-use crate::clock::{TICK, after, block_until, earlier};
+use crate::clock::{MILLISECOND, Rounding, after, block_until, earlier};
 use crate::eager::{self, NotReady};
 use crate::runtime::default_timers;
 use crate::task::budget::Claim;
@@ -19,8 +19,9 @@ use crate::task::{Leaf, record};
 
 /// Waits until `duration` has passed, counted from this call.
 ///
-/// Never early; late by up to 1 ms, by which timers are rounded up, and by the delay of the
-/// machine. With [`Duration::MAX`], or another duration that leads beyond the last [`Instant`], the
+/// Never early; late by what timers are rounded up by, and by the delay of the machine. An instant
+/// that is less than 1 ms ahead is rounded up by 16 µs at most, any other by 1 ms at most, so that
+/// timers of the same millisecond share a wake-up ([details](crate::time#precision)). With [`Duration::MAX`], or another duration that leads beyond the last [`Instant`], the
 /// future waits for ever and takes no timer. With [`Duration::ZERO`] it is ready at its first poll:
 /// to let other tasks run, use [`yield_now`](crate::yield_now).
 ///
@@ -47,7 +48,7 @@ use crate::task::{Leaf, record};
 #[doc(alias = "After")]
 pub fn sleep(duration: Duration) -> Sleep {
     let deadline = after(now(), duration);
-    if duration < TICK { Sleep::new(deadline) } else { Sleep::assumed_ahead(deadline) }
+    if duration < MILLISECOND { Sleep::new(deadline) } else { Sleep::assumed_ahead(deadline) }
 }
 
 /// Waits until `at`. An instant that has passed is ready at the first poll. Otherwise like
@@ -89,8 +90,8 @@ impl std::panic::RefUnwindSafe for Sleep {}
 enum SleepState {
     /// Without a timer.
     NoTimer,
-    /// The same, and the deadline was ahead a short while ago: the first poll does not read the
-    /// clock, which costs as much as a timer.
+    /// The same, and the deadline was a millisecond ahead, or more, a short while ago: the first
+    /// poll does not read the clock, which costs as much as a timer.
     AssumedAhead,
     Waiting(ActiveTimer),
     /// The deadline has passed, and the budget was spent.
@@ -115,7 +116,7 @@ impl Sleep {
         Sleep { deadline, state: SleepState::NoTimer }
     }
 
-    /// A sleep whose deadline was ahead just now.
+    /// A sleep whose deadline was [`MILLISECOND`] ahead just now, or more.
     pub(super) fn assumed_ahead(deadline: Option<Instant>) -> Self {
         Sleep { deadline, state: SleepState::AssumedAhead }
     }
@@ -201,38 +202,45 @@ impl Sleep {
     /// Polls regardless of the budget and of the eager flag.
     pub(super) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
-        let elapsed = match &self.state {
+        // How far the deadline is ahead; zero if it has passed.
+        let ahead = |now| deadline.saturating_duration_since(now);
+        let ahead = match &self.state {
             SleepState::Elapsed => return Poll::Ready(()),
-            SleepState::BudgetSpent => true,
-            SleepState::NoTimer => now() >= deadline,
-            SleepState::AssumedAhead => false,
+            SleepState::BudgetSpent => Duration::ZERO,
+            SleepState::NoTimer => ahead(now()),
+            SleepState::AssumedAhead => MILLISECOND,
             SleepState::Waiting(ActiveTimer { timers, key }) => {
+                let ahead = ahead(timers.clock().now());
                 // If the deadline has passed, the timer need not change its waker.
-                timers.clock().now() >= deadline
-                    || match timers.set_waker(key, cx.waker()) {
+                if ahead.is_zero() {
+                    ahead
+                } else {
+                    match timers.set_waker(key, cx.waker()) {
                         TimerState::Armed => {
                             record::waits_for(|| Leaf::Sleep { until: deadline });
                             return Poll::Pending;
                         }
-                        TimerState::Fired => true,
+                        TimerState::Fired => Duration::ZERO,
                         // The runtime of the timer has ended; the thread that polls has another.
-                        TimerState::Closed => false,
+                        TimerState::Closed => ahead,
                     }
+                }
             }
         };
-        self.state = if elapsed { SleepState::Elapsed } else { insert_timer(deadline, cx) };
-        if elapsed {
+        if ahead.is_zero() {
+            self.state = SleepState::Elapsed;
             return Poll::Ready(());
         }
+        self.state = insert_timer(deadline, Rounding::for_deadline_in(ahead), cx);
         record::waits_for(|| Leaf::Sleep { until: deadline });
         Poll::Pending
     }
 }
 
 /// Takes a timer of the current runtime, or of the default one.
-fn insert_timer(deadline: Instant, cx: &Context<'_>) -> SleepState {
+fn insert_timer(deadline: Instant, rounding: Rounding, cx: &Context<'_>) -> SleepState {
     let insert = |(timers, shard): (Arc<Timers>, usize)| {
-        let key = timers.insert(shard, deadline, cx.waker().clone())?;
+        let key = timers.insert(shard, deadline, rounding, cx.waker().clone())?;
         Some(SleepState::Waiting(ActiveTimer { timers, key }))
     };
     let inserted = current().and_then(insert).or_else(|| insert((default_timers(), 0)));

@@ -104,19 +104,28 @@ fn every_duration_is_allowed() {
 }
 
 #[test]
-fn never_early_and_a_tick_late_at_most() {
+fn never_early_and_late_by_the_rounding_at_most() {
     let rig = TestTimers::new();
+    let step = Duration::from_nanos(10_000);
     for nanoseconds in (1..4_000_000).step_by(if cfg!(miri) { 777_777 } else { 77_777 }) {
         rig.clock.advance(Duration::from_nanos(33_333));
         let duration = Duration::from_nanos(nanoseconds);
-        let mut sleep = pin!(sleep(duration));
-        assert!(rig.poll(sleep.as_mut()).is_pending());
         let before = rig.now();
-        while rig.poll(sleep.as_mut()).is_pending() && rig.woken.get() == 0 {
-            rig.pass(Duration::from_nanos(10_000));
+        // By a poll that reads the clock, by one that does not, by a limit, and by a reset.
+        let (mut at, mut after) = (pin!(sleep_until(before + duration)), pin!(sleep(duration)));
+        let (mut limit, mut moved) = (pin!(wait_for(pending::<()>(), duration)), pin!(sleep(60 * MS)));
+        assert!(rig.poll(at.as_mut()).is_pending() && rig.poll(after.as_mut()).is_pending());
+        assert!(rig.poll(limit.as_mut()).is_pending() && rig.poll(moved.as_mut()).is_pending());
+        moved.as_mut().reset(before + duration);
+        while rig.woken.get() == 0 {
+            rig.pass(step);
         }
         let waited = rig.now() - before;
-        assert!(duration <= waited && waited < duration + MS);
+        let rounding = if duration < MS { Duration::from_nanos(15_625) } else { MS };
+        assert!(duration <= waited && waited < duration + rounding + step);
+        assert_eq!(rig.woken.get(), 4, "all at once");
+        assert!(rig.poll(at).is_ready() && rig.poll(after).is_ready());
+        assert!(rig.poll(limit).is_ready() && rig.poll(moved).is_ready());
         rig.woken.reset();
     }
 }

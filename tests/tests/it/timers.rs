@@ -119,6 +119,54 @@ fn very_short_sleeps_end() {
     });
 }
 
+/// On an idle runtime, with and without a socket. Another program may keep the processors busy, so
+/// the best of many attempts counts.
+#[test]
+fn sleeps_of_less_than_a_millisecond_take_less_than_a_millisecond() {
+    const STEPS: u32 = 20;
+    for has_socket in [false, true] {
+        with_runtime(2, |runtime| {
+            let socket = runtime.block_on(async {
+                if has_socket {
+                    Some(heirloom::net::UdpSocket::bind("127.0.0.1:0").await.unwrap())
+                } else {
+                    None
+                }
+            });
+            let short = Duration::from_micros(100);
+            let sleeps = move || async move {
+                let begin = Instant::now();
+                for _ in 0..STEPS {
+                    sleep(short).await;
+                }
+                begin.elapsed()
+            };
+            let ticks = move || async move {
+                let mut interval = interval(short);
+                let mut late = 0;
+                for _ in 0..STEPS {
+                    late += u32::from(interval.tick().await.elapsed() > 4 * short);
+                }
+                late
+            };
+            let begin = Instant::now();
+            loop {
+                let slept = runtime.block_on(runtime.spawn(sleeps())).unwrap();
+                assert!(slept >= STEPS * short);
+                let late = runtime.block_on(runtime.spawn(ticks())).unwrap();
+                if slept < STEPS * 5 * short && late < STEPS / 4 {
+                    break;
+                }
+                assert!(
+                    begin.elapsed().as_secs() < PATIENCE,
+                    "{STEPS} sleeps took {slept:?}, {late} ticks were late"
+                );
+            }
+            drop(socket);
+        });
+    }
+}
+
 #[test]
 fn an_earlier_timer_interrupts_the_wait_for_a_later_one() {
     for workers in [1, 3] {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use super::*;
 use crate::clock::ManualClock;
 
+const MS: Rounding = Rounding::Millisecond;
+
 /// A waker that counts, and then calls a function.
 struct CallingWaker<F>(AtomicUsize, F);
 
@@ -50,7 +52,7 @@ impl TestTimers {
     }
 
     fn insert(&self, milliseconds: u64, waker: impl Into<Waker>) -> TimerKey {
-        self.timers.insert(0, self.at(milliseconds), waker.into()).unwrap()
+        self.timers.insert(0, self.at(milliseconds), MS, waker.into()).unwrap()
     }
 
     fn pass(&self, milliseconds: u64) -> usize {
@@ -79,7 +81,7 @@ fn a_waker_may_insert_and_fire() {
         1,
         CallingWaker::new(move || {
             let timers = timers.upgrade().unwrap();
-            let _key = timers.insert(0, timers.clock().now(), Waker::noop().clone());
+            let _key = timers.insert(0, timers.clock().now(), MS, Waker::noop().clone());
             assert_eq!(timers.fire(0), 1);
         }),
     );
@@ -117,14 +119,14 @@ fn a_wakers_drop_may_use_the_timers() {
     let replaced = rig.insert(1, waker());
     assert_eq!(rig.timers.set_waker(&replaced, &waker()), TimerState::Armed);
     rig.timers.close();
-    assert!(rig.timers.insert(0, rig.at(1), waker()).is_none());
+    assert!(rig.timers.insert(0, rig.at(1), MS, waker()).is_none());
 }
 
 #[test]
 fn wakers_that_insert_due_timers_do_not_keep_a_worker_busy() {
     fn again(timers: Arc<Timers>) -> Waker {
         Waker::from(CallingWaker::new(move || {
-            let _key = timers.insert(0, timers.clock().now(), again(timers.clone()));
+            let _key = timers.insert(0, timers.clock().now(), MS, again(timers.clone()));
         }))
     }
     let rig = TestTimers::new(1);
@@ -153,7 +155,7 @@ fn a_locked_shard_of_another_worker_is_skipped() {
     let rig = TestTimers::new(2);
     let act = CallingWaker::new(|| ());
     for shard in 0..2 {
-        let _key = rig.timers.insert(shard, rig.at(1), act.clone().into()).unwrap();
+        let _key = rig.timers.insert(shard, rig.at(1), MS, act.clone().into()).unwrap();
     }
     let held = lock(&rig.timers.shards[1].state);
     assert_eq!(rig.pass(1), 1);
@@ -168,7 +170,7 @@ fn the_timer_that_is_removed_last_leaves_nothing() {
     let rig = TestTimers::new(3);
     let mut keys = Vec::new();
     for number in 0..TIMERS {
-        keys.push(rig.timers.insert(number, rig.at(number as u64), Waker::noop().clone()).unwrap());
+        keys.push(rig.timers.insert(number, rig.at(number as u64), MS, Waker::noop().clone()).unwrap());
     }
     assert_eq!(rig.timers.len(), TIMERS);
     keys.iter().for_each(|key| rig.timers.remove(key));
@@ -215,7 +217,7 @@ fn after_the_end_nothing_is_armed() {
     assert_eq!((act.count(), rig.timers.len()), (1, 0));
     assert_eq!(rig.timers.set_waker(&key, Waker::noop()), TimerState::Closed);
     assert_eq!(rig.timers.reset(&key, rig.at(1)), TimerState::Closed);
-    assert!(rig.timers.insert(1, rig.at(10), Waker::noop().clone()).is_none());
+    assert!(rig.timers.insert(1, rig.at(10), MS, Waker::noop().clone()).is_none());
     rig.timers.remove(&key);
     assert_eq!(rig.pass(100), 0);
 }
