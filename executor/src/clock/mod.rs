@@ -1,9 +1,9 @@
 //! Instants and ticks. All arithmetic on instants is here: it saturates, and it rounds up.
 //!
-//! A tick is a 64th of a millisecond, counted from the clock's origin. Deadlines are rounded *up* to
-//! a tick and the present is rounded *down*, so that what is due by its tick is due by its instant:
-//! no timer is early. A deadline beyond the last tick has the tick [`NEVER`], one beyond the last
-//! `Instant` is `None`: both are pending for ever.
+//! A tick is a 64th of a millisecond, counted from the clock's origin. Deadlines are rounded *up*
+//! to a tick and the present is rounded *down*, so that what is due by its tick is due by its
+//! instant: no timer is early. A deadline beyond the last tick has the tick [`NEVER`], one beyond
+//! the last `Instant` is `None`: both are pending for ever.
 //!
 //! Only a deadline that is near needs the single tick. A deadline that is a millisecond ahead, or
 //! more, is rounded up to a whole millisecond ([`Rounding`]): one wake-up then serves all timers of

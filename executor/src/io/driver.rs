@@ -219,8 +219,8 @@ const POLL_UNIT: Duration = if HAS_PPOLL { Duration::from_millis(1) } else { Dur
 
 const HAS_PPOLL: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-/// Waits until the poll has events, at most for `limit`, of which nanoseconds count. Returns whether
-/// to look at the poll.
+/// Waits until the poll has events, at most for `limit`, of which nanoseconds count. Returns
+/// whether to look at the poll.
 #[cfg(unix)]
 fn is_ready_within(poll: &Registry, limit: Duration) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec};

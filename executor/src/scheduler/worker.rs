@@ -144,14 +144,17 @@ impl Worker {
     /// Takes a task that has yielded, or has lost the next slot.
     pub(crate) fn push_back(&self, task: Runnable) {
         self.has_queued.set(true);
-        // P1. No sibling is woken for a lone task: this worker takes it next.
-        let alone = LONE_TASK && self.queue.is_empty();
+        // P1.
         self.queue.push(task);
         // P0.
-        if !self.in_batch.get() && self.shared.sleepers.is_wake_up_due() && (!alone || !self.is_next_empty())
-        {
+        if self.shared.sleepers.is_wake_up_due() && !self.in_batch.get() && self.has_work_for_sibling() {
             self.shared.notify();
         }
+    }
+
+    /// Whether there is more here than this worker takes next: a lone task wakes no sibling.
+    fn has_work_for_sibling(&self) -> bool {
+        !LONE_TASK || self.queue.len() > 1 || !self.is_next_empty()
     }
 
     /// P0 before a poll, which may be long: a sleeper may have missed what is queued here.
@@ -171,8 +174,7 @@ impl Worker {
         self.in_batch.set(BATCH_NOTIFY);
         let woken = wake();
         self.in_batch.set(false);
-        // As in `push_back`: this worker takes a lone task next.
-        if woken != 0 && (self.queue.len() > 1 || !self.is_next_empty()) {
+        if woken != 0 && self.has_work_for_sibling() {
             self.notify_if_idle(false);
         }
         woken
@@ -589,8 +591,9 @@ impl Worker {
 
     /// Sleeps: the keeper in the I/O poll, if there is one.
     ///
-    /// The system adds the timer slack to a sleep, and mostly all of it. So the worker asks for that
-    /// much less. If the system ends the sleep earlier, the worker sleeps again for what is left.
+    /// The system adds the timer slack to a sleep, and mostly all of it. So the worker asks for
+    /// that much less. If the system ends the sleep earlier, the worker sleeps again for what is
+    /// left.
     fn sleep_until(&self, deadline: Option<Instant>, keeper: bool) {
         let deadline = deadline.map(|at| match at.checked_sub(self.slack.get()) {
             Some(asked) if FINE_TIMERS && asked > Instant::now() => asked,

@@ -34,10 +34,11 @@ impl Drop for TimersGuard<'_> {
     }
 }
 
-/// The current timers and shard, if there are any.
-pub(super) fn current() -> Option<(Arc<Timers>, usize)> {
+/// Calls `f` with the current timers, if there are any, and the current shard. `f` calls no foreign
+/// code, which might end what has made the timers current.
+pub(super) fn with_current<R>(f: impl FnOnce(Option<&Timers>, usize) -> R) -> R {
     let (timers, shard) = thread_state::with(|state| (state.timers.get(), state.shard.get()));
-    // SAFETY: the pointer is that of timers which a `TimersGuard` of this thread borrows.
-    let timers = unsafe { timers.cast::<Arc<Timers>>().as_ref() }?;
-    Some((Arc::clone(timers), shard))
+    // SAFETY: the pointer is that of timers which a `TimersGuard` of this thread borrows. Neither
+    // this function nor `f` drops the guard, and the reference ends with this call.
+    f(unsafe { timers.cast::<Arc<Timers>>().as_ref() }.map(|timers| &**timers), shard)
 }

@@ -38,9 +38,9 @@
 //!
 //!   an inserter
 //!   T8   lock, change the wheel, write the shard's tick, unlock    publish_tick
-//!   T9   the tick became earlier: fence(SeqCst)                    wake_time_keeper
+//!   T9   the tick became earlier: fence(SeqCst)                    Keeper::wake
 //!   T10  sleeping_until is later than the tick: write AWAKE, and
-//!        call `unpark` if this thread has changed it               wake_time_keeper
+//!        call `unpark` if this thread has changed it               Keeper::wake
 //! ```
 //!
 //! # No timer is missed
@@ -72,6 +72,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -92,11 +93,12 @@ const STEPS_PER_BATCH: usize = 32;
 /// Batches of one shard in one call, after which the worker polls tasks. What is left stays due.
 const MAX_BATCHES: usize = 32;
 
-/// Names a timer of one [`Timers`].
+/// Names a timer. It counts the timer's shard, not the timers of the runtime: a shard is mostly
+/// used by one worker, so that workers that set and drop timers write to no memory in common.
 #[derive(Debug)]
 #[must_use = "the timer stays until it is removed or fires"]
 pub(crate) struct TimerKey {
-    shard: usize,
+    shard: Arc<CachePadded<Shard>>,
     key: Key,
 }
 
@@ -129,6 +131,7 @@ pub(crate) enum ParkUntil {
 pub(crate) struct KeeperToken(u64);
 
 struct Shard {
+    keeper: Arc<Keeper>,
     /// The shard's tick; [`NEVER`] without entries. Written under the lock, read without.
     next: AtomicU64,
     state: Mutex<ShardState>,
@@ -139,12 +142,18 @@ struct ShardState {
     closed: bool,
 }
 
-/// See the [module](self).
-pub(crate) struct Timers {
-    shards: Box<[CachePadded<Shard>]>,
-    sleeping_until: AtomicU64,
+/// What the shards have in common.
+struct Keeper {
+    /// In a cache line of its own: each timer reads the clock's origin.
+    sleeping_until: CachePadded<AtomicU64>,
     clock: Clock,
     unpark: Box<dyn Fn() + Send + Sync>,
+}
+
+/// See the [module](self).
+pub(crate) struct Timers {
+    shards: Box<[Arc<CachePadded<Shard>>]>,
+    keeper: Arc<Keeper>,
 }
 
 impl Timers {
@@ -152,140 +161,38 @@ impl Timers {
     /// to; it is called under no lock.
     pub(crate) fn new(shards: usize, clock: Clock, unpark: Box<dyn Fn() + Send + Sync>) -> Self {
         let now = clock.tick();
+        let sleeping_until = CachePadded::new(AtomicU64::new(AWAKE));
+        let keeper = Arc::new(Keeper { sleeping_until, clock, unpark });
         let shard = |_| {
-            let state = ShardState { wheel: Wheel::new(now), closed: false };
-            CachePadded::new(Shard { next: AtomicU64::new(NEVER), state: Mutex::new(state) })
+            let state = Mutex::new(ShardState { wheel: Wheel::new(now), closed: false });
+            Arc::new(CachePadded::new(Shard { keeper: keeper.clone(), next: AtomicU64::new(NEVER), state }))
         };
-        Timers {
-            shards: (0..shards.max(1)).map(shard).collect(),
-            sleeping_until: AtomicU64::new(AWAKE),
-            clock,
-            unpark,
-        }
+        Timers { shards: (0..shards.max(1)).map(shard).collect(), keeper }
     }
 
     /// What the time is here.
     pub(crate) fn clock(&self) -> &Clock {
-        &self.clock
+        &self.keeper.clock
     }
 
-    /// Wakes `waker` once, at `deadline` or soon after. `None`, and the waker is dropped, if the
-    /// runtime has ended.
+    /// Wakes `waker` once, at `deadline` or soon after. Returns the waker if the runtime has ended.
+    /// Calls no foreign code.
     pub(crate) fn insert(
         &self,
         shard_hint: usize,
         deadline: Instant,
         rounding: Rounding,
         waker: Waker,
-    ) -> Option<TimerKey> {
-        let tick = self.tick_of(deadline, rounding);
-        let shard = shard_hint % self.shards.len();
-        let mut state = lock(&self.shards[shard].state);
+    ) -> Result<TimerKey, Waker> {
+        let shard = &self.shards[shard_hint % self.shards.len()];
+        let tick = shard.tick_of(deadline, rounding);
+        let mut state = lock(&shard.state);
         if state.closed {
-            drop(state);
-            return None;
+            return Err(waker);
         }
         let key = state.wheel.insert(tick, waker);
-        self.publish_tick(shard, state);
-        Some(TimerKey { shard, key })
-    }
-
-    /// The tick of a timer. A deadline beyond the last tick gets an entry, which can be reset, but
-    /// is never due.
-    fn tick_of(&self, deadline: Instant, rounding: Rounding) -> u64 {
-        self.clock.tick_of(deadline, rounding).min(NEVER - 1)
-    }
-
-    /// Makes the timer wake `waker` from now on.
-    pub(crate) fn set_waker(&self, key: &TimerKey, waker: &Waker) -> TimerState {
-        // Dropped after the guard.
-        let mut spare = None;
-        let mut state = lock(&self.shards[key.shard].state);
-        loop {
-            let closed = state.closed;
-            return match state.wheel.get_mut(&key.key) {
-                None if closed => TimerState::Closed,
-                None => TimerState::Fired,
-                Some(old) if old.will_wake(waker) => TimerState::Armed,
-                Some(old) => match spare.take() {
-                    Some(new) => {
-                        let old = std::mem::replace(old, new);
-                        drop(state);
-                        drop(old);
-                        TimerState::Armed
-                    }
-                    None => {
-                        // Cloning calls foreign code: under no lock.
-                        drop(state);
-                        spare = Some(waker.clone());
-                        state = lock(&self.shards[key.shard].state);
-                        continue;
-                    }
-                },
-            };
-        }
-    }
-
-    /// Moves the timer to another deadline, earlier or later; its waker stays.
-    pub(crate) fn reset(&self, key: &TimerKey, deadline: Instant) -> TimerState {
-        let ahead = deadline.saturating_duration_since(self.clock.now());
-        let tick = self.tick_of(deadline, Rounding::for_deadline_in(ahead));
-        let mut state = lock(&self.shards[key.shard].state);
-        if state.wheel.reset(&key.key, tick) {
-            self.publish_tick(key.shard, state);
-            TimerState::Armed
-        } else if state.closed {
-            TimerState::Closed
-        } else {
-            TimerState::Fired
-        }
-    }
-
-    /// Removes the timer and its waker, unless it has fired.
-    pub(crate) fn remove(&self, key: &TimerKey) {
-        let mut state = lock(&self.shards[key.shard].state);
-        let waker = state.wheel.remove(&key.key);
-        if waker.is_some() {
-            self.publish_tick(key.shard, state);
-        } else {
-            drop(state);
-        }
-        // Dropping calls foreign code: under no lock.
-        drop(waker);
-    }
-
-    /// T8 to T10, the end of a change of a shard: writes its tick, unlocks, and wakes a worker if
-    /// the time keeper would sleep too long.
-    fn publish_tick(&self, shard: usize, state: MutexGuard<'_, ShardState>) {
-        let next = &self.shards[shard].next;
-        let new = state.wheel.next_tick().unwrap_or(NEVER);
-        let old = next.load(Ordering::Relaxed);
-        if new != old {
-            // Release: pairs with the acquire loads in `earliest_tick` and `fire_shard`.
-            next.store(new, Ordering::Release);
-        }
-        drop(state);
-        if new < old {
-            self.wake_time_keeper(new);
-        }
-    }
-
-    /// T9 and T10: wakes a worker if the time keeper sleeps beyond `tick`.
-    fn wake_time_keeper(&self, tick: u64) {
-        if !weakened("fence of the inserter") {
-            // T9. Pairs with the fence in `prepare_park`: either T5 reads the tick, or T10 reads
-            // what T3 wrote. Unlocking the shard was a locked operation.
-            fence_after_locked();
-        }
-        // T10. Acquire: pairs with the release in `become_time_keeper`, so that `unpark` finds the
-        // announced worker.
-        let mut until = self.sleeping_until.load(Ordering::Acquire);
-        while until > tick {
-            match self.sleeping_until.compare_exchange(until, AWAKE, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return (self.unpark)(),
-                Err(now) => until = now,
-            }
-        }
+        shard.publish_tick(state);
+        Ok(TimerKey { shard: Arc::clone(shard), key })
     }
 
     #[inline]
@@ -296,7 +203,7 @@ impl Timers {
 
     /// No later than when the next timer is due: for a thread that moves a clock by hand.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.clock.instant_of(self.earliest_tick())
+        self.keeper.clock.instant_of(self.earliest_tick())
     }
 
     /// How many timers there are.
@@ -319,7 +226,7 @@ impl Timers {
         if !self.any() {
             return 0;
         }
-        let now = self.clock.tick();
+        let now = self.keeper.clock.tick();
         let count = self.shards.len();
         (0..count).map(|offset| self.fire_shard((own + offset) % count, offset == 0, now)).sum()
     }
@@ -365,13 +272,13 @@ impl Timers {
         let mut earliest = self.earliest_tick();
         let mut token = KeeperToken(AWAKE);
         loop {
-            if earliest != NEVER && earliest <= self.clock.tick() {
+            if earliest != NEVER && earliest <= self.keeper.clock.tick() {
                 self.parked(token);
                 return ParkUntil::Due;
             }
-            token = KeeperToken(if self.become_time_keeper(earliest) { earliest } else { AWAKE });
+            token = KeeperToken(if self.keeper.become_time_keeper(earliest) { earliest } else { AWAKE });
             if !weakened("fence of the sleeper") {
-                // T4. Pairs with the fence in `wake_time_keeper`.
+                // T4. Pairs with the fence in `Keeper::wake`.
                 fence(Ordering::SeqCst);
             }
             if weakened("second read") {
@@ -383,7 +290,7 @@ impl Timers {
             }
             earliest = again;
         }
-        let limit = if token.0 == AWAKE { None } else { self.clock.instant_of(token.0) };
+        let limit = if token.0 == AWAKE { None } else { self.keeper.clock.instant_of(token.0) };
         ParkUntil::Until(limit, token)
     }
 
@@ -391,7 +298,7 @@ impl Timers {
     /// timer, unless another thread may act now, or there is work. Returns whether timers are due.
     #[inline]
     pub(crate) fn jump(&self, has_work: impl Fn() -> bool) -> bool {
-        let Some(clock) = self.clock.as_manual() else { return false };
+        let Some(clock) = self.keeper.clock.as_manual() else { return false };
         let is_stuck = Cell::new(false);
         let jumped = clock.jump(|| {
             let next = if has_work() { return None } else { self.next_deadline() };
@@ -404,21 +311,18 @@ impl Timers {
         jumped
     }
 
-    /// T3: writes `tick`, unless another time keeper sleeps until `tick` or less. Returns whether
-    /// it wrote.
-    fn become_time_keeper(&self, tick: u64) -> bool {
-        let take = |until| (until == AWAKE || tick < until).then_some(tick);
-        // Release: pairs with the acquire load in `wake_time_keeper`.
-        self.sleeping_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
-    }
-
     /// T7: the worker is the time keeper no longer. A worker that did not park after all calls
     /// this, too.
     pub(crate) fn parked(&self, token: KeeperToken) {
         if token.0 != AWAKE {
             // This fails if another worker is the time keeper, or an inserter has woken this one.
             // AcqRel: pairs with the operations of T3 and T10.
-            let _ = self.sleeping_until.compare_exchange(token.0, AWAKE, Ordering::AcqRel, Ordering::Relaxed);
+            let _ = self.keeper.sleeping_until.compare_exchange(
+                token.0,
+                AWAKE,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
         }
     }
 
@@ -435,12 +339,134 @@ impl Timers {
     }
 }
 
+impl TimerKey {
+    /// What the time is where the timer is.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.shard.keeper.clock
+    }
+
+    /// Makes the timer wake `waker` from now on.
+    pub(crate) fn set_waker(&self, waker: &Waker) -> TimerState {
+        // Dropped after the guard.
+        let mut spare = None;
+        let mut state = lock(&self.shard.state);
+        loop {
+            let closed = state.closed;
+            return match state.wheel.get_mut(&self.key) {
+                None if closed => TimerState::Closed,
+                None => TimerState::Fired,
+                Some(old) if old.will_wake(waker) => TimerState::Armed,
+                Some(old) => match spare.take() {
+                    Some(new) => {
+                        let old = std::mem::replace(old, new);
+                        drop(state);
+                        drop(old);
+                        TimerState::Armed
+                    }
+                    None => {
+                        // Cloning calls foreign code: under no lock.
+                        drop(state);
+                        spare = Some(waker.clone());
+                        state = lock(&self.shard.state);
+                        continue;
+                    }
+                },
+            };
+        }
+    }
+
+    /// Moves the timer to another deadline, earlier or later; its waker stays.
+    pub(crate) fn reset(&self, deadline: Instant) -> TimerState {
+        let ahead = deadline.saturating_duration_since(self.clock().now());
+        let tick = self.shard.tick_of(deadline, Rounding::for_deadline_in(ahead));
+        let mut state = lock(&self.shard.state);
+        if state.wheel.reset(&self.key, tick) {
+            self.shard.publish_tick(state);
+            TimerState::Armed
+        } else if state.closed {
+            TimerState::Closed
+        } else {
+            TimerState::Fired
+        }
+    }
+
+    /// Removes the timer and its waker, unless it has fired.
+    pub(crate) fn remove(&self) {
+        let mut state = lock(&self.shard.state);
+        let waker = state.wheel.remove(&self.key);
+        if waker.is_some() {
+            self.shard.publish_tick(state);
+        } else {
+            drop(state);
+        }
+        // Dropping calls foreign code: under no lock.
+        drop(waker);
+    }
+}
+
+impl Shard {
+    /// The tick of a timer. A deadline beyond the last tick gets an entry, which can be reset, but
+    /// is never due.
+    fn tick_of(&self, deadline: Instant, rounding: Rounding) -> u64 {
+        self.keeper.clock.tick_of(deadline, rounding).min(NEVER - 1)
+    }
+
+    /// T8 to T10, the end of a change of a shard: writes its tick, unlocks, and wakes a worker if
+    /// the time keeper would sleep too long.
+    fn publish_tick(&self, state: MutexGuard<'_, ShardState>) {
+        let new = state.wheel.next_tick().unwrap_or(NEVER);
+        let old = self.next.load(Ordering::Relaxed);
+        if new != old {
+            // Release: pairs with the acquire loads in `earliest_tick` and `fire_shard`.
+            self.next.store(new, Ordering::Release);
+        }
+        drop(state);
+        if new < old {
+            self.keeper.wake(new);
+        }
+    }
+}
+
+impl Keeper {
+    /// T9 and T10: wakes a worker if the time keeper sleeps beyond `tick`.
+    fn wake(&self, tick: u64) {
+        if !weakened("fence of the inserter") {
+            // T9. Pairs with the fence in `prepare_park`: either T5 reads the tick, or T10 reads
+            // what T3 wrote. Unlocking the shard was a locked operation.
+            fence_after_locked();
+        }
+        // T10. Acquire: pairs with the release in `become_time_keeper`, so that `unpark` finds the
+        // announced worker.
+        let mut until = self.sleeping_until.load(Ordering::Acquire);
+        while until > tick {
+            match self.sleeping_until.compare_exchange(until, AWAKE, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return (self.unpark)(),
+                Err(now) => until = now,
+            }
+        }
+    }
+
+    /// T3: writes `tick`, unless another time keeper sleeps until `tick` or less. Returns whether
+    /// it wrote.
+    fn become_time_keeper(&self, tick: u64) -> bool {
+        let take = |until| (until == AWAKE || tick < until).then_some(tick);
+        // Release: pairs with the acquire load in `Keeper::wake`.
+        self.sleeping_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
+    }
+}
+
 impl std::fmt::Debug for Timers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Timers")
             .field("shards", &self.shards.len())
             .field("next", &self.next_deadline())
             .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("next", &self.next).finish_non_exhaustive()
     }
 }
 

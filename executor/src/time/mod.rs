@@ -37,17 +37,19 @@
 //!
 //! # Precision
 //!
-//! | the instant is | rounded up to | the machine adds |
-//! | --- | --- | --- |
-//! | less than 1 ms ahead when the timer is set | a 64th of a millisecond | what waking a thread takes; on Linux up to 50 µs, its *timer slack* |
-//! | further ahead | a whole millisecond, so that timers of one millisecond share a wake-up | the same; with the feature `net` up to 1 ms on Linux and Windows, whose poll counts milliseconds |
+//! | the instant is | rounded up to |
+//! | --- | --- |
+//! | less than 1 ms ahead when the timer is set | a 64th of a millisecond |
+//! | further ahead | a whole millisecond: the timers of one millisecond share a wake-up |
 //!
-//! The precision of near timers is that of an idle runtime. Where workers are busy, a timer is
-//! fired between two polls of tasks, every tenth of a millisecond or as soon as polls permit. An
-//! idle worker sleeps in the poll of the system once the runtime has a socket. Linux's poll counts
-//! milliseconds; for less than one, the worker first waits with `ppoll(2)`, which counts
-//! nanoseconds. The poll of macOS and the BSDs (kqueue) counts nanoseconds. On Windows, with a
-//! socket, a near timer is late by up to 1 ms, too.
+//! The machine adds what it takes to wake a thread: on an idle Linux some 10 to 20 µs. Where the
+//! workers are busy, timers are fired between two polls of tasks, every tenth of a millisecond or
+//! as soon as the polls permit.
+//!
+//! Once the runtime has a socket (feature `net`), an idle worker sleeps in the system's poll. Those
+//! of macOS and the BSDs count nanoseconds. Those of Linux and Windows count milliseconds, and add
+//! up to one. On Linux a wait of less than a millisecond is made by `ppoll(2)`, which counts
+//! nanoseconds; on Windows a near timer is late by up to 1 ms, too.
 //!
 //! # Under another executor
 //!

@@ -4,12 +4,11 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::current::current;
-use super::driver::{TimerKey, TimerState, Timers};
+use super::current::with_current;
+use super::driver::{TimerKey, TimerState};
 use crate::clock::now;
 use crate::clock::{MILLISECOND, Rounding, after, block_until, earlier};
 use crate::eager::{self, NotReady};
@@ -21,9 +20,10 @@ use crate::task::{Leaf, record};
 ///
 /// Never early; late by what timers are rounded up by, and by the delay of the machine. An instant
 /// that is less than 1 ms ahead is rounded up by 16 µs at most, any other by 1 ms at most, so that
-/// timers of the same millisecond share a wake-up ([details](crate::time#precision)). With [`Duration::MAX`], or another duration that leads beyond the last [`Instant`], the
-/// future waits for ever and takes no timer. With [`Duration::ZERO`] it is ready at its first poll:
-/// to let other tasks run, use [`yield_now`](crate::yield_now).
+/// timers of the same millisecond share a wake-up ([details](crate::time#precision)). With
+/// [`Duration::MAX`], or another duration that leads beyond the last [`Instant`], the future waits
+/// for ever and takes no timer. With [`Duration::ZERO`] it is ready at its first poll: to let other
+/// tasks run, use [`yield_now`](crate::yield_now).
 ///
 /// A duration of 1 ms or more is assumed to lie ahead at the first poll, without another look at
 /// the clock: if that poll comes late, the future may be pending once, for a moment.
@@ -100,14 +100,11 @@ enum SleepState {
 }
 
 /// A timer, which is removed when this is dropped.
-struct ActiveTimer {
-    timers: Arc<Timers>,
-    key: TimerKey,
-}
+struct ActiveTimer(TimerKey);
 
 impl Drop for ActiveTimer {
     fn drop(&mut self) {
-        self.timers.remove(&self.key);
+        self.0.remove();
     }
 }
 
@@ -149,7 +146,7 @@ impl Sleep {
         let this = self.get_mut();
         this.deadline = Some(at);
         if let SleepState::Waiting(registration) = &this.state
-            && registration.timers.reset(&registration.key, at) == TimerState::Armed
+            && registration.0.reset(at) == TimerState::Armed
         {
             return;
         }
@@ -209,13 +206,13 @@ impl Sleep {
             SleepState::BudgetSpent => Duration::ZERO,
             SleepState::NoTimer => ahead(now()),
             SleepState::AssumedAhead => MILLISECOND,
-            SleepState::Waiting(ActiveTimer { timers, key }) => {
-                let ahead = ahead(timers.clock().now());
+            SleepState::Waiting(ActiveTimer(timer)) => {
+                let ahead = ahead(timer.clock().now());
                 // If the deadline has passed, the timer need not change its waker.
                 if ahead.is_zero() {
                     ahead
                 } else {
-                    match timers.set_waker(key, cx.waker()) {
+                    match timer.set_waker(cx.waker()) {
                         TimerState::Armed => {
                             record::waits_for(|| Leaf::Sleep { until: deadline });
                             return Poll::Pending;
@@ -239,13 +236,17 @@ impl Sleep {
 
 /// Takes a timer of the current runtime, or of the default one.
 fn insert_timer(deadline: Instant, rounding: Rounding, cx: &Context<'_>) -> SleepState {
-    let insert = |(timers, shard): (Arc<Timers>, usize)| {
-        let key = timers.insert(shard, deadline, rounding, cx.waker().clone())?;
-        Some(SleepState::Waiting(ActiveTimer { timers, key }))
-    };
-    let inserted = current().and_then(insert).or_else(|| insert((default_timers(), 0)));
-    // `None` only while the process ends, and the default runtime with it.
-    inserted.unwrap_or(SleepState::NoTimer)
+    // Cloning calls foreign code: not while the current timers are borrowed.
+    let waker = cx.waker().clone();
+    let inserted = with_current(|timers, shard| match timers {
+        Some(timers) => timers.insert(shard, deadline, rounding, waker),
+        None => Err(waker),
+    });
+    match inserted.or_else(|waker| default_timers().insert(0, deadline, rounding, waker)) {
+        Ok(key) => SleepState::Waiting(ActiveTimer(key)),
+        // Only while the process ends, and the default runtime with it.
+        Err(_) => SleepState::NoTimer,
+    }
 }
 
 impl Future for Sleep {

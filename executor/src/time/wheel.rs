@@ -96,8 +96,8 @@ impl List {
     const EMPTY: List = List { head: NONE, tail: NONE };
 
     fn push<T>(&mut self, entries: &mut Slab<Entry<T>>, index: usize) {
-        entries[index].prev = self.tail;
-        entries[index].next = NONE;
+        let entry = &mut entries[index];
+        (entry.prev, entry.next) = (self.tail, NONE);
         match self.tail {
             NONE => self.head = index,
             tail => entries[tail].next = index,
@@ -131,12 +131,12 @@ struct WheelSlot {
 struct Level {
     /// One bit per slot.
     occupied: u64,
-    slots: Box<[WheelSlot]>,
+    slots: Box<[WheelSlot; SLOTS]>,
 }
 
 impl Level {
     fn new() -> Self {
-        Level { occupied: 0, slots: vec![WheelSlot { list: List::EMPTY, earliest: u64::MAX }; SLOTS].into() }
+        Level { occupied: 0, slots: Box::new([WheelSlot { list: List::EMPTY, earliest: u64::MAX }; SLOTS]) }
     }
 }
 
@@ -193,7 +193,7 @@ impl<T> Wheel<T> {
         let stamp = self.next_stamp;
         self.next_stamp += 1;
         let index = self.entries.insert(Entry { tick, stamp, prev: NONE, next: NONE, value });
-        self.link_entry(index);
+        self.link_entry(index, tick);
         Key { index, stamp }
     }
 
@@ -216,7 +216,7 @@ impl<T> Wheel<T> {
         if found {
             self.unlink_entry(key.index);
             self.entries[key.index].tick = tick;
-            self.link_entry(key.index);
+            self.link_entry(key.index, tick);
         }
         found
     }
@@ -242,11 +242,12 @@ impl<T> Wheel<T> {
                 steps -= 1;
                 let index = self.ready.head;
                 self.ready.unlink(&mut self.entries, index);
-                if self.entries[index].tick <= self.now {
+                let tick = self.entries[index].tick;
+                if tick <= self.now {
                     let value = self.remove_entry(index);
                     due.push(value);
                 } else {
-                    self.link_entry(index);
+                    self.link_entry(index, tick);
                 }
             }
             match self.first_slot() {
@@ -302,9 +303,8 @@ impl<T> Wheel<T> {
         self.ready = std::mem::replace(&mut slot.list, List::EMPTY);
     }
 
-    /// Links an entry where it belongs, seen from `now`.
-    fn link_entry(&mut self, index: usize) {
-        let tick = self.entries[index].tick;
+    /// Links an entry where its tick belongs, seen from `now`.
+    fn link_entry(&mut self, index: usize, tick: u64) {
         if tick <= self.now {
             return self.ready.push(&mut self.entries, index);
         }

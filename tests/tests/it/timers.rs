@@ -125,7 +125,7 @@ fn very_short_sleeps_end() {
 fn sleeps_of_less_than_a_millisecond_take_less_than_a_millisecond() {
     const STEPS: u32 = 20;
     for has_socket in [false, true] {
-        with_runtime(2, |runtime| {
+        with_runtime(2, move |runtime| {
             let socket = runtime.block_on(async {
                 if has_socket {
                     Some(heirloom::net::UdpSocket::bind("127.0.0.1:0").await.unwrap())

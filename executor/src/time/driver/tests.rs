@@ -93,8 +93,8 @@ fn a_waker_may_insert_and_fire() {
 fn a_waker_may_remove_its_own_timer_and_others() {
     let rig = TestTimers::new(1);
     let keys = Arc::<OnceLock<Vec<TimerKey>>>::default();
-    let (timers, theirs) = (rig.timers.clone(), keys.clone());
-    let act = CallingWaker::new(move || theirs.get().unwrap().iter().for_each(|key| timers.remove(key)));
+    let theirs = keys.clone();
+    let act = CallingWaker::new(move || theirs.get().unwrap().iter().for_each(|key| key.remove()));
     let inserted = Vec::from_iter([1, 1, 9].map(|at| rig.insert(at, act.clone())));
     keys.set(inserted).unwrap();
     assert_eq!(rig.pass(1), 2);
@@ -115,11 +115,11 @@ fn a_wakers_drop_may_use_the_timers() {
     let rig = TestTimers::new(1);
     let waker = || Waker::from(Arc::new(Asks(rig.timers.clone())));
     let removed = rig.insert(1, waker());
-    rig.timers.remove(&removed);
+    removed.remove();
     let replaced = rig.insert(1, waker());
-    assert_eq!(rig.timers.set_waker(&replaced, &waker()), TimerState::Armed);
+    assert_eq!(replaced.set_waker(&waker()), TimerState::Armed);
     rig.timers.close();
-    assert!(rig.timers.insert(0, rig.at(1), MS, waker()).is_none());
+    assert!(rig.timers.insert(0, rig.at(1), MS, waker()).is_err());
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn the_timer_that_is_removed_last_leaves_nothing() {
         keys.push(rig.timers.insert(number, rig.at(number as u64), MS, Waker::noop().clone()).unwrap());
     }
     assert_eq!(rig.timers.len(), TIMERS);
-    keys.iter().for_each(|key| rig.timers.remove(key));
+    keys.iter().for_each(|key| key.remove());
     assert_eq!((rig.timers.len(), rig.timers.next_deadline()), (0, None));
     assert!(matches!(rig.timers.prepare_park(), ParkUntil::Until(None, _)));
 }
@@ -196,15 +196,15 @@ fn a_sleeper_is_woken_only_for_an_earlier_timer() {
     assert_eq!(unparked(), 1);
     let _earliest = rig.insert(20, CallingWaker::new(|| ()));
     assert_eq!(unparked(), 0, "a worker wakes already");
-    assert_eq!(rig.timers.sleeping_until.load(Ordering::Relaxed), AWAKE);
+    assert_eq!(rig.timers.keeper.sleeping_until.load(Ordering::Relaxed), AWAKE);
 
     // The other worker becomes the time keeper; the return of the first changes nothing.
     rig.timers.parked(other);
     let ParkUntil::Until(Some(limit), _token) = rig.timers.prepare_park() else { panic!("nothing is due") };
     assert_eq!(limit, rig.at(20));
     rig.timers.parked(token);
-    assert_ne!(rig.timers.sleeping_until.load(Ordering::Relaxed), AWAKE);
-    assert_eq!(rig.timers.reset(&earlier, rig.at(10)), TimerState::Armed);
+    assert_ne!(rig.timers.keeper.sleeping_until.load(Ordering::Relaxed), AWAKE);
+    assert_eq!(earlier.reset(rig.at(10)), TimerState::Armed);
     assert_eq!(unparked(), 1);
 }
 
@@ -215,10 +215,10 @@ fn after_the_end_nothing_is_armed() {
     let key = rig.insert(10, act.clone());
     rig.timers.close();
     assert_eq!((act.count(), rig.timers.len()), (1, 0));
-    assert_eq!(rig.timers.set_waker(&key, Waker::noop()), TimerState::Closed);
-    assert_eq!(rig.timers.reset(&key, rig.at(1)), TimerState::Closed);
-    assert!(rig.timers.insert(1, rig.at(10), MS, Waker::noop().clone()).is_none());
-    rig.timers.remove(&key);
+    assert_eq!(key.set_waker(Waker::noop()), TimerState::Closed);
+    assert_eq!(key.reset(rig.at(1)), TimerState::Closed);
+    assert!(rig.timers.insert(1, rig.at(10), MS, Waker::noop().clone()).is_err());
+    key.remove();
     assert_eq!(rig.pass(100), 0);
 }
 
