@@ -19,6 +19,8 @@ use super::readiness::{Change, Readiness};
 use crate::util::report::complain;
 use crate::util::switches::FINE_TIMERS;
 use crate::util::sync::{Mutex, MutexGuard, lock};
+#[cfg(unix)]
+use crate::util::system;
 use crate::util::waker_set::wake;
 
 /// Events taken in one system call. As in tokio: enough for a busy server, 12 KiB.
@@ -215,19 +217,18 @@ impl Driver {
 
 /// The unit of the poll's limit, to which mio rounds a limit up. A shorter limit is waited for by
 /// [`is_ready_within`].
-const POLL_UNIT: Duration = if HAS_PPOLL { Duration::from_millis(1) } else { Duration::ZERO };
-
-const HAS_PPOLL: bool = cfg!(any(target_os = "linux", target_os = "android"));
+#[cfg(unix)]
+const POLL_UNIT: Duration =
+    if system::POLL_HAS_NANOSECONDS { Duration::from_millis(1) } else { Duration::ZERO };
+#[cfg(not(unix))]
+const POLL_UNIT: Duration = Duration::ZERO;
 
 /// Waits until the poll has events, at most for `limit`, of which nanoseconds count. Returns
 /// whether to look at the poll.
 #[cfg(unix)]
 fn is_ready_within(poll: &Registry, limit: Duration) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec};
-
-    let limit = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
     // An interrupted wait is over, as one in the poll is: its caller looks at the clock again.
-    rustix::event::poll(&mut [PollFd::new(poll, PollFlags::IN)], Some(&limit)) != Ok(0)
+    system::poll(poll, libc::POLLIN, Some(limit)).unwrap_or(true)
 }
 
 #[cfg(not(unix))]

@@ -79,10 +79,10 @@ impl ParkState {
 /// that several threads get up for one interrupt. Zero where there is no such thing.
 pub(crate) fn timer_slack() -> Duration {
     #[cfg(all(any(target_os = "linux", target_os = "android"), not(miri)))]
-    let nanos = rustix::thread::current_timer_slack().unwrap_or(0);
+    let nanos = crate::util::system::timer_slack().unwrap_or(0);
     #[cfg(not(all(any(target_os = "linux", target_os = "android"), not(miri))))]
     let nanos = 0;
-    Duration::from_nanos(nanos)
+    Duration::from_nanos(nanos as u64)
 }
 
 /// The worker's half.

@@ -33,6 +33,14 @@ pub(crate) fn listen(socket: &impl AsFd, backlog: u32) -> io::Result<()> {
     checked(unsafe { libc::listen(socket.as_fd().as_raw_fd(), backlog) }).map(drop)
 }
 
+/// The *timer slack* of this thread: how many nanoseconds later than asked for the system may end
+/// its sleep, so that several threads get up for one interrupt.
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(miri)))]
+pub(crate) fn timer_slack() -> io::Result<usize> {
+    // SAFETY: this call takes numbers alone.
+    checked(unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) })
+}
+
 #[cfg(feature = "net")]
 pub(crate) fn set_nonblocking(source: &impl AsFd) -> io::Result<()> {
     let mut on = 1;
@@ -40,12 +48,17 @@ pub(crate) fn set_nonblocking(source: &impl AsFd) -> io::Result<()> {
     checked(unsafe { libc::ioctl(source.as_fd().as_raw_fd(), libc::FIONBIO, &raw mut on) }).map(drop)
 }
 
+/// Whether the limit of [`poll`] has nanoseconds. Elsewhere it is rounded up to milliseconds.
+#[cfg(feature = "net")]
+pub(crate) const POLL_HAS_NANOSECONDS: bool =
+    cfg!(all(any(target_os = "linux", target_os = "android"), target_pointer_width = "64"));
+
 /// Whether one of `events` is there before `limit` has passed. A limit that is too long for the
 /// system becomes none.
 #[cfg(feature = "net")]
 pub(crate) fn poll(source: &impl AsFd, events: i16, limit: Option<Duration>) -> io::Result<bool> {
     let mut entry = libc::pollfd { fd: source.as_fd().as_raw_fd(), events, revents: 0 };
-    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    #[cfg(all(any(target_os = "linux", target_os = "android"), target_pointer_width = "64"))]
     let ready = {
         let limit = limit.and_then(|limit| {
             Some(libc::timespec {
@@ -59,7 +72,7 @@ pub(crate) fn poll(source: &impl AsFd, events: i16, limit: Option<Duration>) -> 
         unsafe { libc::ppoll(&raw mut entry, 1, limit, std::ptr::null()) }
     };
     // Milliseconds, rounded up.
-    #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+    #[cfg(not(all(any(target_os = "linux", target_os = "android"), target_pointer_width = "64")))]
     let ready = {
         let limit = limit.and_then(|limit| limit.as_nanos().div_ceil(1_000_000).try_into().ok());
         // SAFETY: one entry, which outlives the call; the descriptor is open while it is borrowed.
