@@ -11,8 +11,10 @@ variants! {
     "without-pace" without_pace heirloom_without_pace
     "without-lone_task" without_lone_task heirloom_without_lone_task
     "without-injector_share" without_injector_share heirloom_without_injector_share
+    "without-fine_timers" without_fine_timers heirloom_without_fine_timers
     "without-pins" without_pins heirloom_without_pins
     "without-borrowed-bindings" without_borrowed_bindings heirloom_without_borrowed_bindings
     "without-short-lookup" without_short_lookup heirloom_without_short_lookup
     "without-single-owner-drop" without_single_owner_drop heirloom_without_single_owner_drop
+    "without-spare-handles" without_spare_handles heirloom_without_spare_handles
 }
