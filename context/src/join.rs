@@ -82,7 +82,8 @@ join_functions! {
     /// Waits for both, each [isolated](crate::ContextFutureExt::isolated), polled in the order
     /// written.
     ///
-    /// For more than two there is [`join!`](crate::join!), and [`join_all`] for many of one type.
+    /// For more than two there is [`join!`](crate::join!), and
+    /// [`join_all`](super::future::join_all) for many of one type.
     ///
     /// Cancel-safe as its branches are: dropping it drops both, each in its context. A panic in a
     /// branch goes on to the caller.

@@ -4,12 +4,13 @@
 //! A dump holds a lock that a worker may wait for while it looks at the tasks of one page of 32 KiB
 //! ([`Runtime`](heirloom::Runtime#memory)), and takes references of them; all else it does without.
 //! How long that is, is judged by processor time, which other programs do not lengthen: no longer
-//! than the dump's time for as many tasks as a page has, if all of the dump were done under the lock.
+//! than the dump's time for as many tasks as a page has, if all of the dump were done under the
+//! lock.
 //!
 //! Printed beside it, and not judged, is what a worker sees: a task on the one worker reads the
-//! clock in a loop and spawns, and the longest time between two readings is what the worker was held
-//! up for. The time in which its thread waited for a processor is left out (on Linux), but a busy or
-//! virtual machine still adds to it: the same is measured in windows without dumps.
+//! clock in a loop and spawns, and the longest time between two readings is what the worker was
+//! held up for. The time in which its thread waited for a processor is left out (on Linux), but a
+//! busy or virtual machine still adds to it: the same is measured in windows without dumps.
 #![forbid(unsafe_code)]
 
 use std::alloc::System;

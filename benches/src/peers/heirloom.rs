@@ -1,6 +1,6 @@
 //! Heirloom. `Heirloom<8>` has eight variables bound in the spawner's context, which every task
-//! inherits: it is the one that is judged. `Heirloom<0>` has none, and `Heirloom<0, true>` has hooks
-//! that do nothing.
+//! inherits: it is the one that is judged. `Heirloom<0>` has none, and `Heirloom<0, true>` has
+//! hooks that do nothing.
 //!
 //! This file is compiled once for each build of the crate. The module around it says which build
 //! `tested` is, and how the two peers are called in tables. `benches/variants` includes it for
@@ -64,7 +64,7 @@ fn next_request() -> Context {
 }
 
 /// Heirloom, with `BOUND` variables in the context that every task inherits; `HOOKED` if its hooks
-/// are [`Nothing`].
+/// are `Nothing`.
 #[derive(Clone, Copy, Debug)]
 pub struct Heirloom<const BOUND: usize, const HOOKED: bool = false>(&'static Started);
 

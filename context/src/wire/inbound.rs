@@ -85,7 +85,7 @@ impl Default for Inbound {
 }
 
 impl Inbound {
-    /// No variable; the trace and the deadline are taken; the caps of [`baggage`](super::baggage).
+    /// No variable; the trace and the deadline are taken; the caps of [`baggage`].
     #[must_use]
     pub const fn new() -> Self {
         Inbound {
@@ -149,7 +149,7 @@ impl Inbound {
     }
 
     /// Whether the deadline is taken; without this call, it is, from
-    /// [`REQUEST_TIMEOUT`](super::REQUEST_TIMEOUT).
+    /// [`REQUEST_TIMEOUT`].
     #[must_use]
     pub fn deadline(mut self, deadline: bool) -> Self {
         self.deadline = deadline.then(|| self.deadline.take().unwrap_or(Cow::Borrowed(REQUEST_TIMEOUT)));

@@ -31,7 +31,7 @@ impl Injected {
 /// | --- | --- |
 /// | `baggage` | the bound values whose variables have the option `wire`, without those of secrets |
 /// | `traceparent`, `tracestate` | the current span of OpenTelemetry, with the feature `opentelemetry`; else [`TRACE`] |
-/// | `deadline_header` | `remaining`, as [`timeout::format`](super::timeout::format) writes it |
+/// | `deadline_header` | `remaining`, as [`timeout::format`] writes it |
 ///
 /// The headers are replaced: what there is nothing to say about is removed, so that a request that
 /// is forwarded has nothing stale. Values stand in the order in which the variables were first used

@@ -450,8 +450,8 @@ mod models {
     fn look_while_it_is_polled() {
         let record = Arc::new(Record::new(Context::empty(), None, false, false));
         poll(&record, 1);
-        // The looker is the thread that is spawned: loom shows a thread no old value that the thread
-        // itself has written.
+        // The looker is the thread that is spawned: loom shows a thread no old value that the
+        // thread itself has written.
         let looker = {
             let record = Arc::clone(&record);
             thread::spawn(move || record.look_at_leaves().2)

@@ -67,8 +67,8 @@ pub(crate) fn poll(source: &impl AsFd, events: i16, limit: Option<Duration>) -> 
             })
         });
         let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: one entry, and the limit if there is one, outlive the call; the descriptor is open
-        // while it is borrowed. No mask of signals is given.
+        // SAFETY: one entry, and the limit if there is one, outlive the call; the descriptor is
+        // open while it is borrowed. No mask of signals is given.
         unsafe { libc::ppoll(&raw mut entry, 1, limit, std::ptr::null()) }
     };
     // Milliseconds, rounded up.

@@ -505,8 +505,8 @@ pub(crate) fn retain(handles: &AtomicUsize, count: usize) {
 #[inline]
 pub(crate) fn release(handles: &AtomicUsize, count: usize) -> bool {
     // Pairs with the acquire load below, with the one in `is_unique`, and with that of the spare
-    // handles: all use of the table happens before its end. (No look first whether it is the only one: where several workers
-    // count, that is one more time that the cache line comes over.)
+    // handles: all use of the table happens before its end. (No look first whether it is the only
+    // one: where several workers count, that is one more time that the cache line comes over.)
     let order = if weakened("release of a handle") { Relaxed } else { Release };
     handles.fetch_sub(count, order) == count && {
         handles.load(Acquire);

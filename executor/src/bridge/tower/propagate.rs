@@ -67,7 +67,7 @@ use crate::remaining;
 /// | | header |
 /// | --- | --- |
 /// | the variables with a wire name that are bound, and are not secret | `baggage` |
-/// | the trace: the current span of OpenTelemetry's, with feature `opentelemetry`; else [`wire::TRACE`](crate::wire::TRACE) | `traceparent`, `tracestate` |
+/// | the trace: the current span of OpenTelemetry's, with feature `opentelemetry`; else [`wire::TRACE`] | `traceparent`, `tracestate` |
 /// | the time that is left until the current [`deadline`](crate::deadline()), if there is one | `grpc-timeout` of a call by gRPC, else `x-request-timeout` |
 ///
 /// Any other host gets none of them. Headers of these names that the request has already, copied
@@ -99,7 +99,7 @@ use crate::remaining;
 /// | client | |
 /// | --- | --- |
 /// | hyper-util's `client::legacy::Client` | `layer.layer(client)` |
-/// | tonic's `Channel` | `layer.layer(channel)`, for `tonic::client::Grpc` and generated clients. The channel reads `grpc-timeout` too, and starts a timer of tokio's: it needs a tokio guest, [`Builder::tokio`](crate::runtime::Builder::tokio) |
+/// | tonic's `Channel` | `layer.layer(channel)`, for `tonic::client::Grpc` and generated clients. The channel reads `grpc-timeout` too, and starts a timer of tokio's: it needs a tokio guest, `Builder::tokio` of the feature `tokio` |
 /// | tonic without tokio's timer | `layer.layer(client)` with hyper-util's client, `http2_only`, and the service's address as the origin: `Grpc::with_origin` |
 /// | reqwest | `heirloom_adaptors::ReqwestService` makes a service of it |
 #[doc(alias = "inject")]
