@@ -136,6 +136,7 @@ pub(crate) const fn class<F: Future>() -> &'static Class {
 ///
 /// # Safety
 /// A value of this type has an `F` at its address, whose output is also this type's.
+#[allow(dead_code, reason = "it is a bound, which the oldest supported compiler takes for no use")]
 pub(crate) unsafe trait BeginsWith<F: Future>: Future<Output = F::Output> {}
 
 // SAFETY: the same.
