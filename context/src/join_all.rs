@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::current::{self, EnteredLayer, Owned};
+use crate::util::panic::Unclaimed;
 use crate::util::sync::atomic::AtomicBool;
 use crate::util::sync::atomic::Ordering::{AcqRel, Relaxed};
 use crate::util::sync::{Mutex, lock, weakened};
@@ -105,9 +106,11 @@ impl<F: Future> Future for Branch<F> {
         let mut this = self.project();
         let inside = enter(this.layer);
         let poll = this.future.as_mut().as_pin_mut().expect("not done yet").poll(cx);
-        if poll.is_ready() {
+        let poll = poll.map(|output| {
+            let output = Unclaimed::new(output);
             this.future.set(None);
-        }
+            output.into_inner()
+        });
         drop(inside);
         if this.layer.is_blank_layer() {
             this.layer.clear();

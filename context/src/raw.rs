@@ -11,7 +11,6 @@
 //! | deadlines and eager execution | [`Execution`], [`execution`], [`set_execution`] |
 //! | whether anything was set since | [`version`], [`version_of`] |
 //! | ending a task's context at a chosen moment | [`Live::clear`], [`Live::take_unique`] |
-//! | workers that share contexts | [`keep_spare_handles`], [`give_back_spare_handles`] |
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -143,48 +142,6 @@ impl fmt::Debug for Live {
 #[inline]
 pub fn swap(live: &mut Live) {
     current::swap(&mut live.state, &mut live.execution.0);
-}
-
-/// A worker thread is about to poll a task: from now on it counts the handles of that task's
-/// context in batches. What tasks share is then hardly ever counted, however many of them are
-/// spawned and end on this thread.
-///
-/// Batches keep a context alive that its last task has left, until the thread polls a task with
-/// another context, or [gives them back](give_back_spare_handles): a worker does so when it finds
-/// no further task. (A context that tasks of one thread alone have had ends with its last task.) If
-/// a former context ends here, destructors run when the answer is dropped.
-///
-/// Nothing happens unless `now` returns true: it is to say no for a poll inside another one, and on
-/// a thread that does not give them back. It is not asked where the context is that of the last
-/// call. An executor need not call this function at all.
-#[inline]
-pub fn keep_spare_handles(live: &Live, now: impl FnOnce() -> bool) -> Option<DeferredDrop> {
-    current::keep_spare_handles(&live.state, now).map(|last| DeferredDrop(last.into()))
-}
-
-/// Ends what [`keep_spare_handles`] has begun. If a context ends here, destructors run when the
-/// answer is dropped.
-///
-/// ```
-/// # use heirloom_context::internal::heirloom;
-/// use heirloom::context::raw;
-/// use heirloom::Context;
-///
-/// fn run(tasks: Vec<raw::Live>) {
-///     for mut task in tasks {
-///         drop(raw::keep_spare_handles(&task, || true));
-///         raw::swap(&mut task);
-///         let child = raw::Live::new(Context::inherited());
-///         raw::swap(&mut task);
-///         drop((task.take_unique(), child));
-///     }
-///     drop(raw::give_back_spare_handles());
-/// }
-/// # run(vec![raw::Live::empty()]);
-/// ```
-#[inline]
-pub fn give_back_spare_handles() -> Option<DeferredDrop> {
-    current::give_back_spare_handles().map(|last| DeferredDrop(last.into()))
 }
 
 /// A number of what is bound on this thread, to be compared with that of an earlier call: while a

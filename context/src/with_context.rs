@@ -11,6 +11,7 @@ use futures_core::Stream;
 use crate::context::Context;
 use crate::current::Surroundings;
 use crate::panicked;
+use crate::util::panic::Unclaimed;
 
 pin_project_lite::pin_project! {
     /// A future, stream or iterator with a context of its own; made by [`ContextFutureExt`],
@@ -102,12 +103,12 @@ impl<F: Future> Future for WithContext<F> {
         let mut this = self.project();
         let _inside = this.surroundings.enter();
         let inner = this.inner.as_mut().as_pin_mut().expect(ENDED);
-        let polled = panicked::noted(|| inner.poll(cx));
-        if polled.is_ready() {
+        panicked::noted(|| inner.poll(cx)).map(|output| {
+            let output = Unclaimed::new(output);
             // Here, since its context is entered: a drop later would have to enter it again.
             this.inner.set(None);
-        }
-        polled
+            output.into_inner()
+        })
     }
 }
 

@@ -297,18 +297,9 @@ impl Bindings {
         let Some(header) = header else { return Bindings::EMPTY };
         // SAFETY: alive by this function's contract; the handle is counted here.
         unsafe {
-            flat::retain(&header.as_ref().handles, 1);
+            flat::retain(&header.as_ref().handles);
             Bindings::from_raw(header.as_ptr())
         }
-    }
-
-    /// Ends the bindings that begin at `header` when the answer is dropped.
-    ///
-    /// # Safety
-    /// The caller has all handles of the bindings, and gives them up.
-    #[inline]
-    pub(crate) unsafe fn end_of(header: NonNull<Header>) -> LastHandle {
-        LastHandle(header)
     }
 
     /// Gives the handle up. If it was the last, destructors are left to the drop of the answer.
@@ -316,7 +307,7 @@ impl Bindings {
     pub(crate) fn take_unique(self) -> Option<LastHandle> {
         let header = NonNull::new(self.into_raw())?;
         // SAFETY: alive until the count says otherwise.
-        flat::release(unsafe { &header.as_ref().handles }, 1).then(|| LastHandle(header))
+        flat::release(unsafe { &header.as_ref().handles }).then(|| LastHandle(header))
     }
 }
 
@@ -363,7 +354,7 @@ impl Clone for Bindings {
     #[inline]
     fn clone(&self) -> Bindings {
         if let Some(header) = self.header() {
-            flat::retain(&header.handles, 1);
+            flat::retain(&header.handles);
         }
         Bindings(self.0)
     }

@@ -294,11 +294,8 @@ impl Frame {
                     // Guards that were made inside and live go with the scope.
                     scope.keep(self.levels.remove(&scope.id).and_then(|mut levels| levels.pop()));
                 }
-                scope.entry = match self.bindings.write(scope.id, covered) {
-                    // It was unset: if the scope is next entered in a layer, it hides the outside.
-                    Entry::Absent if !self.is_layer => Entry::Hidden,
-                    top => top,
-                };
+                let top = self.bindings.write(scope.id, covered);
+                scope.entry = self.of_scope(top);
             }
             // The contexts were swapped inside, and not swapped back: the scope has nothing.
             ScopeEntry::Plainly(_) => {}
@@ -308,8 +305,18 @@ impl Frame {
                     return;
                 };
                 scope.keep(levels.pop());
-                scope.entry = self.uncover(scope.id);
+                let top = self.uncover(scope.id);
+                scope.entry = self.of_scope(top);
             }
+        }
+    }
+
+    /// What a scope keeps of its variable. Where it was unset, the scope hides the outside if it is
+    /// next entered in a layer.
+    fn of_scope(&self, top: Entry) -> Entry {
+        match top {
+            Entry::Absent if !self.is_layer => Entry::Hidden,
+            top => top,
         }
     }
 }

@@ -52,7 +52,6 @@ mod hooks;
 mod layer;
 mod lookup;
 mod pins;
-mod spare;
 mod word;
 
 use std::cell::Cell;
@@ -65,22 +64,19 @@ pub(crate) use layer::Surroundings;
 pub(crate) use pins::{is_bound, read};
 pub(crate) use word::{Owned, Unique};
 
-use crate::bindings::{Bindings, LastHandle};
+use crate::bindings::Bindings;
 use crate::util::panic;
 use crate::value::reaper;
 use frame::Frame;
 use pins::Pin;
-use spare::Spares;
 use word::{Target, Word};
 
 struct Slot {
     word: Cell<Word>,
     /// See [`raw::Execution`](crate::raw::Execution).
     execution: Cell<u64>,
-    /// The newest pin whose value is not counted.
+    /// The newest pin.
     pins: Cell<*const Pin>,
-    /// Handles that a worker has counted in advance.
-    spares: Spares,
     /// A hook is running.
     hooked: Cell<bool>,
     /// The next serial of this thread's range.
@@ -95,7 +91,6 @@ thread_local! {
             word: Cell::new(Word::EMPTY),
             execution: Cell::new(0),
             pins: Cell::new(ptr::null()),
-            spares: Spares::new(),
             hooked: Cell::new(false),
             serial: Cell::new(0),
         }
@@ -140,26 +135,8 @@ pub(crate) fn snapshot() -> Bindings {
             return unsafe { lookup::flatten(word) };
         }
         // SAFETY: the slot owns its word, which keeps its bindings alive.
-        unsafe { slot.spares.fork(word) }
+        unsafe { word.own_bindings() }
     })
-}
-
-/// Keeps spare handles of this context from now on, if `now` agrees, and it does not yet. If the
-/// bindings of which spare handles were kept end, destructors are left to the drop of the answer.
-#[inline]
-pub(crate) fn keep_spare_handles(live: &Owned, now: impl FnOnce() -> bool) -> Option<LastHandle> {
-    SLOT.with(|slot| {
-        if slot.spares.are_of(live.0) || !now() {
-            return None;
-        }
-        slot.spares.keep_for(live.0)
-    })
-}
-
-/// Gives all spare handles back; the answer is as above.
-#[inline]
-pub(crate) fn give_back_spare_handles() -> Option<LastHandle> {
-    SLOT.with(|slot| slot.spares.give_back())
 }
 
 /// The address of the bindings; `None` in a layer, which shows those of several.
@@ -364,8 +341,6 @@ pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
                 // SAFETY: the slot is closed, so its handle moves into the answer.
                 let own = |header: NonNull<_>| unsafe { Bindings::from_raw(header.as_ptr()) };
                 let bindings = header.map_or(Bindings::EMPTY, own);
-                // The frame's handle may be the only one but for those.
-                drop(slot.spares.give_back());
                 NonNull::from(Box::leak(Box::new(Frame::new(0, bindings))))
             }
         };

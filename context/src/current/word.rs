@@ -3,7 +3,6 @@
 use std::mem;
 use std::ptr::NonNull;
 
-use super::SLOT;
 use super::frame::Frame;
 use crate::bindings::flat::Header;
 use crate::bindings::{Bindings, LastHandle};
@@ -161,10 +160,10 @@ impl Owned {
     pub(crate) fn take_unique(&mut self) -> Option<Unique> {
         let word = mem::replace(&mut self.0, Word::EMPTY);
         match word.target() {
-            Target::Snapshot(header) => SLOT
-                // SAFETY: the word's handle moves along.
-                .with(|slot| unsafe { slot.spares.release(word, header) })
-                .map(Unique::from),
+            // SAFETY: the word's handle moves into the bindings.
+            Target::Snapshot(header) => unsafe { Bindings::from_raw(header.as_ptr()) }
+                .take_unique()
+                .map(|last| Unique::Snapshot { _bindings: last }),
             Target::Frame(_) => Some(Unique::Frame { _word: Owned(word) }),
             Target::Nothing | Target::Closed => None,
         }
@@ -191,12 +190,6 @@ impl Owned {
 pub(crate) enum Unique {
     Snapshot { _bindings: LastHandle },
     Frame { _word: Owned },
-}
-
-impl From<LastHandle> for Unique {
-    fn from(last: LastHandle) -> Unique {
-        Unique::Snapshot { _bindings: last }
-    }
 }
 
 impl Drop for Owned {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | is the caller's to deal with | [`catch`] |
 //! | concerns no caller: the panic hook has reported it | [`swallow`] |
+//! | is that of a future's destructor, and its output's may panic too | [`Unclaimed`] |
 //! | is the first of several, and reaches the caller when all calls have run | [`FirstPanic`] |
 #![forbid(unsafe_code)]
 
@@ -33,6 +34,34 @@ pub fn swallow(f: impl FnOnce()) {
 pub fn discard(payload: Payload) {
     if let Err(second) = catch(|| drop(payload)) {
         std::mem::forget(second);
+    }
+}
+
+/// An output while the future that has made it is dropped. If that panics, the output's destructor
+/// may panic too.
+#[derive(Debug)]
+pub struct Unclaimed<T>(Option<T>);
+
+impl<T> Unclaimed<T> {
+    /// Takes the output.
+    #[inline]
+    pub const fn new(output: T) -> Self {
+        Unclaimed(Some(output))
+    }
+
+    /// The output: nothing has panicked.
+    #[inline]
+    pub fn into_inner(mut self) -> T {
+        self.0.take().expect("taken here alone")
+    }
+}
+
+impl<T> Drop for Unclaimed<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(output) = self.0.take() {
+            swallow(|| drop(output));
+        }
     }
 }
 

@@ -16,9 +16,5 @@ pub(crate) const BORROWED_BINDINGS: bool = !cfg!(without = "borrowed-bindings");
 /// The home bucket is looked at in line: a call less per `get`, where that bucket decides.
 pub(crate) const SHORT_LOOKUP: bool = !cfg!(without = "short-lookup");
 
-/// A worker counts the handles of its tasks' bindings in batches: where workers share a context,
-/// its cache line stays where it is.
-pub(crate) const SPARE_HANDLES: bool = !cfg!(without = "spare-handles");
-
 /// The last count of a value is given up without a subtraction: a locked operation less per value.
 pub(crate) const SINGLE_OWNER_DROP: bool = !cfg!(without = "single-owner-drop");

@@ -575,3 +575,56 @@ fn a_future_is_dropped_in_its_context_as_soon_as_it_is_ready() {
         assert_eq!(LEVEL.get(), None);
     });
 }
+
+// The kind: a scope whose variable was unset under a guard forgot that it was unset.
+#[test]
+fn a_variable_unset_inside_stays_unset_wherever_the_future_is_polled_next() {
+    on_a_fresh_thread(|| {
+        LEVEL.set(1);
+        let inside = async {
+            LEVEL.unset();
+            let guard = LEVEL.bind(5);
+            yield_once().await;
+            let bound = LEVEL.get();
+            drop(guard);
+            yield_once().await;
+            (bound, LEVEL.get())
+        };
+        let mut future = Box::pin(inside.with_var(&LEVEL, 2));
+        assert!(poll_once(future.as_mut()).is_pending());
+        assert!(poll_once(future.as_mut()).is_pending());
+        assert_eq!(block_on(future.isolated()), (Some(5), None));
+    });
+}
+
+// The kind: two destructors panic, of which one is enough.
+#[test]
+fn a_future_and_its_output_may_both_panic_as_they_are_dropped() {
+    struct Panics(&'static str);
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            quiet_panic(self.0);
+        }
+    }
+    struct ReadyAtOnce {
+        _when_dropped: Panics,
+    }
+    impl Future for ReadyAtOnce {
+        type Output = Panics;
+        fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Panics> {
+            Poll::Ready(Panics("the output"))
+        }
+    }
+    on_a_fresh_thread(|| {
+        for run in [
+            || drop(block_on(ReadyAtOnce { _when_dropped: Panics("the future") }.isolated())),
+            || {
+                drop(block_on(heirloom_context::future::join_all([ReadyAtOnce {
+                    _when_dropped: Panics("the future"),
+                }])))
+            },
+        ] {
+            assert_eq!(caught(run), "the future");
+        }
+    });
+}

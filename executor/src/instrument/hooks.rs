@@ -61,10 +61,9 @@ use std::task::{Context as TaskContext, Poll};
 use heirloom_context::{AmbientSnapshot, Ambients, Context, Crossing, CrossingKind};
 
 use crate::task::cell::{BeginsWith, OnSpawn, Runnable, Unpublished};
-use crate::task::harness::Unclaimed;
 use crate::task::{self, TaskMeta, record};
 use crate::util::early::Early;
-use crate::util::panic::swallow;
+use crate::util::panic::{Unclaimed, swallow};
 
 /// Observes the tasks of a runtime; added by [`Builder::hooks`](crate::runtime::Builder::hooks).
 ///

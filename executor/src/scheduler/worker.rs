@@ -7,7 +7,6 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Steal, Worker as Queue};
-use heirloom_context::raw;
 
 use super::limits::{BATCH, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS, SHARE, TIDY_AFTER};
 use super::pace::Pace;
@@ -24,7 +23,6 @@ use crate::task::join_handle::CancelReason;
 use crate::task::record;
 use crate::time::ParkUntil;
 use crate::util::counters::{Counters, Installed};
-use crate::util::panic;
 use crate::util::switches::{BATCH_NOTIFY, FINE_TIMERS, INJECTOR_SHARE, LONE_TASK, NEXT_SLOT};
 
 pub(crate) struct Worker {
@@ -246,7 +244,6 @@ impl Worker {
         // Tasks that destructors have woken meanwhile: a runnable in the queue would keep the
         // runtime, and with it the queue.
         self.cancel_queued();
-        give_back_spare_handles();
     }
 
     /// Drops the runnables of this worker, which cancels the tasks.
@@ -319,7 +316,6 @@ impl Worker {
         if let Some(found) = self.find_own(self.is_next_first()) {
             return Some(found);
         }
-        give_back_spare_handles();
         if self.contention.is_throttled() && !self.may_take.replace(false) {
             return None;
         }
@@ -635,14 +631,6 @@ impl Worker {
             Counters::add_many(&self.remote().counters.io_wake_ups, woken as u64);
         }
         self.wakers.set(wakers);
-    }
-}
-
-/// What tasks of this worker have shared ends here, if all of its tasks have.
-#[inline]
-fn give_back_spare_handles() {
-    if let Some(last) = raw::give_back_spare_handles() {
-        panic::swallow(|| drop(last));
     }
 }
 

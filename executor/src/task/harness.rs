@@ -19,7 +19,7 @@ use super::state::{AfterPending, AfterStart, Close, Seal};
 use super::{Attendant, Schedule, budget, current, waker};
 use crate::slab;
 use crate::util::counters::Ending;
-use crate::util::panic;
+use crate::util::panic::{self, Unclaimed};
 
 /// The table of a task; `telling` if its wake-ups are told: to its record, and by its scheduler.
 #[inline(always)]
@@ -98,30 +98,6 @@ unsafe fn run<F: Future, S: Schedule>(header: NonNull<Header>, attendant: Option
 enum PollPhase {
     Polling,
     Dropping,
-}
-
-/// An output whose future is being dropped. If that panics, the output's destructor may panic too.
-pub(crate) struct Unclaimed<T>(ManuallyDrop<T>);
-
-impl<T> Drop for Unclaimed<T> {
-    fn drop(&mut self) {
-        // SAFETY: dropped once; `into_inner` forgets the wrapper.
-        panic::swallow(|| unsafe { ManuallyDrop::drop(&mut self.0) });
-    }
-}
-
-impl<T> Unclaimed<T> {
-    #[inline]
-    pub(crate) fn new(output: T) -> Self {
-        Unclaimed(ManuallyDrop::new(output))
-    }
-
-    #[inline]
-    pub(crate) fn into_inner(self) -> T {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: the wrapper is forgotten, so the value is taken once.
-        unsafe { ManuallyDrop::take(&mut this.0) }
-    }
 }
 
 /// Polls the future in its context; closes the task if the future is ready or panics. Returns what
@@ -334,11 +310,7 @@ impl TaskGuard {
     #[inline]
     pub(super) unsafe fn enter(header: NonNull<Header>) -> TaskGuard {
         // SAFETY: the thread with the stage has the live context.
-        let live = unsafe { &mut *header.as_ref().live.get() };
-        if let Some(last) = raw::keep_spare_handles(live, current::is_worker_between_polls) {
-            panic::swallow(|| drop(last));
-        }
-        raw::swap(live);
+        raw::swap(unsafe { &mut *header.as_ref().live.get() });
         TaskGuard { header, saved: current::enter(header) }
     }
 

@@ -488,27 +488,27 @@ impl FlatTable {
 
 impl Clone for FlatTable {
     fn clone(&self) -> FlatTable {
-        retain(&self.header().handles, 1);
+        retain(&self.header().handles);
         FlatTable(self.0)
     }
 }
 
-/// Counts so many handles up.
+/// Counts a handle up.
 #[inline]
-pub(crate) fn retain(handles: &AtomicUsize, count: usize) {
-    if handles.fetch_add(count, Relaxed) > isize::MAX as usize {
+pub(crate) fn retain(handles: &AtomicUsize) {
+    if handles.fetch_add(1, Relaxed) > isize::MAX as usize {
         std::process::abort();
     }
 }
 
-/// Counts so many handles down; true if there is none any more.
+/// Counts one handle down; true for the last.
 #[inline]
-pub(crate) fn release(handles: &AtomicUsize, count: usize) -> bool {
-    // Pairs with the acquire load below, with the one in `is_unique`, and with that of the spare
-    // handles: all use of the table happens before its end. (No look first whether it is the only
-    // one: where several workers count, that is one more time that the cache line comes over.)
+pub(crate) fn release(handles: &AtomicUsize) -> bool {
+    // Pairs with the acquire load below, and with the one in `is_unique`: all use of the table
+    // happens before its end. (No look first whether it is the only one: where several workers
+    // count, that is one more time that the cache line comes over.)
     let order = if weakened("release of a handle") { Relaxed } else { Release };
-    handles.fetch_sub(count, order) == count && {
+    handles.fetch_sub(1, order) == 1 && {
         handles.load(Acquire);
         true
     }
@@ -518,7 +518,7 @@ impl Drop for FlatTable {
     #[inline]
     fn drop(&mut self) {
         // H1.
-        if release(&self.header().handles, 1) {
+        if release(&self.header().handles) {
             // SAFETY: the last handle.
             unsafe { end(self.0.cast()) }
         }
