@@ -1,4 +1,4 @@
-//! The chart of the README: times of Heirloom and of the best peer, as ratios to tokio's.
+//! The charts of kept runs: times of Heirloom and of the best peer, as ratios to tokio's.
 
 use std::fmt::Write as _;
 
@@ -8,8 +8,11 @@ use crate::executor::row::REFERENCE;
 use crate::load::svg::escape;
 use crate::results::Kept;
 
-/// What is shown: the program, the row, its part, and what the row is called in the chart.
-const SHOWN: &[[&str; 4]] = &[
+/// What a chart shows: the program, the row, its part, and what the row is called in the chart.
+type Shown = [[&'static str; 4]];
+
+/// The chart of the README.
+const SHOWN: &Shown = &[
     ["executors", "spawn-inside", "", "spawn, from a task"],
     ["executors", "spawn-outside", "", "spawn, from a thread"],
     ["executors", "join-all", "", "spawn and join many"],
@@ -26,6 +29,16 @@ const SHOWN: &[[&str; 4]] = &[
     ["net", "echo-64-64", "time", "echo, 64 connections"],
     ["net", "echo-64-1000", "time", "echo, 1,000 connections"],
     ["net", "http-hello", "time", "HTTP, 64 connections"],
+];
+
+/// The chart of the load test.
+const TAILS: &Shown = &[
+    ["load", "service", "p50", "service, p50"],
+    ["load", "service", "p99", "service, p99"],
+    ["load", "service", "p99.9", "service, p99.9"],
+    ["load", "http", "p50", "HTTP hello, p50"],
+    ["load", "http", "p99", "HTTP hello, p99"],
+    ["load", "http", "p99.9", "HTTP hello, p99.9"],
 ];
 
 /// The ends of the axis.
@@ -74,16 +87,32 @@ fn line<'a>(report: &'a Value, row: &str, part: &str, label: &'static str) -> Op
     Some(Line { label, ours, peer, name })
 }
 
-/// Draws the chart from the newest runs. Rows that are in none of them are left out.
+/// Draws the chart of times from the newest runs.
 pub fn ratios(newest: &[Kept]) -> String {
+    let axis = "time over tokio's in the same round: median, least and greatest; less is quicker";
+    draw(newest, SHOWN, "Time of Heirloom over time of tokio", axis)
+}
+
+/// Draws the chart of latencies under load from the newest runs; nothing if there is none.
+pub fn tails(newest: &[Kept]) -> Option<String> {
+    let kept = newest.iter().find(|kept| kept.program() == TAILS[0][0])?;
+    let share = 100.0 * kept.report()["share"].as_f64()?;
+    let axis = format!(
+        "end to end over tokio's in the same round, at {share:.0} % of tokio's highest rate; less is quicker"
+    );
+    Some(draw(newest, TAILS, "Latency of Heirloom over latency of tokio", &axis))
+}
+
+/// Draws a chart. Rows that are in no run are left out.
+fn draw(newest: &[Kept], shown: &Shown, title: &str, axis: &str) -> String {
     let mut lines = Vec::new();
-    for [program, row, part, label] in SHOWN {
+    for [program, row, part, label] in shown {
         let kept = newest.iter().find(|kept| kept.program() == *program);
         lines.extend(kept.and_then(|kept| line(kept.report(), row, part, label)));
     }
     let height = TOP + LINE * lines.len() as f64 + 66.0;
     let floor = height - 56.0;
-    let origin = newest.iter().find(|kept| kept.program() == SHOWN[0][0]).map(Kept::origin);
+    let origin = newest.iter().find(|kept| kept.program() == shown[0][0]).map(Kept::origin);
     let across = |ratio: f64| {
         let share = (ratio.max(LEAST) / LEAST).ln() / (MOST / LEAST).ln();
         LEFT + share.min(1.0) * (RIGHT - LEFT)
@@ -91,7 +120,7 @@ pub fn ratios(newest: &[Kept]) -> String {
     let mut out = format!(
         "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"title desc\" \
          xmlns=\"http://www.w3.org/2000/svg\">\n\
-         <title id=\"title\">Time of Heirloom over time of tokio</title>\n\
+         <title id=\"title\">{title}</title>\n\
          <desc id=\"desc\">{}</desc>\n<style>\n{STYLE}\n</style>\n\
          <rect class=\"back\" width=\"{WIDTH}\" height=\"{height}\" rx=\"6\"/>\n",
         escape(&described(&lines))
@@ -117,10 +146,7 @@ pub fn ratios(newest: &[Kept]) -> String {
             floor + 16.0
         );
     }
-    let below = [
-        "time over tokio's in the same round: median, least and greatest; less is quicker",
-        &escape(&origin.unwrap_or_default()),
-    ];
+    let below = [escape(axis), escape(&origin.unwrap_or_default())];
     for (at, text) in below.iter().enumerate() {
         let _ = writeln!(
             out,
@@ -171,10 +197,9 @@ fn described(lines: &[Line<'_>]) -> String {
 mod tests {
     use super::*;
     use crate::results;
+    use serde_json::json;
 
-    #[test]
-    fn the_chart_is_well_formed_and_shows_every_line() {
-        let svg = ratios(&results::newest().unwrap());
+    fn is_well_formed(svg: &str, shown: &Shown) {
         let mut open = Vec::new();
         for tag in svg.split('<').skip(1).map(|tag| tag.split_once('>').expect("a tag that ends").0) {
             match tag.strip_prefix('/') {
@@ -185,9 +210,29 @@ mod tests {
             assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
         }
         assert!(open.is_empty(), "{open:?}");
-        for [.., label] in SHOWN {
+        for [.., label] in shown {
             assert!(svg.contains(&format!(">{label}<")), "{label}");
         }
         assert!(!svg.contains("NaN") && svg.contains("prefers-color-scheme: dark"));
+    }
+
+    #[test]
+    fn the_chart_of_times_is_well_formed_and_shows_every_line() {
+        is_well_formed(&ratios(&results::newest().unwrap()), SHOWN);
+    }
+
+    #[test]
+    fn the_chart_of_tails_shows_what_the_load_test_keeps() {
+        let of = |name: &str, median: f64| json!({ "name": name, "judged": { "median": median, "min": median / 2.0, "max": median * 2.0 } });
+        let contenders = [of("heirloom", 0.5), of("tokio", 1.0), of("smol", 0.9), of("async-executor", 0.8)];
+        let part = |part: &str| json!({ "part": part, "contenders": contenders });
+        let parts = ["p50", "p99", "p99.9"].map(part);
+        let rows = ["service", "http"].map(|row| json!({ "row": row, "parts": parts }));
+        let kept = Kept::of("load", json!({ "ours": "heirloom", "share": 0.6, "rows": rows }));
+        let svg = tails(&[kept]).unwrap();
+        is_well_formed(&svg, TAILS);
+        assert_eq!(svg.matches(">0.50 | 0.80 async-executor<").count(), TAILS.len());
+        assert!(svg.contains("at 60 % of tokio's highest rate"));
+        assert_eq!(tails(&[]), None);
     }
 }

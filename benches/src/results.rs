@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! a program, with --keep ──► results/<date>-<processor>-<commit>.json  a key per program
-//!                                    └── newest of each program ──► RESULTS.md, ../docs/ratios.svg
+//!                                    └── newest of each program ──► RESULTS.md, ../docs/ratios.svg, tails.svg
 //! ```
 
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ const SCHEMA: u64 = 1;
 const FACTS: [&str; 5] = ["schema", "date", "commit", "machine", "note"];
 
 /// The programs that come first in RESULTS.md.
-const FIRST: [&str; 4] = ["executors", "net", "parked", "executors-apart"];
+const FIRST: [&str; 5] = ["executors", "net", "load", "parked", "executors-apart"];
 
 /// What is kept of one program, and of the machine it ran on.
 #[derive(Clone, Debug)]
@@ -41,6 +41,13 @@ impl Kept {
     /// Which program it is of.
     pub fn program(&self) -> &str {
         &self.program
+    }
+
+    /// What a program might have reported.
+    #[cfg(test)]
+    pub fn of(program: &str, report: Value) -> Kept {
+        let whole = json!({ program: { "report": report } });
+        Kept { file: String::new(), whole, program: program.to_owned() }
     }
 
     /// Where and when it was measured, in one line.
@@ -136,8 +143,9 @@ fn short(processor: &str) -> String {
 ///
 /// # Errors
 /// If a kept file cannot be read.
-pub fn drawn() -> io::Result<[(PathBuf, String); 2]> {
+pub fn drawn() -> io::Result<Vec<(PathBuf, String)>> {
     let newest = newest()?;
+    let tails = chart::tails(&newest);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut text = "# Results\n\n\
         Written by the programs from the newest kept run of each ([results](results)); \
@@ -151,9 +159,15 @@ pub fn drawn() -> io::Result<[(PathBuf, String); 2]> {
         let note = kept.whole["note"].as_str().map_or(String::new(), |note| format!(" {note}"));
         let (program, origin, file) = (&kept.program, kept.origin(), &kept.file);
         text.push_str(&format!("\n## {program}\n\n[{origin}](results/{file}).{note}\n\n"));
+        if program == "load" && tails.is_some() {
+            text.push_str("![Latencies under load, as ratios to tokio's](../docs/tails.svg)\n\n");
+        }
         lines.for_each(|line| text.push_str(&format!("{line}\n")));
     }
-    Ok([(root.join("RESULTS.md"), text), (root.join("../docs/ratios.svg"), chart::ratios(&newest))])
+    let mut drawn =
+        vec![(root.join("RESULTS.md"), text), (root.join("../docs/ratios.svg"), chart::ratios(&newest))];
+    drawn.extend(tails.map(|tails| (root.join("../docs/tails.svg"), tails)));
+    Ok(drawn)
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@
 use std::process::ExitCode;
 
 use heirloom_benches::load::{self, executor::EXECUTORS};
+use heirloom_benches::net;
 
 fn main() -> ExitCode {
+    net::want_descriptors();
     load::main(EXECUTORS, std::env::args_os())
 }

@@ -1,4 +1,4 @@
-//! Writes RESULTS.md and the chart of the README from the kept runs.
+//! Writes RESULTS.md and the charts from the kept runs.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -11,7 +11,7 @@ use heirloom_benches::results;
 
 fn main() -> ExitCode {
     let arguments = Command::new("results")
-        .about("Writes benches/RESULTS.md and docs/ratios.svg from the newest kept run of each program.")
+        .about("Writes benches/RESULTS.md and the charts in docs from the newest kept run of each program.")
         .arg(flag("smoke", "Write nothing; end with code 1 if a file is not what would be written"))
         .get_matches();
     match write(arguments.get_flag("smoke")) {

@@ -28,7 +28,7 @@ fn figure(value: f64) -> String {
 }
 
 /// What we want to reach, in a few signs.
-fn goal(reach: Reach) -> String {
+pub fn goal(reach: Reach) -> String {
     match reach {
         Reach::AtMost(most) => format!("<= {}", ratio(most)),
         Reach::AtLeast(least) => format!(">= {}", ratio(least)),
@@ -43,7 +43,8 @@ pub fn reached(reach: Reach, judged: Spread) -> bool {
     }
 }
 
-fn verdict(reach: Reach, judged: Option<Spread>) -> &'static str {
+/// Whether it was reached, in a word.
+pub fn verdict(reach: Reach, judged: Option<Spread>) -> &'static str {
     match judged {
         None => "not run",
         Some(judged) if reached(reach, judged) => "reached",
@@ -95,8 +96,9 @@ pub fn row_tables(measured: &Measured, ours: &str) -> String {
 /// One line per part of every row: ours, ours without variables, the best peer, the goal; and how
 /// many were missed.
 pub fn summary(all: &[Measured], ours: &str, others_of_ours: &[&str]) -> (String, usize) {
-    let header =
-        ["row", ours, others_of_ours.first().unwrap_or(&""), "best peer", "goal", ""].map(str::to_owned);
+    let bare = others_of_ours.first();
+    let header = ["row", ours].into_iter().chain(bare.copied()).chain(["best peer", "goal", ""]);
+    let header: Vec<String> = header.map(str::to_owned).collect();
     let mut missed = 0;
     let mut lines = Vec::new();
     for measured in all {
@@ -118,14 +120,15 @@ pub fn summary(all: &[Measured], ours: &str, others_of_ours: &[&str]) -> (String
             let own = judged(ours);
             let verdict = part.reach.map_or("", |reach| verdict(reach, own));
             missed += usize::from(verdict == "MISSED");
-            lines.push(vec![
-                format!("{} {}", measured.row.name, part.name).trim_end().to_owned(),
-                cell(own),
-                others_of_ours.first().map_or(String::new(), |name| cell(judged(name))),
+            let row = format!("{} {}", measured.row.name, part.name).trim_end().to_owned();
+            let mut line = vec![row, cell(own)];
+            line.extend(bare.map(|name| cell(judged(name))));
+            line.extend([
                 best.map_or("-".to_owned(), |(name, median)| format!("{} {name}", ratio(median))),
                 part.reach.map_or(String::new(), goal),
                 verdict.to_owned(),
             ]);
+            lines.push(line);
         }
     }
     (table(&header, &lines), missed)
@@ -163,8 +166,19 @@ pub fn variants(all: &[Measured], ours: &str) -> String {
     table(&header, &lines)
 }
 
-/// Everything in one JSON value, with every round of all contenders. What never finished is null.
+/// Everything in one JSON value.
 pub fn json(plan: &Plan, all: &[Measured], ours: &str) -> Value {
+    json!({
+        "rounds": plan.rounds,
+        "sample_ns": plan.sample.as_nanos() as u64,
+        "workers": WORKERS,
+        "ours": ours,
+        "rows": rows(all, ours),
+    })
+}
+
+/// Rows in JSON, with every round of all contenders. What never finished is null.
+pub fn rows(all: &[Measured], ours: &str) -> Vec<Value> {
     let of_spread = |spread: Option<Spread>| match spread {
         Some(spread) if spread.median.is_finite() => {
             json!({ "median": spread.median, "min": spread.min, "max": spread.max })
@@ -194,13 +208,7 @@ pub fn json(plan: &Plan, all: &[Measured], ours: &str) -> Value {
         let parts: Vec<Value> = measured.parts().map(|(at, of)| part(measured, at, of)).collect();
         json!({ "row": measured.row.name, "question": measured.row.question, "parts": parts })
     };
-    json!({
-        "rounds": plan.rounds,
-        "sample_ns": plan.sample.as_nanos() as u64,
-        "workers": WORKERS,
-        "ours": ours,
-        "rows": all.iter().map(row).collect::<Vec<_>>(),
-    })
+    all.iter().map(row).collect()
 }
 
 #[cfg(test)]

@@ -81,14 +81,18 @@ pub struct Live {
 }
 
 /// What clients, the generator and requests share.
-struct Shared<E> {
-    executor: E,
-    rules: &'static Rules,
-    stop: AtomicBool,
+#[derive(Debug)]
+pub struct Shared<E> {
+    /// What runs the requests.
+    pub executor: E,
+    /// What holds for all of them.
+    pub rules: &'static Rules,
+    /// No request is to be started any more.
+    pub stop: AtomicBool,
     /// Clients that have not ended, or the generator.
-    sources: AtomicUsize,
+    pub sources: AtomicUsize,
     /// Requests that were due when the generator ended and had not been started.
-    behind: AtomicU64,
+    pub behind: AtomicU64,
 }
 
 /// One request, from beginning to end.
@@ -118,6 +122,7 @@ async fn client<S: Scenario, E: Loadable>(shared: Arc<Shared<E>>, first: u64, st
 
 /// The generator of an open loop.
 fn generate<S: Scenario, E: Loadable>(shared: &Shared<E>, per_second: f64, most_in_flight: u64) {
+    machine::wake_this_thread_in_time();
     let schedule = Schedule::new(Instant::now(), per_second);
     let started_before = record::totals().get(Tally::Started);
     let finished_before = record::totals().get(Tally::Finished);
@@ -174,7 +179,7 @@ pub fn round<S: Scenario, E: Loadable>(
         sources: AtomicUsize::new(0),
         behind: AtomicU64::new(0),
     });
-    let generator = start::<S, E>(&shared, plan.load)?;
+    let generator = S::start(&shared, plan)?;
 
     let mut watch = Watch { executor: &executor, interrupt, look, tick: plan.tick, before };
     let warm_until = Instant::now() + plan.warm_up;
@@ -221,7 +226,10 @@ pub fn round<S: Scenario, E: Loadable>(
 }
 
 /// Starts clients, or the generator.
-fn start<S: Scenario, E: Loadable>(
+///
+/// # Errors
+/// If the generator cannot be started.
+pub fn start<S: Scenario, E: Loadable>(
     shared: &Arc<Shared<E>>,
     load: Load,
 ) -> io::Result<Option<thread::JoinHandle<()>>> {

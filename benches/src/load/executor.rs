@@ -12,7 +12,8 @@ use super::drive::{self, Live, Plan};
 use super::interrupt::Interrupt;
 use super::options::Carry;
 use super::outcome::Round;
-use super::scenario::{self, Fanout, Kind, PingPong, Service, Soak, Spawn};
+use super::scenario::{self, Fanout, Http, Kind, PingPong, Service, Soak, Spawn};
+use crate::net::serve::Sockets;
 use crate::peers::{AsyncExecutor, Heirloom, Smol, Timers, Tokio};
 
 /// Ours. The scenarios bind variables themselves, one set a request.
@@ -21,8 +22,8 @@ pub type Ours = Heirloom<0>;
 /// tokio as `#[tokio::main]` starts it.
 pub type TokioMain = Tokio<true>;
 
-/// An executor with timers and a pool for what blocks.
-pub trait Loadable: Timers {
+/// An executor with timers, sockets and a pool for what blocks.
+pub trait Loadable: Sockets + Timers {
     /// Its name on the command line and in reports.
     const LABEL: &'static str = Self::NAME;
 
@@ -36,6 +37,12 @@ pub trait Loadable: Timers {
 
     /// Runs a closure that blocks.
     fn blocking<F: FnOnce() + Send + 'static>(f: F) -> impl Future<Output = ()> + Send;
+
+    /// What `f` binds is seen by `f` and its tasks alone, where tasks inherit; elsewhere `f`
+    /// itself.
+    fn in_own_context<F: Future + Send>(f: F) -> impl Future<Output = F::Output> + Send {
+        f
+    }
 
     /// What it tells of itself.
     fn observe(&self) -> Observed {
@@ -105,6 +112,7 @@ fn round_on<E: Loadable>(
         Kind::PingPong => drive::round::<PingPong, E>(plan, interrupt, look),
         Kind::Timers => drive::round::<scenario::Timers, E>(plan, interrupt, look),
         Kind::Service => drive::round::<Service, E>(plan, interrupt, look),
+        Kind::Http => drive::round::<Http, E>(plan, interrupt, look),
         Kind::Soak => drive::round::<Soak, E>(plan, interrupt, look),
     }
 }

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use super::calibrate::Calibration;
 use super::outcome::{Outcome, Run, Tick};
 use super::record::Metric;
 use super::svg::{Axis, Series, Style, chart, escape, swatch};
+use super::tail;
 use super::text;
 
 /// Light and dark, wide and narrow. The colours are told apart by readers who do not see red and
@@ -83,7 +85,7 @@ pub fn report(outcome: &Outcome) -> String {
     );
     head(&mut out, outcome);
     for group in text::by_scenario(&outcome.runs) {
-        section(&mut out, group);
+        section(&mut out, group, outcome);
     }
     out.push_str("</body>\n</html>\n");
     out
@@ -126,7 +128,7 @@ fn capital(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-fn section(out: &mut String, runs: &[Run]) {
+fn section(out: &mut String, runs: &[Run], outcome: &Outcome) {
     let first = &runs[0];
     let _ = writeln!(
         out,
@@ -141,7 +143,18 @@ fn section(out: &mut String, runs: &[Run]) {
             let _ = writeln!(out, "<p class=\"{class}\">{mark}{}: {}</p>", run.executor, escape(&note.text));
         }
     }
-    out.push_str("<div class=\"cards\">\n<div class=\"card\"><h3>In numbers</h3>\n");
+    let calibration = outcome.calibration_of(first.about);
+    if let Some(wrong) = calibration.and_then(Calibration::wrong) {
+        let _ = writeln!(out, "<p class=\"bad\">✗ {}</p>", escape(&wrong));
+    }
+    out.push_str("<div class=\"cards\">\n");
+    if let Some(calibration) = calibration {
+        let how = capital(&tail::calibrated(calibration));
+        let _ = writeln!(out, "<div class=\"card\"><h3>Tails side by side</h3>\n<p>{}.</p>", escape(&how));
+        table(out, "", &tail::columns(&tail::measured(outcome, calibration), calibration), &[]);
+        out.push_str("</div>\n");
+    }
+    out.push_str("<div class=\"card\"><h3>In numbers</h3>\n");
     table(out, "", &text::facts(runs), &[]);
     out.push_str("</div>\n");
     for metric in Metric::ALL {
@@ -344,6 +357,7 @@ mod tests {
     use crate::load::executor::Inspection;
     use crate::load::options::Carry;
     use crate::load::record::{Tally, Totals};
+    use crate::load::tail::tests::shared;
     use crate::load::tests::{comparison, outcome, watched};
 
     #[test]
@@ -397,6 +411,14 @@ mod tests {
         let page = report(&outcome);
         assert!(page.contains("<p class=\"verdict bad\">✗ WRONG VALUES"));
         assert!(page.contains("<p class=\"bad\">✗ tokio: request 7 was wrong</p>"));
+    }
+
+    #[test]
+    fn tails_at_a_share_of_a_rate_have_a_card() {
+        let page = report(&shared());
+        assert!(page.contains("<h3>Tails side by side</h3>\n<p>60 % of the most that tokio sustains, "));
+        assert!(page.contains("<th>… goal</th><td>&lt;= 1.00 reached</td>"), "{page}");
+        assert_eq!(page.matches("<div").count(), page.matches("</div>").count());
     }
 
     #[test]

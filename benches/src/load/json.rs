@@ -7,6 +7,7 @@ use super::executor::Alarms;
 use super::machine::version_of;
 use super::outcome::{Outcome, Run};
 use super::record::{Metric, Tally};
+use super::tail;
 use super::text::{self, QUANTILES};
 
 /// The version of the schema. It changes when a reader of the last one would misread this one.
@@ -40,6 +41,7 @@ pub fn report(outcome: &Outcome) -> Value {
             "set": price.set,
             "arc_clone_and_drop": price.arc,
         },
+        "tail": tail::json(outcome),
         "runs": outcome.runs.iter().map(run).collect::<Vec<_>>(),
     })
 }

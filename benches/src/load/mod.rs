@@ -17,7 +17,9 @@
 //! by inheritance or by hand, see [`check`].
 
 pub mod baseline;
+pub mod calibrate;
 pub mod check;
+pub mod client;
 pub mod drive;
 pub mod executor;
 pub mod html;
@@ -33,6 +35,7 @@ pub mod record;
 pub mod scenario;
 pub mod schedule;
 pub mod svg;
+pub mod tail;
 pub mod text;
 
 use std::ffi::OsString;
@@ -43,13 +46,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::peers::{self, Smol};
+use crate::results;
 use baseline::Baseline;
+use calibrate::{Calibration, Step};
 use check::Rules;
-use drive::Plan;
+use drive::{Load, Plan};
 use executor::{Entry, Loadable as _};
 use interrupt::Interrupt;
 use machine::Machine;
-use options::Options;
+use options::{Options, RateOf};
 use outcome::{Outcome, Run};
 use price::Price;
 use progress::Progress;
@@ -134,15 +139,39 @@ fn run(options: &Options, interrupt: &Interrupt) -> io::Result<Outcome> {
     };
     let rules: Vec<&'static Rules> = options.executors.iter().map(rules_of).collect();
     let mut runs = Vec::new();
+    let mut calibrations = Vec::new();
     for &kind in &options.scenarios {
         if interrupt.is_raised() {
             break;
         }
-        let load = settings.load_of(kind.about());
-        let begin = |executor: &Entry| Run::new(kind.about(), load, executor.label, carrier_of(executor));
-        let mut group: Vec<Run> = options.executors.iter().map(begin).collect();
         let rounds = settings.rounds_of(kind, executors);
         let measured = settings.duration_of(kind) / rounds;
+        let plan = |load: Load, at: usize| Plan {
+            load,
+            workers: settings.workers,
+            inspection: settings.inspection,
+            warm_up: (measured / 10).clamp(Duration::from_millis(10), Duration::from_millis(300)),
+            measured,
+            tick: (settings.duration_of(kind) / 80)
+                .clamp(Duration::from_millis(10), Duration::from_millis(500)),
+            drain: Duration::from_secs(10).max(measured),
+            rules: rules[at],
+        };
+        let load = match settings.rate_of {
+            None => settings.load_of(kind.about()),
+            Some(rate_of) => {
+                let calibration = calibrate(options, kind, rate_of, interrupt, &mut progress, &plan)?;
+                let load = settings.open(kind.about(), calibration.rate());
+                progress.tell(&format!("{}: {}", kind.about().name, tail::calibrated(&calibration)));
+                calibrations.push(calibration);
+                if interrupt.is_raised() {
+                    break;
+                }
+                load
+            }
+        };
+        let begin = |executor: &Entry| Run::new(kind.about(), load, executor.label, carrier_of(executor));
+        let mut group: Vec<Run> = options.executors.iter().map(begin).collect();
         for round in 0..rounds as usize {
             for position in 0..executors {
                 // Each executor comes first as often as last.
@@ -151,20 +180,9 @@ fn run(options: &Options, interrupt: &Interrupt) -> io::Result<Outcome> {
                     break;
                 }
                 let run = &mut group[at];
-                let plan = Plan {
-                    load,
-                    workers: settings.workers,
-                    inspection: settings.inspection,
-                    warm_up: (measured / 10).clamp(Duration::from_millis(10), Duration::from_millis(300)),
-                    measured,
-                    tick: (settings.duration_of(kind) / 80)
-                        .clamp(Duration::from_millis(10), Duration::from_millis(500)),
-                    drain: Duration::from_secs(10).max(measured),
-                    rules: rules[at],
-                };
                 progress.begin(kind.about().name, run.executor);
                 let round = options.executors[at].round;
-                run.add(round(kind, &plan, interrupt, &mut |live| progress.show(live))?);
+                run.add(round(kind, &plan(load, at), interrupt, &mut |live| progress.show(live))?);
                 progress.end(measured);
             }
         }
@@ -183,9 +201,41 @@ fn run(options: &Options, interrupt: &Interrupt) -> io::Result<Outcome> {
         machine: Machine::this(),
         settings: settings.clone(),
         price,
+        calibrations,
         runs,
         interrupted: interrupt.is_raised(),
     })
+}
+
+/// Finds what the executor that was named sustains.
+fn calibrate(
+    options: &Options,
+    kind: Kind,
+    RateOf { executor, share }: RateOf,
+    interrupt: &Interrupt,
+    progress: &mut Progress,
+    plan: &impl Fn(Load, usize) -> Plan,
+) -> io::Result<Calibration> {
+    let about = kind.about();
+    let at = options.executors.iter().position(|entry| entry.label == executor).expect("it was looked up");
+    let Load::Open { most_in_flight, .. } = options.settings.open(about, 1.0) else { unreachable!() };
+    let measure = |clients: usize| {
+        progress.begin(about.name, executor);
+        let plan = plan(Load::Closed { clients }, at);
+        let round = (options.executors[at].round)(kind, &plan, interrupt, &mut |live| progress.show(live))?;
+        let step = Step { clients, round };
+        Ok(((!interrupt.is_raised()).then(|| step.per_second()), step))
+    };
+    let steps = calibrate::search(options.settings.clients(about), most_in_flight as usize, measure)?;
+    let calibration = Calibration { about, executor, share, steps };
+    if calibration.rate() > 0.0 {
+        Ok(calibration)
+    } else {
+        Err(io::Error::other(format!(
+            "{executor} ended no request of {}, of which to take a share",
+            about.name
+        )))
+    }
 }
 
 /// Prints and writes everything, and decides on the code.
@@ -213,8 +263,17 @@ fn closing(
             failed = true;
         }
     }
-    let wrong = outcome.runs.iter().any(|run| run.violations() > 0 || run.stuck() > 0);
-    if wrong || failed {
+    if options.keep
+        && !outcome.interrupted
+        && let Err(error) = results::keep("load", &tail::summary(outcome), tail::json(outcome))
+    {
+        eprintln!("cannot keep the run: {error}");
+        failed = true;
+    }
+    let wrong = outcome.runs.iter().any(|run| run.violations() > 0 || run.stuck() > 0)
+        || outcome.calibrations.iter().any(|calibration| calibration.wrong().is_some());
+    let missed = options.check && tail::missed(outcome) > 0;
+    if wrong || failed || missed {
         ExitCode::from(1)
     } else if let Some(code) = interrupt.exit_code() {
         ExitCode::from(code)
@@ -287,7 +346,14 @@ pub(crate) mod tests {
         });
         let machine = Machine::this();
         let price = Price { variables: 8, fork: 1.0, read: 1.0, set: 1.0, arc: 1.0 };
-        Outcome { machine, settings: options.settings, price, runs: vec![run], interrupted: false }
+        Outcome {
+            machine,
+            settings: options.settings,
+            price,
+            calibrations: Vec::new(),
+            runs: vec![run],
+            interrupted: false,
+        }
     }
 
     /// The same of an executor that was inspected.
@@ -382,7 +448,8 @@ pub(crate) mod tests {
     /// it.
     #[test]
     fn every_scenario_notices_that_contexts_are_not_carried() {
-        for kind in Kind::ALL {
+        // An answer over HTTP is polled once: what it binds is there to the end on any executor.
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Http) {
             let round = short_round::<TokioMain>(kind, EXECUTORS[0].carrier(Carry::Ours), FEW);
             assert!(round.all.get(Tally::Violations) > 0, "{kind:?}");
             assert!(!round.violations.is_empty(), "{kind:?}");
@@ -394,8 +461,13 @@ pub(crate) mod tests {
     struct MixedUp;
 
     impl scenario::Scenario for MixedUp {
-        const ABOUT: scenario::About =
-            scenario::About { name: "mixed up", text: "", unit: "requests", clients_per_worker: 1 };
+        const ABOUT: scenario::About = scenario::About {
+            name: "mixed up",
+            text: "",
+            unit: "requests",
+            clients_per_worker: 1,
+            over_connections: false,
+        };
 
         async fn request<E: Loadable>(executor: E, mut own: Own) -> u64 {
             if own.pick(16) == 0 {
@@ -439,8 +511,13 @@ pub(crate) mod tests {
     struct Blocks;
 
     impl scenario::Scenario for Blocks {
-        const ABOUT: scenario::About =
-            scenario::About { name: "blocks", text: "", unit: "requests", clients_per_worker: 1 };
+        const ABOUT: scenario::About = scenario::About {
+            name: "blocks",
+            text: "",
+            unit: "requests",
+            clients_per_worker: 1,
+            over_connections: false,
+        };
 
         async fn request<E: Loadable>(_: E, _: Own) -> u64 {
             std::thread::sleep(Duration::from_millis(20));

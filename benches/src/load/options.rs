@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::drive::Load;
-use super::executor::{Entry, Inspection};
+use super::executor::{Entry, Inspection, Loadable as _, TokioMain};
 use super::scenario::{About, Kind};
 
 /// What brings the variables of a request to its tasks.
@@ -37,6 +37,15 @@ impl Carry {
     }
 }
 
+/// An open loop at a share of what an executor sustains at most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateOf {
+    /// The executor.
+    pub executor: &'static str,
+    /// The share: above 0, and 1 at most.
+    pub share: f64,
+}
+
 /// How to measure: what must be the same in two runs that are compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -44,8 +53,10 @@ pub struct Settings {
     pub duration: Option<Duration>,
     /// In how many rounds; `None` is what suits the scenario and the number of executors.
     pub rounds: Option<u32>,
-    /// Requests a second; `None` is a closed loop.
+    /// Requests a second; `None` is a closed loop, unless there is `rate_of`.
     pub rate: Option<f64>,
+    /// What the rate is found by, for each scenario.
+    pub rate_of: Option<RateOf>,
     /// Clients of a closed loop, or requests in flight of an open one; `None` is what suits.
     pub concurrency: Option<usize>,
     /// Worker threads.
@@ -70,6 +81,8 @@ impl Settings {
         let usual = match kind {
             _ if self.smoke => Duration::from_millis(60),
             Kind::Soak => Duration::from_secs(60),
+            // Enough for the slowest of a thousand requests, in each round.
+            _ if self.rate_of.is_some() => Duration::from_secs(16),
             _ => Duration::from_secs(3),
         };
         self.duration.unwrap_or(usual)
@@ -82,6 +95,7 @@ impl Settings {
             Kind::Soak => 1,
             _ if executors == 1 || self.smoke => 1,
             // Each comes first as often as last.
+            _ if self.rate_of.is_some() => 8,
             _ => 4,
         };
         self.rounds.unwrap_or(usual)
@@ -90,15 +104,20 @@ impl Settings {
     /// How requests are started.
     pub fn load_of(&self, about: About) -> Load {
         match self.rate {
-            Some(per_second) => {
-                let most_in_flight = self.concurrency.unwrap_or(100_000) as u64;
-                Load::Open { per_second, most_in_flight }
-            }
-            None => {
-                let usual = about.clients_per_worker * self.workers;
-                Load::Closed { clients: self.concurrency.unwrap_or(usual) }
-            }
+            Some(per_second) => self.open(about, per_second),
+            None => Load::Closed { clients: self.concurrency.unwrap_or(self.clients(about)) },
         }
+    }
+
+    /// An open loop at a rate.
+    pub fn open(&self, about: About, per_second: f64) -> Load {
+        let usual = if about.over_connections { self.clients(about) } else { 100_000 };
+        Load::Open { per_second, most_in_flight: self.concurrency.unwrap_or(usual) as u64 }
+    }
+
+    /// How many clients a closed loop usually has.
+    pub fn clients(&self, about: About) -> usize {
+        about.clients_per_worker * self.workers
     }
 }
 
@@ -123,6 +142,10 @@ pub struct Options {
     pub threshold: f64,
     /// No progress on standard error.
     pub quiet: bool,
+    /// To keep the run in `benches/results`.
+    pub keep: bool,
+    /// To end with code 1 if a goal is missed.
+    pub check: bool,
 }
 
 impl Options {
@@ -151,6 +174,7 @@ impl Options {
             .collect();
         let scenarios = match named.len() {
             0 if smoke => Kind::ALL.to_vec(),
+            0 if matches.contains_id("rate-of") => Kind::SERVED.to_vec(),
             0 => Kind::USUAL.to_vec(),
             _ => named,
         };
@@ -159,13 +183,21 @@ impl Options {
         let ours = executors[0].label;
         let asked = |name: &str| name == ours || smoke || peers.iter().any(|peer| *peer == name);
         let (carry, variables) = carried(matches)?;
+        let executors: Vec<Entry> =
+            executors.iter().filter(|executor| asked(executor.label)).copied().collect();
+        let rate_of = rate_of(matches, &executors)?;
+        let keep = matches.get_flag("keep");
+        if keep && rate_of != Some(KEPT) {
+            return Err(format!("a run is kept with --rate-of {} {} only", KEPT.executor, KEPT.share));
+        }
         Ok(Options {
             scenarios,
-            executors: executors.iter().filter(|executor| asked(executor.label)).copied().collect(),
+            executors,
             settings: Settings {
                 duration: matches.get_one("duration").copied(),
                 rounds: matches.get_one::<u64>("rounds").map(|&rounds| rounds as u32),
                 rate: matches.get_one("rate").copied(),
+                rate_of,
                 concurrency: matches.get_one::<u64>("concurrency").map(|&clients| clients as usize),
                 workers: match matches.get_one::<u64>("workers") {
                     Some(&workers) => workers as usize,
@@ -187,7 +219,43 @@ impl Options {
             baseline: matches.get_one("baseline").cloned(),
             threshold: matches.get_one("threshold").copied().unwrap_or(10.0),
             quiet: matches.get_flag("quiet"),
+            keep,
+            check: matches.get_flag("check"),
         })
+    }
+}
+
+/// The share that goals are about, and of whose rate.
+pub const KEPT: RateOf = RateOf { executor: TokioMain::LABEL, share: 0.6 };
+
+/// The executor and the share that were named, if the share can be offered to these executors.
+fn rate_of(matches: &ArgMatches, executors: &[Entry]) -> Result<Option<RateOf>, String> {
+    let words: Vec<&String> = matches.get_many("rate-of").unwrap_or_default().collect();
+    let [name, share] = words[..] else { return Ok(None) };
+    if matches.contains_id("rate") {
+        return Err("both --rate and --rate-of say at which rate requests start: leave one out".to_owned());
+    }
+    if matches.contains_id("baseline") {
+        return Err(
+            "--rate-of finds another rate in each run, and a baseline is compared at one: use --rate \
+                    with the rate of the baseline"
+                .to_owned(),
+        );
+    }
+    let Some(executor) = executors.iter().find(|executor| executor.label == name) else {
+        let there: Vec<&str> = executors.iter().map(|executor| executor.label).collect();
+        return Err(format!(
+            "--rate-of {name}: that executor does not run, but {}: name it with --compare, too",
+            there.join(", ")
+        ));
+    };
+    match share.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(Some(RateOf { executor: executor.label, share })),
+        Ok(_) => Err(format!(
+            "--rate-of {name} {share}: the share must be above 0 and at most 1. Of more than an executor \
+             sustains, a part heaps up for as long as the run takes, and its latencies say how long that was"
+        )),
+        Err(_) => Err(format!("--rate-of {name} {share}: the share is not a number such as 0.6")),
     }
 }
 
@@ -227,7 +295,10 @@ fn command(executors: &[Entry]) -> Command {
         Arg::new("scenario")
             .value_name("SCENARIO")
             .num_args(0..)
-            .help(format!("What to run [default: all but soak]\n{}", scenarios.join(", ")))
+            .help(format!(
+                "What to run [default: all but http and soak,\nwith --rate-of service and http]\n{}",
+                scenarios.join(", ")
+            ))
             .value_parser(PossibleValuesParser::new(scenarios))
             .hide_possible_values(true),
         flag("list", "Name the scenarios and what they do, and run nothing"),
@@ -255,10 +326,16 @@ fn command(executors: &[Entry]) -> Command {
             "duration",
             "TIME",
             "How long to measure each executor in each scenario,\n\
-             in s without a unit: 5, 500ms, 10m, 1h\n[default: 3s, soak 60s]",
+             in s without a unit: 5, 500ms, 10m, 1h\n\
+             [default: 3s, with --rate-of 16s, soak 60s]",
         )
         .value_parser(duration),
-        number("rounds", 1, 1000, "Rounds that make up this time\n[default: 1, in a comparison 4, soak 1]"),
+        number(
+            "rounds",
+            1,
+            1000,
+            "Rounds that make up this time [default: 1, in a\ncomparison 4, with --rate-of 8, soak 1]",
+        ),
         option(
             "rate",
             "N",
@@ -266,12 +343,23 @@ fn command(executors: &[Entry]) -> Command {
              latency from when each was due [default: closed loop]",
         )
         .value_parser(rate),
+        Arg::new("rate-of")
+            .long("rate-of")
+            .num_args(2)
+            .value_names(["EXECUTOR", "SHARE"])
+            .allow_negative_numbers(true)
+            .help(
+                "Open loop: find what this executor sustains at most,\n\
+                 and start so much of it, such as 0.6, on each;\n\
+                 tails are compared with its [default: closed loop]",
+            ),
         number(
             "concurrency",
             1,
             1_000_000,
             "Clients of the closed loop [default: by scenario];\n\
-             with --rate the most in flight [default: 100000]",
+             with --rate and --rate-of the most in flight\n\
+             [default: 100000, http 32 per worker]",
         ),
         number("workers", 1, 1024, "Worker threads [default: one per processor]"),
         number("sample", 1, 1_000_000_000, "Time one task in N, and all requests [default: 16]"),
@@ -294,13 +382,21 @@ fn command(executors: &[Entry]) -> Command {
             .requires("baseline")
             .value_parser(percent),
         flag("quiet", "No progress on standard error"),
+        flag(
+            "keep",
+            "Keep the run in benches/results, and show it in\nbenches/RESULTS.md: with --rate-of tokio 0.6",
+        )
+        .requires("rate-of")
+        .conflicts_with_all(["smoke", "scenario"]),
+        flag("check", "End with code 1 if a goal of --rate-of is missed").requires("rate-of"),
     ];
     Command::new("load")
         .about("Puts the executor under load, and checks that every task sees its own variables.")
         .after_help(
             "Exit codes: 0 all is well; 1 a variable with a wrong value, a request that never\n\
-             ended, or a report that could not be written; 2 bad arguments; 3 worse than the\n\
-             baseline; 130 interrupted. How to read the report: benches/README.md.",
+             ended, a goal missed under --check, or a report that could not be written; 2 bad\n\
+             arguments; 3 worse than the baseline; 130 interrupted. How to read the report:\n\
+             benches/README.md.",
         )
         .args(what)
         .next_help_heading("How to measure")
@@ -388,6 +484,39 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_share_of_a_rate_is_refused_with_a_sentence_where_it_makes_no_sense() {
+        let options = parse(&["--compare", "tokio", "--rate-of", "tokio", "0.6", "--keep"]).unwrap();
+        assert_eq!(options.settings.rate_of, Some(RateOf { executor: "tokio", share: 0.6 }));
+        assert_eq!((options.scenarios, options.keep), (Kind::SERVED.to_vec(), true));
+        let ours = parse(&["timers", "--rate-of", "heirloom", "1"]).unwrap().settings;
+        assert_eq!(ours.rate_of, Some(RateOf { executor: "heirloom", share: 1.0 }));
+        for (args, why) in [
+            (&["--rate-of", "tokio", "0.6"][..], "does not run, but heirloom: name it with --compare"),
+            (&["--compare", "tokio", "--rate-of", "rayon", "0.6"], "does not run, but heirloom, tokio"),
+            (&["--rate-of", "heirloom", "0"], "above 0 and at most 1"),
+            (&["--rate-of", "heirloom", "-0.6"], "above 0 and at most 1"),
+            (&["--rate-of", "heirloom", "1.01"], "above 0 and at most 1"),
+            (&["--rate-of", "heirloom", "nan"], "above 0 and at most 1"),
+            (&["--rate-of", "heirloom", "half"], "not a number such as 0.6"),
+            (&["--rate-of", "heirloom", "0.6", "--rate", "100"], "leave one out"),
+            (&["--rate-of", "heirloom", "0.6", "--baseline", "then.json"], "use --rate"),
+            (&["--rate-of", "heirloom", "0.6", "--keep"], "with --rate-of tokio 0.6 only"),
+        ] {
+            let problem = parse(args).unwrap_err();
+            assert!(problem.to_string().contains(why) && problem.exit_code() == 2, "{args:?}: {problem}");
+        }
+    }
+
+    #[test]
+    fn of_requests_over_connections_no_more_are_in_flight_than_there_are_clients() {
+        let settings = parse(&["--rate", "100", "--workers", "3"]).unwrap().settings;
+        assert_eq!(
+            settings.load_of(Kind::Http.about()),
+            Load::Open { per_second: 100.0, most_in_flight: 96 }
+        );
+    }
+
+    #[test]
     fn times_have_units() {
         let ms = |text| duration(text).map(|time| time.as_millis());
         assert_eq!(
@@ -406,6 +535,12 @@ pub(super) mod tests {
             &["--rate", "0"],
             &["--rate", "nan"],
             &["--rate", "1e99"],
+            &["--rate-of", "tokio"],
+            &["--compare", "tokio", "--rate-of", "tokio", "nan"],
+            &["--compare", "tokio", "--rate-of", "tokio", "0.6", "--smoke", "--keep"],
+            &["service", "--compare", "tokio", "--rate-of", "tokio", "0.6", "--keep"],
+            &["--keep"],
+            &["--check"],
             &["--concurrency", "0"],
             &["--concurrency", "99999999999999999999"],
             &["--workers", "0"],

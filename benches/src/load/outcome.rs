@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use super::calibrate::Calibration;
 use super::check::Carrier;
 use super::drive::Load;
 use super::executor::{Alarms, Observed};
 use super::machine::{self, Memory};
 use super::record::{Histograms, Metric, Tally, Totals};
 use super::scenario::About;
+use super::tail;
 
 /// What one round gave.
 #[derive(Clone, Debug)]
@@ -118,6 +120,8 @@ pub struct Run {
     pub carrier: Carrier,
     /// The distributions of all rounds.
     pub histograms: Histograms,
+    /// What [`tail::of_round`] takes of the distributions of each.
+    pub tails: Vec<Vec<f64>>,
     /// The rounds, without their distributions.
     pub rounds: Vec<Round>,
 }
@@ -125,12 +129,15 @@ pub struct Run {
 impl Run {
     /// One that has no rounds yet.
     pub fn new(about: About, load: Load, executor: &'static str, carrier: Carrier) -> Run {
-        Run { about, load, executor, carrier, histograms: Histograms::default(), rounds: Vec::new() }
+        let histograms = Histograms::default();
+        Run { about, load, executor, carrier, histograms, tails: Vec::new(), rounds: Vec::new() }
     }
 
     /// Adds a round.
     pub fn add(&mut self, mut round: Round) {
-        self.histograms.add(&std::mem::take(&mut round.histograms));
+        let histograms = std::mem::take(&mut round.histograms);
+        self.tails.push(tail::of_round(&histograms));
+        self.histograms.add(&histograms);
         self.rounds.push(round);
     }
 
@@ -278,10 +285,19 @@ pub struct Outcome {
     pub settings: super::options::Settings,
     /// What a context costs here.
     pub price: super::price::Price,
+    /// How the rates were found, scenario by scenario, if they were.
+    pub calibrations: Vec<Calibration>,
     /// What came of it, scenario by scenario.
     pub runs: Vec<Run>,
     /// Whether it was broken off.
     pub interrupted: bool,
+}
+
+impl Outcome {
+    /// How a scenario's rate was found, if it was.
+    pub fn calibration_of(&self, about: About) -> Option<&Calibration> {
+        self.calibrations.iter().find(|calibration| calibration.about.name == about.name)
+    }
 }
 
 #[cfg(test)]

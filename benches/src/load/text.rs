@@ -10,6 +10,7 @@ use super::machine::{Machine, version_of};
 use super::outcome::{Outcome, Run};
 use super::price::Price;
 use super::record::{Metric, Tally};
+use super::tail;
 use crate::stats::Spread;
 
 /// The quantiles of every report, and what they are called.
@@ -151,7 +152,7 @@ pub fn report(outcome: &Outcome) -> String {
         out.push_str(&wrapped("  NOTE      ", &remark));
     }
     for group in by_scenario(&outcome.runs) {
-        scenario(&mut out, group);
+        scenario(&mut out, group, outcome);
     }
     out.push('\n');
     out.push_str(&wrapped("", &verdict(outcome).1));
@@ -281,10 +282,19 @@ pub fn by_scenario(runs: &[Run]) -> impl Iterator<Item = &[Run]> {
     runs.chunk_by(|one, other| one.about.name == other.about.name)
 }
 
-fn scenario(out: &mut String, runs: &[Run]) {
+fn scenario(out: &mut String, runs: &[Run], outcome: &Outcome) {
     let first = &runs[0];
     let _ = write!(out, "\n{}", wrapped(&format!("{}: ", first.about.name), first.about.text));
     out.push_str(&wrapped("  ", &measured(first)));
+    let calibration = outcome.calibration_of(first.about);
+    if let Some(calibration) = calibration {
+        out.push_str(&wrapped("  ", &tail::calibrated(calibration)));
+        if let Some(wrong) = calibration.wrong() {
+            out.push_str(&wrapped("  WRONG  ", &wrong));
+        }
+        out.push('\n');
+        out.push_str(&columns(&tail::columns(&tail::measured(outcome, calibration), calibration)));
+    }
     out.push('\n');
     out.push_str(&columns(&facts(runs)));
     out.push('\n');
@@ -488,6 +498,7 @@ mod tests {
     use crate::load::executor::EXECUTORS;
     use crate::load::options::Carry;
     use crate::load::record::Totals;
+    use crate::load::tail::tests::shared;
     use crate::load::tests::{comparison, outcome, watched};
 
     #[test]
@@ -590,6 +601,24 @@ mod tests {
         for part in ["inspect", "watchdog", "schedule latency"] {
             assert!(!text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn tails_at_a_share_of_a_rate_stand_side_by_side_within_eighty_columns() {
+        let mut outcome = shared();
+        let text = report(&outcome);
+        for part in [
+            "  60 % of the most that tokio sustains, 1.00 k requests/s in a closed loop of",
+            "  … goal           <= 1.00 reached     <= 0.70 reached     <= 0.80 reached\n",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(
+            text.lines().all(|line| line.chars().count() <= COLUMNS) && !text.contains("WRONG"),
+            "{text}"
+        );
+        outcome.calibrations[0].steps[0].round.all.add(&Totals::of(&[(Tally::Violations, 3)]));
+        assert!(report(&outcome).contains("  WRONG  tokio, while the rate was found: 3 wrong values"));
     }
 
     #[test]

@@ -9,18 +9,44 @@ use ::heirloom::hyper::HyperIo;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 
-use crate::peers::{Executor, Smol, Tokio, TokioCurrent};
+use crate::peers::{AsyncExecutor, Executor, Smol, Tokio, TokioCurrent};
+
+/// What answers requests over HTTP; each connection has a clone.
+pub trait Answers:
+    Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Answers for S where
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
 
 /// An executor with sockets.
 pub trait Sockets: Executor {
     /// Accepts and sends back what comes.
     fn echo(self, listener: StdListener) -> impl Future<Output = io::Result<()>> + Send + 'static;
 
+    /// Accepts and serves by hyper.
+    fn http<S: Answers>(
+        self,
+        listener: StdListener,
+        service: S,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static;
+
     /// Accepts and serves `hello` by hyper.
-    fn hello(self, listener: StdListener) -> impl Future<Output = io::Result<()>> + Send + 'static;
+    fn hello(self, listener: StdListener) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        self.http(listener, service_fn(hello))
+    }
 }
 
 /// The longest message that is read at once.
@@ -67,14 +93,15 @@ macro_rules! on_tokio {
                 }
             }
 
-            async fn hello(self, listener: StdListener) -> io::Result<()> {
+            async fn http<S: Answers>(self, listener: StdListener, service: S) -> io::Result<()> {
                 let listener = ::tokio::net::TcpListener::from_std(listener)?;
                 loop {
                     let (stream, _) = listener.accept().await?;
                     stream.set_nodelay(true)?;
+                    let service = service.clone();
                     self.detach(async move {
                         let io = hyper_util::rt::TokioIo::new(stream);
-                        let _ = http1::Builder::new().serve_connection(io, service_fn(hello)).await;
+                        let _ = http1::Builder::new().serve_connection(io, service).await;
                     });
                 }
             }
@@ -85,27 +112,34 @@ on_tokio!(Tokio<IO>, const IO: bool);
 on_tokio!(TokioCurrent);
 
 /// smol's, whose bytes come to hyper through our adaptor: it takes anything with the traits of
-/// `futures`.
-impl Sockets for Smol {
-    async fn echo(self, listener: StdListener) -> io::Result<()> {
-        use futures::{AsyncReadExt as _, AsyncWriteExt as _};
-        let listener = smol::net::TcpListener::try_from(listener)?;
-        loop {
-            let (mut stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            self.detach(async move { echo!(stream) });
-        }
-    }
+/// `futures`. They suit each executor that has none of its own.
+macro_rules! on_smols_sockets {
+    ($peer:ty) => {
+        impl Sockets for $peer {
+            async fn echo(self, listener: StdListener) -> io::Result<()> {
+                use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+                let listener = smol::net::TcpListener::try_from(listener)?;
+                loop {
+                    let (mut stream, _) = listener.accept().await?;
+                    stream.set_nodelay(true)?;
+                    self.detach(async move { echo!(stream) });
+                }
+            }
 
-    async fn hello(self, listener: StdListener) -> io::Result<()> {
-        let listener = smol::net::TcpListener::try_from(listener)?;
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            self.detach(async move {
-                let io = HyperIo::new(stream);
-                let _ = http1::Builder::new().serve_connection(io, service_fn(hello)).await;
-            });
+            async fn http<S: Answers>(self, listener: StdListener, service: S) -> io::Result<()> {
+                let listener = smol::net::TcpListener::try_from(listener)?;
+                loop {
+                    let (stream, _) = listener.accept().await?;
+                    stream.set_nodelay(true)?;
+                    let service = service.clone();
+                    self.detach(async move {
+                        let io = HyperIo::new(stream);
+                        let _ = http1::Builder::new().serve_connection(io, service).await;
+                    });
+                }
+            }
         }
-    }
+    };
 }
+on_smols_sockets!(Smol);
+on_smols_sockets!(AsyncExecutor);

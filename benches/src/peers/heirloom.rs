@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use heirloom_benches::echo;
 use heirloom_benches::load::executor::{Alarms, Inspection, Loadable, MakeVariable, Observed, Variable};
-use heirloom_benches::net::serve::{Sockets, hello};
+use heirloom_benches::net::serve::{Answers, Sockets, hello};
 use heirloom_benches::peers::{Executor, Inheriting, Timers, Unwrapped};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -166,26 +166,29 @@ impl<const BOUND: usize, const HOOKED: bool> Sockets for Heirloom<BOUND, HOOKED>
         }
     }
 
-    async fn hello(self, listener: StdListener) -> io::Result<()> {
+    async fn http<S: Answers>(self, listener: StdListener, service: S) -> io::Result<()> {
         let listener = TcpListener::try_from(listener)?;
         loop {
             let stream = accept(&listener).await?;
+            let service = service.clone();
             self.detach(async move {
-                let http1 = http1::Builder::new();
-                let _ = if BOUND == 0 {
-                    http1.serve_connection(stream, service_fn(hello)).await
-                } else {
-                    let service = |request| {
-                        let answer = async move {
-                            black_box(REQUEST_ID.get());
-                            hello(request).await
-                        };
-                        answer.in_context(next_request())
-                    };
-                    http1.serve_connection(stream, service_fn(service)).await
-                };
+                let _ = http1::Builder::new().serve_connection(stream, service).await;
             });
         }
+    }
+
+    async fn hello(self, listener: StdListener) -> io::Result<()> {
+        if BOUND == 0 {
+            return self.http(listener, service_fn(hello)).await;
+        }
+        let service = |request| {
+            let answer = async move {
+                black_box(REQUEST_ID.get());
+                hello(request).await
+            };
+            answer.in_context(next_request())
+        };
+        self.http(listener, service_fn(service)).await
     }
 }
 
@@ -233,6 +236,10 @@ impl Loadable for Heirloom<0> {
 
     async fn blocking<F: FnOnce() + Send + 'static>(f: F) {
         let _ = tested::spawn_blocking(f).await;
+    }
+
+    fn in_own_context<F: Future + Send>(f: F) -> impl Future<Output = F::Output> + Send {
+        f.in_context(Context::inherited())
     }
 
     fn observe(&self) -> Observed {

@@ -19,6 +19,7 @@ impl Scenario for Fanout {
         text: "a request spawns 32 tasks of 1 to 4 µs of work and joins them",
         unit: "tasks",
         clients_per_worker: 16,
+        over_connections: false,
     };
 
     async fn request<E: Loadable>(executor: E, mut own: Own) -> u64 {

@@ -2,6 +2,7 @@
 //! in a context of its own.
 
 mod fanout;
+mod http;
 mod pingpong;
 mod service;
 mod soak;
@@ -10,10 +11,13 @@ mod timers;
 
 use std::future::Future;
 use std::hint::black_box;
-use std::sync::OnceLock;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use fanout::Fanout;
+pub use http::Http;
 pub use pingpong::PingPong;
 pub use service::Service;
 pub use soak::Soak;
@@ -21,16 +25,26 @@ pub use spawn::Spawn;
 pub use timers::Timers;
 
 use super::check::Own;
+use super::drive::{self, Plan, Shared};
 use super::executor::Loadable;
 
 /// A kind of request.
-pub trait Scenario: Send + Sync + 'static {
+pub trait Scenario: Sized + Send + Sync + 'static {
     /// What reports say of it.
     const ABOUT: About;
 
     /// Does one, in a task of its own whose context holds the request's variables. Returns what it
     /// was worth.
     fn request<E: Loadable>(executor: E, own: Own) -> impl Future<Output = u64> + Send;
+
+    /// Starts what makes the requests: tasks that are clients, or the generator. Returns the thread
+    /// that does so, if it is one.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    fn start<E: Loadable>(shared: &Arc<Shared<E>>, plan: &Plan) -> io::Result<Option<JoinHandle<()>>> {
+        drive::start::<Self, E>(shared, plan.load)
+    }
 }
 
 /// What reports say of a scenario.
@@ -44,6 +58,9 @@ pub struct About {
     pub unit: &'static str,
     /// How many clients a closed loop has by default, per worker.
     pub clients_per_worker: usize,
+    /// Whether each request under way has a connection of its own: an open loop has as many in
+    /// flight then, by default, as a closed one has clients.
+    pub over_connections: bool,
 }
 
 /// Which scenario.
@@ -59,16 +76,21 @@ pub enum Kind {
     Timers,
     /// [`Service`].
     Service,
+    /// [`Http`].
+    Http,
     /// [`Soak`].
     Soak,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 6] =
-        [Kind::Spawn, Kind::Fanout, Kind::PingPong, Kind::Timers, Kind::Service, Kind::Soak];
+    pub const ALL: [Kind; 7] =
+        [Kind::Spawn, Kind::Fanout, Kind::PingPong, Kind::Timers, Kind::Service, Kind::Http, Kind::Soak];
     /// Those that run when none is named.
     pub const USUAL: [Kind; 5] = [Kind::Spawn, Kind::Fanout, Kind::PingPong, Kind::Timers, Kind::Service];
+    /// Those that run when none is named and the rate is a share of an executor's: what users wait
+    /// for.
+    pub const SERVED: [Kind; 2] = [Kind::Service, Kind::Http];
 
     /// What reports say of it.
     pub fn about(self) -> About {
@@ -78,6 +100,7 @@ impl Kind {
             Kind::PingPong => PingPong::ABOUT,
             Kind::Timers => Timers::ABOUT,
             Kind::Service => Service::ABOUT,
+            Kind::Http => Http::ABOUT,
             Kind::Soak => Soak::ABOUT,
         }
     }

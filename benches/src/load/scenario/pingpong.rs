@@ -22,6 +22,7 @@ impl Scenario for PingPong {
         text: "pairs of tasks hand a message to and fro 100 times over channels",
         unit: "messages",
         clients_per_worker: 16,
+        over_connections: false,
     };
 
     async fn request<E: Loadable>(executor: E, own: Own) -> u64 {

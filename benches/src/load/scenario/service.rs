@@ -30,6 +30,7 @@ impl Scenario for Service {
         text: "requests fan out to 4 backends that work, sleep, time out or block, and read their context",
         unit: "requests",
         clients_per_worker: 64,
+        over_connections: false,
     };
 
     async fn request<E: Loadable>(executor: E, own: Own) -> u64 {

@@ -17,6 +17,7 @@ impl Scenario for Soak {
         text: "a mix of the others: half of it service requests, the rest rallies, small storms and sleeps",
         unit: "requests",
         clients_per_worker: 32,
+        over_connections: false,
     };
 
     async fn request<E: Loadable>(executor: E, mut own: Own) -> u64 {

@@ -22,6 +22,7 @@ impl Scenario for Spawn {
         text: "a storm of 1,000 tasks that do nothing, spawned by one task",
         unit: "tasks",
         clients_per_worker: 1,
+        over_connections: false,
     };
 
     async fn request<E: Loadable>(executor: E, own: Own) -> u64 {

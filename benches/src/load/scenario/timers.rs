@@ -17,6 +17,7 @@ impl Scenario for Timers {
         text: "thousands of tasks sleep for 1 to 20 ms",
         unit: "timers",
         clients_per_worker: 2000,
+        over_connections: false,
     };
 
     async fn request<E: Loadable>(_: E, mut own: Own) -> u64 {
