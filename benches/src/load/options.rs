@@ -346,11 +346,11 @@ fn command(executors: &[Entry]) -> Command {
         Arg::new("rate-of")
             .long("rate-of")
             .num_args(2)
-            .value_names(["EXECUTOR", "SHARE"])
+            .value_names(["NAME", "X"])
             .allow_negative_numbers(true)
             .help(
-                "Open loop: find what this executor sustains at most,\n\
-                 and start so much of it, such as 0.6, on each;\n\
+                "Open loop: find what executor NAME sustains at most,\n\
+                 and start the share X of it, such as 0.6, on each;\n\
                  tails are compared with its [default: closed loop]",
             ),
         number(

@@ -609,7 +609,7 @@ mod tests {
         let text = report(&outcome);
         for part in [
             "  60 % of the most that tokio sustains, 1.00 k requests/s in a closed loop of",
-            "  … goal           <= 1.00 reached     <= 0.70 reached     <= 0.80 reached\n",
+            "  … goal              <= 1.00 reached     <= 0.70 reached     <= 0.80 reached\n",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
