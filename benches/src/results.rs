@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! a program, with --keep ──► results/<date>-<processor>-<commit>.json  a key per program
-//!                                    └── newest of each program ──► RESULTS.md, ../docs/ratios.svg, tails.svg
+//!                                    └── newest of each program ──► RESULTS.md, ../docs/*.svg
 //! ```
 
 use std::collections::BTreeSet;

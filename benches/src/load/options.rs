@@ -340,7 +340,7 @@ fn command(executors: &[Entry]) -> Command {
             "rate",
             "N",
             "Open loop: start N requests a second, and count\n\
-             latency from when each was due [default: closed loop]",
+             time from when each was due [default: closed loop]",
         )
         .value_parser(rate),
         Arg::new("rate-of")
