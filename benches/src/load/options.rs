@@ -340,16 +340,16 @@ fn command(executors: &[Entry]) -> Command {
             "rate",
             "N",
             "Open loop: start N requests a second, and count\n\
-             time from when each was due [default: closed loop]",
+             latency from when each was due [default: closed loop]",
         )
         .value_parser(rate),
         Arg::new("rate-of")
             .long("rate-of")
             .num_args(2)
-            .value_names(["NAME", "X"])
+            .value_names(["E", "X"])
             .allow_negative_numbers(true)
             .help(
-                "Open loop: find what executor NAME sustains at most,\n\
+                "Open loop: find what executor E sustains at most,\n\
                  and start the share X of it, such as 0.6, on each;\n\
                  tails are compared with its [default: closed loop]",
             ),
