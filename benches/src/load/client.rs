@@ -153,3 +153,83 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::record::{take_histograms, totals};
+    use crate::load::tests::alone;
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::thread;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+
+    /// A server of one connection, which answers each request after `pause`, and closes instead of
+    /// giving the answer after `answers`.
+    fn server(pause: Duration, answers: usize) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = vec![0; get(0).len()];
+            for _ in 0..answers {
+                if stream.read_exact(&mut request).is_err() {
+                    return;
+                }
+                thread::sleep(pause);
+                // In two parts, as a network may bring it.
+                stream.write_all(&ANSWER[..20]).unwrap();
+                thread::sleep(Duration::from_millis(1));
+                stream.write_all(&ANSWER[20..]).unwrap();
+            }
+            let _ = stream.read_exact(&mut request);
+        });
+        address
+    }
+
+    /// Requests started, requests ended, the longest time in milliseconds, and those not started,
+    /// of a client that runs for 200 ms on one connection.
+    fn made(load: Load, pause: Duration, answers: usize) -> (u64, u64, u64, u64) {
+        let _alone = alone();
+        drop(take_histograms());
+        let before = totals();
+        let client = Client::connect(server(pause, answers), 1).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let running = {
+            let stop = stop.clone();
+            thread::spawn(move || client.run(load, &stop, Duration::from_secs(10)))
+        };
+        thread::sleep(Duration::from_millis(200));
+        stop.store(true, Relaxed);
+        let behind = running.join().unwrap();
+        let more = totals().since(&before);
+        let longest = take_histograms().get(Metric::EndToEnd).map_or(0, |times| times.max() / 1_000_000);
+        (more.get(Tally::Started), more.get(Tally::Finished), longest, behind)
+    }
+
+    const OPEN: Load = Load::Open { per_second: 1000.0, most_in_flight: 1 };
+
+    #[test]
+    fn the_time_of_a_request_that_waits_for_a_connection_counts_from_when_it_was_due() {
+        let (started, finished, longest, behind) = made(OPEN, Duration::from_millis(20), usize::MAX);
+        // Of 200 that are due, one in 20 can be sent; request 9 was due at 9 ms, and ends at 210.
+        assert!(started == finished && (1..=11).contains(&started), "{started}, {finished}");
+        assert!(behind > 150 && longest > 15 * started, "{behind}, {longest}");
+    }
+
+    #[test]
+    fn a_closed_loop_waits_for_each_answer() {
+        let pause = Duration::from_millis(20);
+        let (started, finished, longest, behind) = made(Load::Closed { clients: 1 }, pause, usize::MAX);
+        assert!(started == finished && (1..=11).contains(&started), "{started}, {finished}");
+        assert!(longest >= 20 && behind == 0, "{longest}, {behind}");
+    }
+
+    #[test]
+    fn a_request_whose_connection_breaks_never_ends() {
+        let (started, finished, ..) = made(OPEN, Duration::ZERO, 3);
+        // The first answer is that to the request that connects.
+        assert_eq!((started, finished), (3, 2));
+    }
+}

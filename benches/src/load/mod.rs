@@ -456,6 +456,26 @@ pub(crate) mod tests {
         }
     }
 
+    #[test]
+    fn all_executors_are_given_the_same_share_of_the_rate_that_one_sustains() {
+        let _alone = alone();
+        let words = "service http --compare tokio --rate-of tokio 0.5 --duration 200ms --rounds 2 --quiet";
+        let options = options::tests::parse(&words.split(' ').collect::<Vec<_>>()).unwrap();
+        let outcome = run(&options, &Interrupt::default()).unwrap();
+        assert_eq!((outcome.calibrations.len(), outcome.runs.len()), (2, 4));
+        for run in &outcome.runs {
+            let calibration = outcome.calibration_of(run.about).unwrap();
+            let Load::Open { per_second, .. } = run.load else { panic!("{:?}", run.load) };
+            assert_eq!((calibration.executor, per_second), ("tokio", 0.5 * calibration.best().per_second()));
+            assert!(run.tails.len() == 2 && run.tails.iter().flatten().all(|time| *time > 0.0), "{run:?}");
+            assert_eq!((run.violations(), calibration.wrong()), (0, None));
+        }
+        // Its connections are all that `http` can have in flight.
+        assert_eq!(outcome.calibrations[1].steps.len(), 1);
+        let (_, verdict) = text::verdict(&outcome);
+        assert!(verdict.contains("0 wrong values"), "{verdict}");
+    }
+
     /// One request in 16 is given the variables of another one.
     #[derive(Debug)]
     struct MixedUp;
