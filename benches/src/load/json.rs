@@ -46,7 +46,8 @@ pub fn report(outcome: &Outcome) -> Value {
     })
 }
 
-fn settings(outcome: &Outcome) -> Value {
+/// How it was measured.
+pub fn settings(outcome: &Outcome) -> Value {
     let settings = &outcome.settings;
     json!({
         "workers": settings.workers,

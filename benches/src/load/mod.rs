@@ -9,6 +9,10 @@
 //!                     └──► outcome ──► text, json, html, baseline
 //! ```
 //!
+//! Where the rate of an open loop is a share of what an executor sustains, [`calibrate`] finds it
+//! before the rounds, and [`tail`] lays the latencies of the executors side by side. [`client`]
+//! makes the requests of the scenario `http`.
+//!
 //! What measuring costs. A request reads the clock twice and adds to one histogram: some 70 ns. A
 //! task that is not timed pays a branch a poll, and 8 bytes. One that is (`--sample`, one in 16)
 //! pays an allocation or two, two clock reads a poll, and a waker of ours around the executor's:
@@ -218,7 +222,6 @@ fn calibrate(
 ) -> io::Result<Calibration> {
     let about = kind.about();
     let at = options.executors.iter().position(|entry| entry.label == executor).expect("it was looked up");
-    let Load::Open { most_in_flight, .. } = options.settings.open(about, 1.0) else { unreachable!() };
     let measure = |clients: usize| {
         progress.begin(about.name, executor);
         let plan = plan(Load::Closed { clients }, at);
@@ -226,9 +229,10 @@ fn calibrate(
         let step = Step { clients, round };
         Ok(((!interrupt.is_raised()).then(|| step.per_second()), step))
     };
-    let steps = calibrate::search(options.settings.clients(about), most_in_flight as usize, measure)?;
+    let settings = &options.settings;
+    let steps = calibrate::search(settings.clients(about), settings.most_in_flight(about), measure)?;
     let calibration = Calibration { about, executor, share, steps };
-    if calibration.rate() > 0.0 {
+    if calibration.rate() > 0.0 || interrupt.is_raised() {
         Ok(calibration)
     } else {
         Err(io::Error::other(format!(

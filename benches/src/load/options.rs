@@ -111,8 +111,13 @@ impl Settings {
 
     /// An open loop at a rate.
     pub fn open(&self, about: About, per_second: f64) -> Load {
+        Load::Open { per_second, most_in_flight: self.most_in_flight(about) as u64 }
+    }
+
+    /// How many requests an open loop has in flight at most.
+    pub fn most_in_flight(&self, about: About) -> usize {
         let usual = if about.over_connections { self.clients(about) } else { 100_000 };
-        Load::Open { per_second, most_in_flight: self.concurrency.unwrap_or(usual) as u64 }
+        self.concurrency.unwrap_or(usual)
     }
 
     /// How many clients a closed loop usually has.
@@ -236,11 +241,7 @@ fn rate_of(matches: &ArgMatches, executors: &[Entry]) -> Result<Option<RateOf>, 
         return Err("both --rate and --rate-of say at which rate requests start: leave one out".to_owned());
     }
     if matches.contains_id("baseline") {
-        return Err(
-            "--rate-of finds another rate in each run, and a baseline is compared at one: use --rate \
-                    with the rate of the baseline"
-                .to_owned(),
-        );
+        return Err("a baseline has one rate, and --rate-of finds another in each run: use --rate".to_owned());
     }
     let Some(executor) = executors.iter().find(|executor| executor.label == name) else {
         let there: Vec<&str> = executors.iter().map(|executor| executor.label).collect();

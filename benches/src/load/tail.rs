@@ -1,5 +1,6 @@
 //! Tails side by side: the p50, p99 and p99.9 from end to end of executors that are given the same
-//! rate, a share of what one of them sustains; as ratios to that one, round by round.
+//! rate, a share of the most that one of them sustains; as ratios to those of that executor, round
+//! by round.
 //!
 //! Rows, tables and goals are those of the program [`executors`](crate::executor): a row per
 //! scenario, a part per quantile.
@@ -145,7 +146,7 @@ pub fn json(outcome: &Outcome) -> Value {
         "ours": ours(outcome),
         "rate_of": executor,
         "share": share,
-        "workers": outcome.settings.workers,
+        "settings": super::json::settings(outcome),
         "processors_busy_by_others": others.reduce(f64::max),
         "rows": rows,
     })
