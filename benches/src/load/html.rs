@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn tails_at_a_share_of_a_rate_have_a_card() {
         let page = report(&shared());
-        assert!(page.contains("<h3>Tails side by side</h3>\n<p>60 % of the most that tokio sustains, "));
+        assert!(page.contains("<h3>Tails side by side</h3>\n<p>60 % of the most that tokio keeps up with, "));
         assert!(page.contains("<th>… goal</th><td>&lt;= 1.00 reached</td>"), "{page}");
         assert_eq!(page.matches("<div").count(), page.matches("</div>").count());
     }

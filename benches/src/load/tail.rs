@@ -7,7 +7,8 @@
 
 use serde_json::{Value, json};
 
-use super::calibrate::Calibration;
+use super::calibrate::{Calibration, Step};
+use super::drive::Load;
 use super::options::{KEPT, RateOf};
 use super::outcome::Outcome;
 use super::record::{Histograms, Metric};
@@ -97,17 +98,16 @@ pub fn columns(measured: &Measured, calibration: &Calibration) -> Vec<Vec<String
 
 /// How the rate was found, in words.
 pub fn calibrated(calibration: &Calibration) -> String {
-    let best = calibration.best();
-    let steps = calibration.steps.iter();
-    let steps =
-        steps.map(|step| format!("{}: {}", text::whole(step.clients as u64), text::count(step.per_second())));
+    let closed = calibration.best_closed().map_or(String::new(), |step| {
+        let Load::Closed { clients } = step.load else { return String::new() };
+        let (clients, ended) = (text::whole(clients as u64), text::count(step.per_second()));
+        format!("; a closed loop of {clients} clients ends {ended}")
+    });
     format!(
-        "{} % of the most that {} sustains, {} requests/s in a closed loop of {} clients (requests/s by clients: {})",
+        "{} % of the most that {} keeps up with, {} requests/s{closed}",
         (1000.0 * calibration.share).round() / 10.0,
         calibration.executor,
-        text::count(best.per_second()),
-        text::whole(best.clients as u64),
-        steps.collect::<Vec<_>>().join(", ")
+        text::count(calibration.sustained),
     )
 }
 
@@ -137,7 +137,8 @@ pub fn json(outcome: &Outcome) -> Value {
     let Some(RateOf { executor, share }) = outcome.settings.rate_of else { return Value::Null };
     let mut rows = print::rows(&all(outcome), ours(outcome));
     for (row, calibration) in rows.iter_mut().zip(&outcome.calibrations) {
-        let step = |step: &super::calibrate::Step| json!({ "clients": step.clients, "per_second": step.per_second() });
+        let step = |step: &Step| json!({ "load": super::json::load(step.load), "ended": step.per_second() });
+        row["sustained"] = json!(calibration.sustained);
         row["rate"] = json!(calibration.rate());
         row["steps"] = calibration.steps.iter().map(step).collect();
     }
@@ -155,11 +156,10 @@ pub fn json(outcome: &Outcome) -> Value {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::load::calibrate::Step;
     use crate::load::options::Carry;
     use crate::load::tests::comparison;
 
-    /// Two rounds of `service` on all executors at 60 % of tokio's 1,000 requests a second. The
+    /// Two rounds of `service` on all executors at 60 % of tokio's 750 requests a second. The
     /// tails of the first executor are 1, 2 and 3 ms, and 2, 4 and 6 ms; those of the others are
     /// twice as long, three times, and so on.
     pub(in crate::load) fn shared() -> Outcome {
@@ -167,9 +167,9 @@ pub(super) mod tests {
         outcome.settings.rate_of = Some(KEPT);
         let about = Kind::Service.about();
         let round = outcome.runs[0].rounds[0].clone();
-        let steps = vec![Step { clients: 128, round: round.clone() }, Step { clients: 256, round }];
+        let steps = vec![Step { load: Load::Closed { clients: 256 }, round }];
         let RateOf { executor, share } = KEPT;
-        outcome.calibrations.push(Calibration { about, executor, share, steps });
+        outcome.calibrations.push(Calibration { about, executor, share, sustained: 750.0, steps });
         for (at, run) in outcome.runs.iter_mut().enumerate() {
             run.about = about;
             let tail = |factor: f64| [1.0, 2.0, 3.0].map(|ms| ms * 1e6 * factor * (at + 1) as f64).to_vec();
@@ -179,11 +179,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_rate_is_the_share_of_the_best_step() {
+    fn the_rate_is_the_share_of_what_is_sustained() {
         let calibration = &shared().calibrations[0];
-        assert_eq!((calibration.best().per_second(), calibration.rate()), (1000.0, 600.0));
-        assert!(
-            calibrated(calibration).starts_with("60 % of the most that tokio sustains, 1.00 k requests/s")
+        assert!((calibration.rate() - 450.0).abs() < 1e-9);
+        assert_eq!(
+            calibrated(calibration),
+            "60 % of the most that tokio keeps up with, 750 requests/s; a closed loop of 256 clients ends 1.00 k"
         );
     }
 
@@ -229,10 +230,8 @@ pub(super) mod tests {
         let outcome = shared();
         let kept = json(&outcome);
         let row = &kept["rows"][0];
-        assert_eq!(
-            (&row["row"], &row["rate"], &row["steps"][1]["clients"]),
-            (&json!("service"), &json!(600.0), &json!(256))
-        );
+        assert_eq!((&row["row"], &row["sustained"]), (&json!("service"), &json!(750.0)));
+        assert_eq!(row["steps"], json!([{ "load": { "loop": "closed", "clients": 256 }, "ended": 1000.0 }]));
         assert_eq!(row["parts"][1]["contenders"][1]["rounds"], json!([4e6, 8e6]));
         let text = summary(&outcome);
         assert!(text.contains("| … over tokio ") && text.contains("| service p99.9 "), "{text}");
