@@ -236,7 +236,7 @@ mod tests {
         let open = |per_second| Load::Open { per_second, most_in_flight: 1 };
         let failing = search(1, 100, open, |_| Err::<(Option<f64>, ()), _>(io::Error::other("no thread")));
         assert_eq!(failing.unwrap_err().to_string(), "no thread");
-        for last in [2, 9] {
+        for last in [2, 5] {
             let mut asked = 0;
             let measure = |load: Load| {
                 asked += 1;

@@ -608,7 +608,7 @@ mod tests {
         let mut outcome = shared();
         let text = report(&outcome);
         for part in [
-            "  60 % of the most that tokio keeps up with, 750 requests/s; a closed loop of 256",
+            "  60 % of the most that tokio keeps up with, 750 requests/s; a closed loop of",
             "  … goal              <= 1.00 reached     <= 0.70 reached     <= 0.80 reached\n",
         ] {
             assert!(text.contains(part), "{part}: {text}");
