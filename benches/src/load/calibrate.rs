@@ -122,21 +122,21 @@ pub fn search<T>(
         steps.push(step);
         io::Result::Ok(ended)
     };
-    let (low, _) = bounds(first, most, open, &mut take)?;
-    Ok((low, steps))
+    let sustained = sustained(first, most, open, &mut take)?;
+    Ok((sustained, steps))
 }
 
-/// The rates between which the sustained one lies.
-fn bounds(
+/// The highest rate that is kept up with; `take` takes a step.
+fn sustained(
     first: usize,
     most: usize,
     open: impl Fn(f64) -> Load,
     take: &mut impl FnMut(Load) -> io::Result<Option<f64>>,
-) -> io::Result<(f64, f64)> {
+) -> io::Result<f64> {
     let mut clients = first.min(most);
     let (mut best, mut without_gain) = (0.0, 0);
     loop {
-        let Some(ended) = take(Load::Closed { clients })? else { return Ok((0.0, best)) };
+        let Some(ended) = take(Load::Closed { clients })? else { return Ok(0.0) };
         without_gain = if ended >= GAIN * best { 0 } else { without_gain + 1 };
         best = f64::max(best, ended);
         if without_gain == WITHOUT_GAIN || clients >= most {
@@ -149,7 +149,7 @@ fn bounds(
         let rate = f64::midpoint(low, high);
         let mut kept_up = false;
         for _ in 0..TRIES {
-            let Some(ended) = take(open(rate))? else { return Ok((low, high)) };
+            let Some(ended) = take(open(rate))? else { return Ok(low) };
             kept_up = ended >= KEPT_UP * rate;
             if kept_up {
                 break;
@@ -157,7 +157,7 @@ fn bounds(
         }
         *(if kept_up { &mut low } else { &mut high }) = rate;
     }
-    Ok((low, high))
+    Ok(low)
 }
 
 #[cfg(test)]
