@@ -38,7 +38,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// they have written into the headers of the first would go to any host. With the layer
 /// `FollowRedirect` of tower-http around them they see each.
 ///
-/// reqwest needs a tokio guest, [`Builder::tokio`](heirloom::runtime::Builder::tokio).
+/// reqwest needs a tokio guest, `Builder::tokio` of the feature `tokio`.
 #[derive(Clone, Debug)]
 pub struct ReqwestService(Client);
 
