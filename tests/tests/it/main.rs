@@ -25,6 +25,7 @@ mod join_handle;
 mod lifecycle;
 mod local;
 mod main_end;
+mod many_workers;
 mod mistakes;
 mod promises;
 mod queues;
