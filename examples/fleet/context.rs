@@ -54,5 +54,5 @@ pub(crate) fn remaining(
     received: &Received,
     delivery: &Delivery,
 ) -> Result<Option<Duration>, InvalidTimeout> {
-    Ok(received.remaining()?.map(|left| left.saturating_sub(delivery.age)))
+    Ok(received.remaining()?.map(|left| left.saturating_sub(delivery.age())))
 }

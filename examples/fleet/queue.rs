@@ -22,7 +22,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::pull::{Batch, Config as WorkersConfig, OrderedConfig};
@@ -35,7 +35,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
-use crate::job::Job;
+use crate::job::{Job, milliseconds};
 use crate::policy::{LEASE, PULL};
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
@@ -47,6 +47,8 @@ const IDS: Duration = Duration::from_secs(3_600);
 const KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// The end of a request for jobs comes so late at most.
 const LATE: Duration = Duration::from_secs(1);
+/// When a job was sent, in milliseconds since 1970.
+const SENT: &str = "fleet-sent";
 const ATTEMPT: &str = "fleet-attempt";
 const REASON: &str = "fleet-reason";
 /// One line for each thing that was wrong.
@@ -85,10 +87,8 @@ pub(crate) struct Delivery {
     pub(crate) job: Job,
     /// From 1.
     pub(crate) attempt: i64,
-    /// How long it has been in the queue. The broker's clock has said when it came, and the clock
-    /// of this machine says what time it is now: the machines of a fleet keep their clocks
-    /// together.
-    pub(crate) age: Duration,
+    /// When the submitter has sent it, by the submitter's clock.
+    sent: SystemTime,
     headers: HeaderMap,
     body: Bytes,
     acker: Acker,
@@ -154,6 +154,7 @@ impl Queue {
     /// Stores a job with its headers. When this returns `Ok`, the job is in a file of the broker.
     pub(crate) async fn submit(&self, job: &Job, mut headers: HeaderMap) -> Result<()> {
         headers.insert(NATS_MESSAGE_ID, job.id());
+        headers.insert(SENT, milliseconds().to_string());
         let payload = serde_json::to_vec(job)?.into();
         let subject = format!("fleet.jobs.{}", job.run);
         self.jetstream.publish_with_headers(subject, headers, payload).await?.await?;
@@ -223,11 +224,19 @@ impl Delivery {
             }
         };
         let info = message.info()?;
-        let age = SystemTime::now().duration_since(info.published.into()).unwrap_or_default();
-        let attempt = info.delivered;
+        let (published, attempt) = (info.published.into(), info.delivered);
         let (message, acker) = message.split();
         let headers = message.headers.unwrap_or_default();
-        Ok(Delivery { job, attempt, age, headers, body: message.payload, acker })
+        let sent = headers.get(SENT).and_then(|sent| sent.as_str().parse().ok());
+        let sent = sent.map_or(published, |sent| UNIX_EPOCH + Duration::from_millis(sent));
+        Ok(Delivery { job, attempt, sent, headers, body: message.payload, acker })
+    }
+
+    /// How long ago the job was sent. The broker's own stamp would not do: while the broker is
+    /// away, a message waits in the submitter's process. Two clocks are compared: the machines of a
+    /// fleet keep theirs together.
+    pub(crate) fn age(&self) -> Duration {
+        self.sent.elapsed().unwrap_or_default()
     }
 
     pub(crate) fn headers(&self) -> &HeaderMap {

@@ -1,12 +1,14 @@
 //! The submitter: jobs of many requests, and the report of how they ended.
 
+use std::future::Future;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_nats::HeaderMap;
 use futures::StreamExt;
 use heirloom::group::{GroupError, GroupScope};
-use heirloom::time::Elapsed;
-use heirloom::{TaskGroup, sleep, wait_for};
+use heirloom::time::{Elapsed, now};
+use heirloom::{TaskGroup, sleep, wait_for, wait_until};
 
 use crate::context;
 use crate::job::{Job, Kind};
@@ -17,6 +19,8 @@ use crate::report::Report;
 const REQUESTS: usize = 256;
 /// A run of which nothing is heard for so long has lost a job.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait before what has failed is tried again.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Submits jobs of all kinds, or plain ones alone.
 pub(crate) async fn submit(queue: &Queue, run: &str, jobs: u64, kind: fn(u64) -> Kind) -> Result<()> {
@@ -26,9 +30,10 @@ pub(crate) async fn submit(queue: &Queue, run: &str, jobs: u64, kind: fn(u64) ->
                 group.next().await;
             }
             let (queue, job) = (queue.clone(), Job::new(run, number, kind(number)));
+            let until = now() + job.kind.limit();
             context::as_request(&job.clone(), || {
                 group.spawn(async move {
-                    serve(&queue, &job).await;
+                    serve(&job, until, |headers| queue.submit(&job, headers)).await;
                     Ok(())
                 });
             });
@@ -40,14 +45,19 @@ pub(crate) async fn submit(queue: &Queue, run: &str, jobs: u64, kind: fn(u64) ->
 
 /// What a server does for a request: its time limit is the job's deadline. The answer of the broker
 /// is waited for all the same, since a request that has been given up may have submitted the job.
-async fn serve(queue: &Queue, job: &Job) {
-    let headers = wait_for(async { context::headers() }, job.kind.limit()).await;
-    let headers = headers.expect("it does not wait");
-    // A broker that restarts has lost the answer, the job, or neither. The id says that it is the
-    // same job.
-    while let Err(error) = queue.submit(job, headers.clone()).await {
+///
+/// A broker that restarts has lost the answer, the job, or neither. So the job is submitted until
+/// there is an answer, with the time that is left then: none, when the deadline has passed. The id
+/// says that it is the same job.
+async fn serve<F>(job: &Job, until: Instant, submit: impl Fn(HeaderMap) -> F)
+where
+    F: Future<Output = Result<()>>,
+{
+    loop {
+        let headers = wait_until(async { context::headers() }, until).await.expect("it does not wait");
+        let Err(error) = submit(headers).await else { return };
         eprintln!("submitter: job {} once more: {error}", job.id());
-        sleep(Duration::from_millis(200)).await;
+        sleep(PAUSE).await;
     }
 }
 
@@ -62,7 +72,7 @@ pub(crate) async fn report(queue: &Queue, run: &str, jobs: u64) -> Report {
             Err(error) if report.last() == before && error.is::<Elapsed>() => return report,
             Err(error) => eprintln!("submitter: {error}"),
         }
-        sleep(Duration::from_millis(200)).await;
+        sleep(PAUSE).await;
     }
 }
 
@@ -78,4 +88,37 @@ async fn read(queue: &Queue, run: &str, report: &mut Report) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[heirloom::test(virtual_time)]
+    async fn a_job_that_is_submitted_again_has_no_later_deadline() {
+        let job = Job::new("1-1", 0, Kind::Plain);
+        let until = now() + Duration::from_secs(90);
+        let sent = Mutex::new(Vec::new());
+        let submit = |headers: HeaderMap| {
+            let left = context::read(&headers).remaining().unwrap().unwrap();
+            let late = (now() + left).saturating_duration_since(until);
+            let attempts = {
+                let mut sent = sent.lock().unwrap();
+                sent.push((left.as_secs(), late));
+                sent.len()
+            };
+            async move {
+                // The broker is away for a minute.
+                sleep(Duration::from_secs(60)).await;
+                if attempts < 3 { Err("no answer".into()) } else { Ok(()) }
+            }
+        };
+        serve(&job, until, submit).await;
+        let sent = sent.into_inner().unwrap();
+        let [(90, first), (29, second), (0, third)] = sent[..] else { panic!("{sent:?}") };
+        assert!(first.max(second) <= Duration::from_millis(1), "{sent:?}");
+        // A deadline that has passed is no time at all.
+        assert!(third >= Duration::from_secs(30), "{sent:?}");
+    }
 }
