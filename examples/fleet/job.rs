@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::LEASE;
-use crate::queue::Ending;
+use crate::queue::{Ending, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Job {
-    /// What has been submitted together.
+    /// What has been submitted together. It is part of subjects and of ids.
     pub(crate) run: String,
     /// From 0, within the run.
     pub(crate) number: u64,
@@ -95,6 +95,17 @@ impl Job {
         }
     }
 
+    /// Reads the body of a message. A run that can be no part of a subject is refused here: a job of
+    /// it could never end.
+    pub(crate) fn read(body: &[u8]) -> Result<Job> {
+        let job: Job = serde_json::from_slice(body)?;
+        let is_plain = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');
+        if job.run.is_empty() || job.run.len() > 64 || !job.run.bytes().all(is_plain) {
+            return Err(format!("{:?} is no name of a run", job.run).into());
+        }
+        Ok(job)
+    }
+
     /// The id by which the broker knows the job again.
     pub(crate) fn id(&self) -> String {
         format!("{}.{}", self.run, self.number)
@@ -105,4 +116,19 @@ impl Job {
 pub(crate) fn milliseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_whose_run_is_no_part_of_a_subject_is_no_job() {
+        let read = |run: &str| Job::read(&serde_json::to_vec(&Job::new(run, 7, Kind::Plain)).unwrap());
+        assert_eq!(read("19acb7c0d1e-4711").unwrap().number, 7);
+        for run in ["", "a\nb", "a\rb", "a.b", "a b", "*", ">", "é", &"a".repeat(65)] {
+            assert!(read(run).is_err(), "{run:?}");
+        }
+        assert!(Job::read(b"{}").is_err());
+    }
 }

@@ -2,11 +2,12 @@
 
 use std::process::Stdio;
 
-use heirloom::CancelToken;
 use heirloom::context::future::{Either, select};
+use heirloom::{CancelToken, sleep};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
+use crate::policy::RESTART;
 use crate::queue::Result;
 
 /// Has a worker process of this number, until it is asked to stop.
@@ -18,7 +19,8 @@ pub(crate) async fn keep(number: usize, program: &str, stop: CancelToken) -> Res
             Either::Left(status) => println!("worker {number} has ended: {}", status?),
             Either::Right(_reason) => return end(worker).await,
         }
-        if stop.is_cancelled() {
+        // It may end at once each time: the broker is away.
+        if stop.run_until_cancelled(sleep(RESTART)).await.is_none() {
             return Ok(());
         }
     }

@@ -22,6 +22,8 @@ pub(crate) const EXTEND: Duration = Duration::from_secs(1);
 pub(crate) const ATTEMPTS: i64 = 5;
 /// How long running jobs may go on after the request to stop.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+/// How long after the end of a worker process the next one starts.
+pub(crate) const RESTART: Duration = Duration::from_millis(500);
 
 const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

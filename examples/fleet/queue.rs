@@ -45,6 +45,9 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 const IDS: Duration = Duration::from_secs(3_600);
 /// For so long the broker keeps how a job has ended.
 const KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// The bytes of a job with its headers. What a job ends with comes on top, and must be below the
+/// broker's own limit, which is a megabyte.
+const LARGEST: i32 = 64 << 10;
 /// The end of a request for jobs comes so late at most.
 const LATE: Duration = Duration::from_secs(1);
 /// When a job was sent, in milliseconds since 1970.
@@ -128,6 +131,7 @@ impl Queue {
             subjects: vec!["fleet.jobs.*".into()],
             retention: RetentionPolicy::WorkQueue,
             duplicate_window: IDS,
+            max_message_size: LARGEST,
             ..StreamConfig::default()
         });
         let workers = WorkersConfig {
@@ -215,7 +219,7 @@ impl Deliveries {
 
 impl Delivery {
     async fn read(message: jetstream::Message) -> Result<Delivery> {
-        let job = match serde_json::from_slice(&message.payload) {
+        let job = match Job::read(&message.payload) {
             Ok(job) => job,
             Err(error) => {
                 // It would be delivered for ever.
@@ -267,7 +271,8 @@ impl Delivery {
     ) -> Result<bool> {
         let headers = || {
             // A dead letter has the headers of the job too: it is known whose it was.
-            let mut headers = if ending == Ending::Dead { self.headers.clone() } else { HeaderMap::new() };
+            let mut headers =
+                if ending == Ending::Dead { not_for_the_broker(&self.headers) } else { HeaderMap::new() };
             headers.insert(ATTEMPT, self.attempt.to_string());
             if !reason.is_empty() {
                 headers.insert(REASON, one_line(reason));
@@ -302,7 +307,7 @@ impl Ended {
         let headers = message.headers.as_ref().ok_or("an ending without headers")?;
         let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
         Ok(Ended {
-            job: serde_json::from_slice(&message.payload)?,
+            job: Job::read(&message.payload)?,
             ending,
             attempt: text(ATTEMPT).ok_or("an ending without a number")?.parse()?,
             reason: text(REASON),
@@ -313,7 +318,36 @@ impl Ended {
     }
 }
 
-/// A header has no room for the end of a line.
+/// The headers without those that the broker obeys: they may forbid to store the message elsewhere.
+fn not_for_the_broker(headers: &HeaderMap) -> HeaderMap {
+    let mut others = HeaderMap::new();
+    for (name, values) in headers.iter().filter(|(name, _)| !name.to_string().starts_with("Nats-")) {
+        values.iter().for_each(|value| others.append(name.clone(), value.clone()));
+    }
+    others
+}
+
+/// A header has no room for the end of a line, and not for a text of any length.
 fn one_line(text: &str) -> String {
-    text.replace(['\r', '\n'], " ")
+    text.chars().take(1_000).map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_has_no_orders_for_the_broker_and_a_reason_of_one_line() {
+        let lines = "Nats-Expected-Stream: FLEET_JOBS, Nats-Msg-Id: 1-1.7, baggage: a=1, baggage: b=2";
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines.split(", ").filter_map(|line| line.split_once(": ")) {
+            headers.append(name, value);
+        }
+        let others = not_for_the_broker(&headers);
+        assert_eq!(others.len(), 1);
+        assert_eq!(others.get_all("baggage").count(), 2);
+
+        assert_eq!(one_line("a\r\nb\0"), "a  b ");
+        assert_eq!(one_line(&"é".repeat(2_000)).chars().count(), 1_000);
+    }
 }
