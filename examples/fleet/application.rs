@@ -11,13 +11,23 @@ use crate::context::{REQUEST, TENANT, TOKEN, USER};
 use crate::job::{Job, Kind, milliseconds};
 use crate::queue::Result;
 
-/// What may lie between two looks at two clocks, of which one may have been set meanwhile.
-const TOLERANCE: Duration = Duration::from_secs(1);
+/// What may lie between two looks at two clocks, of which one may have been set meanwhile; in
+/// milliseconds.
+const TOLERANCE: i128 = 1_000;
 
-/// Runs a job, in the context and within the deadline of the request that has submitted it. Returns
-/// what was wrong with them.
-pub(crate) async fn run(job: Job, attempt: i64) -> Result<Vec<String>> {
-    let mut wrong = look("at the beginning", &job);
+/// Compares what is left for a delivered job. While it runs, the limit of an attempt hides that.
+pub(crate) fn check(left: Option<Duration>, job: &Job) -> Vec<String> {
+    match left.map(|left| lateness(left, job)) {
+        None => vec!["in the queue: there is no deadline".to_owned()],
+        Some(late) if late.abs() > TOLERANCE => vec![format!("in the queue: the deadline is {late} ms late")],
+        Some(_) => Vec::new(),
+    }
+}
+
+/// Runs a job, in the context and within the deadline of the request that has submitted it. Adds
+/// what is wrong with them to a list, which is there also when the job fails, panics or is cut.
+pub(crate) async fn run(job: Job, attempt: i64, wrong: &mut Vec<String>) -> Result<()> {
+    wrong.extend(look("at the beginning", &job));
     sleep(job.kind.takes()).await;
     wrong.extend(look("later", &job));
     match job.kind {
@@ -28,7 +38,7 @@ pub(crate) async fn run(job: Job, attempt: i64) -> Result<Vec<String>> {
     }
     let child = spawn(async move { look("in a task of its own", &job) });
     wrong.extend(child.await?);
-    Ok(wrong)
+    Ok(())
 }
 
 /// Compares what is seen here with what the job's body says: a sentence for each difference.
@@ -39,15 +49,18 @@ fn look(place: &str, job: &Job) -> Vec<String> {
     compare(&mut wrong, place, "user", USER.get(), Some(job.user));
     compare(&mut wrong, place, "trace", TRACE.get().map(|trace| trace.trace_id()), Some(job.trace.into()));
     compare(&mut wrong, place, "token", TOKEN.is_set(), false);
-    let until = remaining().map(|left| milliseconds() + left.as_millis() as u64);
-    match until {
+    // A job that runs after its deadline is seen too: at best no time is left.
+    match remaining().map(|left| lateness(left, job)) {
         None => wrong.push(format!("{place}: there is no deadline")),
-        Some(until) if until > job.until + TOLERANCE.as_millis() as u64 => {
-            wrong.push(format!("{place}: the deadline is {} ms late", until - job.until));
-        }
+        Some(late) if late > TOLERANCE => wrong.push(format!("{place}: the deadline is {late} ms late")),
         Some(_) => {}
     }
     wrong
+}
+
+/// By how much a deadline after so much time is later than the one that the body says.
+fn lateness(left: Duration, job: &Job) -> i128 {
+    i128::from(milliseconds()) + left.as_millis() as i128 - i128::from(job.until)
 }
 
 fn compare<T: PartialEq + Debug>(wrong: &mut Vec<String>, place: &str, name: &str, seen: T, right: T) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use job::{Job, Kind, milliseconds};
 use policy::{ATTEMPTS, DRAIN, EXTEND, FREE_SLOTS, LIMIT, SLOTS, pause};
-use queue::{Delivery, Ending, Queue, Result};
+use queue::{CUT, Delivery, Ending, Queue, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -83,8 +83,7 @@ async fn attempt(queue: &Queue, delivery: Delivery) -> Result<()> {
         Ok(Ok(())) => return delivery.end(queue, Ending::Done, "", &[]).await.map(drop),
         Ok(Err(failed)) => failed.to_string(),
         Err(_elapsed) if limit < LIMIT => {
-            let reason = "the deadline has come in the middle of it";
-            return delivery.end(queue, Ending::Expired, reason, &[]).await.map(drop);
+            return delivery.end(queue, Ending::Expired, CUT, &[]).await.map(drop);
         }
         Err(_elapsed) => format!("it took longer than {limit:?}"),
     };

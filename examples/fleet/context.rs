@@ -49,10 +49,10 @@ pub(crate) fn read(headers: &HeaderMap) -> Received {
 }
 
 /// The time that is left until the deadline of a job that has one. Its header says how much was
-/// left when the job was submitted.
+/// left when the job was sent.
 pub(crate) fn remaining(
-    received: &Received,
+    sent_with: Result<Option<Duration>, InvalidTimeout>,
     delivery: &Delivery,
 ) -> Result<Option<Duration>, InvalidTimeout> {
-    Ok(received.remaining()?.map(|left| left.saturating_sub(delivery.age())))
+    Ok(sent_with?.map(|left| left.saturating_sub(delivery.age())))
 }

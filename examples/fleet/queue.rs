@@ -57,6 +57,9 @@ const REASON: &str = "fleet-reason";
 /// One line for each thing that was wrong.
 const VIOLATION: &str = "fleet-violation";
 
+/// The reason of an expired job that has run.
+pub(crate) const CUT: &str = "the deadline has come in the middle of it";
+
 /// How a job has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {

@@ -14,7 +14,7 @@ use heirloom::wire::InvalidTimeout;
 use heirloom::{CancelToken, Context, TaskGroup, sleep, wait_for};
 
 use crate::policy::{ATTEMPTS, DRAIN, EXTEND, FAILED_PULL, FREE_SLOTS, LIMIT, SLOTS, pause};
-use crate::queue::{Delivery, Ending, Failure, Queue, Result};
+use crate::queue::{CUT, Delivery, Ending, Failure, Queue, Result};
 use crate::{application, context};
 
 /// The tasks of the jobs that run.
@@ -64,8 +64,7 @@ async fn pull(queue: &Queue, group: &Group) -> Result<()> {
             }
         };
         let received = context::read(delivery.headers());
-        let left = context::remaining(&received, &delivery);
-        let queue = queue.clone();
+        let (queue, left) = (queue.clone(), received.remaining());
         // The task inherits what the request that has submitted the job has bound, and no more.
         received.bind(&Context::empty()).run(|| {
             group.spawn(async move {
@@ -84,9 +83,9 @@ async fn pull(queue: &Queue, group: &Group) -> Result<()> {
 async fn attempt(
     queue: &Queue,
     delivery: Delivery,
-    left: std::result::Result<Option<Duration>, InvalidTimeout>,
+    sent_with: std::result::Result<Option<Duration>, InvalidTimeout>,
 ) -> Result<()> {
-    let left = match left {
+    let left = match context::remaining(sent_with, &delivery) {
         Ok(left) => left,
         // Not a job without a deadline.
         Err(invalid) => return end(queue, delivery, Ending::Dead, &invalid.to_string(), &[]).await,
@@ -98,24 +97,26 @@ async fn attempt(
         return end(queue, delivery, Ending::Dead, "its workers have ended in the middle of it", &[]).await;
     }
     let limit = left.map_or(LIMIT, |left| left.min(LIMIT));
-    let job = application::run(delivery.job.clone(), delivery.attempt);
+    // What has been found is told however the job ends.
+    let mut wrong = application::check(left, &delivery.job);
+    let job = application::run(delivery.job.clone(), delivery.attempt, &mut wrong);
     let job = AssertUnwindSafe(wait_for(job, limit)).catch_unwind();
     let ended = match select(pin!(job), pin!(extend(&delivery))).await {
         Either::Left(ended) => ended,
         Either::Right(never) => match never? {},
     };
     let reason = match ended {
-        Ok(Ok(Ok(violations))) => return end(queue, delivery, Ending::Done, "", &violations).await,
+        Ok(Ok(Ok(()))) => return end(queue, delivery, Ending::Done, "", &wrong).await,
         Ok(Ok(Err(failed))) => failed.to_string(),
         Ok(Err(_elapsed)) if limit < LIMIT => {
-            return end(queue, delivery, Ending::Expired, "the deadline has come in the middle of it", &[])
-                .await;
+            return end(queue, delivery, Ending::Expired, CUT, &wrong).await;
         }
         Ok(Err(_elapsed)) => format!("it took longer than {limit:?}"),
         Err(panic) => format!("it has panicked: {}", message_of(&*panic)),
     };
-    if delivery.attempt >= ATTEMPTS {
-        return end(queue, delivery, Ending::Dead, &reason, &[]).await;
+    // A job in the context of another is not tried again.
+    if delivery.attempt >= ATTEMPTS || !wrong.is_empty() {
+        return end(queue, delivery, Ending::Dead, &reason, &wrong).await;
     }
     OTHERS.fetch_add(1, Relaxed);
     delivery.retry(pause(delivery.attempt, fastrand::f64())).await
@@ -126,10 +127,10 @@ async fn end(
     delivery: Delivery,
     ending: Ending,
     reason: &str,
-    violations: &[String],
+    wrong: &[String],
 ) -> Result<()> {
     let id = delivery.job.id();
-    let is_first = delivery.end(queue, ending, reason, violations).await?;
+    let is_first = delivery.end(queue, ending, reason, wrong).await?;
     let counter = if is_first && ending == Ending::Done { &DONE } else { &OTHERS };
     counter.fetch_add(1, Relaxed);
     match ending {
