@@ -13,9 +13,13 @@
 //!
 //! A worker does three things, in this order: it runs the job, it stores how the job has ended, it
 //! acknowledges the job. A worker that dies in between leaves a job that is not acknowledged, and
-//! is delivered again. So no job is lost, and a job may run twice. That is noticed: job and ending
-//! carry the job's id as `Nats-Msg-Id`, and the broker keeps one message of each id. A worker whose
-//! ending is refused as a duplicate says so with a message on `.again`, before it acknowledges.
+//! is delivered again. So no job is lost, and a job may run twice.
+//!
+//! Two endings are noticed: job and ending carry the job's id as `Nats-Msg-Id`, and for an hour the
+//! broker keeps one message of each id. A worker whose ending is refused as a duplicate says so
+//! with a message on `.again`, before it acknowledges. A run whose worker dies before it stores the
+//! ending leaves no trace but the number of the next delivery: a job whose ending says a later
+//! delivery than its own failures explain has perhaps run twice.
 //!
 //! A submitter that gets no answer submits the job again, with the same id. The broker of Debian 12
 //! forgets the ids of acknowledged jobs when it restarts; then the ending is what is noticed.

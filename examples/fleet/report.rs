@@ -5,7 +5,18 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::job::Kind;
-use crate::queue::{Ended, Ending};
+use crate::queue::{CUT, Ended, Ending};
+
+/// Deliveries of a job after the first that its own failure does not explain. What came of them is
+/// not known: the job may have run to its end, in a worker that died before it could say so.
+fn unexplained(ended: &Ended) -> i64 {
+    let own = match ended.job.kind {
+        Kind::Flaky | Kind::Panicking => 2,
+        Kind::Hopeless => crate::policy::ATTEMPTS,
+        Kind::Plain | Kind::Slow | Kind::Hurried => 1,
+    };
+    (ended.attempt - own).max(0)
+}
 
 /// What is known of the jobs of a run.
 #[derive(Debug, Default)]
@@ -62,21 +73,8 @@ impl Report {
         self.len() >= self.submitted
     }
 
-    fn count(&self, ending: Ending) -> usize {
-        self.ended.values().filter(|ended| ended.ending == ending).count()
-    }
-
-    /// Deliveries after the first that the job's own failure does not explain.
-    fn redelivered(&self) -> i64 {
-        let beyond = |ended: &Ended| {
-            let own = match ended.job.kind {
-                Kind::Flaky | Kind::Panicking => 2,
-                Kind::Hopeless => crate::policy::ATTEMPTS,
-                Kind::Plain | Kind::Slow | Kind::Hurried => 1,
-            };
-            (ended.attempt - own).max(0)
-        };
-        self.ended.values().map(beyond).sum()
+    fn count(&self, which: impl Fn(&Ended) -> bool) -> usize {
+        self.ended.values().filter(|ended| which(ended)).count()
     }
 
     /// What is wrong, a sentence each.
@@ -97,12 +95,19 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [done, expired, dead] =
-            [Ending::Done, Ending::Expired, Ending::Dead].map(|ending| self.count(ending));
+        let [done, expired, dead] = [Ending::Done, Ending::Expired, Ending::Dead]
+            .map(|ending| self.count(|ended| ended.ending == ending));
+        let cut = self.count(|ended| ended.reason.as_deref() == Some(CUT));
+        let redelivered: i64 = self.ended.values().map(unexplained).sum();
+        let perhaps_twice = self.count(|ended| unexplained(ended) > 0);
         let seconds = self.took().as_secs_f64();
         writeln!(f, "submitted: {}", self.submitted)?;
-        writeln!(f, "done: {done}, expired: {expired}, dead: {dead}")?;
-        writeln!(f, "redelivered: {}, duplicates: {}", self.redelivered(), self.duplicates)?;
+        writeln!(f, "done: {done}, expired: {expired} (cut: {cut}), dead: {dead}")?;
+        writeln!(
+            f,
+            "redelivered: {redelivered}, perhaps ran twice: {perhaps_twice}, duplicates: {}",
+            self.duplicates
+        )?;
         writeln!(f, "in {seconds:.2} s, {:.0} jobs a second", self.len() as f64 / seconds.max(0.001))?;
         write!(f, "context violations: {}", self.violations().len())
     }

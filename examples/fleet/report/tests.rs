@@ -36,7 +36,8 @@ fn nothing_is_wrong_with_what_is_right() {
     let report = after(|_| ());
     assert_eq!(report.violations(), [""; 0]);
     assert!(report.is_complete());
-    let text = "submitted: 100\ndone: 98, expired: 1, dead: 1\nredelivered: 0, duplicates: 0\n\
+    let text = "submitted: 100\ndone: 98, expired: 1 (cut: 0), dead: 1\n\
+                redelivered: 0, perhaps ran twice: 0, duplicates: 0\n\
                 in 0.10 s, 1010 jobs a second\ncontext violations: 0";
     assert_eq!(report.to_string(), text);
 }
@@ -73,6 +74,21 @@ fn duplicates_and_redeliveries_are_counted_and_are_no_violation() {
     let report = after(|all| {
         all[7].attempt = 3;
         all.push(Ended { ending: Ending::Again, ..ended(7) });
+        // Its own failure explains the second delivery, but not the third.
+        all[20].attempt = 3;
+        all[40].attempt = 2;
+        all[80].attempt = 2;
     });
-    assert_eq!((report.redelivered(), report.duplicates, report.violations().len()), (2, 1, 0));
+    let text = report.to_string();
+    assert!(text.contains("redelivered: 4, perhaps ran twice: 3, duplicates: 1\n"), "{text}");
+    assert_eq!(report.violations(), [""; 0]);
+}
+
+#[test]
+fn jobs_that_expired_in_the_queue_and_in_the_middle_are_counted_apart() {
+    let report = after(|all| {
+        all[80].reason = Some(CUT.to_owned());
+        all[79] = Ended { job: Job::new("run", 79, Kind::Hurried), ..ended(80) };
+    });
+    assert!(report.to_string().contains("expired: 2 (cut: 1), "), "{report}");
 }
