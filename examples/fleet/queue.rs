@@ -335,7 +335,7 @@ fn not_for_the_broker(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// A header has no room for the end of a line, and not for a text of any length.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars().take(1_000).map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 

@@ -14,7 +14,7 @@ use heirloom::wire::InvalidTimeout;
 use heirloom::{CancelToken, Context, TaskGroup, sleep, wait_for};
 
 use crate::policy::{ATTEMPTS, DRAIN, EXTEND, FAILED_PULL, FREE_SLOTS, LIMIT, SLOTS, pause};
-use crate::queue::{CUT, Delivery, Ending, Failure, Queue, Result};
+use crate::queue::{CUT, Delivery, Ending, Failure, Queue, Result, one_line};
 use crate::{application, context};
 
 /// The tasks of the jobs that run.
@@ -30,7 +30,7 @@ static OTHERS: AtomicU64 = AtomicU64::new(0);
 /// The broker has refused a request for jobs. One that is away for a while is waited for.
 pub(crate) async fn work(queue: Queue, stop: CancelToken) -> Result<()> {
     // A panic is one line of the log, which says the request.
-    panic::set_hook(Box::new(|panic| log(&panic.to_string().replace('\n', " "))));
+    panic::set_hook(Box::new(|panic| log(panic)));
     let working = TaskGroup::scope(async |group: Group| {
         while !stop.is_cancelled() {
             while group.len() > SLOTS - FREE_SLOTS {
@@ -149,13 +149,34 @@ async fn extend(delivery: &Delivery) -> Result<Infallible> {
     }
 }
 
-/// A line of the log. The context says which request it is of.
+/// A line of the log.
 fn log(event: &dyn fmt::Display) {
-    let of = context::REQUEST.get().map(|request| format!(" of request {request}")).unwrap_or_default();
-    eprintln!("worker {}{of}: {event}", std::process::id());
+    eprintln!("{}", line(event));
+}
+
+/// The context says which request it is of. Its peer has chosen that text, and the job the other
+/// one: neither can begin a line of its own.
+fn line(event: &dyn fmt::Display) -> String {
+    let of = context::REQUEST.get().map(|request| format!(" of request {}", request.escape_debug()));
+    format!("worker {}{}: {}", std::process::id(), of.unwrap_or_default(), one_line(&event.to_string()))
 }
 
 fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_and_a_reason_cannot_forge_a_line_of_the_log() {
+        let context = Context::empty().with_var(&context::REQUEST, "r-1\r\nworker 2\u{2028}: b\0".to_owned());
+        let line = context.run(|| line(&"it has failed\nworker 2: c"));
+        assert!(
+            line.ends_with(r" of request r-1\r\nworker 2\u{2028}: b\0: it has failed worker 2: c"),
+            "{line}"
+        );
+    }
 }
