@@ -22,6 +22,9 @@ pub(crate) const EXTEND: Duration = Duration::from_secs(1);
 pub(crate) const ATTEMPTS: i64 = 5;
 /// How long running jobs may go on after the request to stop.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+/// How long a worker process has to end after that request, before it is killed: to drain, to flush
+/// what it has said, and to stop its threads.
+pub(crate) const END: Duration = Duration::from_secs(15);
 /// How long after the end of a worker process the next one starts.
 pub(crate) const RESTART: Duration = Duration::from_millis(500);
 
@@ -52,5 +55,10 @@ mod tests {
     #[test]
     fn a_lease_is_extended_before_it_ends() {
         assert!(EXTEND * 2 < LEASE);
+    }
+
+    #[test]
+    fn a_worker_is_not_killed_before_it_has_drained() {
+        assert!(DRAIN * 2 < END);
     }
 }

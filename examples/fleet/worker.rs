@@ -33,11 +33,14 @@ pub(crate) async fn work(queue: Queue, stop: CancelToken) -> Result<()> {
     panic::set_hook(Box::new(|panic| log(panic)));
     let working = TaskGroup::scope(async |group: Group| {
         while !stop.is_cancelled() {
-            while group.len() > SLOTS - FREE_SLOTS {
-                group.next().await;
-            }
-            let Some(pulled) = stop.run_until_cancelled(pull(&queue, &group)).await else { break };
-            pulled?;
+            let fill = async {
+                while group.len() > SLOTS - FREE_SLOTS {
+                    group.next().await;
+                }
+                pull(&queue, &group).await
+            };
+            let Some(filled) = stop.run_until_cancelled(fill).await else { break };
+            filled?;
         }
         // What is left after that, or is not acknowledged, is delivered again.
         let _ = wait_for(async { while group.next().await.is_some() {} }, DRAIN).await;
