@@ -112,9 +112,15 @@ pub(crate) struct Ended {
     pub(crate) attempt: i64,
     pub(crate) reason: Option<String>,
     pub(crate) violations: Vec<String>,
+}
+
+/// A message of the stream of endings.
+pub(crate) struct Stored {
     /// When the broker has stored it, and as the how many-th message of the stream.
     pub(crate) at: SystemTime,
     pub(crate) sequence: u64,
+    /// An error if it is no ending.
+    pub(crate) ended: Result<Ended>,
 }
 
 #[derive(Clone)]
@@ -197,14 +203,19 @@ impl Queue {
         &self,
         run: &str,
         behind: u64,
-    ) -> Result<impl futures::Stream<Item = Result<Ended>> + use<>> {
+    ) -> Result<impl futures::Stream<Item = Result<Stored>> + use<>> {
         let config = OrderedConfig {
             filter_subject: format!("fleet.ended.{run}.*"),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: behind + 1 },
             ..OrderedConfig::default()
         };
         let messages = self.ended.create_consumer(config).await?.messages().await?;
-        Ok(messages.map(|message| Ended::read(&message?)))
+        Ok(messages.map(|message| {
+            let message = message?;
+            let info = message.info()?;
+            let (at, sequence) = (info.published.into(), info.stream_sequence);
+            Ok(Stored { at, sequence, ended: Ended::read(&message) })
+        }))
     }
 }
 
@@ -310,7 +321,6 @@ impl Ended {
     fn read(message: &jetstream::Message) -> Result<Ended> {
         let ending = message.subject.rsplit('.').next();
         let ending = Ending::ALL.iter().find(|(_, name)| Some(*name) == ending).ok_or("an unknown ending")?.0;
-        let info = message.info()?;
         let headers = message.headers.as_ref().ok_or("an ending without headers")?;
         let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
         Ok(Ended {
@@ -319,8 +329,6 @@ impl Ended {
             attempt: text(ATTEMPT).ok_or("an ending without a number")?.parse()?,
             reason: text(REASON),
             violations: headers.get_all(VIOLATION).map(|line| line.as_str().to_owned()).collect(),
-            at: info.published.into(),
-            sequence: info.stream_sequence,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::job::Kind;
-use crate::queue::{CUT, Ended, Ending};
+use crate::queue::{CUT, Ended, Ending, Stored};
 
 /// Deliveries of a job after the first that its own failure does not explain. What came of them is
 /// not known: the job may have run to its end, in a worker that died before it could say so.
@@ -35,13 +35,21 @@ impl Report {
         Report { submitted, ..Report::default() }
     }
 
-    pub(crate) fn add(&mut self, ended: Ended) {
+    /// Counts a message, also one that is no ending: it is not read again.
+    pub(crate) fn add(&mut self, stored: Stored) {
+        self.first.get_or_insert(stored.at);
+        self.last = Some((stored.at, stored.sequence));
+        let ended = match stored.ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.violations.push(format!("message {} is no ending: {error}", stored.sequence));
+                return;
+            }
+        };
         let number = ended.job.number;
         for violation in &ended.violations {
             self.violations.push(format!("job {number}: {violation}"));
         }
-        self.first.get_or_insert(ended.at);
-        self.last = Some((ended.at, ended.sequence));
         if ended.ending == Ending::Again {
             self.duplicates += 1;
             return;
@@ -64,7 +72,7 @@ impl Report {
         self.len() * 10 / self.submitted.max(1)
     }
 
-    /// The number of the last ending in the stream.
+    /// The number of the last message that was read.
     pub(crate) fn last(&self) -> u64 {
         self.last.map_or(0, |(_, sequence)| sequence)
     }

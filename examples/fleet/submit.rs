@@ -81,8 +81,8 @@ async fn read(queue: &Queue, run: &str, report: &mut Report) -> Result<()> {
     let mut endings = pin!(wait_for(queue.ended(run, report.last()), PATIENCE).await??);
     while !report.is_complete() {
         let before = report.tenths();
-        let ended = wait_for(endings.next(), PATIENCE).await?;
-        report.add(ended.ok_or("the broker says no more")??);
+        let stored = wait_for(endings.next(), PATIENCE).await?;
+        report.add(stored.ok_or("the broker says no more")??);
         if report.tenths() > before {
             println!("{} have ended", report.len());
         }

@@ -9,17 +9,8 @@ const JOBS: u64 = 100;
 fn ended(number: u64) -> Ended {
     let kind = Kind::of(number);
     let attempt = if kind == Kind::Hopeless { crate::policy::ATTEMPTS } else { 1 };
-    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(number);
     let job = Job::new("run", number, kind);
-    Ended {
-        job,
-        ending: kind.ends(),
-        attempt,
-        reason: None,
-        violations: Vec::new(),
-        at,
-        sequence: number + 1,
-    }
+    Ended { job, ending: kind.ends(), attempt, reason: None, violations: Vec::new() }
 }
 
 /// The report after a change of what is right.
@@ -27,8 +18,12 @@ fn after(change: impl FnOnce(&mut Vec<Ended>)) -> Report {
     let mut all = (0..JOBS).map(ended).collect();
     change(&mut all);
     let mut report = Report::new(JOBS);
-    all.into_iter().for_each(|ended| report.add(ended));
+    (0..).zip(all).for_each(|(number, ended)| report.add(stored(number, Ok(ended))));
     report
+}
+
+fn stored(number: u64, ended: crate::queue::Result<Ended>) -> Stored {
+    Stored { at: SystemTime::UNIX_EPOCH + Duration::from_millis(number), sequence: number + 1, ended }
 }
 
 #[test]
@@ -91,4 +86,12 @@ fn jobs_that_expired_in_the_queue_and_in_the_middle_are_counted_apart() {
         all[79] = Ended { job: Job::new("run", 79, Kind::Hurried), ..ended(80) };
     });
     assert!(report.to_string().contains("expired: 2 (cut: 1), "), "{report}");
+}
+
+#[test]
+fn a_message_that_is_no_ending_is_told_and_stepped_over() {
+    let mut report = after(|_| ());
+    report.add(stored(JOBS, Err("no JSON".into())));
+    assert_eq!((report.len(), report.last()), (JOBS, JOBS + 1));
+    assert_eq!(report.violations(), ["message 101 is no ending: no JSON"]);
 }
