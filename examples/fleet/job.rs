@@ -95,8 +95,8 @@ impl Job {
         }
     }
 
-    /// Reads the body of a message. A run that can be no part of a subject is refused here: a job of
-    /// it could never end.
+    /// Reads the body of a message. A run that can be no part of a subject is refused here: a job
+    /// of it could never end.
     pub(crate) fn read(body: &[u8]) -> Result<Job> {
         let job: Job = serde_json::from_slice(body)?;
         let is_plain = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');

@@ -168,7 +168,10 @@ impl Queue {
         Ok(Queue { jetstream, jobs, workers, ended })
     }
 
-    /// Stores a job with its headers. When this returns `Ok`, the job is in a file of the broker.
+    /// Stores a job with its headers. When this returns `Ok`, the broker has written the job to a
+    /// file, and a broker that is killed has it. A broker's machine that loses power may have lost
+    /// it: JetStream flushes its files to the disk every two minutes. Replicas of the stream help,
+    /// or `sync_interval: always` in the configuration of a broker that knows it.
     pub(crate) async fn submit(&self, job: &Job, mut headers: HeaderMap) -> Result<()> {
         headers.insert(NATS_MESSAGE_ID, job.id());
         headers.insert(SENT, milliseconds().to_string());
