@@ -252,8 +252,7 @@ impl Delivery {
         let (published, attempt) = (info.published.into(), info.delivered);
         let (message, acker) = message.split();
         let headers = message.headers.unwrap_or_default();
-        let sent = headers.get(SENT).and_then(|sent| sent.as_str().parse().ok());
-        let sent = sent.map_or(published, |sent| UNIX_EPOCH + Duration::from_millis(sent));
+        let sent = sent(&headers).unwrap_or(published);
         Ok(Delivery { job, attempt, sent, headers, body: message.payload, acker })
     }
 
@@ -336,6 +335,12 @@ impl Ended {
     }
 }
 
+/// When a message was sent, if it says so.
+fn sent(headers: &HeaderMap) -> Option<SystemTime> {
+    let sent = headers.get(SENT)?.as_str().parse().ok()?;
+    UNIX_EPOCH.checked_add(Duration::from_millis(sent))
+}
+
 /// The headers without those that the broker obeys: they may forbid to store the message elsewhere.
 fn not_for_the_broker(headers: &HeaderMap) -> HeaderMap {
     let mut others = HeaderMap::new();
@@ -353,6 +358,22 @@ pub(crate) fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_age_of_a_job_counts_from_what_its_submitter_says() {
+        let sent_with = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(SENT, text);
+            sent(&headers)
+        };
+        assert_eq!(sent_with("1500"), Some(UNIX_EPOCH + Duration::from_millis(1_500)));
+        for text in ["", "-1", "1.5", "18446744073709551616"] {
+            assert_eq!(sent_with(text), None, "{text}");
+        }
+        // Any number is served.
+        let _ = sent_with("18446744073709551615");
+        assert_eq!(sent(&HeaderMap::new()), None);
+    }
 
     #[test]
     fn a_dead_letter_has_no_orders_for_the_broker_and_a_reason_of_one_line() {
