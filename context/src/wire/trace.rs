@@ -11,6 +11,12 @@ use crate::{ContextVar, VarOptions};
 /// The most members of a `tracestate`, by the standard.
 const MAX_STATE_MEMBERS: usize = 32;
 
+/// The flag of a trace that the caller may have recorded.
+const SAMPLED: u8 = 1;
+/// The flags that the standard defines: sampled, and that the trace's number is random. All others
+/// are zero when they are sent.
+const DEFINED_FLAGS: u8 = SAMPLED | 2;
+
 /// The trace that the current context belongs to, for programs without OpenTelemetry: set by
 /// [`Received::bind`](super::Received::bind), and sent with each call, so that the services before
 /// and behind are in one trace.
@@ -22,7 +28,9 @@ pub static TRACE: ContextVar<TraceContext> =
 
 /// A trace, the span in it that calls, and what the makers of tracing systems have noted beside.
 ///
-/// Its text, by [`Display`](fmt::Display) and [`FromStr`], is that of the header `traceparent`.
+/// Its text, by [`Display`](fmt::Display) and [`FromStr`], is that of the header `traceparent`. Of
+/// the [flags](Self::flags), the text has those that the standard defines: `01`, sampled, and `02`,
+/// a random number of the trace.
 ///
 /// ```
 /// # use heirloom_context::internal::heirloom;
@@ -66,7 +74,8 @@ impl TraceContext {
         self.parent_id
     }
 
-    /// The flags, all eight bits.
+    /// The flags as they were given or read, all eight bits. Of a header of a later version than
+    /// `00`, the flag "sampled" alone: what its other bits mean is not known.
     #[must_use]
     pub const fn flags(&self) -> u8 {
         self.flags
@@ -75,7 +84,7 @@ impl TraceContext {
     /// Whether the caller may have recorded the trace.
     #[must_use]
     pub const fn is_sampled(&self) -> bool {
-        self.flags & 1 != 0
+        self.flags & SAMPLED != 0
     }
 
     /// The text of the header `tracestate`; empty without one.
@@ -113,8 +122,9 @@ impl TraceContext {
         if version == 0xff || !is_end || !dashes {
             return None;
         }
-        let (parent_id, flags) = (hex(&known[36..52])?, hex(&known[53..])?);
-        TraceContext::new(hex(&known[3..35])?, parent_id as u64, flags as u8)
+        let (parent_id, flags) = (hex(&known[36..52])?, hex(&known[53..])? as u8);
+        let flags = if version == 0 { flags } else { flags & SAMPLED };
+        TraceContext::new(hex(&known[3..35])?, parent_id as u64, flags)
     }
 
     /// The current span of OpenTelemetry, if there is one.
@@ -194,7 +204,7 @@ impl TraceContext {
         let mut text = String::with_capacity(55);
         text.push_str("00");
         let [id, parent] = [&self.trace_id.to_be_bytes()[..], &self.parent_id.to_be_bytes()];
-        for number in [id, parent, &[self.flags]] {
+        for number in [id, parent, &[self.flags & DEFINED_FLAGS]] {
             text.push('-');
             for byte in number {
                 text.push(char::from(DIGITS[usize::from(byte >> 4)]));
@@ -214,8 +224,8 @@ impl fmt::Display for TraceContext {
 impl FromStr for TraceContext {
     type Err = InvalidTrace;
 
-    /// Reads the value of a header `traceparent`. Of a later version than `00`, what follows the
-    /// flags is left out.
+    /// Reads the value of a header `traceparent`. Of a later version than `00`, all flags but
+    /// "sampled", and what follows the flags, are left out.
     fn from_str(text: &str) -> Result<Self, InvalidTrace> {
         TraceContext::read(text.as_bytes()).ok_or(InvalidTrace(()))
     }

@@ -68,11 +68,27 @@ fn zeros_are_no_trace_and_no_span() {
 }
 
 #[test]
-fn all_flags_are_kept() {
-    for flags in ["00", "01", "02", "03", "ff"] {
-        let text = format!("00-{ID}-{PARENT}-{flags}");
-        assert_eq!(parent(&text).unwrap().to_string(), text);
+fn all_flags_are_read_and_those_of_the_standard_are_sent() {
+    for (version, flags, read, sent) in [
+        ("00", "00", 0, "00"),
+        ("00", "01", 1, "01"),
+        ("00", "02", 2, "02"),
+        ("00", "03", 3, "03"),
+        ("00", "f1", 0xf1, "01"),
+        ("00", "ff", 0xff, "03"),
+        // Of a later version, nothing but "sampled" is known.
+        ("01", "03", 1, "01"),
+        ("01", "fe", 0, "00"),
+        ("fe", "ff", 1, "01"),
+    ] {
+        let trace = parent(&format!("{version}-{ID}-{PARENT}-{flags}")).unwrap();
+        assert_eq!(trace.flags(), read, "{version} {flags}");
+        assert_eq!(trace.to_string(), format!("00-{ID}-{PARENT}-{sent}"));
+        let headers = headers_of(&Context::empty().with_var(&TRACE, trace));
+        assert_eq!(headers["traceparent"], format!("00-{ID}-{PARENT}-{sent}"));
     }
+    let made = TraceContext::new(1, 2, 0xfd).unwrap();
+    assert_eq!((made.flags(), &made.to_string()[52..]), (0xfd, "-01"));
     assert!(!parent(&format!("00-{ID}-{PARENT}-02")).unwrap().is_sampled());
     assert!(parent(&format!("00-{ID}-{PARENT}-03")).unwrap().is_sampled());
 }
@@ -192,7 +208,8 @@ proptest! {
         let text = trace.to_string();
         prop_assert_eq!(text.len(), 55);
         prop_assert_eq!(text.to_lowercase(), text.clone());
-        prop_assert_eq!(text.parse::<TraceContext>(), Ok(trace));
+        let expected = TraceContext::new(id, parent, flags & 3).unwrap();
+        prop_assert_eq!(text.parse::<TraceContext>(), Ok(expected));
     }
 
     #[test]
