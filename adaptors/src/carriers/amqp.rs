@@ -10,7 +10,8 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 /// `BasicProperties::headers`.
 ///
 /// A header is written as a long string, which is what other clients write. Texts, bytes and arrays
-/// of them are read; numbers and tables are passed over.
+/// of them are read; numbers and tables are passed over. AMQP tells names in capitals from those in
+/// lower case. What is written has lower case; what is read may have both.
 ///
 /// ```
 /// use heirloom::wire::{self, Inbound};
@@ -33,16 +34,15 @@ pub struct AmqpHeaders<H>(pub H);
 
 impl Injector for AmqpHeaders<&mut FieldTable> {
     fn set(&mut self, name: &str, value: String) {
+        self.remove(name);
         self.0.insert(ShortString::from(name), AMQPValue::LongString(value.into()));
     }
 
     /// The table has no operation for it, so it is made anew where the name is there.
     fn remove(&mut self, name: &str) {
-        if self.0.contains_key(name) {
-            for (other, value) in mem::take(self.0).inner() {
-                if other.as_str() != name {
-                    self.0.insert(other.clone(), value.clone());
-                }
+        if self.0.inner().keys().any(|other| is(other, name)) {
+            for (other, value) in mem::take(self.0).inner().iter().filter(|(other, _)| !is(other, name)) {
+                self.0.insert(other.clone(), value.clone());
             }
         }
     }
@@ -50,10 +50,13 @@ impl Injector for AmqpHeaders<&mut FieldTable> {
 
 impl Extractor for AmqpHeaders<&FieldTable> {
     fn for_each<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8])) {
-        if let Some(value) = self.0.inner().get(name) {
-            lines(value, each);
-        }
+        let named = self.0.inner().iter().filter(|(other, _)| is(other, name));
+        named.for_each(|(_, value)| lines(value, each));
     }
+}
+
+fn is(other: &ShortString, name: &str) -> bool {
+    other.as_str().eq_ignore_ascii_case(name)
 }
 
 /// Calls `each` with the texts of a value: an array stands for several lines.

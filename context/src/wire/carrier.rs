@@ -6,7 +6,8 @@ use std::hash::BuildHasher;
 /// What headers are written into: the headers of a request, of a message, a map of texts.
 ///
 /// [`inject`](super::inject_with) hands over names in lower case and values of visible ASCII
-/// letters and blanks.
+/// letters and blanks. Names that differ in case alone are names of one header: `remove` removes
+/// all of them, and `set` replaces all of them.
 ///
 /// ```
 /// # use heirloom_context::internal::heirloom;
@@ -22,7 +23,7 @@ use std::hash::BuildHasher;
 ///     }
 ///
 ///     fn remove(&mut self, name: &str) {
-///         self.0.retain(|(other, _)| other != name);
+///         self.0.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
 ///     }
 /// }
 /// ```
@@ -44,46 +45,55 @@ pub trait Injector {
 ///
 /// impl Extractor for Lines {
 ///     fn for_each<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8])) {
-///         let lines = self.0.iter().filter(|(other, _)| other == name);
+///         let lines = self.0.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
 ///         lines.for_each(|(_, value)| each(value.as_bytes()));
 ///     }
 /// }
 /// ```
 pub trait Extractor {
     /// Calls `each` with the value of each line of the header, in their order. The name is in lower
-    /// case. The values are as they came; they need not be texts.
+    /// case; the case of the names in the headers does not matter. The values are as they came;
+    /// they need not be texts.
     fn for_each<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8]));
 }
 
+/// Looks at all keys, since the case of those that are there does not matter.
 impl<S: BuildHasher> Injector for HashMap<String, String, S> {
     fn set(&mut self, name: &str, value: String) {
+        Injector::remove(self, name);
         self.insert(name.to_owned(), value);
     }
 
     fn remove(&mut self, name: &str) {
-        HashMap::remove(self, name);
+        self.retain(|other, _| !other.eq_ignore_ascii_case(name));
     }
 }
 
+/// Keys that differ in case alone are lines of one header, in the order of the map.
 impl<S: BuildHasher> Extractor for HashMap<String, String, S> {
     fn for_each<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8])) {
-        self.get(name).into_iter().for_each(|value| each(value.as_bytes()));
+        let lines = self.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        lines.for_each(|(_, value)| each(value.as_bytes()));
     }
 }
 
+/// Looks at all keys, since the case of those that are there does not matter.
 impl Injector for BTreeMap<String, String> {
     fn set(&mut self, name: &str, value: String) {
+        Injector::remove(self, name);
         self.insert(name.to_owned(), value);
     }
 
     fn remove(&mut self, name: &str) {
-        BTreeMap::remove(self, name);
+        self.retain(|other, _| !other.eq_ignore_ascii_case(name));
     }
 }
 
+/// Keys that differ in case alone are lines of one header, in the order of the map.
 impl Extractor for BTreeMap<String, String> {
     fn for_each<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8])) {
-        self.get(name).into_iter().for_each(|value| each(value.as_bytes()));
+        let lines = self.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        lines.for_each(|(_, value)| each(value.as_bytes()));
     }
 }
 
@@ -106,7 +116,11 @@ mod headers {
         KNOWN.iter().find(|known| known.as_str() == name)
     }
 
-    /// Panics if the name or the value may not stand in a header, which those of this module may.
+    /// tonic's `MetadataMap` has such a map inside: `metadata.as_mut()` to write a context,
+    /// `metadata.as_ref()` to read one.
+    ///
+    /// # Panics
+    /// If the name or the value may not stand in a header, which those of this module may.
     impl Injector for HeaderMap {
         fn set(&mut self, name: &str, value: String) {
             let value = HeaderValue::try_from(value).expect("visible ASCII letters and blanks");

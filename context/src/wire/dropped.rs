@@ -17,6 +17,8 @@ pub enum Reason {
     Member,
     /// The text is no value of the variable, or the value could not be written.
     Value,
+    /// Two variables that are bound have one name on the wire.
+    Name,
     /// A header `traceparent` is none by the standard, or there are several.
     TraceParent,
     /// A header `tracestate` is none by the standard.
@@ -34,7 +36,7 @@ pub struct Dropped {
     pub reason: Reason,
 }
 
-const REASONS: usize = 8;
+const REASONS: usize = 9;
 static COUNTS: [AtomicU64; REASONS] = [const { AtomicU64::new(0) }; REASONS];
 
 /// How often something was dropped for this reason, in this process, sent and received together.
@@ -58,6 +60,7 @@ impl Reason {
             Reason::MemberBytes => "a member of a baggage has more bytes than the cap, and is",
             Reason::Member => "a member of a baggage is malformed, and is",
             Reason::Value => "a text is no value of its variable, or a value could not be written, and is",
+            Reason::Name => "two variables have one name on the wire, and the second is",
             Reason::TraceParent => "a `traceparent` is malformed, and is",
             Reason::TraceState => "a `tracestate` is malformed, and is",
             Reason::Deadline => "a deadline is malformed, and is",

@@ -35,8 +35,10 @@ impl Injected {
 ///
 /// The headers are replaced: what there is nothing to say about is removed, so that a request that
 /// is forwarded has nothing stale. Values stand in the order in which the variables were first used
-/// in this process. What has no room within the caps of [`baggage`](super::baggage) is left out,
-/// the last values first, and the answer says which.
+/// in this process. The first value that has no room within the caps of
+/// [`baggage`](super::baggage), and all that follow, are left out; a value that is too long by
+/// itself is left out alone. Of two variables with one name on the wire, the second is left out.
+/// The answer says which.
 ///
 /// ```
 /// # use heirloom_context::internal::heirloom;
@@ -108,19 +110,33 @@ fn baggage(dropped: &mut Vec<Dropped>) -> String {
         _ => {}
     });
     sent.sort_unstable_by_key(|(id, _)| *id);
-    for (_, found) in sent {
+    // Why no further value is sent.
+    let mut full = None;
+    for (place, (_, found)) in sent.iter().enumerate() {
         let Some(name) = found.value().wire_name() else { continue };
-        if let Err(left_out) = writer.member(name, |out| found.value().write_wire(out), &[]) {
-            let reason = match left_out {
-                LeftOut::Members => Reason::Members,
-                LeftOut::Bytes => Reason::Bytes,
-                LeftOut::MemberBytes => Reason::MemberBytes,
-                LeftOut::Unwritable => Reason::Value,
-            };
+        let written = match full {
+            Some(reason) => Err(reason),
+            // A receiver would take one of the two, whichever variable the value belongs to.
+            None if sent[..place].iter().any(|(_, other)| other.value().wire_name() == Some(name)) => {
+                Err(Reason::Name)
+            }
+            None => writer.member(name, |out| found.value().write_wire(out), &[]).map_err(reason),
+        };
+        if let Err(reason) = written {
+            full = full.or(matches!(reason, Reason::Members | Reason::Bytes).then_some(reason));
             note(dropped, Some(name), reason);
         }
     }
     writer.finish()
+}
+
+fn reason(left_out: LeftOut) -> Reason {
+    match left_out {
+        LeftOut::Members => Reason::Members,
+        LeftOut::Bytes => Reason::Bytes,
+        LeftOut::MemberBytes => Reason::MemberBytes,
+        LeftOut::Unwritable => Reason::Value,
+    }
 }
 
 /// The hosts that contexts are sent to. All other hosts get nothing: no baggage, no trace, no

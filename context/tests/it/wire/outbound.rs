@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Range;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use heirloom_context::wire::{
@@ -119,11 +121,21 @@ fn count() -> usize {
     crate::support::count(200)
 }
 
-/// Variables that are sent under one name each, made at run time.
+/// The codecs of [`many`] variables, with the names `many-0`, `many-1` and so on.
+static CODECS: LazyLock<Vec<Wire<String>>> =
+    LazyLock::new(|| NAMES.iter().map(|name| Wire::text(name)).collect());
+static NAMES: LazyLock<Vec<String>> =
+    LazyLock::new(|| (0..70).map(|number| format!("many-{number}")).collect());
+
+/// Variables that are sent under a name each, made at run time.
 fn many(count: usize) -> Vec<ContextVar<String>> {
-    const OPTIONS: VarOptions<String> =
-        VarOptions { wire: Some(const { &Wire::text("many") }), ..VarOptions::new() };
-    (0..count).map(|_| ContextVar::with_options("one of many", OPTIONS)).collect()
+    let options = |wire| VarOptions { wire: Some(wire), ..VarOptions::new() };
+    CODECS[..count].iter().map(|wire| ContextVar::with_options("one of many", options(wire))).collect()
+}
+
+/// That these of [`many`] were left out.
+fn left_out(numbers: Range<usize>, reason: Reason) -> Vec<Dropped> {
+    numbers.map(|number| Dropped { variable: Some(&NAMES[number]), reason }).collect()
 }
 
 fn bound(variables: &[ContextVar<String>], value: impl Fn(usize) -> String) -> Context {
@@ -145,19 +157,72 @@ fn of_too_many_members_the_last_are_left_out_and_named() {
     let before = dropped(Reason::Members);
     let (baggage, dropped_now) = sent(&bound(&many(70), |number| number.to_string()));
     assert_eq!(baggage.split(',').count(), 64);
-    assert!(baggage.starts_with("many=0,many=1,") && baggage.ends_with(",many=63"), "{baggage}");
-    let expected = Dropped { variable: Some("many"), reason: Reason::Members };
-    assert_eq!(dropped_now, [expected; 6]);
+    assert!(baggage.starts_with("many-0=0,many-1=1,") && baggage.ends_with(",many-63=63"), "{baggage}");
+    assert_eq!(dropped_now, left_out(64..70, Reason::Members));
     assert!(dropped(Reason::Members) >= before + 6);
 }
 
 #[test]
 fn of_too_many_bytes_the_last_pairs_are_left_out_as_a_whole() {
-    // 2,005 bytes each; a comma between them.
+    // 2,007 bytes each; a comma between them.
     let (baggage, dropped) = sent(&bound(&many(6), |number| number.to_string().repeat(2_000)));
-    assert_eq!(baggage.len(), 4 * 2_005 + 3);
+    assert_eq!(baggage.len(), 4 * 2_007 + 3);
     assert!(baggage.ends_with(&"3".repeat(2_000)));
-    assert_eq!(dropped, [Dropped { variable: Some("many"), reason: Reason::Bytes }; 2]);
+    assert_eq!(dropped, left_out(4..6, Reason::Bytes));
+}
+
+#[test]
+fn after_the_first_that_has_no_room_no_other_is_sent() {
+    let lengths = [4_000, 4_000, 4_000, 1];
+    let (baggage, dropped) = sent(&bound(&many(4), |number| "x".repeat(lengths[number])));
+    assert_eq!(baggage.split(',').count(), 2);
+    assert_eq!(dropped, left_out(2..4, Reason::Bytes));
+    // One that is too long by itself takes no room.
+    let lengths = [4_000, 5_000, 4_000, 1];
+    let (baggage, dropped) = sent(&bound(&many(4), |number| "x".repeat(lengths[number])));
+    assert!(baggage.ends_with(",many-3=x"));
+    assert_eq!(dropped, left_out(1..2, Reason::MemberBytes));
+}
+
+#[test]
+fn of_two_variables_with_one_name_the_second_is_left_out_and_named() {
+    context_var! {
+        static FIRST: u64, wire = "number";
+        static SECOND: String, wire = "number";
+    }
+    let before = dropped(Reason::Name);
+    let first = Context::empty().with_var(&FIRST, 7).with_var(&TENANT, "acme".into());
+    // The order of the first uses counts, and not that in which they are bound here.
+    let second = Context::empty().with_var(&SECOND, "seven".into());
+    let both = second.with_var(&FIRST, 7);
+    assert_eq!(
+        sent(&both),
+        ("number=7".into(), vec![Dropped { variable: Some("number"), reason: Reason::Name }])
+    );
+    assert!(dropped(Reason::Name) > before);
+    assert!(sent(&first).1.is_empty());
+    assert_eq!(sent(&second), ("number=seven".into(), vec![]));
+}
+
+#[test]
+fn names_of_maps_are_compared_without_their_case() {
+    let named = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let stale = [named("Baggage", "stale=1"), named("BAGGAGE", "stale=2"), named("X-Other", "kept")];
+    let left = Some(Duration::from_millis(250));
+    let empty: BTreeMap<_, _> = [named("X-Other", "kept")].into();
+    let expected: BTreeMap<_, _> =
+        [named("X-Other", "kept"), named("baggage", "tenant=acme"), named("x-request-timeout", "250000u")]
+            .into();
+    let (mut tree, mut hashed) = (BTreeMap::from(stale.clone()), HashMap::from(stale));
+    for (context, left, expected) in [
+        (Context::empty().with_var(&TENANT, "acme".into()), left, &expected),
+        (Context::empty(), None, &empty),
+    ] {
+        context.run(|| inject_with(&mut tree, REQUEST_TIMEOUT, left));
+        context.run(|| inject_with(&mut hashed, REQUEST_TIMEOUT, left));
+        assert_eq!(&tree, expected);
+        assert_eq!(&hashed.clone().into_iter().collect::<BTreeMap<_, _>>(), expected);
+    }
 }
 
 #[test]
@@ -175,7 +240,7 @@ fn what_is_removed_gives_its_room_back() {
     let context = bound(&variables, |number| number.to_string());
     assert_eq!(sent(&context).1.len(), 1);
     let (baggage, dropped) = sent(&context.without_var(&variables[0]));
-    assert!(baggage.ends_with(",many=64") && dropped.is_empty());
+    assert!(baggage.ends_with(",many-64=64") && dropped.is_empty());
 }
 
 struct Unwritable;
