@@ -163,7 +163,10 @@ impl Inbound {
         self
     }
 
-    /// Reads the headers. The time that this takes, and the memory, are bounded by the caps.
+    /// Reads the headers. The time that this takes, and the memory, are bounded by the caps, but for
+    /// a look at each line that the carrier has, which a server bounds by its cap of a request's
+    /// head. Lines of `traceparent` and of the deadline are read up to 512 bytes, a `tracestate` up
+    /// to 8,192.
     #[doc(alias = "extract_context")]
     pub fn extract<C: Extractor + ?Sized>(&self, carrier: &C) -> Received {
         self.read(carrier, self.deadline.as_deref())
@@ -241,6 +244,12 @@ impl Inbound {
     }
 }
 
+/// The most bytes of a line that is no list: far more than a valid one has.
+const MAX_LINE_BYTES: usize = 512;
+
+/// The most bytes of a `tracestate`, of all its lines together.
+const MAX_STATE_BYTES: usize = 8_192;
+
 /// The only line of a header.
 fn only_line<'a, C: Extractor + ?Sized>(carrier: &'a C, name: &str) -> Result<Option<&'a [u8]>, NotOne> {
     let (mut only, mut lines) = (None, 0_usize);
@@ -248,10 +257,11 @@ fn only_line<'a, C: Extractor + ?Sized>(carrier: &'a C, name: &str) -> Result<Op
         lines += 1;
         only = Some(line);
     });
-    if lines > 1 { Err(NotOne) } else { Ok(only) }
+    let is_long = only.is_some_and(|line| line.len() > MAX_LINE_BYTES);
+    if lines > 1 || is_long { Err(NotOne) } else { Ok(only) }
 }
 
-/// A header has several lines, and may have one.
+/// A header has several lines, and may have one; or the one is too long.
 struct NotOne;
 
 fn read_trace<C: Extractor + ?Sized>(carrier: &C, dropped: &mut Vec<Dropped>) -> Option<TraceContext> {
@@ -266,9 +276,16 @@ fn read_trace<C: Extractor + ?Sized>(carrier: &C, dropped: &mut Vec<Dropped>) ->
             return None;
         }
     };
-    let mut lines = Vec::new();
-    carrier.for_each(TRACESTATE, &mut |line| lines.push(line));
-    Some(trace.with_state_of(lines).unwrap_or_else(|trace| {
+    let (mut lines, mut bytes) = (Vec::new(), 0_usize);
+    carrier.for_each(TRACESTATE, &mut |line| {
+        // Lines are joined by a comma, which counts.
+        bytes = bytes.saturating_add(line.len() + usize::from(bytes > 0));
+        if bytes <= MAX_STATE_BYTES && !line.is_empty() {
+            lines.push(line);
+        }
+    });
+    let read = if bytes > MAX_STATE_BYTES { Err(trace) } else { trace.with_state_of(lines) };
+    Some(read.unwrap_or_else(|trace| {
         note(dropped, None, Reason::TraceState);
         trace
     }))

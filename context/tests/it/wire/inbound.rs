@@ -1,5 +1,6 @@
 //! What is taken of what was received.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use heirloom_context::wire::{
@@ -201,6 +202,58 @@ fn a_hostile_peer_gets_a_bounded_answer() {
     assert!(inbound().extract(&lines).dropped().len() <= 66);
     let states = Lines(vec![("tracestate".to_owned(), b"a=1".to_vec()); 10_000]);
     assert_eq!(inbound().extract(&states).dropped(), []);
+}
+
+#[test]
+fn lines_that_are_no_lists_are_read_up_to_512_bytes() {
+    let parent = b"00-00000000000000000000000000000001-0000000000000002-01".as_slice();
+    let padded = |text: &[u8], bytes: usize| [text, &vec![b' '; bytes - text.len()]].concat();
+    let read = |bytes: usize| {
+        let headers = Lines::of(&[
+            ("traceparent", &padded(parent, bytes)),
+            ("x-request-timeout", &padded(b"5S", bytes)),
+        ]);
+        let received = Inbound::new().extract(&headers);
+        (received.trace().is_some(), received.remaining().ok(), reasons(&received))
+    };
+    assert_eq!(read(512), (true, Some(Some(Duration::from_secs(5))), vec![]));
+    for bytes in [513, 1 << 20] {
+        assert_eq!(read(bytes), (false, None, vec![Reason::TraceParent, Reason::Deadline]));
+    }
+}
+
+#[test]
+fn a_tracestate_is_read_up_to_8192_bytes_of_all_lines() {
+    let parent = b"00-00000000000000000000000000000001-0000000000000002-01".as_slice();
+    let read = |lines: Vec<Vec<u8>>| {
+        let mut headers = Lines::of(&[("traceparent", parent)]);
+        headers.0.extend(lines.into_iter().map(|line| ("tracestate".to_owned(), line)));
+        let received = Inbound::new().extract(&headers);
+        (received.trace().unwrap().state().len(), reasons(&received))
+    };
+    let line = |key: &str, bytes: usize| format!("{key}=1{}", ",".repeat(bytes - 3)).into_bytes();
+    assert_eq!(read(vec![line("a", 8_192)]), (3, vec![]));
+    assert_eq!(read(vec![line("a", 8_193)]), (0, vec![Reason::TraceState]));
+    // With the comma between them.
+    assert_eq!(read(vec![line("a", 4_000), line("b", 4_191)]), (7, vec![]));
+    assert_eq!(read(vec![line("a", 4_000), line("b", 4_192)]), (0, vec![Reason::TraceState]));
+    assert_eq!(read(vec![b"a=1".to_vec(); 10_000]), (0, vec![Reason::TraceState]));
+}
+
+#[test]
+fn names_of_maps_are_read_whatever_their_case() {
+    let headers = [("Baggage", "tenant=acme"), ("BAGGAGE", "user=7"), ("X-Request-Timeout", "5S")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let read = |received: Received| {
+        let context = bound(&received);
+        (context.get(&TENANT), context.get(&USER), received.remaining().unwrap())
+    };
+    let expected = (Some("acme".to_owned()), Some(7), Some(Duration::from_secs(5)));
+    assert_eq!(read(inbound().extract(&HashMap::from(headers.clone()))), expected);
+    assert_eq!(read(inbound().extract(&BTreeMap::from(headers))), expected);
+    // Several lines of what has one.
+    let several = [("traceparent", ""), ("Traceparent", "")].map(|(name, value)| (name.into(), value.into()));
+    assert_eq!(reasons(&inbound().extract(&HashMap::from(several))), [Reason::TraceParent]);
 }
 
 #[test]
