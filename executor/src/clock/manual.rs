@@ -46,9 +46,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::NEVER;
 use crate::util::report::complain;
 use crate::util::sync::{Mutex, lock, weakened};
 use crate::util::thread_state;
+
+/// The last instant of the clock, in nanoseconds since its origin: 584 years. It is less than the
+/// tick of a timer that is never due, so that such a timer is not due at the clock's end either.
+pub(super) const END: u64 = NEVER - 2;
 
 /// A clock that stands still until it is moved: for tests and simulations.
 pub(crate) struct ManualClock {
@@ -92,28 +97,31 @@ impl ManualClock {
         self.origin.checked_add(elapsed).unwrap_or(self.origin)
     }
 
-    /// Moves the clock forward, at most to 584 years after its origin.
+    /// Moves the clock forward, at most to its [`END`].
     #[cfg(all(test, not(loom)))]
     pub(crate) fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-        let add = |elapsed: u64| Some(elapsed.saturating_add(by));
+        let add = |elapsed: u64| Some(elapsed.saturating_add(by).min(END));
         let _ = self.elapsed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// Moves the clock forward to `instant`, unless it stands there or later.
-    pub(crate) fn advance_to(&self, instant: Instant) {
+    /// Moves the clock forward to `instant`, unless it stands there or later. Returns `false`, and
+    /// leaves the clock where it is, if `instant` is after its [`END`].
+    pub(crate) fn advance_to(&self, instant: Instant) -> bool {
         let elapsed = instant.saturating_duration_since(self.origin).as_nanos();
-        self.elapsed.fetch_max(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let elapsed = u64::try_from(elapsed).ok().filter(|elapsed| *elapsed <= END);
+        elapsed.inspect(|elapsed| _ = self.elapsed.fetch_max(*elapsed, Ordering::Relaxed)).is_some()
     }
 
     /// Sets the clock, also backwards.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn set(&self, elapsed: Duration) {
-        self.elapsed.store(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(END).min(END);
+        self.elapsed.store(elapsed, Ordering::Relaxed);
     }
 
     /// VT5. Moves the clock to the instant that `next` returns. `next` is called if the clock is
-    /// free; it looks at the queues and at the timers. Returns whether the clock was moved.
+    /// free; it looks at the queues and at the timers. Returns whether the clock stands there.
     pub(crate) fn jump(&self, next: impl Fn() -> Option<Instant>) -> bool {
         let early = weakened("the holds before the queues").then(&next);
         let users = lock(&self.users);
@@ -121,18 +129,17 @@ impl ManualClock {
             return false;
         }
         let Some(next) = early.unwrap_or_else(next) else { return false };
-        self.advance_to(next);
-        true
+        self.advance_to(next)
     }
 
-    /// The clock is free, there is nothing to run, and no timer to jump to. Most often a test that
-    /// would hang.
+    /// The clock is free, there is nothing to run, and no timer to jump to: none at all, or none
+    /// before the clock's [`END`]. Most often a test that would hang.
     #[cold]
     pub(crate) fn report_stuck(&self) {
         if !self.reported_stuck.swap(true, Ordering::Relaxed) {
             complain(format_args!(
-                "in virtual time, `block_on` waits, no task can run, and no timer is set: this is for ever, unless a \
-                 thread outside of the runtime wakes one"
+                "in virtual time, `block_on` waits, no task can run, and no timer is set that will be due: this is \
+                 for ever, unless a thread outside of the runtime wakes one"
             ));
         }
     }

@@ -1,6 +1,7 @@
 //! Instants and ticks. All arithmetic on instants is here: it saturates, and it rounds up.
 //!
-//! A tick is a 64th of a millisecond, counted from the clock's origin. Deadlines are rounded *up*
+//! A tick is a 64th of a millisecond, counted from the clock's origin; in virtual time, it is a
+//! nanosecond, so that nothing there is rounded. Deadlines are rounded *up*
 //! to a tick and the present is rounded *down*, so that what is due by its tick is due by its
 //! instant: no timer is early. A deadline beyond the last tick has the tick [`NEVER`], one beyond
 //! the last `Instant` is `None`: both are pending for ever.
@@ -91,10 +92,11 @@ pub(crate) fn current_manual() -> Option<Arc<ManualClock>> {
 }
 
 /// Waits until `until` in a thread that can do nothing else meanwhile. In virtual time the thread
-/// moves the clock itself, and does not wait.
+/// moves the clock itself, and does not wait; but for an instant after the clock's end, which is
+/// for ever.
 pub(crate) fn block_until(until: Option<Instant>) {
     match (current_manual(), until) {
-        (Some(clock), Some(until)) => clock.advance_to(until),
+        (Some(clock), Some(until)) if clock.advance_to(until) => {}
         (_, until) => {
             std::thread::sleep(until.map_or(Duration::MAX, |at| at.saturating_duration_since(now())))
         }
@@ -125,17 +127,25 @@ pub(crate) struct Clock {
     origin: Instant,
     /// `None` for the machine's clock.
     manual: Option<Arc<ManualClock>>,
+    /// Whether a tick is a nanosecond, whatever the rounding.
+    is_exact: bool,
 }
 
 impl Clock {
     /// The machine's monotonic clock; tick 0 is now.
     pub(crate) fn real() -> Self {
-        Clock { origin: Instant::now(), manual: None }
+        Clock { origin: Instant::now(), manual: None, is_exact: false }
     }
 
-    /// A clock that is moved by hand.
+    /// A clock that is moved by hand, with the ticks of virtual time.
+    pub(crate) fn exact(clock: &Arc<ManualClock>) -> Self {
+        Clock { origin: clock.origin(), manual: Some(clock.clone()), is_exact: true }
+    }
+
+    /// A clock that is moved by hand, with the ticks of the machine's clock.
+    #[cfg(test)]
     pub(crate) fn manual(clock: &Arc<ManualClock>) -> Self {
-        Clock { origin: clock.origin(), manual: Some(clock.clone()) }
+        Clock { is_exact: false, ..Clock::exact(clock) }
     }
 
     /// A clock that is moved by hand, if it is one.
@@ -155,6 +165,9 @@ impl Clock {
     /// The present tick, rounded down.
     pub(crate) fn tick(&self) -> u64 {
         let elapsed = self.now().saturating_duration_since(self.origin);
+        if self.is_exact {
+            return exact_ticks(elapsed);
+        }
         ticks(elapsed, elapsed.subsec_nanos() / NANOSECONDS_PER_TICK).min(NEVER - 1)
     }
 
@@ -162,6 +175,9 @@ impl Clock {
     /// is none.
     pub(crate) fn tick_of(&self, deadline: Instant, rounding: Rounding) -> u64 {
         let elapsed = deadline.saturating_duration_since(self.origin);
+        if self.is_exact {
+            return exact_ticks(elapsed);
+        }
         let nanos = elapsed.subsec_nanos();
         let part = match rounding {
             Rounding::Tick => nanos.div_ceil(NANOSECONDS_PER_TICK),
@@ -174,6 +190,10 @@ impl Clock {
 
     /// The instant at which `tick` begins; `None` if it is never reached.
     pub(crate) fn instant_of(&self, tick: u64) -> Option<Instant> {
+        if self.is_exact {
+            let elapsed = (tick <= manual::END).then_some(Duration::from_nanos(tick));
+            return self.origin.checked_add(elapsed?);
+        }
         if tick == NEVER {
             return None;
         }
@@ -186,6 +206,11 @@ impl Clock {
 /// no tick.
 fn ticks(duration: Duration, part: u32) -> u64 {
     duration.as_secs().saturating_mul(TICKS_PER_SECOND).saturating_add(part.into())
+}
+
+/// The nanoseconds of a duration; [`NEVER`] if it leads beyond the end of a manual clock.
+fn exact_ticks(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).ok().filter(|tick| *tick <= manual::END).unwrap_or(NEVER)
 }
 
 /// `duration` after `now`; `None` for an instant that no `Instant` can hold, which is never
@@ -245,6 +270,31 @@ mod tests {
             assert_eq!(clock.tick_of(deadline, Rounding::Millisecond), round);
             assert_eq!(clock.tick(), down);
         }
+    }
+
+    #[test]
+    fn in_virtual_time_a_tick_is_a_nanosecond() {
+        let manual = ManualClock::new();
+        let clock = Clock::exact(&manual);
+        let origin = manual.now();
+        let end = Duration::from_nanos(manual::END);
+        for nanoseconds in [0, 1, 15_625, 100_000, 1_000_001, 1 << 42, manual::END] {
+            let elapsed = Duration::from_nanos(nanoseconds);
+            manual.set(elapsed);
+            for rounding in [Rounding::Tick, Rounding::Millisecond] {
+                assert_eq!(clock.tick_of(origin + elapsed, rounding), nanoseconds);
+            }
+            assert_eq!((clock.tick(), clock.instant_of(nanoseconds)), (nanoseconds, Some(origin + elapsed)));
+        }
+        let beyond = origin + end + Duration::from_nanos(1);
+        assert_eq!(clock.tick_of(beyond, Rounding::Tick), NEVER);
+        // The tick of a timer that is never due.
+        assert_eq!((clock.instant_of(NEVER - 1), clock.instant_of(NEVER)), (None, None));
+        manual.set(Duration::ZERO);
+        assert!(!manual.advance_to(beyond));
+        assert_eq!(manual.now(), origin);
+        manual.advance(Duration::MAX);
+        assert!(manual.advance_to(origin + end) && clock.tick() < NEVER - 1);
     }
 
     #[test]

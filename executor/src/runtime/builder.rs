@@ -299,9 +299,9 @@ impl Builder {
     }
 
     /// Virtual time, for tests: the clock of the runtime stands still while anything can run, and
-    /// jumps to the next timer when nothing can. An hour of sleeps takes milliseconds, and each
-    /// sleep takes exactly as long as it says, rounded up as
-    /// [timers are](crate::time#precision): to whole milliseconds, if it is longer than one.
+    /// jumps to the next timer when nothing can. An hour of sleeps takes milliseconds. Each sleep
+    /// takes exactly as long as it says, to the nanosecond, and what is due earlier runs earlier:
+    /// instants are not rounded, as those of the [machine's clock](crate::time#precision) are.
     ///
     /// [`sleep`](crate::sleep()), [`interval`](crate::interval()), [`wait_for`](crate::wait_for())
     /// and the [deadline](crate::deadline()) follow this clock, and [`now`](crate::time::now) reads
@@ -315,7 +315,8 @@ impl Builder {
     /// | a blocking closure | holds the clock until it has ended, or waits in a `block_on` of its own |
     /// | sockets and signals | an error of the kind [`Unsupported`](io::ErrorKind::Unsupported) |
     /// | a sleep in an [eager call](crate::run_eagerly) | moves the clock itself, since its thread can do nothing else |
-    /// | no task can run and no timer is set | nothing happens; the first time is reported on standard error |
+    /// | a timer more than 584 years after the start | is never due: the clock ends there |
+    /// | no task can run, and no timer is set that will be due | nothing happens; the first time is reported on standard error |
     /// | a thread that the runtime has not started, a wake-up from another runtime | the clock does not wait for it |
     ///
     /// `#[heirloom::test(virtual_time)]` does this for a test.

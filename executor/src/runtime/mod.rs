@@ -438,7 +438,7 @@ pub(crate) fn share(builder: &Builder, threads: Threads, parts: &[(Queue<Runnabl
             non_workers: CachePadded::default(),
             timers: Arc::new(Timers::new(
                 parts.len() + 1,
-                clock.as_ref().map_or_else(Clock::real, Clock::manual),
+                clock.as_ref().map_or_else(Clock::real, Clock::exact),
                 unpark(),
             )),
             io: LazyDriver::new(),

@@ -2,8 +2,8 @@
 //!
 //! # Terms
 //!
-//! * A *tick* is a 64th of a millisecond, counted from the clock's origin (see
-//!   [`clock`](crate::clock)).
+//! * A *tick* is a 64th of a millisecond, in virtual time a nanosecond, counted from the clock's
+//!   origin (see [`clock`](crate::clock)).
 //! * A *shard* is a [wheel](super::wheel) of timers behind a lock. Timers are spread over shards.
 //! * A *shard's tick* is the tick at which the shard wants to be looked at next. It stands beside
 //!   the lock: an idle worker's look costs one load per shard and no lock.

@@ -42,6 +42,8 @@
 //! | less than 1 ms ahead when the timer is set | a 64th of a millisecond |
 //! | further ahead | a whole millisecond: the timers of one millisecond share a wake-up |
 //!
+//! In [virtual time](crate::runtime::Builder::virtual_time) nothing is rounded.
+//!
 //! The machine adds what it takes to wake a thread: on an idle Linux some 10 to 20 µs. Where the
 //! workers are busy, timers are fired between two polls of tasks, every tenth of a millisecond or
 //! as soon as the polls permit.

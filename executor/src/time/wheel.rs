@@ -24,8 +24,8 @@
 //! ```
 //!
 //! Eleven digits hold every `u64`: every deadline has a slot of its own level, and no level wraps
-//! around. A level is allocated when the first entry needs it: 1.5 KiB, five of them for deadlines
-//! within twelve days.
+//! around. A level is allocated when the first entry needs it: 1.5 KiB. With ticks of a 64th of a
+//! millisecond, deadlines within four hours need five of them, and those within twelve days six.
 //!
 //! # Invariants
 //!

@@ -53,6 +53,48 @@ fn timers_fire_in_their_order_and_exactly_then() {
 }
 
 #[test]
+fn nothing_is_rounded() {
+    in_virtual_time(async {
+        for nanoseconds in [1, 999, 15_626, 100_000, 999_999, 1_000_001, 1_500_000, 3_600_000_000_001] {
+            // From an instant that is no whole number of anything.
+            sleep(Duration::from_nanos(7)).await;
+            let (begun, nap) = (time::now(), Duration::from_nanos(nanoseconds));
+            sleep(nap).await;
+            assert_eq!(time::now() - begun, nap);
+            assert!(wait_for(std::future::pending::<()>(), nap).await.is_err());
+            assert_eq!(time::now() - begun, 2 * nap);
+        }
+        let mut ticks = interval(Duration::from_micros(100));
+        let first = ticks.next().await.unwrap();
+        for tick in 1..100 {
+            ticks.next().await.unwrap();
+            assert_eq!(time::now() - first, tick * Duration::from_micros(100));
+        }
+    });
+}
+
+#[test]
+fn what_is_due_earlier_runs_earlier_whenever_it_was_set() {
+    in_virtual_time(async {
+        let begun = time::now();
+        let (send, receive) = channel::unbounded();
+        // (When it is set, when it is due), in microseconds.
+        for (set, due) in [(0, 1_050), (500, 1_400), (1_000, 1_051), (40, 1_390), (1_049, 1_049)] {
+            let send = send.clone();
+            spawn(async move {
+                sleep(Duration::from_micros(set)).await;
+                sleep_until(begun + Duration::from_micros(due)).await;
+                send.send((due, (time::now() - begun).as_nanos())).await.unwrap();
+            })
+            .detach();
+        }
+        for due in [1_049, 1_050, 1_051, 1_390, 1_400] {
+            assert_eq!(receive.recv().await.unwrap(), (due, u128::from(due) * 1_000));
+        }
+    });
+}
+
+#[test]
 fn the_clock_stands_still_while_a_task_can_run() {
     in_virtual_time(async {
         let begun = time::now();
@@ -229,4 +271,33 @@ fn a_test_that_would_hang_says_so_once() {
     assert!(output.status.success(), "{stderr}");
     let expected = "heirloom: in virtual time, `block_on` waits, no task can run, and no timer is set";
     assert_eq!(stderr.lines().filter(|line| line.starts_with(expected)).count(), 1, "{stderr}");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "starts a process")]
+fn a_sleep_beyond_the_end_of_the_clock_is_for_ever_and_that_is_said() {
+    const AGES: Duration = Duration::from_secs(600 * 365 * 24 * 3_600);
+    let this = "virtual_time::a_sleep_beyond_the_end_of_the_clock_is_for_ever_and_that_is_said";
+    let Child::Ended(output) = in_child(this, false) else {
+        in_virtual_time(async {
+            let begun = time::now();
+            // As long as there is another timer, time goes on.
+            assert!(wait_for(sleep(AGES), HOUR).await.is_err());
+            assert_eq!(time::now() - begun, HOUR);
+            let (send, receive) = oneshot::channel();
+            let outside = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(100));
+                send.send(()).unwrap();
+            });
+            let sleeper = spawn(sleep(AGES));
+            receive.await.unwrap();
+            outside.join().unwrap();
+            assert!(!sleeper.is_finished());
+            assert_eq!(time::now() - begun, HOUR);
+        });
+        return say_as_child();
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("no task can run, and no timer is set that will be due"), "{stderr}");
 }
