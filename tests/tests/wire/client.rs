@@ -21,6 +21,8 @@ use super::{TENANT, inbound, seen, seen_afar, set};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
+const GRPC: [&str; 4] =
+    ["application/grpc+proto", "Application/gRPC", "application/grpc-web+proto", "application/grpc-web-text"];
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn friends() -> PropagateLayer {
@@ -77,8 +79,24 @@ async fn the_time_in_the_header_is_what_is_left_at_the_call() {
 }
 
 #[heirloom::test(virtual_time)]
+async fn no_header_of_a_deadline_is_left_but_that_of_the_call() {
+    let stale = [("x-time", "9S"), ("x-request-timeout", "9S"), ("grpc-timeout", "9S")];
+    let layer = friends().deadline_header("x-time");
+    for (uri, kind, expected) in [
+        ("http://stock.internal/", "text/plain", [Some("3600000m"), None, None]),
+        ("http://stock.internal/", "application/grpc", [None, None, Some("9000000u")]),
+        ("http://example.com/", "text/plain", [None; 3]),
+        // The call's own limit.
+        ("http://example.com/", "application/grpc", [None, None, Some("9S")]),
+    ] {
+        let headers = [&stale[..], &[("content-type", kind)]].concat();
+        let headers = wait_for(sent(&layer, uri, &headers), HOUR).await.unwrap();
+        assert_eq!(stale.map(|(name, _)| text(&headers, name)), expected, "{uri} {kind}");
+    }
+}
+
+#[heirloom::test(virtual_time)]
 async fn a_call_by_grpc_has_its_own_header_and_may_have_a_shorter_limit_of_its_own() {
-    let grpc = ("content-type", "application/grpc+proto");
     let uri = "http://stock.internal/";
     for (own, around, expected) in [
         (None, None, None),
@@ -90,12 +108,14 @@ async fn a_call_by_grpc_has_its_own_header_and_may_have_a_shorter_limit_of_its_o
         (Some("soon"), None, None),
         (Some("soon"), Some(2_000), Some("2000000u")),
     ] {
-        let mut headers = vec![grpc, ("x-request-timeout", "7S")];
-        headers.extend(own.map(|own| ("grpc-timeout", own)));
-        let time = around.map_or(Duration::MAX, Duration::from_millis);
-        let headers = wait_for(sent(&friends(), uri, &headers), time).await.unwrap();
-        assert_eq!(text(&headers, "grpc-timeout"), expected, "{own:?} {around:?}");
-        assert_eq!(text(&headers, "x-request-timeout"), None);
+        for kind in GRPC {
+            let mut headers = vec![("content-type", kind), ("x-request-timeout", "7S")];
+            headers.extend(own.map(|own| ("grpc-timeout", own)));
+            let time = around.map_or(Duration::MAX, Duration::from_millis);
+            let headers = wait_for(sent(&friends(), uri, &headers), time).await.unwrap();
+            assert_eq!(text(&headers, "grpc-timeout"), expected, "{kind}: {own:?} {around:?}");
+            assert_eq!(text(&headers, "x-request-timeout"), None);
+        }
     }
     // In another call it is what a program has copied.
     let headers = sent(&friends(), uri, &[("grpc-timeout", "1S")]).await;
@@ -279,10 +299,11 @@ fn ticks() -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + Unpi
 async fn the_body_ends_at_the_deadline_of_the_call_wherever_it_is_read() {
     let endless =
         service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(StreamBody::new(ticks()))));
-    for is_grpc in [false, true] {
+    for (kind, has_trailers) in
+        [("text/plain", false), ("application/grpc", true), ("application/grpc-web", false)]
+    {
         for listed in [true, false] {
             let uri = if listed { "http://stock.internal/" } else { "http://example.com/" };
-            let kind = if is_grpc { "application/grpc" } else { "text/plain" };
             let request = Request::get(uri).header("content-type", kind).body(()).unwrap();
             let begun = now();
             let answer = wait_for(friends().layer(endless).oneshot(request), 250 * MILLISECOND);
@@ -293,7 +314,7 @@ async fn the_body_ends_at_the_deadline_of_the_call_wherever_it_is_read() {
             }
             let end = body.frame().await.unwrap();
             assert_eq!(now() - begun, 250 * MILLISECOND);
-            match is_grpc {
+            match has_trailers {
                 true => assert_eq!(text(end.unwrap().trailers_ref().unwrap(), "grpc-status"), Some("4")),
                 false => assert!(end.unwrap_err().is::<Elapsed>()),
             }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use futures::stream;
-use heirloom::time::now;
+use heirloom::time::{Elapsed, now};
 use heirloom::tower::{RequestContextLayer, ResponseBody};
 use heirloom::wire::{Inbound, Reason, TRACE, dropped};
 use heirloom::{Context, remaining, sleep};
@@ -20,6 +20,14 @@ use super::{REQUEST, TENANT, inbound, seen};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
+/// Of gRPC-Web, and in any case.
+const OTHER_GRPC: [(&str, &str); 5] = [
+    ("content-type", "Application/gRPC"),
+    ("content-type", "application/grpc; charset=utf-8"),
+    ("content-type", "application/grpc-web+proto"),
+    ("content-type", "application/grpc-web-text"),
+    ("content-type", "APPLICATION/grpc-web-text+proto"),
+];
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// A request to the layer itself.
@@ -142,11 +150,15 @@ async fn each_time_limit_is_one_or_an_error_and_never_none() {
     let layer = RequestContextLayer::new().inbound(inbound());
     let most = 400 * MILLISECOND;
     for (values, expected) in rows {
-        for (kind, header, limit) in [
+        let rows = [
             (GRPC, "grpc-timeout", Option::None),
             (("content-type", "text/plain"), "x-request-timeout", Option::None),
+            (("content-type", "application/grpc-website"), "x-request-timeout", Option::None),
             (GRPC, "grpc-timeout", Some(most)),
-        ] {
+        ];
+        for (kind, header, limit) in
+            rows.into_iter().chain(OTHER_GRPC.map(|kind| (kind, "grpc-timeout", Option::None)))
+        {
             let mut headers = vec![kind, ("baggage", "tenant=a")];
             headers.extend(values.iter().map(|value| (header, *value)));
             let layer = limit.map_or(layer.clone(), |limit| layer.clone().limit(limit));
@@ -157,7 +169,7 @@ async fn each_time_limit_is_one_or_an_error_and_never_none() {
                 None | Ages if most.is_some() => Milliseconds(most.unwrap()),
                 other => other,
             };
-            let is_grpc = kind == GRPC;
+            let is_grpc = header == "grpc-timeout";
             let grpc_status = answered.get("grpc-status").map(|status| status.to_str().unwrap());
             let reason = answered.get("x-refused").map(|reason| reason.to_str().unwrap());
             let found = match (look_at, status.as_u16(), grpc_status) {
@@ -180,7 +192,13 @@ async fn each_time_limit_is_one_or_an_error_and_never_none() {
                 }
                 other => panic!("{values:?}: {other:?}"),
             };
-            assert_eq!(found, expected, "{header}: {values:?}, {limit:?}");
+            assert_eq!(found, expected, "{kind:?}, {header}: {values:?}, {limit:?}");
+            if matches!(found, Refused | AtOnce) {
+                let answered = answered.get("content-type").map(|kind| kind.to_str().unwrap());
+                let is_web = kind.1.to_lowercase().starts_with("application/grpc-web");
+                let grpc = if is_web { "application/grpc-web+proto" } else { "application/grpc" };
+                assert_eq!(answered, is_grpc.then_some(grpc), "{kind:?}");
+            }
         }
     }
 }
@@ -206,7 +224,6 @@ async fn a_request_reads_the_header_of_its_own_protocol_and_lists_may_name_anoth
 #[heirloom::test(virtual_time)]
 async fn a_stream_that_has_started_is_cut_by_the_time_limit() {
     let layer = RequestContextLayer::new().inbound(inbound());
-    let begun = now();
     let service = service_fn(async |_| {
         let ticks = stream::unfold((), async |()| {
             sleep(30 * MILLISECOND).await;
@@ -214,12 +231,24 @@ async fn a_stream_that_has_started_is_cut_by_the_time_limit() {
         });
         Ok(Response::new(StreamBody::new(Box::pin(ticks))))
     });
-    let answer = ask(&layer, service, &[GRPC, ("grpc-timeout", "100m")]).await;
-    assert!(!answer.headers().contains_key("grpc-status"));
-    let whole = answer.into_body().collect().await.unwrap();
-    assert_eq!(now() - begun, 100 * MILLISECOND);
-    assert_eq!(whole.trailers().unwrap()["grpc-status"], "4");
-    assert_eq!(whole.to_bytes(), "ticktickticktick"[..12]);
+    for kind in [GRPC].into_iter().chain(OTHER_GRPC) {
+        let begun = now();
+        let answer = ask(&layer, service, &[kind, ("grpc-timeout", "100m")]).await;
+        assert!(!answer.headers().contains_key("grpc-status"));
+        let mut body = answer.into_body();
+        for _ in 0..3 {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "tick");
+        }
+        let end = body.frame().await.unwrap();
+        assert_eq!(now() - begun, 100 * MILLISECOND);
+        if kind.1.to_lowercase().contains("web") {
+            // Its trailers would be in the body, in a message of a format that is the service's.
+            assert!(end.unwrap_err().is::<Elapsed>(), "{kind:?}");
+        } else {
+            assert_eq!(end.unwrap().trailers_ref().unwrap()["grpc-status"], "4", "{kind:?}");
+        }
+        assert!(body.frame().await.is_none());
+    }
 }
 
 /// The span of OpenTelemetry's that is current, and whether it is another process's.

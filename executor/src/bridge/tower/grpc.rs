@@ -1,5 +1,5 @@
-//! What the layers know of gRPC over HTTP/2: its time limits, and how a response tells of a
-//! failure.
+//! What the layers know of gRPC, over HTTP/2 and of browsers: its time limits, and how a response
+//! tells of a failure.
 
 use std::time::Duration;
 
@@ -23,11 +23,56 @@ pub fn grpc_timeout(text: &str) -> Result<Duration, InvalidTimeout> {
     timeout::parse(text)
 }
 
-/// Whether these are the headers of a request of gRPC.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+/// What a request speaks, by its `content-type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// Plain HTTP.
+    Http,
+    /// gRPC over HTTP/2: `application/grpc`.
+    Grpc,
+    /// gRPC of browsers: `application/grpc-web` and `application/grpc-web-text`. Its requests have
+    /// the headers of gRPC, and so has a response without messages. The trailers of any other
+    /// response are the last message of its body, which a layer cannot write into a body whose
+    /// messages it does not know.
+    GrpcWeb,
+}
+
+impl Protocol {
+    /// That of a request with these headers. The case of a media type does not matter.
+    pub(super) fn of(headers: &HeaderMap) -> Protocol {
+        let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        // Without its parameters and its encoding of messages.
+        let end = kind.iter().position(|byte| matches!(byte, b'+' | b';' | b' ' | b'\t'));
+        let kind = &kind[..end.unwrap_or(kind.len())];
+        let is = |name: &str| kind.eq_ignore_ascii_case(name.as_bytes());
+        if is("application/grpc") {
+            Protocol::Grpc
+        } else if is("application/grpc-web") || is("application/grpc-web-text") {
+            Protocol::GrpcWeb
+        } else {
+            Protocol::Http
+        }
+    }
+
+    /// The `content-type` of a response that tells a status of gRPC in its headers; `None` over
+    /// plain HTTP.
+    pub(super) fn grpc_type(self) -> Option<HeaderValue> {
+        match self {
+            Protocol::Http => None,
+            Protocol::Grpc => Some(HeaderValue::from_static("application/grpc")),
+            Protocol::GrpcWeb => Some(HeaderValue::from_static("application/grpc-web+proto")),
+        }
+    }
+
+    /// Whether the headers are those of gRPC.
+    pub(super) fn has_grpc_headers(self) -> bool {
+        self != Protocol::Http
+    }
+
+    /// Whether a body ends with trailers that tell a status.
+    pub(super) fn has_grpc_trailers(self) -> bool {
+        self == Protocol::Grpc
+    }
 }
 
 /// Status codes that the layers answer with.

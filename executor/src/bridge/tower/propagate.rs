@@ -15,7 +15,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::BoxError;
-use super::grpc::is_grpc;
+use super::grpc::Protocol;
 use super::refused::Refused;
 use super::request_context::header_name;
 use super::request_scope::RequestScope;
@@ -68,12 +68,13 @@ use crate::remaining;
 /// | --- | --- |
 /// | the variables with a wire name that are bound, and are not secret | `baggage` |
 /// | the trace: the current span of OpenTelemetry's, with feature `opentelemetry`; else [`wire::TRACE`] | `traceparent`, `tracestate` |
-/// | the time that is left until the current [`deadline`](crate::deadline()), if there is one | `grpc-timeout` of a call by gRPC, else `x-request-timeout` |
+/// | the time that is left until the current [`deadline`](crate::deadline()), if there is one | `grpc-timeout` of a call by gRPC, also of gRPC-Web, else `x-request-timeout` |
 ///
 /// Any other host gets none of them. Headers of these names that the request has already, copied
-/// from another request for example, are replaced, or removed. One stays: `grpc-timeout` of a call
-/// by gRPC, a limit of the call's own (tonic's `Request::set_timeout`). It is shortened to the time
-/// that is left, and limits the call here as well.
+/// from another request for example, are replaced, or removed, also those that the protocol of the
+/// call does not use. One stays: `grpc-timeout` of a call by gRPC, a limit of the call's own
+/// (tonic's `Request::set_timeout`). It limits the call here as well. To a host of the list it is
+/// shortened to the time that is left; to any other host it goes as it is.
 ///
 /// The host is that of the request's URI, else of the header `host`. A request without either has
 /// no host that a list could name, as those that reach tonic's `Channel`: a channel goes to one
@@ -91,7 +92,8 @@ use crate::remaining;
 /// The call and **the response's body** end at the deadline that is current at `call`, whatever
 /// polls them later. A call by HTTP, or its body, then fails with
 /// [`Elapsed`](crate::time::Elapsed); a call by gRPC is answered with the status
-/// `DEADLINE_EXCEEDED`, as is a stream of answers. A call whose time is up before it is made does
+/// `DEADLINE_EXCEEDED`, as is a stream of answers, but for gRPC-Web, whose streams have their
+/// trailers in the body and fail with [`Elapsed`](crate::time::Elapsed). A call whose time is up before it is made does
 /// not reach the inner service.
 ///
 /// # Clients
@@ -119,21 +121,27 @@ struct Outgoing {
 
 impl Outgoing {
     /// Makes the headers those of a call that is made now.
-    fn write<A>(&self, request: &mut Request<A>, is_grpc: bool) {
+    fn write<A>(&self, request: &mut Request<A>, protocol: Protocol) {
         const GRPC: HeaderName = HeaderName::from_static(GRPC_TIMEOUT);
-        let (own, other) = if is_grpc { (&GRPC, &self.deadline) } else { (&self.deadline, &GRPC) };
+        const DEFAULT: HeaderName = HeaderName::from_static(REQUEST_TIMEOUT);
+        let is_grpc = protocol.has_grpc_headers();
+        let own = if is_grpc { &GRPC } else { &self.deadline };
         let is_listed = match request.uri().host() {
             Some(host) => self.hosts.allows(host),
             None => self.hosts.allows(&named_host(request.headers()).unwrap_or_default()),
         };
         let headers = request.headers_mut();
-        wire::clear(headers, other.as_str());
+        // Of another request, from which they were copied.
+        for stale in [&GRPC, &DEFAULT, &self.deadline].into_iter().filter(|name| *name != own) {
+            headers.remove(stale);
+        }
         if is_listed {
             let left = remaining().map(|left| left.saturating_sub(self.reserve));
             // What was left out is counted and said there.
             let _injected = wire::inject_with(headers, own.as_str(), left);
-        } else if !is_grpc {
-            headers.remove(own);
+        } else {
+            // The limit that a call by gRPC has by itself is none of the caller's.
+            wire::clear(headers, if is_grpc { REQUEST_TIMEOUT } else { own.as_str() });
         }
     }
 }
@@ -145,8 +153,8 @@ fn named_host(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The limit that a call has by itself.
-fn limit_of_call(headers: &HeaderMap, is_grpc: bool) -> Option<Duration> {
-    let text = headers.get(GRPC_TIMEOUT).filter(|_| is_grpc)?.to_str().ok()?;
+fn limit_of_call(headers: &HeaderMap, protocol: Protocol) -> Option<Duration> {
+    let text = headers.get(GRPC_TIMEOUT).filter(|_| protocol.has_grpc_headers())?.to_str().ok()?;
     timeout::parse(text).ok()
 }
 
@@ -158,7 +166,8 @@ impl PropagateLayer {
         PropagateLayer { outgoing: Arc::new(Outgoing { hosts, deadline, reserve: Duration::ZERO }) }
     }
 
-    /// Sends the time that is left in the header of this name, in the place of `x-request-timeout`.
+    /// Sends the time that is left in the header of this name, in the place of `x-request-timeout`,
+    /// which no call has then.
     /// The header of gRPC is `grpc-timeout` all the same. The called service reads it by
     /// [`Inbound::deadline_header`](crate::wire::Inbound::deadline_header).
     ///
@@ -239,15 +248,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<A>) -> Self::Future {
-        let is_grpc = is_grpc(request.headers());
-        let scope = RequestScope::of_caller(limit_of_call(request.headers(), is_grpc));
+        let protocol = Protocol::of(request.headers());
+        let scope = RequestScope::of_caller(limit_of_call(request.headers(), protocol));
         let future = scope.check().ok().map(|()| {
             scope.run(|| {
-                self.layer.outgoing.write(&mut request, is_grpc);
+                self.layer.outgoing.write(&mut request, protocol);
                 self.inner.call(request)
             })
         });
-        PropagateFuture { future, scope: Some(scope), is_grpc }
+        PropagateFuture { future, scope: Some(scope), protocol }
     }
 }
 
@@ -260,7 +269,7 @@ pin_project_lite::pin_project! {
         future: Option<F>,
         // `None` when the response has it.
         scope: Option<RequestScope>,
-        is_grpc: bool,
+        protocol: Protocol,
     }
 }
 
@@ -286,10 +295,10 @@ where
         this.future.set(None);
         let scope = this.scope.take().expect("just used");
         Poll::Ready(match answered {
-            Ok(Ok(response)) => Ok(response.map(|body| response_body::new(body, scope, *this.is_grpc))),
+            Ok(Ok(response)) => Ok(response.map(|body| response_body::new(body, scope, *this.protocol))),
             Ok(Err(error)) => Err(error.into()),
-            Err(elapsed) if *this.is_grpc => {
-                Ok(Refused::Elapsed(elapsed).head(true).map(|()| response_body::empty()))
+            Err(elapsed) if this.protocol.has_grpc_headers() => {
+                Ok(Refused::Elapsed(elapsed).head(*this.protocol).map(|()| response_body::empty()))
             }
             Err(elapsed) => Err(elapsed.into()),
         })

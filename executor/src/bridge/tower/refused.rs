@@ -8,7 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::BoxError;
-use super::grpc::GrpcStatus;
+use super::grpc::{GrpcStatus, Protocol};
 use crate::time::Elapsed;
 
 /// The header of an answer over plain HTTP that says why, as `grpc-message` does over gRPC.
@@ -32,7 +32,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    pub(super) fn head(&self, is_grpc: bool) -> Response<()> {
+    pub(super) fn head(&self, protocol: Protocol) -> Response<()> {
         let mut head = Response::new(());
         let (status, grpc) = match self {
             Refused::BadHeader { .. } | Refused::BadDeadline(_) => {
@@ -40,8 +40,8 @@ impl Refused {
             }
             Refused::Elapsed(_) => (StatusCode::GATEWAY_TIMEOUT, GrpcStatus::DeadlineExceeded),
         };
-        if is_grpc {
-            head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        if let Some(kind) = protocol.grpc_type() {
+            head.headers_mut().insert(CONTENT_TYPE, kind);
             head.headers_mut().extend(grpc.headers());
         } else {
             *head.status_mut() = status;

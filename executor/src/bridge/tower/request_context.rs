@@ -15,7 +15,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::BoxError;
-use super::grpc::is_grpc;
+use super::grpc::Protocol;
 use super::refused::Refused;
 use super::request_scope::RequestScope;
 use super::response_body::{self, ResponseBody};
@@ -89,16 +89,20 @@ use super::response_body::{self, ResponseBody};
 ///
 /// When time is up before there is a response, the handler's future is dropped and the answer is as
 /// below. When time is up later, the next poll of the body is an error,
-/// [`Elapsed`](crate::time::Elapsed); of a gRPC response it is the trailer `grpc-status: 4`. The
-/// inner body is dropped then. A server polls a body when it can send: one whose client does not
+/// [`Elapsed`](crate::time::Elapsed); of a gRPC response it is the trailer `grpc-status: 4`. A
+/// response to a browser (`application/grpc-web`) has its trailers in its body, into which the layer
+/// cannot write: that body breaks off, as one over HTTP, and its client sees an end without a
+/// status. The inner body is dropped then. A server polls a body when it can send: one whose client does not
 /// read ends when the client reads on, or by the server's own limits.
 ///
 /// # Answers of the layer
 ///
-/// | | HTTP | gRPC (`content-type: application/grpc`) |
+/// | | HTTP | gRPC (`content-type: application/grpc`), and of browsers (`application/grpc-web`) |
 /// | --- | --- | --- |
 /// | a header's value was refused, or the time limit is none | 400 Bad Request | 200, `grpc-status: 3` (`INVALID_ARGUMENT`) |
 /// | time was up | 504 Gateway Timeout | 200, `grpc-status: 4` (`DEADLINE_EXCEEDED`) |
+///
+/// The case of a content type does not matter, and parts such as `+proto` neither.
 ///
 /// Each has an empty body, and says why: over HTTP in the header `x-refused`, over gRPC in
 /// `grpc-message`. [`answer`](Self::answer) changes them. The inner service is not called for a
@@ -138,7 +142,7 @@ impl RequestContextLayer {
     /// Takes what another service has sent along, by [`PropagateLayer`](super::PropagateLayer) or
     /// by any program that writes the standard headers: the variables of the list from `baggage`,
     /// the trace from `traceparent` and `tracestate`, and the time that is left from `grpc-timeout`
-    /// of a request by gRPC, else from `x-request-timeout`. A second call replaces the first.
+    /// of a request by gRPC, also a browser's, else from `x-request-timeout`. A second call replaces the first.
     ///
     /// A variable that is bound around the connection stays as it is. What is malformed, or over a
     /// cap of the list, is dropped, [counted](crate::wire::dropped()) and said once: it refuses no
@@ -255,8 +259,8 @@ impl RequestContextLayer {
         call: impl FnOnce(Request<A>) -> F,
     ) -> RequestFuture<F> {
         let rules = &self.rules;
-        let is_grpc = is_grpc(request.headers());
-        let Said { context, trace, time } = rules.read(request.headers(), is_grpc, context);
+        let protocol = Protocol::of(request.headers());
+        let Said { context, trace, time } = rules.read(request.headers(), protocol, context);
         let (time, refused) = match time {
             Ok(time) => (time, None),
             Err(refused) => (None, Some(refused)),
@@ -264,7 +268,7 @@ impl RequestContextLayer {
         let scope = RequestScope::new(context, time).in_trace(trace.as_ref());
         // A request that has no time left is not begun.
         let refused = refused.or_else(|| scope.check().err().map(Refused::Elapsed));
-        let answer = Answer { rules: Arc::clone(rules), is_grpc, refused };
+        let answer = Answer { rules: Arc::clone(rules), protocol, refused };
         let future = match &answer.refused {
             None => Some(scope.run(|| call(request))),
             Some(_) => None,
@@ -291,10 +295,10 @@ struct Said {
 
 impl Rules {
     /// Reads the headers of a request whose context starts from `context`.
-    fn read(&self, headers: &HeaderMap, is_grpc: bool, mut context: Context) -> Said {
+    fn read(&self, headers: &HeaderMap, protocol: Protocol, mut context: Context) -> Said {
         let (mut trace, mut remaining) = (None, Ok(None));
         if let Some(inbound) = &self.inbound {
-            let received = match is_grpc {
+            let received = match protocol.has_grpc_headers() {
                 true => inbound.extract_as(headers, GRPC_TIMEOUT),
                 false => inbound.extract(headers),
             };
@@ -406,7 +410,7 @@ pin_project_lite::pin_project! {
 /// The layer's own answer.
 struct Answer {
     rules: Arc<Rules>,
-    is_grpc: bool,
+    protocol: Protocol,
     /// Why the request was refused before the call.
     refused: Option<Refused>,
 }
@@ -415,7 +419,7 @@ impl Answer {
     fn head(&self, refused: &Refused) -> Response<()> {
         match &self.rules.answer {
             Some(answer) => answer(refused),
-            None => refused.head(self.is_grpc),
+            None => refused.head(self.protocol),
         }
     }
 }
@@ -440,7 +444,7 @@ where
         let head = answered.map_err(|refused| scope.run(|| this.answer.head(&refused)));
         let scope = this.scope.take().expect("just used");
         Poll::Ready(Ok(match head {
-            Ok(response) => response.map(|body| response_body::new(body, scope, this.answer.is_grpc)),
+            Ok(response) => response.map(|body| response_body::new(body, scope, this.answer.protocol)),
             Err(head) => head.map(|()| response_body::empty()),
         }))
     }

@@ -7,7 +7,7 @@ use std::task::{Context as Poller, Poll, ready};
 use http_body::{Body, Frame, SizeHint};
 
 use super::BoxError;
-use super::grpc::GrpcStatus;
+use super::grpc::{GrpcStatus, Protocol};
 use super::request_scope::RequestScope;
 
 pin_project_lite::pin_project! {
@@ -30,7 +30,7 @@ pin_project_lite::pin_project! {
         scope: Option<RequestScope>,
         // A frame was delivered.
         begun: bool,
-        is_grpc: bool,
+        protocol: Protocol,
     }
 
     impl<B> PinnedDrop for ResponseBody<B> {
@@ -43,12 +43,12 @@ pin_project_lite::pin_project! {
     }
 }
 
-pub(super) fn new<B>(body: B, scope: RequestScope, is_grpc: bool) -> ResponseBody<B> {
-    ResponseBody { body: Some(body), scope: Some(scope), begun: false, is_grpc }
+pub(super) fn new<B>(body: B, scope: RequestScope, protocol: Protocol) -> ResponseBody<B> {
+    ResponseBody { body: Some(body), scope: Some(scope), begun: false, protocol }
 }
 
 pub(super) fn empty<B>() -> ResponseBody<B> {
-    ResponseBody { body: None, scope: None, begun: false, is_grpc: false }
+    ResponseBody { body: None, scope: None, begun: false, protocol: Protocol::Http }
 }
 
 impl<B> Body for ResponseBody<B>
@@ -75,7 +75,7 @@ where
             Ok(frame) => frame.map(|frame| frame.map_err(Into::into)),
             Err(elapsed) => {
                 scope.run(|| this.body.set(None));
-                Some(match this.is_grpc {
+                Some(match this.protocol.has_grpc_trailers() {
                     true => Ok(Frame::trailers(GrpcStatus::DeadlineExceeded.headers())),
                     false => Err(elapsed.into()),
                 })
