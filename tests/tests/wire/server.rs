@@ -8,7 +8,7 @@ use futures::stream;
 use heirloom::time::{Elapsed, now};
 use heirloom::tower::{RequestContextLayer, ResponseBody};
 use heirloom::wire::{Inbound, Reason, TRACE, dropped};
-use heirloom::{Context, remaining, sleep};
+use heirloom::{Context, remaining, sleep, wire};
 use heirloom_tests::Log;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
@@ -301,4 +301,27 @@ async fn the_received_span_is_opentelemetrys_parent_in_each_step_of_the_request(
         ask(layer, service.clone(), headers).await.into_body().collect().await.unwrap();
         assert!(spans.take().iter().all(|(span, trace)| !span.is_valid() && trace.is_none()));
     }
+}
+
+#[heirloom::test(virtual_time)]
+async fn a_trace_that_is_bound_around_the_connection_is_not_replaced_by_the_peers() {
+    const OWN: &str = "00-00000000000000000000000000000001-0000000000000002-01";
+    let sent = Log::new();
+    let noted = sent.clone();
+    let service = service_fn(move |_| {
+        let mut headers = HeaderMap::new();
+        wire::inject(&mut headers);
+        noted.push((span().is_valid(), headers.remove("traceparent").unwrap()));
+        async { Ok::<_, Infallible>(Response::new(http_body_util::Empty::<Bytes>::new())) }
+    });
+    let layer = RequestContextLayer::new().inbound(Inbound::new());
+    let context = Context::current().with_var(&TRACE, OWN.parse().unwrap());
+    let asked = ask(&layer, service.clone(), &[("traceparent", PARENT)]);
+    heirloom::context::ContextFutureExt::in_context(asked, context).await;
+    let (has_parent, traceparent) = sent.take().pop().unwrap();
+    assert_eq!((has_parent, traceparent.to_str().unwrap()), (false, OWN));
+
+    ask(&layer, service, &[("traceparent", PARENT)]).await;
+    let (has_parent, traceparent) = sent.take().pop().unwrap();
+    assert_eq!((has_parent, traceparent.to_str().unwrap()), (true, PARENT));
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 use std::time::Duration;
 
-use heirloom_context::wire::{GRPC_TIMEOUT, Inbound, TraceContext};
+use heirloom_context::wire::{GRPC_TIMEOUT, Inbound, TRACE, TraceContext};
 use heirloom_context::{Context, ContextVar};
 use http::header::{HeaderMap, HeaderName};
 use http::{Request, Response};
@@ -150,7 +150,8 @@ impl RequestContextLayer {
     /// none, since "no limit" is never what the client meant.
     ///
     /// With feature `opentelemetry` the received span is the current one of OpenTelemetry's in each
-    /// step of the request, as a remote parent: a span that the handler begins is its child.
+    /// step of the request, as a remote parent: a span that the handler begins is its child. Not so
+    /// where [`TRACE`] is bound around the connection: that trace is the receiver's own.
     ///
     /// ```
     /// use heirloom::context_var;
@@ -302,8 +303,10 @@ impl Rules {
                 true => inbound.extract_as(headers, GRPC_TIMEOUT),
                 false => inbound.extract(headers),
             };
+            // A trace that is bound around the connection stays, as any variable does: then the
+            // peer's span is no parent.
+            trace = received.trace().filter(|_| !context.contains(&TRACE));
             context = received.bind(&context);
-            trace = received.trace();
             remaining = received.remaining().map_err(Refused::BadDeadline);
         }
         for (name, bind) in &self.vars {
