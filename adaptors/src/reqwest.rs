@@ -38,6 +38,10 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// they have written into the headers of the first would go to any host. With the layer
 /// `FollowRedirect` of tower-http around them they see each.
 ///
+/// A proxy for plain HTTP, also one of the environment, gets the whole request, and so what the
+/// layer has written for a host of the list that is called by `http://`.
+/// [`ClientBuilder::no_proxy`] switches that of the environment off.
+///
 /// reqwest needs a tokio guest, `Builder::tokio` of the feature `tokio`.
 #[derive(Clone, Debug)]
 pub struct ReqwestService(Client);

@@ -156,6 +156,23 @@ fn values_of_another_client_are_read() {
     }
 }
 
+/// AMQP tells names in capitals from those in lower case: what another client has written is read,
+/// and nothing stale of it stays.
+#[test]
+fn names_are_compared_without_their_case() {
+    let mut headers = FieldTable::default();
+    headers.insert("Baggage".into(), AMQPValue::LongString("user=ada".into()));
+    headers.insert("X-Other".into(), AMQPValue::LongInt(7));
+    let received = Inbound::new().var(&USER).extract(&AmqpHeaders(&headers));
+    assert_eq!(received.bind(&Context::empty()).get(&USER).as_deref(), Some("ada"));
+    let context = Context::empty().with_var(&USER, "eve".to_owned());
+    context.run(|| wire::inject(&mut AmqpHeaders(&mut headers)));
+    let names: Vec<_> = headers.inner().keys().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["X-Other", "baggage"]);
+    let received = Inbound::new().var(&USER).extract(&AmqpHeaders(&headers));
+    assert_eq!(received.bind(&Context::empty()).get(&USER).as_deref(), Some("eve"));
+}
+
 /// A queue of its own, which ends with the connection.
 async fn consume(channel: &Channel) -> (String, Consumer) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);

@@ -4,15 +4,15 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use heirloom::hyper::{HyperConnector, HyperExecutor, HyperTimer, serve};
 use heirloom::net::TcpListener;
 use heirloom::tower::{PropagateLayer, RequestContextLayer};
-use heirloom::wire::Outbound;
-use heirloom::{sleep, spawn, spawn_background, wait_for};
+use heirloom::wire::{self, GRPC_TIMEOUT, Outbound};
+use heirloom::{Context, sleep, spawn, spawn_background, wait_for};
 use heirloom_ecosystem::{LONG, PATIENCE, SOON};
 use tonic::body::Body;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -25,7 +25,7 @@ use tonic_prost::ProstCodec;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt};
 
-use super::{NOTHING, inbound, look, look_afar, set};
+use super::{NOTHING, TENANT, inbound, look, look_afar, set};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Text {
@@ -78,7 +78,7 @@ impl Service<http::Request<Body>> for Relay {
     type Error = Infallible;
     type Future = BoxFuture<Self::Response, Infallible>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
@@ -249,6 +249,20 @@ async fn a_call_without_an_answer_is_told_by_its_status(way: Way) {
     request.set_timeout(SOON);
     let ended = wait_for(ask_with(client, request), PATIENCE).await.unwrap();
     assert_eq!(ended.unwrap_err().code(), Code::DeadlineExceeded, "{way:?}");
+}
+
+/// For an interceptor, or a request without a layer: metadata are headers inside.
+#[test]
+fn metadata_are_a_carrier() {
+    let mut request = Request::new(());
+    request.metadata_mut().insert("baggage", "tenant=stale".parse().unwrap());
+    request.metadata_mut().insert("x-other", "kept".parse().unwrap());
+    let context = Context::empty().with_var(&TENANT, "acme".to_owned());
+    context.run(|| wire::inject_as(request.metadata_mut().as_mut(), GRPC_TIMEOUT));
+    assert_eq!(request.metadata().get("baggage").unwrap(), "tenant=acme");
+    assert_eq!(request.metadata().len(), 2);
+    let received = inbound().extract_as(request.metadata().as_ref(), GRPC_TIMEOUT);
+    assert_eq!(received.bind(&Context::empty()).get(&TENANT).as_deref(), Some("acme"));
 }
 
 #[heirloom::test(tokio, timeout = "120s")]
