@@ -88,8 +88,8 @@ fn what_is_due_earlier_runs_earlier_whenever_it_was_set() {
             })
             .detach();
         }
-        for due in [1_049, 1_050, 1_051, 1_390, 1_400] {
-            assert_eq!(receive.recv().await.unwrap(), (due, u128::from(due) * 1_000));
+        for due in [1_049_u64, 1_050, 1_051, 1_390, 1_400] {
+            assert_eq!(receive.recv().await.unwrap().0, (due, u128::from(due) * 1_000));
         }
     });
 }
