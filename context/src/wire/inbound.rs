@@ -163,10 +163,10 @@ impl Inbound {
         self
     }
 
-    /// Reads the headers. The time that this takes, and the memory, are bounded by the caps, but for
-    /// a look at each line that the carrier has, which a server bounds by its cap of a request's
-    /// head. Lines of `traceparent` and of the deadline are read up to 512 bytes, a `tracestate` up
-    /// to 8,192.
+    /// Reads the headers. The time that this takes, and the memory, are bounded by the caps, but
+    /// for a look at each line that the carrier has, which a server bounds by its cap of a
+    /// request's head. Lines of `traceparent` and of the deadline are read up to 512 bytes, a
+    /// `tracestate` up to 8,192.
     #[doc(alias = "extract_context")]
     pub fn extract<C: Extractor + ?Sized>(&self, carrier: &C) -> Received {
         self.read(carrier, self.deadline.as_deref())

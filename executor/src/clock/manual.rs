@@ -109,8 +109,13 @@ impl ManualClock {
     /// leaves the clock where it is, if `instant` is after its [`END`].
     pub(crate) fn advance_to(&self, instant: Instant) -> bool {
         let elapsed = instant.saturating_duration_since(self.origin).as_nanos();
-        let elapsed = u64::try_from(elapsed).ok().filter(|elapsed| *elapsed <= END);
-        elapsed.inspect(|elapsed| _ = self.elapsed.fetch_max(*elapsed, Ordering::Relaxed)).is_some()
+        match u64::try_from(elapsed) {
+            Ok(elapsed @ ..=END) => {
+                self.elapsed.fetch_max(elapsed, Ordering::Relaxed);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Sets the clock, also backwards.

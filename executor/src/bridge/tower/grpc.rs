@@ -1,5 +1,5 @@
-//! What the layers know of gRPC, over HTTP/2 and of browsers: its time limits, and how a response
-//! tells of a failure.
+//! What the layers know of gRPC and gRPC-Web: their time limits, and how a response tells of a
+//! failure.
 
 use std::time::Duration;
 
@@ -30,10 +30,10 @@ pub(super) enum Protocol {
     Http,
     /// gRPC over HTTP/2: `application/grpc`.
     Grpc,
-    /// gRPC of browsers: `application/grpc-web` and `application/grpc-web-text`. Its requests have
-    /// the headers of gRPC, and so has a response without messages. The trailers of any other
-    /// response are the last message of its body, which a layer cannot write into a body whose
-    /// messages it does not know.
+    /// gRPC-Web, by which browsers call: `application/grpc-web` and `application/grpc-web-text`.
+    /// Its requests have the headers of gRPC, and so has a response without messages. The trailers
+    /// of any other response are the last message of its body. A layer cannot write it, since the
+    /// type of the body's data is the service's.
     GrpcWeb,
 }
 

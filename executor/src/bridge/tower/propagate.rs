@@ -68,7 +68,7 @@ use crate::remaining;
 /// | --- | --- |
 /// | the variables with a wire name that are bound, and are not secret | `baggage` |
 /// | the trace: the current span of OpenTelemetry's, with feature `opentelemetry`; else [`wire::TRACE`] | `traceparent`, `tracestate` |
-/// | the time that is left until the current [`deadline`](crate::deadline()), if there is one | `grpc-timeout` of a call by gRPC, also of gRPC-Web, else `x-request-timeout` |
+/// | the time that is left until the current [`deadline`](crate::deadline()), if there is one | `grpc-timeout` of a call by gRPC or gRPC-Web, else `x-request-timeout` |
 ///
 /// Any other host gets none of them. Headers of these names that the request has already, copied
 /// from another request for example, are replaced, or removed, also those that the protocol of the
@@ -93,8 +93,8 @@ use crate::remaining;
 /// polls them later. A call by HTTP, or its body, then fails with
 /// [`Elapsed`](crate::time::Elapsed); a call by gRPC is answered with the status
 /// `DEADLINE_EXCEEDED`, as is a stream of answers, but for gRPC-Web, whose streams have their
-/// trailers in the body and fail with [`Elapsed`](crate::time::Elapsed). A call whose time is up before it is made does
-/// not reach the inner service.
+/// trailers in the body and fail with [`Elapsed`](crate::time::Elapsed). A call whose time is up
+/// before it is made does not reach the inner service.
 ///
 /// # Clients
 ///

@@ -90,14 +90,14 @@ use super::response_body::{self, ResponseBody};
 /// When time is up before there is a response, the handler's future is dropped and the answer is as
 /// below. When time is up later, the next poll of the body is an error,
 /// [`Elapsed`](crate::time::Elapsed); of a gRPC response it is the trailer `grpc-status: 4`. A
-/// response to a browser (`application/grpc-web`) has its trailers in its body, into which the layer
-/// cannot write: that body breaks off, as one over HTTP, and its client sees an end without a
-/// status. The inner body is dropped then. A server polls a body when it can send: one whose client does not
-/// read ends when the client reads on, or by the server's own limits.
+/// response of gRPC-Web has its trailers in its body, into which the layer cannot write: that body
+/// breaks off, as one over HTTP, and its client sees an end without a status. The inner body is
+/// dropped then. A server polls a body when it can send: one whose client does not read ends when
+/// the client reads on, or by the server's own limits.
 ///
 /// # Answers of the layer
 ///
-/// | | HTTP | gRPC (`content-type: application/grpc`), and of browsers (`application/grpc-web`) |
+/// | | HTTP | gRPC (`content-type: application/grpc`), gRPC-Web (`application/grpc-web`) |
 /// | --- | --- | --- |
 /// | a header's value was refused, or the time limit is none | 400 Bad Request | 200, `grpc-status: 3` (`INVALID_ARGUMENT`) |
 /// | time was up | 504 Gateway Timeout | 200, `grpc-status: 4` (`DEADLINE_EXCEEDED`) |
@@ -142,7 +142,8 @@ impl RequestContextLayer {
     /// Takes what another service has sent along, by [`PropagateLayer`](super::PropagateLayer) or
     /// by any program that writes the standard headers: the variables of the list from `baggage`,
     /// the trace from `traceparent` and `tracestate`, and the time that is left from `grpc-timeout`
-    /// of a request by gRPC, also a browser's, else from `x-request-timeout`. A second call replaces the first.
+    /// of a request by gRPC or gRPC-Web, else from `x-request-timeout`. A second call replaces the
+    /// first.
     ///
     /// A variable that is bound around the connection stays as it is. What is malformed, or over a
     /// cap of the list, is dropped, [counted](crate::wire::dropped()) and said once: it refuses no
