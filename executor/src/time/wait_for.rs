@@ -272,7 +272,13 @@ impl StartedLimit {
 
     /// Whether time is up, for an operand that may never be pending.
     pub(crate) fn check(&self) -> Result<(), Elapsed> {
-        if self.0.deadline().is_some_and(|end| end <= now()) { Err(Elapsed(())) } else { Ok(()) }
+        self.check_until(Duration::ZERO)
+    }
+
+    /// Whether no more time is left than that.
+    pub(crate) fn check_until(&self, left: Duration) -> Result<(), Elapsed> {
+        let is_up = |end: Instant| end.saturating_duration_since(now()) <= left;
+        if self.0.deadline().is_some_and(is_up) { Err(Elapsed(())) } else { Ok(()) }
     }
 }
 

@@ -389,3 +389,22 @@ async fn a_call_sends_the_context_of_the_code_that_makes_it() {
     client.oneshot(request()).await.unwrap();
     assert_eq!(text(&told.take()[0], "baggage"), Some("tenant=two"));
 }
+
+/// A client's own timer that reads the header, as tonic's channel has one.
+#[heirloom::test(virtual_time)]
+async fn an_error_that_comes_when_the_called_service_has_no_time_left_is_that_of_the_limit() {
+    for (uri, after, is_elapsed) in [
+        ("http://stock.internal/", 199, false),
+        ("http://stock.internal/", 200, true),
+        ("http://elsewhere.example/", 200, false),
+    ] {
+        let fails = service_fn(move |_: Request<()>| async move {
+            sleep(after * MILLISECOND).await;
+            Err::<Response<Empty<Bytes>>, _>(std::io::Error::other("the client's own"))
+        });
+        let client = friends().reserve(100 * MILLISECOND).layer(fails);
+        let call = client.oneshot(Request::get(uri).body(()).unwrap());
+        let error = wait_for(call, 300 * MILLISECOND).await.unwrap().unwrap_err();
+        assert_eq!(error.is::<Elapsed>(), is_elapsed, "{uri} after {after} ms: {error}");
+    }
+}

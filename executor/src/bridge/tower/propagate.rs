@@ -120,8 +120,9 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    /// Makes the headers those of a call that is made now.
-    fn write<A>(&self, request: &mut Request<A>, protocol: Protocol) {
+    /// Makes the headers those of a call that is made now. Returns how much less time than is left
+    /// they say.
+    fn write<A>(&self, request: &mut Request<A>, protocol: Protocol) -> Duration {
         const GRPC: HeaderName = HeaderName::from_static(GRPC_TIMEOUT);
         const DEFAULT: HeaderName = HeaderName::from_static(REQUEST_TIMEOUT);
         let is_grpc = protocol.has_grpc_headers();
@@ -139,9 +140,11 @@ impl Outgoing {
             let left = remaining().map(|left| left.saturating_sub(self.reserve));
             // What was left out is counted and said there.
             let _injected = wire::inject_with(headers, own.as_str(), left);
+            self.reserve
         } else {
             // The limit that a call by gRPC has by itself is none of the caller's.
             wire::clear(headers, if is_grpc { REQUEST_TIMEOUT } else { own.as_str() });
+            Duration::ZERO
         }
     }
 }
@@ -225,7 +228,8 @@ impl<S> Layer<S> for PropagateLayer {
 ///
 /// # Errors
 /// [`Elapsed`](crate::time::Elapsed) when the time of a call by HTTP is up, else the inner
-/// service's.
+/// service's. An error that comes when the time is up that the called service was given is taken
+/// for that.
 ///
 /// # Cancel safety
 /// Dropping the future, or the body, drops what is inside.
@@ -250,13 +254,14 @@ where
     fn call(&mut self, mut request: Request<A>) -> Self::Future {
         let protocol = Protocol::of(request.headers());
         let scope = RequestScope::of_caller(limit_of_call(request.headers(), protocol));
+        let mut reserve = Duration::ZERO;
         let future = scope.check().ok().map(|()| {
             scope.run(|| {
-                self.layer.outgoing.write(&mut request, protocol);
+                reserve = self.layer.outgoing.write(&mut request, protocol);
                 self.inner.call(request)
             })
         });
-        PropagateFuture { future, scope: Some(scope), protocol }
+        PropagateFuture { future, scope: Some(scope), reserve, protocol }
     }
 }
 
@@ -269,6 +274,7 @@ pin_project_lite::pin_project! {
         future: Option<F>,
         // `None` when the response has it.
         scope: Option<RequestScope>,
+        reserve: Duration,
         protocol: Protocol,
     }
 }
@@ -287,9 +293,10 @@ where
             Some(future) => ready!(scope.poll(cx, |cx| future.poll(cx))),
             None => Err(scope.check().expect_err("there was no call")),
         };
-        // A client's own timer that reads the header ends at this moment too, with its own error.
+        // A client's own timer that reads the header ends the call too, with its own error: when
+        // the time that the header says is up.
         let answered = match answered {
-            Ok(Err(error)) => scope.check().map(|()| Err(error)),
+            Ok(Err(error)) => scope.check_until(*this.reserve).map(|()| Err(error)),
             answered => answered,
         };
         this.future.set(None);

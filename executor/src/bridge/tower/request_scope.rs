@@ -92,4 +92,9 @@ impl RequestScope {
     pub(super) fn check(&self) -> Result<(), Elapsed> {
         self.limit.check()
     }
+
+    /// Whether no more time is left than that.
+    pub(super) fn check_until(&self, left: Duration) -> Result<(), Elapsed> {
+        self.limit.check_until(left)
+    }
 }

@@ -206,7 +206,9 @@ fn a_time_limit_without_a_guest_ends_the_channel() {
         // The call, and every later one.
         for request in [limited, number(4)] {
             let status = plus_3(channel.clone(), request).await.unwrap_err();
-            assert_eq!((status.code(), status.message()), (Code::Unknown, "transport error"));
+            // Which one depends on whether the channel's task has ended by then.
+            assert!(matches!(status.code(), Code::Unknown | Code::Unavailable), "{status:?}");
+            assert_eq!(status.message(), "transport error");
         }
     });
 }
