@@ -91,7 +91,7 @@ pin_project_lite::pin_project! {
     impl<F> PinnedDrop for Branch<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if this.future.is_some() {
+            if this.future.as_mut().as_pin_mut().is_some() {
                 let _inside = enter(this.layer);
                 this.future.set(None);
             }

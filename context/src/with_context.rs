@@ -37,7 +37,7 @@ pin_project_lite::pin_project! {
     impl<F> PinnedDrop for WithContext<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if this.inner.is_some() {
+            if this.inner.as_mut().as_pin_mut().is_some() {
                 let _inside = this.surroundings.enter();
                 this.inner.set(None);
             }

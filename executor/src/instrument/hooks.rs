@@ -482,7 +482,7 @@ pin_project_lite::pin_project! {
 
     impl<F> PinnedDrop for Hooked<F> {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
+            let mut this = this.project();
             let recorded = *this.recorded;
             if this.ambients.is_empty() && this.hooks.is_none() && !recorded {
                 return;
@@ -498,7 +498,7 @@ pin_project_lite::pin_project! {
                 let hooks = hooks.take();
                 swallow(|| drop(hooks));
             });
-            if needs_drop::<F>() && this.future.is_there() {
+            if needs_drop::<F>() && this.future.as_mut().is_there() {
                 let _entered = this.ambients.enter();
                 this.future.drop_now();
             }
@@ -553,8 +553,10 @@ impl<F: Future> Future for Hooked<F> {
 
     /// HK3.
     #[inline(always)]
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
-        let recorded = self.recorded;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
+        // Not through a shared reference, which would be one to the future, too: what the future
+        // has borrowed of itself may be borrowed exclusively.
+        let recorded = *self.as_mut().project().recorded;
         // The frames of the future lie below this variable.
         let base = Cell::new(recorded);
         if recorded {

@@ -16,9 +16,12 @@ impl<T> Early<T> {
         Early { value: ManuallyDrop::new(value), is_there: true }
     }
 
+    /// Whether it was not dropped. Not by a shared reference, which would be one to the value, too:
+    /// a future may have borrowed itself exclusively.
     #[inline]
-    pub(crate) fn is_there(&self) -> bool {
-        self.is_there
+    pub(crate) fn is_there(self: Pin<&mut Self>) -> bool {
+        // SAFETY: nothing is moved.
+        unsafe { self.get_unchecked_mut() }.is_there
     }
 
     /// The value, unless it was dropped.
