@@ -9,8 +9,8 @@
 //!                     └──► outcome ──► text, json, html, baseline
 //! ```
 //!
-//! Where the rate of an open loop is a share of what an executor sustains, [`calibrate`] finds it
-//! before the rounds, and [`tail`] lays the latencies of the executors side by side. [`client`]
+//! Where the rate of an open loop is a share of what an executor sustains, [`mod@calibrate`] finds
+//! it before the rounds, and [`tail`] lays the latencies of the executors side by side. [`client`]
 //! makes the requests of the scenario `http`.
 //!
 //! What measuring costs. A request reads the clock twice and adds to one histogram: some 70 ns. A
