@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# futures-channel 0.3.34: a `send` into `mpsc::channel(0)` that its sender has given up is delivered all the same.
+# futures-channel 0.3.34: a `send` into `mpsc::channel(0)` that its sender has given up is
+# delivered all the same.
 #
 # A channel without room of its own. A sender sends 1, is told to wait, and drops the send; then the
 # receiver asks. Seen: the receiver gets 1. The first poll of `send` puts the message into the

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# opentelemetry_sdk 0.33.1: `BaggagePropagator` does not escape `%`, and cuts a value at a second `=`; so a value
-# that it injects is another one when it extracts it.
+# opentelemetry_sdk 0.33.1: `BaggagePropagator` does not escape `%`, and cuts a value at a
+# second `=`; so a value that it injects is another one when it extracts it.
 #
 # A value is put into the baggage, injected into a map, and extracted from it again, all by the same
 # propagator. Seen: `%41` arrives as `A`, `100%25` as `100%`. A value with `=`, which W3C's
-# standard allows as it is, arrives cut when a peer has written it so: of `YWJjZA==` the end is lost.
-# Blanks at the ends of a value are lost too; in the middle they are percent-encoded.
+# standard allows as it is, arrives cut when a peer has written it so: of `YWJjZA==` the end is
+# lost. Blanks at the ends of a value are lost too; in the middle they are percent-encoded.
 # What one would guess: what a propagator injects it extracts, as each value is percent-encoded.
-# Why it matters: a token in base64, or a text that is percent-encoded by itself, is another one in the next
-# service, and no error says so.
+# Why it matters: a token in base64, or a text that is percent-encoded by itself, is another one
+# in the next service, and no error says so.
 #
 # Output seen:
 #   "%41"        -> k=%41             -> "A"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# opentelemetry_sdk 0.33.1: injecting a context into headers that have an older one leaves what the new context has
-# nothing for.
+# opentelemetry_sdk 0.33.1: injecting a context into headers that have an older one leaves what the
+# new context has nothing for.
 #
 # Headers of a request that is forwarded have a trace and a baggage. A context without either is
 # injected into them, then one with a baggage alone. Seen: the former trace stays both times, and
 # the former baggage the first time.
 # What one would guess: after `inject_context` the headers say what the context says.
-# Why it matters: a proxy that copies the headers of a request sends the baggage of its caller to the
-# next service, also where its own context was emptied on purpose; and the next service takes
+# Why it matters: a proxy that copies the headers of a request sends the baggage of its caller to
+# the next service, also where its own context was emptied on purpose; and the next service takes
 # another's trace for its parent.
 #
 # Output seen:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# opentelemetry-api 1.45.2 for Python and @opentelemetry/core 2.12.1 for node: a `+` in baggage is a blank to the one
-# and a `+` to the other, both ways.
+# opentelemetry-api 1.45.2 for Python and @opentelemetry/core 2.12.1 for node: a `+` in baggage is a
+# blank to the one and a `+` to the other, both ways.
 #
 # Each injects two values, a telephone number and a text with a blank, and the other one extracts
 # them. Seen: node writes `+49` as `%2B49` and reads `a+b` as it is; Python writes `a b` as `a+b`,

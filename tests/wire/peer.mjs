@@ -1,4 +1,5 @@
-// OpenTelemetry for node as a peer. `read` turns headers into values, `write` values into headers: lists, as JSON.
+// OpenTelemetry for node as a peer. `read` turns headers into values, `write` values into headers:
+// lists, as JSON.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 

@@ -82,7 +82,10 @@ impl<T> Wire<T> {
     ///     static GROUPS: Groups, wire = Wire::with(
     ///         "groups",
     ///         |groups, out| groups.0.iter().try_for_each(|group| write!(out, "{group} ")),
-    ///         |text| Some(Groups(text.split_whitespace().map(|group| group.parse().ok()).collect::<Option<_>>()?)),
+    ///         |text| {
+    ///             let groups = text.split_whitespace().map(|group| group.parse().ok());
+    ///             Some(Groups(groups.collect::<Option<_>>()?))
+    ///         },
     ///     );
     /// }
     /// ```
