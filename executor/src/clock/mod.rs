@@ -6,9 +6,10 @@
 //! instant: no timer is early. A deadline beyond the last tick has the tick [`NEVER`], one beyond
 //! the last `Instant` is `None`: both are pending for ever.
 //!
-//! Only a deadline that is near needs the single tick. A deadline that is a millisecond ahead, or
-//! more, is rounded up to a whole millisecond ([`Rounding`]): one wake-up then serves all timers of
-//! that millisecond.
+//! Only a deadline that is near needs the single tick. A timer is rounded up by a 32nd of its time
+//! at most, and by no more than a millisecond ([`Rounding`]). A runtime that sleeps gets up for it
+//! at a whole millisecond, so that one wake-up serves all timers of that millisecond, unless it was
+//! less than a millisecond ahead.
 mod deadline;
 mod manual;
 
@@ -31,25 +32,29 @@ pub(crate) const NEVER: u64 = u64::MAX;
 const TICKS_PER_SECOND: u64 = 64_000;
 const TICKS_PER_MILLISECOND: u64 = 64;
 const NANOSECONDS_PER_TICK: u32 = 15_625;
-const NANOSECONDS_PER_MILLISECOND: u32 = 1_000_000;
 
-/// A deadline that is so far ahead, or further, is rounded up to a whole millisecond.
+/// A runtime that sleeps gets up at a whole millisecond for a deadline that is so far ahead, or
+/// further.
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// What a deadline is rounded up to.
+/// How many low bits of a timer's tick are zero: the tick is rounded up so that they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rounding {
-    /// A tick.
-    Tick,
-    /// A tick that begins a millisecond.
-    Millisecond,
-}
+pub(crate) struct Rounding(u32);
 
 impl Rounding {
-    /// For a deadline that is so far ahead.
+    /// To a tick. No other rounding is one of a deadline that is less than a millisecond ahead.
+    pub(crate) const TICK: Rounding = Rounding(0);
+    /// To a tick that begins a millisecond.
+    pub(crate) const MILLISECOND: Rounding = Rounding(TICKS_PER_MILLISECOND.ilog2());
+
+    /// For a deadline that is so far ahead: to a 32nd of that at most.
     #[inline]
     pub(crate) fn for_deadline_in(ahead: Duration) -> Rounding {
-        if FINE_TIMERS && ahead < MILLISECOND { Rounding::Tick } else { Rounding::Millisecond }
+        const HALF: u32 = MILLISECOND.subsec_nanos() / 2;
+        if !FINE_TIMERS || ahead >= 32 * MILLISECOND {
+            return Rounding::MILLISECOND;
+        }
+        Rounding((ahead.subsec_nanos() / HALF).checked_ilog2().unwrap_or(0))
     }
 }
 
@@ -171,21 +176,22 @@ impl Clock {
         ticks(elapsed, elapsed.subsec_nanos() / NANOSECONDS_PER_TICK).min(NEVER - 1)
     }
 
-    /// The first tick that is not before `deadline`, and as round as asked for; [`NEVER`] if there
-    /// is none.
-    pub(crate) fn tick_of(&self, deadline: Instant, rounding: Rounding) -> u64 {
+    /// The first tick that is not before `deadline`; [`NEVER`] if there is none.
+    pub(crate) fn tick_of(&self, deadline: Instant) -> u64 {
         let elapsed = deadline.saturating_duration_since(self.origin);
         if self.is_exact {
             return exact_ticks(elapsed);
         }
-        let nanos = elapsed.subsec_nanos();
-        let part = match rounding {
-            Rounding::Tick => nanos.div_ceil(NANOSECONDS_PER_TICK),
-            Rounding::Millisecond => {
-                nanos.div_ceil(NANOSECONDS_PER_MILLISECOND) * TICKS_PER_MILLISECOND as u32
-            }
-        };
-        ticks(elapsed, part)
+        ticks(elapsed, elapsed.subsec_nanos().div_ceil(NANOSECONDS_PER_TICK))
+    }
+
+    /// The first tick, not before `tick`, that is so round; in virtual time, `tick`.
+    pub(crate) fn round_up(&self, tick: u64, rounding: Rounding) -> u64 {
+        let rest = (1 << rounding.0) - 1;
+        match tick.checked_add(rest) {
+            Some(sum) if !self.is_exact => sum & !rest,
+            _ => tick,
+        }
     }
 
     /// The instant at which `tick` begins; `None` if it is never reached.
@@ -266,8 +272,8 @@ mod tests {
         ] {
             manual.set(Duration::from_nanos(nanoseconds));
             let deadline = origin + Duration::from_nanos(nanoseconds);
-            assert_eq!(clock.tick_of(deadline, Rounding::Tick), up);
-            assert_eq!(clock.tick_of(deadline, Rounding::Millisecond), round);
+            assert_eq!(clock.tick_of(deadline), up);
+            assert_eq!(clock.round_up(up, Rounding::MILLISECOND), round);
             assert_eq!(clock.tick(), down);
         }
     }
@@ -281,13 +287,12 @@ mod tests {
         for nanoseconds in [0, 1, 15_625, 100_000, 1_000_001, 1 << 42, manual::END] {
             let elapsed = Duration::from_nanos(nanoseconds);
             manual.set(elapsed);
-            for rounding in [Rounding::Tick, Rounding::Millisecond] {
-                assert_eq!(clock.tick_of(origin + elapsed, rounding), nanoseconds);
-            }
+            assert_eq!(clock.tick_of(origin + elapsed), nanoseconds);
+            assert_eq!(clock.round_up(nanoseconds, Rounding::MILLISECOND), nanoseconds);
             assert_eq!((clock.tick(), clock.instant_of(nanoseconds)), (nanoseconds, Some(origin + elapsed)));
         }
         let beyond = origin + end + Duration::from_nanos(1);
-        assert_eq!(clock.tick_of(beyond, Rounding::Tick), NEVER);
+        assert_eq!(clock.tick_of(beyond), NEVER);
         // The tick of a timer that is never due.
         assert_eq!((clock.instant_of(NEVER - 1), clock.instant_of(NEVER)), (None, None));
         manual.set(Duration::ZERO);
@@ -298,25 +303,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_near_is_rounded_to_a_tick() {
+    fn a_timer_is_rounded_up_by_a_32nd_of_its_time_at_most() {
         let nanos = Duration::from_nanos;
-        assert_eq!(Rounding::for_deadline_in(Duration::ZERO), Rounding::Tick);
-        assert_eq!(Rounding::for_deadline_in(nanos(999_999)), Rounding::Tick);
-        assert_eq!(Rounding::for_deadline_in(nanos(1_000_000)), Rounding::Millisecond);
-        assert_eq!(Rounding::for_deadline_in(Duration::MAX), Rounding::Millisecond);
+        for near in [0, 499_999, 999_999] {
+            assert_eq!(Rounding::for_deadline_in(nanos(near)), Rounding::TICK);
+        }
+        let (_, clock) = clock();
+        for ahead in (1_000_000..100_000_000).step_by(33_333) {
+            let rounding = Rounding::for_deadline_in(nanos(ahead));
+            assert_ne!(rounding, Rounding::TICK);
+            let late = clock.instant_of(clock.round_up(1, rounding)).unwrap() - clock.origin;
+            assert!(late <= nanos(ahead / 32) && late <= MILLISECOND, "{ahead}: {late:?}");
+        }
+        assert_eq!(Rounding::for_deadline_in(Duration::MAX), Rounding::MILLISECOND);
     }
 
     #[test]
     fn a_deadline_whose_tick_is_reached_is_reached() {
         let (manual, clock) = clock();
         let origin = manual.now();
-        for rounding in [Rounding::Tick, Rounding::Millisecond] {
-            for deadline in (0..3_000_000).step_by(11_111) {
-                let tick = clock.tick_of(origin + Duration::from_nanos(deadline), rounding);
-                for now in (0..3_000_000).step_by(33_333) {
-                    manual.set(Duration::from_nanos(now));
-                    assert!(clock.tick() < tick || now >= deadline);
-                }
+        for deadline in (0..3_000_000).step_by(11_111) {
+            let tick = clock.tick_of(origin + Duration::from_nanos(deadline));
+            assert!((tick..tick + 64).contains(&clock.round_up(tick, Rounding::MILLISECOND)));
+            for now in (0..3_000_000).step_by(33_333) {
+                manual.set(Duration::from_nanos(now));
+                assert!(clock.tick() < tick || now >= deadline);
             }
         }
     }
@@ -330,13 +341,16 @@ mod tests {
         for exponent in (0..64).rev() {
             far = far.checked_add(Duration::from_secs(1 << exponent)).unwrap_or(far);
         }
-        for rounding in [Rounding::Tick, Rounding::Millisecond] {
-            let tick = clock.tick_of(far, rounding);
+        let tick = clock.tick_of(far);
+        for tick in [tick, clock.round_up(tick, Rounding::MILLISECOND)] {
             assert!(tick == NEVER || clock.instant_of(tick).is_none());
+        }
+        for tick in [NEVER - 1, NEVER] {
+            assert_eq!(clock.round_up(tick, Rounding::MILLISECOND), tick);
         }
         assert_eq!(clock.instant_of(NEVER), None);
         let past = manual.origin().checked_sub(Duration::from_secs(1)).unwrap();
-        assert_eq!(clock.tick_of(past, Rounding::Tick), 0);
+        assert_eq!(clock.tick_of(past), 0);
     }
 
     #[test]
@@ -344,7 +358,7 @@ mod tests {
         let (manual, clock) = clock();
         for tick in [0, 1, 63, 64, (1 << 36) - 1, 1 << 36, (1 << 36) + 1, 1 << 42] {
             let instant = clock.instant_of(tick).unwrap();
-            assert_eq!(clock.tick_of(instant, Rounding::Tick), tick);
+            assert_eq!(clock.tick_of(instant), tick);
             manual.set(Duration::ZERO);
             manual.advance_to(instant);
             assert_eq!(clock.tick(), tick);

@@ -5,8 +5,12 @@
 //! * A *tick* is a 64th of a millisecond, in virtual time a nanosecond, counted from the clock's
 //!   origin (see [`clock`](crate::clock)).
 //! * A *shard* is a [wheel](super::wheel) of timers behind a lock. Timers are spread over shards.
-//! * A *shard's tick* is the tick at which the shard wants to be looked at next. It stands beside
-//!   the lock: an idle worker's look costs one load per shard and no lock.
+//! * A shard's *due tick* is the tick at which the shard wants to be looked at next. It stands
+//!   beside the lock: a look costs one load per shard and no lock.
+//! * A *shard's tick* is the tick at which a worker has to be awake for the shard. It stands beside
+//!   the due tick: mostly it is the end of the due tick's millisecond, so that an idle runtime gets
+//!   up once for all timers of a millisecond. A *near* timer, one that was less than a millisecond
+//!   ahead, has it be the due tick. Workers that are awake fire at the due tick.
 //! * The *earliest tick* is the earliest of the shards' ticks.
 //! * The *time keeper* is the worker that sleeps until the earliest tick. There is no timer thread.
 //! * The *inserter* is the thread that adds a timer, or resets one to an earlier tick.
@@ -37,7 +41,7 @@
 //!        write AWAKE                                               parked
 //!
 //!   an inserter
-//!   T8   lock, change the wheel, write the shard's tick, unlock    publish_tick
+//!   T8   lock, change the wheel, write the shard's ticks, unlock   publish_tick
 //!   T9   the tick became earlier: fence(SeqCst)                    Keeper::wake
 //!   T10  sleeping_until is later than the tick: write AWAKE, and
 //!        call `unpark` if this thread has changed it               Keeper::wake
@@ -67,7 +71,7 @@
 //!
 //! A shard's due wakers are taken out in batches under its lock, and woken under no lock: a waker
 //! may insert, remove and reset timers here, and may panic. The payload of a waker's panic is
-//! discarded, and the other wakers are woken. The shard's tick is written under the lock, so that
+//! discarded, and the other wakers are woken. The shard's ticks are written under the lock, so that
 //! the latest write accounts for every change.
 #![forbid(unsafe_code)]
 
@@ -132,13 +136,18 @@ pub(crate) struct KeeperToken(u64);
 
 struct Shard {
     keeper: Arc<Keeper>,
-    /// The shard's tick; [`NEVER`] without entries. Written under the lock, read without.
-    next: AtomicU64,
+    /// The due tick; [`NEVER`] without entries. Written under the lock, read without.
+    due: AtomicU64,
+    /// The shard's tick, no earlier than the due tick. The same holds of it.
+    awake_by: AtomicU64,
     state: Mutex<ShardState>,
 }
 
 struct ShardState {
     wheel: Wheel<Waker>,
+    /// No near timer has a later tick. Each was less than a millisecond ahead when it came, so this
+    /// soon lies in the past.
+    near_until: u64,
     closed: bool,
 }
 
@@ -164,8 +173,10 @@ impl Timers {
         let sleeping_until = CachePadded::new(AtomicU64::new(AWAKE));
         let keeper = Arc::new(Keeper { sleeping_until, clock, unpark });
         let shard = |_| {
-            let state = Mutex::new(ShardState { wheel: Wheel::new(now), closed: false });
-            Arc::new(CachePadded::new(Shard { keeper: keeper.clone(), next: AtomicU64::new(NEVER), state }))
+            let state = ShardState { wheel: Wheel::new(now), near_until: 0, closed: false };
+            let (due, awake_by) = (AtomicU64::new(NEVER), AtomicU64::new(NEVER));
+            let (keeper, state) = (keeper.clone(), Mutex::new(state));
+            Arc::new(CachePadded::new(Shard { keeper, due, awake_by, state }))
         };
         Timers { shards: (0..shards.max(1)).map(shard).collect(), keeper }
     }
@@ -190,6 +201,7 @@ impl Timers {
         if state.closed {
             return Err(waker);
         }
+        state.note(tick, rounding);
         let key = state.wheel.insert(tick, waker);
         shard.publish_tick(state);
         Ok(TimerKey { shard: Arc::clone(shard), key })
@@ -197,8 +209,8 @@ impl Timers {
 
     #[inline]
     fn earliest_tick(&self) -> u64 {
-        // Acquire: pairs with the release stores of `publish_tick` and `fire_shard`.
-        self.shards.iter().map(|shard| shard.next.load(Ordering::Acquire)).min().unwrap_or(NEVER)
+        // Acquire: pairs with the release stores of `Shard::write_ticks`.
+        self.shards.iter().map(|shard| shard.awake_by.load(Ordering::Acquire)).min().unwrap_or(NEVER)
     }
 
     /// No later than when the next timer is due: for a thread that moves a clock by hand.
@@ -236,8 +248,8 @@ impl Timers {
         let mut fired = 0;
         let mut batch = Vec::new();
         for _ in 0..MAX_BATCHES {
-            // Acquire: pairs with the release stores of `publish_tick` and below.
-            if shard.next.load(Ordering::Acquire) > now {
+            // Acquire: pairs with the release stores of `write_ticks`.
+            if shard.due.load(Ordering::Acquire) > now {
                 break;
             }
             let mut state = if own {
@@ -249,13 +261,13 @@ impl Timers {
             };
             batch.reserve(STEPS_PER_BATCH);
             let advanced = state.wheel.advance(now, STEPS_PER_BATCH, &mut batch);
-            let next = state.wheel.next_tick().unwrap_or(NEVER);
+            let ticks = shard.ticks(&state);
             if weakened("tick under the lock") {
                 drop(state);
-                shard.next.store(next, Ordering::Release);
+                shard.write_ticks(ticks);
             } else {
-                // The tick becomes later, so no worker need be woken.
-                shard.next.store(next, Ordering::Release);
+                // They become later, so no worker need be woken.
+                shard.write_ticks(ticks);
                 drop(state);
             }
             fired += batch.len();
@@ -332,7 +344,7 @@ impl Timers {
             let mut state = lock(&shard.state);
             state.closed = true;
             let wakers = state.wheel.drain();
-            shard.next.store(NEVER, Ordering::Release);
+            shard.write_ticks((NEVER, NEVER));
             drop(state);
             wakers.for_each(wake);
         }
@@ -378,8 +390,10 @@ impl TimerKey {
     /// Moves the timer to another deadline, earlier or later; its waker stays.
     pub(crate) fn reset(&self, deadline: Instant) -> TimerState {
         let ahead = deadline.saturating_duration_since(self.clock().now());
-        let tick = self.shard.tick_of(deadline, Rounding::for_deadline_in(ahead));
+        let rounding = Rounding::for_deadline_in(ahead);
+        let tick = self.shard.tick_of(deadline, rounding);
         let mut state = lock(&self.shard.state);
+        state.note(tick, rounding);
         if state.wheel.reset(&self.key, tick) {
             self.shard.publish_tick(state);
             TimerState::Armed
@@ -404,25 +418,48 @@ impl TimerKey {
     }
 }
 
+impl ShardState {
+    /// Notes whether a timer that is to get this tick is near.
+    fn note(&mut self, tick: u64, rounding: Rounding) {
+        if rounding == Rounding::TICK && !weakened("near") {
+            self.near_until = self.near_until.max(tick);
+        }
+    }
+}
+
 impl Shard {
     /// The tick of a timer. A deadline beyond the last tick gets an entry, which can be reset, but
     /// is never due.
     fn tick_of(&self, deadline: Instant, rounding: Rounding) -> u64 {
-        self.keeper.clock.tick_of(deadline, rounding).min(NEVER - 1)
+        let clock = &self.keeper.clock;
+        clock.round_up(clock.tick_of(deadline), rounding).min(NEVER - 1)
     }
 
-    /// T8 to T10, the end of a change of a shard: writes its tick, unlocks, and wakes a worker if
+    /// The due tick and the shard's tick.
+    fn ticks(&self, state: &ShardState) -> (u64, u64) {
+        let due = state.wheel.next_tick().unwrap_or(NEVER);
+        let is_near = due <= state.near_until;
+        (due, if is_near { due } else { self.keeper.clock.round_up(due, Rounding::MILLISECOND) })
+    }
+
+    fn write_ticks(&self, (due, awake_by): (u64, u64)) {
+        // Release: pairs with the acquire loads in `fire_shard` and `earliest_tick`. In this order:
+        // a worker that gets up at the shard's tick finds what is due.
+        self.due.store(due, Ordering::Release);
+        self.awake_by.store(awake_by, Ordering::Release);
+    }
+
+    /// T8 to T10, the end of a change of a shard: writes its ticks, unlocks, and wakes a worker if
     /// the time keeper would sleep too long.
     fn publish_tick(&self, state: MutexGuard<'_, ShardState>) {
-        let new = state.wheel.next_tick().unwrap_or(NEVER);
-        let old = self.next.load(Ordering::Relaxed);
+        let old = (self.due.load(Ordering::Relaxed), self.awake_by.load(Ordering::Relaxed));
+        let new = self.ticks(&state);
         if new != old {
-            // Release: pairs with the acquire loads in `earliest_tick` and `fire_shard`.
-            self.next.store(new, Ordering::Release);
+            self.write_ticks(new);
         }
         drop(state);
-        if new < old {
-            self.keeper.wake(new);
+        if new.1 < old.1 {
+            self.keeper.wake(new.1);
         }
     }
 }
@@ -466,7 +503,7 @@ impl std::fmt::Debug for Timers {
 
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shard").field("next", &self.next).finish_non_exhaustive()
+        f.debug_struct("Shard").field("due", &self.due).finish_non_exhaustive()
     }
 }
 

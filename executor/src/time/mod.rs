@@ -37,10 +37,13 @@
 //!
 //! # Precision
 //!
-//! | the instant is | rounded up to |
-//! | --- | --- |
-//! | less than 1 ms ahead when the timer is set | a 64th of a millisecond |
-//! | further ahead | a whole millisecond: the timers of one millisecond share a wake-up |
+//! | the instant is | rounded up by less than | an idle runtime gets up for it |
+//! | --- | --- | --- |
+//! | less than 1 ms ahead when the timer is set | a 64th of a millisecond | then |
+//! | further ahead | a 32nd of the time, and 1 ms | at the end of that millisecond |
+//!
+//! So an idle runtime gets up once for all timers of one millisecond. Workers that are awake do not
+//! wait for the end of the millisecond.
 //!
 //! In [virtual time](crate::runtime::Builder::virtual_time) nothing is rounded.
 //!

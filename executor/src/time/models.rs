@@ -12,7 +12,7 @@ use crate::clock::{Clock, ManualClock, Rounding};
 use crate::util::sync::model::{check, check_without};
 use crate::util::waker_set::WakeCount;
 
-const MS: Rounding = Rounding::Millisecond;
+const MS: Rounding = Rounding::MILLISECOND;
 
 struct ModelTimers {
     clock: Arc<ManualClock>,
@@ -56,6 +56,20 @@ fn sleeper_and_inserter() {
     let _key = rig.insert(at);
     let until = sleeper.join().unwrap();
     assert!(is_awake(&until, at) || rig.unparked.get() == 1);
+}
+
+/// The time keeper sleeps until the end of a millisecond, or is about to, while a timer is inserted
+/// for which the runtime has to get up earlier.
+fn sleeper_and_near_inserter() {
+    let rig = ModelTimers::new();
+    let at = |micros| rig.clock.now() + Duration::from_micros(micros);
+    let (first, second) = (at(200), at(500));
+    let _first = rig.insert(first);
+    let timers = rig.timers.clone();
+    let sleeper = thread::spawn(move || timers.prepare_park());
+    let _key = rig.timers.insert(0, second, Rounding::TICK, Waker::noop().clone()).unwrap();
+    let until = sleeper.join().unwrap();
+    assert!(is_awake(&until, second) || rig.unparked.get() == 1);
 }
 
 /// The same with a timer that is there already, and becomes earlier.
@@ -202,6 +216,23 @@ fn twin_without_the_sleepers_fence_is_caught() {
 #[should_panic]
 fn twin_without_the_second_read_is_caught() {
     check_without("second read", sleeper_and_inserter);
+}
+
+#[test]
+fn a_sleeper_does_not_round_a_near_timer() {
+    check(sleeper_and_near_inserter);
+}
+
+#[test]
+#[should_panic]
+fn twin_of_the_near_timer_without_the_inserters_fence_is_caught() {
+    check_without("fence of the inserter", sleeper_and_near_inserter);
+}
+
+#[test]
+#[should_panic]
+fn twin_that_forgets_what_is_near_is_caught() {
+    check_without("near", sleeper_and_near_inserter);
 }
 
 #[test]

@@ -19,11 +19,12 @@ use crate::task::{Leaf, record};
 /// Waits until `duration` has passed, counted from this call.
 ///
 /// Never early; late by what timers are rounded up by, and by the delay of the machine. An instant
-/// that is less than 1 ms ahead is rounded up by 16 µs at most, any other by 1 ms at most, so that
-/// timers of the same millisecond share a wake-up ([details](crate::time#precision)). With
-/// [`Duration::MAX`], or another duration that leads beyond the last [`Instant`], the future waits
-/// for ever and takes no timer. With [`Duration::ZERO`] it is ready at its first poll: to let other
-/// tasks run, use [`yield_now`](crate::yield_now).
+/// that is less than 1 ms ahead is rounded up by 16 µs at most, any other by a 32nd of the time and
+/// by 1 ms at most; an idle runtime gets up for it at the end of the millisecond
+/// ([details](crate::time#precision)). With [`Duration::MAX`], or another duration that leads
+/// beyond the last [`Instant`], the future waits for ever and takes no timer. With
+/// [`Duration::ZERO`] it is ready at its first poll: to let other tasks run, use
+/// [`yield_now`](crate::yield_now).
 ///
 /// A duration of 1 ms or more is assumed to lie ahead at the first poll, without another look at
 /// the clock: if that poll comes late, the future may be pending once, for a moment.
@@ -48,7 +49,7 @@ use crate::task::{Leaf, record};
 #[doc(alias = "After")]
 pub fn sleep(duration: Duration) -> Sleep {
     let deadline = after(now(), duration);
-    if duration < MILLISECOND { Sleep::new(deadline) } else { Sleep::assumed_ahead(deadline) }
+    Sleep::ahead_by(duration, deadline)
 }
 
 /// Waits until `at`. An instant that has passed is ready at the first poll. Otherwise like
@@ -92,7 +93,7 @@ enum SleepState {
     NoTimer,
     /// The same, and the deadline was a millisecond ahead, or more, a short while ago: the first
     /// poll does not read the clock, which costs as much as a timer.
-    AssumedAhead,
+    AssumedAhead(Rounding),
     Waiting(ActiveTimer),
     /// The deadline has passed, and the budget was spent.
     BudgetSpent,
@@ -113,9 +114,11 @@ impl Sleep {
         Sleep { deadline, state: SleepState::NoTimer }
     }
 
-    /// A sleep whose deadline was [`MILLISECOND`] ahead just now, or more.
-    pub(super) fn assumed_ahead(deadline: Option<Instant>) -> Self {
-        Sleep { deadline, state: SleepState::AssumedAhead }
+    /// A sleep whose deadline was so far ahead just now.
+    pub(super) fn ahead_by(ahead: Duration, deadline: Option<Instant>) -> Self {
+        let is_near = ahead < MILLISECOND;
+        let assumed = SleepState::AssumedAhead(Rounding::for_deadline_in(ahead));
+        Sleep { deadline, state: if is_near { SleepState::NoTimer } else { assumed } }
     }
 
     /// The instant that it waits for; `None` if it waits for ever.
@@ -199,36 +202,35 @@ impl Sleep {
     /// Polls regardless of the budget and of the eager flag.
     pub(super) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
-        // How far the deadline is ahead; zero if it has passed.
-        let ahead = |now| deadline.saturating_duration_since(now);
-        let ahead = match &self.state {
+        // None if the deadline has passed.
+        let rounding = |now| {
+            let ahead = deadline.saturating_duration_since(now);
+            (!ahead.is_zero()).then(|| Rounding::for_deadline_in(ahead))
+        };
+        let rounding = match &self.state {
             SleepState::Elapsed => return Poll::Ready(()),
-            SleepState::BudgetSpent => Duration::ZERO,
-            SleepState::NoTimer => ahead(now()),
-            SleepState::AssumedAhead => MILLISECOND,
+            SleepState::BudgetSpent => None,
+            SleepState::NoTimer => rounding(now()),
+            SleepState::AssumedAhead(rounding) => Some(*rounding),
             SleepState::Waiting(ActiveTimer(timer)) => {
-                let ahead = ahead(timer.clock().now());
+                let rounding = rounding(timer.clock().now());
                 // If the deadline has passed, the timer need not change its waker.
-                if ahead.is_zero() {
-                    ahead
-                } else {
-                    match timer.set_waker(cx.waker()) {
-                        TimerState::Armed => {
-                            record::waits_for(|| Leaf::Sleep { until: deadline });
-                            return Poll::Pending;
-                        }
-                        TimerState::Fired => Duration::ZERO,
-                        // The runtime of the timer has ended; the thread that polls has another.
-                        TimerState::Closed => ahead,
+                match rounding.map(|_| timer.set_waker(cx.waker())) {
+                    Some(TimerState::Armed) => {
+                        record::waits_for(|| Leaf::Sleep { until: deadline });
+                        return Poll::Pending;
                     }
+                    None | Some(TimerState::Fired) => None,
+                    // The runtime of the timer has ended; the thread that polls has another.
+                    Some(TimerState::Closed) => rounding,
                 }
             }
         };
-        if ahead.is_zero() {
+        let Some(rounding) = rounding else {
             self.state = SleepState::Elapsed;
             return Poll::Ready(());
-        }
-        self.state = insert_timer(deadline, Rounding::for_deadline_in(ahead), cx);
+        };
+        self.state = insert_timer(deadline, rounding, cx);
         record::waits_for(|| Leaf::Sleep { until: deadline });
         Poll::Pending
     }

@@ -51,7 +51,7 @@ use pin_project_lite::pin_project;
 use super::sleep::Sleep;
 use crate::clock::execution;
 use crate::clock::now;
-use crate::clock::{MILLISECOND, after, earlier};
+use crate::clock::{after, earlier};
 use crate::eager;
 
 /// Waits for `future`, but no longer than `limit`, counted from the first poll: from the poll's
@@ -195,8 +195,8 @@ fn start_after_poll(
 ) -> Poll<Elapsed> {
     let now = now();
     let end = state.deadline().or_else(|| after(now, duration));
-    let is_near = end.is_some_and(|end| end.saturating_duration_since(now) < MILLISECOND);
-    let sleep = limit.start(if is_near { Sleep::new(end) } else { Sleep::assumed_ahead(end) });
+    let ahead = end.map_or(Duration::MAX, |end| end.saturating_duration_since(now));
+    let sleep = limit.start(Sleep::ahead_by(ahead, end));
     sleep.within_budget(cx, Sleep::poll_elapsed).map(|()| Elapsed(()))
 }
 

@@ -21,6 +21,6 @@ pub(crate) const PACE: bool = !cfg!(without = "pace");
 pub(crate) const LONE_TASK: bool = !cfg!(without = "lone_task");
 /// A worker takes its share of the injector, instead of a batch of constant size.
 pub(crate) const INJECTOR_SHARE: bool = !cfg!(without = "injector_share");
-/// Timers that are less than a millisecond ahead are rounded up to a 64th of it, and waited for
-/// exactly. This changes precision, not speed: the switch shows what the precision costs.
+/// Timers are rounded up by a part of their time, and an idle runtime waits for those that are less
+/// than a millisecond ahead to a 64th of it; without, all are rounded up to a whole millisecond.
 pub(crate) const FINE_TIMERS: bool = !cfg!(without = "fine_timers");

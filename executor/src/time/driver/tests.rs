@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::clock::ManualClock;
 
-const MS: Rounding = Rounding::Millisecond;
+const MS: Rounding = Rounding::MILLISECOND;
 
 /// A waker that counts, and then calls a function.
 struct CallingWaker<F>(AtomicUsize, F);
@@ -206,6 +206,38 @@ fn a_sleeper_is_woken_only_for_an_earlier_timer() {
     assert_ne!(rig.timers.keeper.sleeping_until.load(Ordering::Relaxed), AWAKE);
     assert_eq!(earlier.reset(rig.at(10)), TimerState::Armed);
     assert_eq!(unparked(), 1);
+}
+
+#[test]
+fn a_runtime_that_is_awake_fires_at_the_tick_and_one_that_sleeps_gets_up_at_the_millisecond() {
+    let rig = TestTimers::new(1);
+    let start = rig.clock.now();
+    let at = |micros| start + Duration::from_micros(micros);
+    let insert =
+        |micros, rounding| rig.timers.insert(0, at(micros), rounding, Waker::noop().clone()).unwrap();
+    let until = || match rig.timers.prepare_park() {
+        ParkUntil::Until(until, token) => {
+            rig.timers.parked(token);
+            until.map(|until| (until - start).as_micros())
+        }
+        ParkUntil::Due => Some(0),
+    };
+    let _keys =
+        [2_250, 2_750].map(|micros| insert(micros, Rounding::for_deadline_in(Duration::from_millis(2))));
+    assert_eq!(until(), Some(3_000));
+    rig.clock.set(Duration::from_micros(2_249));
+    assert_eq!(rig.timers.fire(0), 0);
+    rig.clock.set(Duration::from_micros(2_250));
+    assert_eq!((rig.timers.fire(0), until()), (1, Some(3_000)));
+    // The runtime gets up for a near timer, and fires what is due before it in time.
+    let near = insert(2_900, Rounding::TICK);
+    assert_eq!(until(), Some(2_750));
+    rig.clock.set(Duration::from_micros(2_750));
+    // 2,900 µs lie within a tick.
+    assert_eq!((rig.timers.fire(0), until()), (1, Some(2_906)));
+    near.remove();
+    let _key = insert(3_250, Rounding::for_deadline_in(Duration::from_millis(1)));
+    assert_eq!(until(), Some(4_000));
 }
 
 #[test]
