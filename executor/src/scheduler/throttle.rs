@@ -5,8 +5,8 @@
 //! processor time from its siblings, and adds thread switches.
 //!
 //! **Contended**: of the time in which the worker could run, it has waited for a processor in more
-//! than [`CONTENDED`] percent. A worker measures that when it has found no work, every [`WINDOW`]
-//! at most.
+//! than [`CONTENDED`] percent, and it was put on a processor more often than every [`SWITCHED`]. A
+//! worker measures that when it has found no work, every [`WINDOW`] at most.
 //!
 //! **Throttled**: a contended worker, for [`TERM`]. It parks in naps of [`NAP`], and is in no list
 //! of sleepers, so no push wakes it. At the end of a nap it takes work if siblings have left some,
@@ -32,6 +32,9 @@ const ENOUGH: Duration = Duration::from_millis(1);
 /// workers and a pool of threads that block, which leave processors idle a quarter of the time, for
 /// 20.
 const CONTENDED: u32 = 28;
+/// A thread that runs for longer than that at a time, in the mean, loses little by thread switches:
+/// a processor that it shares with other threads is better used by two workers than by one.
+const SWITCHED: Duration = Duration::from_micros(250);
 /// Long compared with [`WINDOW`], so that measuring again takes a small part of the time; short
 /// compared with a change of load.
 const TERM: Duration = Duration::from_millis(256);
@@ -108,7 +111,8 @@ impl Contention {
             return;
         }
         self.sampled.set(Some((now, used)));
-        if waited * 100 > runnable * CONTENDED && throttle.start(now) {
+        let is_switched = runnable < SWITCHED * used.turns.wrapping_sub(before.turns);
+        if waited * 100 > runnable * CONTENDED && is_switched && throttle.start(now) {
             self.throttled_until.set(Some(now + TERM));
         }
     }
@@ -131,6 +135,8 @@ struct ProcessorTime {
     ran: Duration,
     /// The thread could have run, but there was no processor.
     waited: Duration,
+    /// How often the thread was put on a processor.
+    turns: u32,
 }
 
 impl ProcessorTime {
@@ -151,9 +157,11 @@ impl ProcessorTime {
     /// Nanoseconds run and waited, and how often the thread was put on a processor.
     #[cfg_attr(not(all(target_os = "linux", not(any(miri, loom)))), allow(dead_code))]
     fn parse(schedstat: &str) -> Option<ProcessorTime> {
-        let mut numbers =
-            schedstat.split_ascii_whitespace().map(|number| number.parse().map(Duration::from_nanos));
-        Some(ProcessorTime { ran: numbers.next()?.ok()?, waited: numbers.next()?.ok()? })
+        let mut numbers = schedstat.split_ascii_whitespace().map_while(|number| number.parse::<u64>().ok());
+        let [ran, waited, turns] = [numbers.next()?, numbers.next()?, numbers.next()?];
+        let (ran, waited) = (Duration::from_nanos(ran), Duration::from_nanos(waited));
+        // The low bits, of which differences are taken.
+        Some(ProcessorTime { ran, waited, turns: turns as u32 })
     }
 }
 
@@ -161,12 +169,18 @@ impl ProcessorTime {
 mod tests {
     use super::*;
 
-    /// A worker that samples every window and waits for a processor for `waiting` percent of it.
+    /// A worker that samples every window, waits for a processor for `waiting` percent of it, and is
+    /// switched often.
     fn after(windows: u32, waiting: u32, throttle: &Throttle) -> Contention {
+        after_turns(windows, waiting, 100, throttle)
+    }
+
+    /// The same with so many turns in a window.
+    fn after_turns(windows: u32, waiting: u32, turns: u32, throttle: &Throttle) -> Contention {
         let (contention, start) = (Contention::default(), Instant::now());
         for window in 0..=windows {
             let waited = WINDOW * window * waiting / 100;
-            let used = ProcessorTime { ran: WINDOW * window - waited, waited };
+            let used = ProcessorTime { ran: WINDOW * window - waited, waited, turns: turns * window };
             contention.sample(start + WINDOW * window, used, throttle);
         }
         contention
@@ -189,9 +203,15 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_is_seldom_switched_is_not_throttled() {
+        assert!(!after_turns(20, 40, 40, &Throttle::new(2)).is_throttled());
+        assert!(after_turns(20, 40, 60, &Throttle::new(2)).is_throttled());
+    }
+
+    #[test]
     fn too_little_time_says_nothing() {
         let (contention, throttle, now) = (Contention::default(), Throttle::new(2), Instant::now());
-        let used = |waited| ProcessorTime { ran: Duration::ZERO, waited };
+        let used = |waited| ProcessorTime { ran: Duration::ZERO, waited, turns: 100 };
         contention.sample(now, used(Duration::ZERO), &throttle);
         contention.sample(now + WINDOW, used(ENOUGH / 2), &throttle);
         assert!(!contention.is_throttled());
@@ -211,12 +231,9 @@ mod tests {
 
     #[test]
     fn the_text_of_the_system_is_parsed_or_ignored() {
-        let time = |ran, waited| ProcessorTime {
-            ran: Duration::from_nanos(ran),
-            waited: Duration::from_nanos(waited),
-        };
-        assert_eq!(ProcessorTime::parse("17 4 2\n"), Some(time(17, 4)));
-        assert_eq!(ProcessorTime::parse("17"), None);
+        let (ran, waited) = (Duration::from_nanos(17), Duration::from_nanos(4));
+        assert_eq!(ProcessorTime::parse("17 4 2\n"), Some(ProcessorTime { ran, waited, turns: 2 }));
+        assert_eq!(ProcessorTime::parse("17 4"), None);
         assert_eq!(ProcessorTime::parse("much more time"), None);
         #[cfg(all(target_os = "linux", not(miri)))]
         assert!(ProcessorTime::of_this_thread().is_some());
