@@ -169,8 +169,8 @@ impl ProcessorTime {
 mod tests {
     use super::*;
 
-    /// A worker that samples every window, waits for a processor for `waiting` percent of it, and is
-    /// switched often.
+    /// A worker that samples every window, waits for a processor for `waiting` percent of it, and
+    /// is switched often.
     fn after(windows: u32, waiting: u32, throttle: &Throttle) -> Contention {
         after_turns(windows, waiting, 100, throttle)
     }
