@@ -1,4 +1,4 @@
-//! How many bytes does a parked task take, beside other executors'?
+//! How many bytes does a parked task take, and an idle connection, beside other executors'?
 //!
 //! A program of its own, since it counts through the allocator, and counting costs time.
 #![forbid(unsafe_code)]

@@ -147,10 +147,11 @@ pub fn contenders() -> Vec<Contender> {
     vec![ours, bare, hooked, contender::<Tokio<true>>(), contender::<TokioCurrent>(), contender::<Smol>()]
 }
 
-/// Lets this process and its clients have as many descriptors as the system grants: a thousand
-/// connections are more than the usual limit.
-pub fn want_descriptors() {
+/// Lets this process and its clients have as many descriptors as the system grants, and returns how
+/// many: a thousand connections are more than the usual limit.
+pub fn want_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     // A process that may not have more does without the rows that need them.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

@@ -36,6 +36,9 @@ pub trait Sockets: Executor {
     /// Accepts and sends back what comes.
     fn echo(self, listener: StdListener) -> impl Future<Output = io::Result<()>> + Send + 'static;
 
+    /// The same with a buffer of [`SMALL`] bytes that is a part of the connection's task.
+    fn echo_small(self, listener: StdListener) -> impl Future<Output = io::Result<()>> + Send + 'static;
+
     /// Accepts and serves by hyper.
     fn http<S: Answers>(
         self,
@@ -52,15 +55,21 @@ pub trait Sockets: Executor {
 /// The longest message that is read at once.
 pub const BUFFER: usize = 16 * 1024;
 
+/// The buffer of a connection that is mostly idle.
+pub const SMALL: usize = 64;
+
 /// Reads and writes back until the peer closes, by the extension traits that are in scope. The
-/// second form says how to write what was read.
+/// second form says which buffer to read into, the last one how to write what was read.
 #[macro_export]
 macro_rules! echo {
     ($stream:ident) => {
-        $crate::echo!($stream, buffer, length => $stream.write_all(&buffer[..length]).await)
+        $crate::echo!($stream, vec![0; $crate::net::serve::BUFFER])
     };
-    ($stream:ident, $buffer:ident, $length:ident => $answer:expr) => {{
-        let mut $buffer = vec![0; $crate::net::serve::BUFFER];
+    ($stream:ident, $new:expr) => {
+        $crate::echo!($stream, $new, buffer, length => $stream.write_all(&buffer[..length]).await)
+    };
+    ($stream:ident, $new:expr, $buffer:ident, $length:ident => $answer:expr) => {{
+        let mut $buffer = $new;
         loop {
             match $stream.read(&mut $buffer).await {
                 Ok(0) | Err(_) => break,
@@ -90,6 +99,15 @@ macro_rules! on_tokio {
                     let (mut stream, _) = listener.accept().await?;
                     stream.set_nodelay(true)?;
                     self.detach(async move { echo!(stream) });
+                }
+            }
+
+            async fn echo_small(self, listener: StdListener) -> io::Result<()> {
+                use ::tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+                let listener = ::tokio::net::TcpListener::from_std(listener)?;
+                loop {
+                    let (mut stream, _) = listener.accept().await?;
+                    self.detach(async move { echo!(stream, [0; SMALL]) });
                 }
             }
 
@@ -123,6 +141,15 @@ macro_rules! on_smols_sockets {
                     let (mut stream, _) = listener.accept().await?;
                     stream.set_nodelay(true)?;
                     self.detach(async move { echo!(stream) });
+                }
+            }
+
+            async fn echo_small(self, listener: StdListener) -> io::Result<()> {
+                use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+                let listener = smol::net::TcpListener::try_from(listener)?;
+                loop {
+                    let (mut stream, _) = listener.accept().await?;
+                    self.detach(async move { echo!(stream, [0; SMALL]) });
                 }
             }
 

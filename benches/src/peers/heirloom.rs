@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use heirloom_benches::echo;
 use heirloom_benches::load::executor::{Alarms, Inspection, Loadable, MakeVariable, Observed, Variable};
-use heirloom_benches::net::serve::{Answers, Sockets, hello};
+use heirloom_benches::net::serve::{Answers, BUFFER, SMALL, Sockets, hello};
 use heirloom_benches::peers::{Executor, Inheriting, Timers, Unwrapped};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -166,6 +166,14 @@ impl<const BOUND: usize, const HOOKED: bool> Sockets for Heirloom<BOUND, HOOKED>
         }
     }
 
+    async fn echo_small(self, listener: StdListener) -> io::Result<()> {
+        let listener = TcpListener::try_from(listener)?;
+        loop {
+            let (mut stream, _) = listener.accept().await?;
+            self.detach(async move { echo!(stream, [0; SMALL]) });
+        }
+    }
+
     async fn http<S: Answers>(self, listener: StdListener, service: S) -> io::Result<()> {
         let listener = TcpListener::try_from(listener)?;
         loop {
@@ -205,7 +213,7 @@ impl<const BOUND: usize, const HOOKED: bool> Inheriting for Heirloom<BOUND, HOOK
         loop {
             let mut stream = accept(&listener).await?;
             self.detach(async move {
-                echo!(stream, buffer, length => {
+                echo!(stream, vec![0; BUFFER], buffer, length => {
                     let answer = async {
                         black_box(REQUEST_ID.get());
                         stream.write_all(&buffer[..length]).await
