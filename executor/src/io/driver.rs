@@ -55,8 +55,25 @@ struct Poller {
 
 #[derive(Default)]
 struct Sources {
-    slab: Slab<(usize, Arc<Readiness>)>,
+    slab: Slab<(usize, Arc<SourceEntry>)>,
     generation: usize,
+}
+
+/// A source, as the driver and the socket share it: all that a socket has on the heap.
+pub(crate) struct SourceEntry {
+    pub(crate) readiness: Readiness,
+    driver: Arc<Driver>,
+    /// The key in the driver's table, which has no more than `KEY_MASK` of them.
+    key: usize,
+}
+
+impl SourceEntry {
+    /// Takes `source`, which was registered as this, out of the poll and out of the table.
+    pub(crate) fn deregister(&self, source: &mut dyn Source) -> io::Result<()> {
+        let done = self.driver.registry.deregister(source);
+        self.driver.remove_source(self.key);
+        done
+    }
 }
 
 impl Driver {
@@ -73,10 +90,9 @@ impl Driver {
         })
     }
 
-    /// Adds a source. The key is for [`deregister`](Self::deregister).
-    pub(crate) fn register(&self, source: &mut impl Source) -> io::Result<(usize, Arc<Readiness>)> {
-        let readiness = Arc::new(Readiness::new());
-        let (key, token) = {
+    /// Adds a source.
+    pub(crate) fn register(self: &Arc<Driver>, source: &mut dyn Source) -> io::Result<Arc<SourceEntry>> {
+        let (entry, token) = {
             let mut sources = lock(&self.sources);
             if sources.slab.vacant_key() >= KEY_MASK {
                 return Err(io::Error::other("too many sources of events"));
@@ -85,8 +101,11 @@ impl Driver {
             // still on its way.
             sources.generation = sources.generation.wrapping_add(1);
             let generation = sources.generation & KEY_MASK;
-            let key = sources.slab.insert((generation, Arc::clone(&readiness)));
-            (key, token(key, generation))
+            let vacant = sources.slab.vacant_entry();
+            let key = vacant.key();
+            let entry = SourceEntry { readiness: Readiness::new(), driver: Arc::clone(self), key };
+            let entry = Arc::clone(&vacant.insert((generation, Arc::new(entry))).1);
+            (entry, token(key, generation))
         };
         if let Err(error) = self.registry.register(source, token, Interest::READABLE | Interest::WRITABLE) {
             // Mio may have recorded that the source belongs to this poll, and would refuse to
@@ -94,22 +113,15 @@ impl Driver {
             if error.kind() != io::ErrorKind::AlreadyExists {
                 let _ = self.registry.deregister(source);
             }
-            self.remove_source(key);
+            self.remove_source(entry.key);
             return Err(error);
         }
         // The driver may have ended before the source was in the slab. Acquire: pairs with the
         // release store in `end`, which takes the lock of the sources after its store.
         if self.ended.load(Acquire) {
-            record_and_wake(&readiness, Change::ENDED);
+            record_and_wake(&entry.readiness, Change::ENDED);
         }
-        Ok((key, readiness))
-    }
-
-    /// Takes a source out of the poll and out of the slab.
-    pub(crate) fn deregister(&self, key: usize, source: &mut impl Source) -> io::Result<()> {
-        let done = self.registry.deregister(source);
-        self.remove_source(key);
-        done
+        Ok(entry)
     }
 
     fn remove_source(&self, key: usize) {
@@ -176,7 +188,7 @@ impl Driver {
         let sources = lock(&self.sources);
         for event in events.iter() {
             let Token(number) = event.token();
-            let Some((generation, readiness)) = sources.slab.get(number & KEY_MASK) else { continue };
+            let Some((generation, entry)) = sources.slab.get(number & KEY_MASK) else { continue };
             if token(number & KEY_MASK, *generation) != event.token() {
                 continue;
             }
@@ -188,7 +200,7 @@ impl Driver {
                 event.is_read_closed(),
                 event.is_write_closed(),
             );
-            readiness.record(change, wakers);
+            entry.readiness.record(change, wakers);
         }
     }
 
@@ -204,8 +216,8 @@ impl Driver {
         self.ended.store(true, Release);
         let all: Vec<_> =
             lock(&self.sources).slab.iter().map(|(_, (_, source))| Arc::clone(source)).collect();
-        for readiness in all {
-            record_and_wake(&readiness, Change::ENDED);
+        for entry in all {
+            record_and_wake(&entry.readiness, Change::ENDED);
         }
     }
 

@@ -2,6 +2,7 @@
 //! [protocol](super); the numbers of its steps stand in the comments.
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::task::{Poll, Waker};
 
 use slab::Slab;
@@ -97,8 +98,17 @@ struct DirectionWakers {
     reader: Option<Waker>,
     /// The same for `poll_write` and the like.
     writer: Option<Waker>,
+    /// A word in an idle connection, which has neither.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few sources have.
+#[derive(Default)]
+struct Rare {
     /// Of the tasks that share the source, by their [`WaiterKey`].
     shared: Slab<(Direction, Option<Waker>)>,
+    /// For dumps, once a task that is inspected has waited.
+    address: Option<SocketAddr>,
 }
 
 /// See the [module](self).
@@ -206,9 +216,21 @@ impl Readiness {
     /// A task that shares the source waits no longer.
     pub(crate) fn remove_waiter(&self, key: &mut WaiterKey) {
         if let Some(key) = key.0.take() {
-            let removed = lock(&self.wakers).shared.remove(key);
+            let removed = lock(&self.wakers).rare.as_mut().map(|rare| rare.shared.remove(key));
             drop(removed);
         }
+    }
+
+    /// The address of the source, which `find` finds out if it is not known yet: by a system call,
+    /// each time only while a connection is being made, which has no peer yet.
+    #[cold]
+    pub(crate) fn address(&self, find: impl FnOnce() -> Option<SocketAddr>) -> Option<SocketAddr> {
+        let known = lock(&self.wakers).rare.as_ref().and_then(|rare| rare.address);
+        known.or_else(|| {
+            let found = find()?;
+            lock(&self.wakers).rare().address = Some(found);
+            Some(found)
+        })
     }
 
     /// IO5 and IO6: appends the wakers of the tasks that need not wait any longer to `wakers`.
@@ -219,14 +241,15 @@ impl Readiness {
         let word = before | change.0;
         // IO6.
         let mut waiting = lock(&self.wakers);
-        let DirectionWakers { reader, writer, shared } = &mut *waiting;
+        let DirectionWakers { reader, writer, rare } = &mut *waiting;
         if word & Direction::Read.mask() != 0 {
             wakers.extend(reader.take());
         }
         if word & Direction::Write.mask() != 0 {
             wakers.extend(writer.take());
         }
-        for (_, (direction, waker)) in shared {
+        let Some(rare) = rare else { return };
+        for (_, (direction, waker)) in &mut rare.shared {
             if word & direction.mask() != 0 {
                 wakers.extend(waker.take());
             }
@@ -235,12 +258,16 @@ impl Readiness {
 }
 
 impl DirectionWakers {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
     fn slot(&mut self, direction: Direction, key: Option<&mut WaiterKey>) -> &mut Option<Waker> {
         match (key, direction) {
             (None, Direction::Read) => &mut self.reader,
             (None, Direction::Write) => &mut self.writer,
             (Some(key), direction) => {
-                let shared = &mut self.shared;
+                let shared = &mut self.rare().shared;
                 let key = key.0.get_or_insert_with(|| shared.insert((direction, None)));
                 &mut shared[*key].1
             }

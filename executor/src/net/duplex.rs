@@ -50,6 +50,7 @@ pub(super) fn bytes_per_call<B: std::ops::Deref<Target = [u8]>>(bufs: &[B]) -> u
 macro_rules! reads {
     ([$($generics:tt)*] $type:ty, $this:ident => $stream:expr) => {
         impl $($generics)* futures_io::AsyncRead for $type {
+            #[inline]
             fn poll_read(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
@@ -59,6 +60,7 @@ macro_rules! reads {
                 crate::net::duplex::Duplex::poll_read($stream, cx, buf)
             }
 
+            #[inline]
             fn poll_read_vectored(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
@@ -76,6 +78,7 @@ macro_rules! reads {
 macro_rules! writes {
     ([$($generics:tt)*] $type:ty, $this:ident => $stream:expr) => {
         impl $($generics)* futures_io::AsyncWrite for $type {
+            #[inline]
             fn poll_write(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
@@ -85,6 +88,7 @@ macro_rules! writes {
                 crate::net::duplex::Duplex::poll_write($stream, cx, buf)
             }
 
+            #[inline]
             fn poll_write_vectored(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
@@ -94,6 +98,7 @@ macro_rules! writes {
                 crate::net::duplex::Duplex::poll_write_vectored($stream, cx, bufs)
             }
 
+            #[inline]
             fn poll_flush(
                 self: std::pin::Pin<&mut Self>,
                 _: &mut std::task::Context<'_>,
@@ -101,6 +106,7 @@ macro_rules! writes {
                 std::task::Poll::Ready(Ok(()))
             }
 
+            #[inline]
             fn poll_close(
                 self: std::pin::Pin<&mut Self>,
                 _: &mut std::task::Context<'_>,
@@ -117,6 +123,7 @@ macro_rules! writes {
 macro_rules! duplex {
     ($type:ident) => {
         impl crate::net::duplex::Duplex for $type {
+            #[inline]
             fn poll_read(
                 &self,
                 cx: &mut std::task::Context<'_>,
@@ -128,6 +135,7 @@ macro_rules! duplex {
             }
 
             #[cfg(all(unix, any(feature = "hyper", feature = "tokio")))]
+            #[inline]
             fn poll_read_uninit(
                 &self,
                 cx: &mut std::task::Context<'_>,
@@ -139,6 +147,7 @@ macro_rules! duplex {
                 })
             }
 
+            #[inline]
             fn poll_read_vectored(
                 &self,
                 cx: &mut std::task::Context<'_>,
@@ -149,6 +158,7 @@ macro_rules! duplex {
                 self.io.poll_transfer(cx, Direction::Read, wanted, read)
             }
 
+            #[inline]
             fn poll_write(
                 &self,
                 cx: &mut std::task::Context<'_>,
@@ -158,6 +168,7 @@ macro_rules! duplex {
                 self.io.poll_transfer(cx, Direction::Write, buf.len(), write)
             }
 
+            #[inline]
             fn poll_write_vectored(
                 &self,
                 cx: &mut std::task::Context<'_>,
@@ -168,6 +179,7 @@ macro_rules! duplex {
                 self.io.poll_transfer(cx, Direction::Write, wanted, write)
             }
 
+            #[inline]
             fn close_write(&self) -> std::io::Result<()> {
                 match self.shutdown(std::net::Shutdown::Write) {
                     // The connection has ended in both directions.

@@ -18,13 +18,14 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::num::NonZeroU16;
 
 use crate::util::sync::{Mutex, lock, weakened};
 
 /// See the [module](self).
 pub(crate) struct StoredError {
-    /// The system's number of the error.
-    code: Mutex<Option<i32>>,
+    /// The system's number of the error: 16 bits are enough everywhere, and fit beside the lock.
+    code: Mutex<Option<NonZeroU16>>,
 }
 
 impl StoredError {
@@ -63,7 +64,9 @@ impl StoredError {
     /// RST5: what a read into a buffer that has room returns to the user.
     pub(crate) fn read(&self, result: io::Result<usize>) -> io::Result<usize> {
         match &result {
-            Ok(0) => lock(&self.code).map_or(result, |code| Err(io::Error::from_raw_os_error(code))),
+            Ok(0) => {
+                lock(&self.code).map_or(result, |code| Err(io::Error::from_raw_os_error(code.get().into())))
+            }
             Ok(_) => result,
             Err(error) => {
                 if let Some(code) = broken_connection(error) {
@@ -77,8 +80,9 @@ impl StoredError {
 
 /// The number of an error after which nothing more can arrive. A broken pipe is not one of them:
 /// the peer had ended its direction before.
-fn broken_connection(error: &io::Error) -> Option<i32> {
+fn broken_connection(error: &io::Error) -> Option<NonZeroU16> {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, TimedOut};
     let is_broken = matches!(error.kind(), ConnectionReset | ConnectionAborted | TimedOut);
-    error.raw_os_error().filter(|_| is_broken)
+    let code = error.raw_os_error().filter(|_| is_broken)?;
+    u16::try_from(code).ok().and_then(NonZeroU16::new)
 }

@@ -16,6 +16,7 @@ macro_rules! socket_traits {
         impl TryFrom<$std> for $type {
             type Error = std::io::Error;
 
+            #[inline]
             fn try_from(socket: $std) -> std::io::Result<Self> {
                 socket.set_nonblocking(true)?;
                 $type::new(mio::$type::from_std(socket))
@@ -30,6 +31,7 @@ macro_rules! socket_traits {
         impl TryFrom<$type> for $std {
             type Error = std::io::Error;
 
+            #[inline]
             fn try_from(socket: $type) -> std::io::Result<Self> {
                 let socket = <$std>::from(socket.io.into_inner()?);
                 socket.set_nonblocking(false)?;
@@ -42,6 +44,7 @@ macro_rules! socket_traits {
         /// is no longer ready.
         #[cfg(unix)]
         impl std::os::fd::AsFd for $type {
+            #[inline]
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
                 self.io.get().as_fd()
             }
@@ -50,6 +53,7 @@ macro_rules! socket_traits {
         /// As [`AsFd`](std::os::fd::AsFd), with the same restriction.
         #[cfg(unix)]
         impl std::os::fd::AsRawFd for $type {
+            #[inline]
             fn as_raw_fd(&self) -> std::os::fd::RawFd {
                 self.io.get().as_raw_fd()
             }
@@ -58,12 +62,14 @@ macro_rules! socket_traits {
         /// For options that have no method here.
         #[cfg(windows)]
         impl std::os::windows::io::AsSocket for $type {
+            #[inline]
             fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
                 self.io.get().as_socket()
             }
         }
 
         impl std::fmt::Debug for $type {
+            #[inline]
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 self.io.get().fmt(f)
             }
@@ -137,6 +143,7 @@ macro_rules! time_to_live {
             ///
             /// # Errors
             /// Those of the system.
+            #[inline]
             pub fn ttl(&self) -> std::io::Result<u32> {
                 self.io.get().ttl()
             }
@@ -146,6 +153,7 @@ macro_rules! time_to_live {
             ///
             /// # Errors
             /// Those of the system.
+            #[inline]
             pub fn set_ttl(&self, ttl: u32) -> std::io::Result<()> {
                 self.io.get().set_ttl(ttl)
             }
@@ -162,11 +170,13 @@ macro_rules! listener {
         $(#[$incoming_text:meta])* incoming,
     ) => {
         impl $type {
+            #[inline]
             fn new(listener: mio::$type) -> std::io::Result<$type> {
                 Ok($type { io: Registration::new(listener)?, backoff: AcceptBackoff::new() })
             }
 
             /// For a socket that listens already: with the longest queue that the system allows.
+            #[inline]
             fn with_longest_queue(listener: mio::$type) -> std::io::Result<$type> {
                 #[cfg(unix)]
                 crate::net::platform::set_backlog(&listener, u32::MAX)?;
@@ -188,6 +198,7 @@ macro_rules! listener {
             /// # Cancel safety
             /// Dropping the stream between two items loses no connection.
             $(#[$incoming_text])*
+            #[inline]
             pub fn incoming(&self) -> Incoming<'_, $stream> {
                 Incoming::new(self)
             }
@@ -196,6 +207,7 @@ macro_rules! listener {
             ///
             /// # Errors
             /// Those of the system.
+            #[inline]
             pub fn local_addr(&self) -> std::io::Result<$address> {
                 self.io.get().local_addr()
             }
@@ -229,12 +241,14 @@ macro_rules! listener {
             /// # }
             /// ```
             #[cfg(unix)]
+            #[inline]
             pub fn set_backlog(&self, backlog: u32) -> std::io::Result<()> {
                 crate::net::platform::set_backlog(self.io.get(), backlog)
             }
         }
 
         impl Accept<$stream> for $type {
+            #[inline]
             fn accept_stream(&self) -> Accepting<'_, $stream> {
                 Box::pin(async { self.accept().await.map(|(stream, _)| stream) })
             }
@@ -252,6 +266,7 @@ macro_rules! stream {
         $(#[$into_split_text:meta])* into_split,
     ) => {
         impl $type {
+            #[inline]
             fn new(stream: mio::$type) -> std::io::Result<$type> {
                 let mut new = $type::unregistered(stream);
                 new.io.register()?;
@@ -259,6 +274,7 @@ macro_rules! stream {
             }
 
             /// [`Registration::register`] must follow.
+            #[inline]
             fn unregistered(stream: mio::$type) -> $type {
                 $type { io: Registration::unregistered(stream), error: StoredError::new() }
             }
@@ -267,6 +283,7 @@ macro_rules! stream {
             ///
             /// # Errors
             /// Those of the system, such as [`NotConnected`](std::io::ErrorKind::NotConnected).
+            #[inline]
             pub fn peer_addr(&self) -> std::io::Result<$address> {
                 self.io.get().peer_addr()
             }
@@ -275,6 +292,7 @@ macro_rules! stream {
             ///
             /// # Errors
             /// Those of the system.
+            #[inline]
             pub fn local_addr(&self) -> std::io::Result<$address> {
                 self.io.get().local_addr()
             }
@@ -315,6 +333,7 @@ macro_rules! stream {
             /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) if nothing is known to have arrived.
             /// The event of bytes that arrive just now may still be on its way, so wait by
             /// [`readable`](Self::readable) first. Otherwise the errors of the system.
+            #[inline]
             pub fn try_read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
                 if buf.is_empty() {
                     return Ok(0);
@@ -327,6 +346,7 @@ macro_rules! stream {
             /// # Errors
             /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) if no room is known: wait by
             /// [`writable`](Self::writable) first. Otherwise the errors of the system.
+            #[inline]
             pub fn try_write(&self, buf: &[u8]) -> std::io::Result<usize> {
                 self.io.try_io(Direction::Write, |mut stream| self.error.write(|| stream.write(buf)))
             }
@@ -336,6 +356,7 @@ macro_rules! stream {
             ///
             /// # Errors
             /// Those of the system, such as [`NotConnected`](std::io::ErrorKind::NotConnected).
+            #[inline]
             pub fn shutdown(&self, how: std::net::Shutdown) -> std::io::Result<()> {
                 self.io.get().shutdown(how)
             }
@@ -344,6 +365,7 @@ macro_rules! stream {
             ///
             /// # Errors
             /// If the system cannot be asked.
+            #[inline]
             pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
                 self.error.take_error(|| self.io.get().take_error())
             }
@@ -351,6 +373,7 @@ macro_rules! stream {
             /// Both directions, for use in one task at the same time. Costs nothing.
             ///
             $(#[$split_text])*
+            #[inline]
             pub fn split(&mut self) -> (ReadHalf<'_, $type>, WriteHalf<'_, $type>) {
                 (ReadHalf(self), WriteHalf(self))
             }
@@ -358,6 +381,7 @@ macro_rules! stream {
             /// Both directions, each for use by a task of its own. Dropping the half that writes
             /// shuts down writing.
             $(#[$into_split_text])*
+            #[inline]
             pub fn into_split(self) -> (OwnedReadHalf<$type>, OwnedWriteHalf<$type>) {
                 split::into_halves(self)
             }

@@ -4,15 +4,17 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
+
+use mio::event::Source;
 
 use super::eager::{Blocks, check_ready};
 #[cfg(unix)]
 use super::source::Fd;
 use crate::eager;
-use crate::io::driver::Driver;
+use crate::io::driver::SourceEntry;
 pub(crate) use crate::io::readiness::Direction;
 use crate::io::readiness::{Observation, Readiness, WaiterKey};
 use crate::runtime::default_runtime;
@@ -26,20 +28,11 @@ pub(crate) struct Registration<S: Blocks> {
     source: Option<S>,
     /// Empty if an eager call outside of any runtime has made the socket: then the first task that
     /// waits without the eager flag registers it.
-    entry: OnceLock<SourceEntry>,
+    entry: OnceLock<Arc<SourceEntry>>,
+    /// It was registered by its descriptor, by [`Registration::register_late`].
+    late: AtomicBool,
     /// Of reading and of writing.
     claims: [SharedClaim; 2],
-    /// The address in dumps, once a task that is inspected has waited.
-    address: OnceLock<Box<SocketAddr>>,
-}
-
-/// A source's entry in a driver.
-struct SourceEntry {
-    key: usize,
-    readiness: Arc<Readiness>,
-    driver: Arc<Driver>,
-    /// It was registered by its descriptor, by [`Registration::register_late`].
-    late: bool,
 }
 
 impl<S: Blocks> Registration<S> {
@@ -57,8 +50,8 @@ impl<S: Blocks> Registration<S> {
         Registration {
             source: Some(source),
             entry: OnceLock::new(),
+            late: AtomicBool::new(false),
             claims: Default::default(),
-            address: OnceLock::new(),
         }
     }
 
@@ -74,8 +67,7 @@ impl<S: Blocks> Registration<S> {
         };
         let driver = shared.driver()?;
         let source = self.source.as_mut().expect("present until the registration is dropped");
-        let (key, readiness) = driver.register(source).map_err(explain)?;
-        let _ = self.entry.set(SourceEntry { key, readiness, driver, late: false });
+        let _ = self.entry.set(driver.register(source).map_err(explain)?);
         Ok(())
     }
 
@@ -91,11 +83,11 @@ impl<S: Blocks> Registration<S> {
     }
 
     fn deregister(&mut self, source: &mut S) -> io::Result<()> {
-        let Some(SourceEntry { key, driver, late, .. }) = self.entry.take() else { return Ok(()) };
-        if late {
-            with_descriptor(source, |source| driver.deregister(key, source))
+        let Some(entry) = self.entry.take() else { return Ok(()) };
+        if *self.late.get_mut() {
+            with_descriptor(source, |source| entry.deregister(source))
         } else {
-            driver.deregister(key, source)
+            entry.deregister(source)
         }
     }
 
@@ -114,9 +106,10 @@ impl<S: Blocks> Registration<S> {
         let registering = REGISTERING.lock().unwrap_or_else(PoisonError::into_inner);
         if self.entry.get().is_none() {
             let driver = Handle::current_or_default().shared().driver()?;
-            let (key, readiness) =
-                with_descriptor(self.get(), |source| driver.register(source)).map_err(explain)?;
-            let _ = self.entry.set(SourceEntry { key, readiness, driver, late: true });
+            let entry = with_descriptor(self.get(), |source| driver.register(source)).map_err(explain)?;
+            // Relaxed: read when no other thread has the socket.
+            self.late.store(true, Relaxed);
+            let _ = self.entry.set(entry);
         }
         drop(registering);
         Ok(&self.entry.get().expect("set above").readiness)
@@ -296,10 +289,9 @@ impl<S: Blocks> Registration<S> {
             Direction::Read => SocketOperation::Read,
             Direction::Write => SocketOperation::Write,
         };
-        let known = || self.address.get().map(|address| **address);
-        // A system call each time only while a connection is being made, which has no peer yet.
-        let found = || self.get().address().inspect(|address| drop(self.address.set(Box::new(*address))));
-        Leaf::Socket { operation, kind: S::KIND, address: known().or_else(found) }
+        let find = || self.get().address();
+        let address = self.entry.get().map_or_else(find, |entry| entry.readiness.address(find));
+        Leaf::Socket { operation, kind: S::KIND, address }
     }
 
     /// IO2. `None` if the operation would block, which the word says from now on.
@@ -365,13 +357,13 @@ fn explain(error: io::Error) -> io::Error {
 /// Calls `f` with the source's descriptor as a source of its own, which needs no `&mut` of the
 /// socket.
 #[cfg(unix)]
-fn with_descriptor<S: Blocks, R>(source: &S, f: impl FnOnce(&mut Fd<&S>) -> R) -> R {
+fn with_descriptor<S: Blocks, R>(source: &S, f: impl FnOnce(&mut dyn Source) -> R) -> R {
     f(&mut Fd(source))
 }
 
 /// No source is registered late here: see [`REPORTS_EVERY_CHANGE`].
 #[cfg(not(unix))]
-fn with_descriptor<S: Blocks, R>(_: &S, _: impl FnOnce(&mut S) -> R) -> R {
+fn with_descriptor<S: Blocks, R>(_: &S, _: impl FnOnce(&mut dyn Source) -> R) -> R {
     unreachable!("sources are registered when they are made")
 }
 
@@ -392,12 +384,12 @@ impl<S: Blocks + fmt::Debug> fmt::Debug for Registration<S> {
 
 /// A task that shares the source with others. Dropping it removes its waker.
 struct SharedWaiter<'a> {
-    entry: &'a OnceLock<SourceEntry>,
+    entry: &'a OnceLock<Arc<SourceEntry>>,
     key: WaiterKey,
 }
 
 impl<'a> SharedWaiter<'a> {
-    fn new(entry: &'a OnceLock<SourceEntry>) -> Self {
+    fn new(entry: &'a OnceLock<Arc<SourceEntry>>) -> Self {
         SharedWaiter { entry, key: WaiterKey::default() }
     }
 

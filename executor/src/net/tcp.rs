@@ -243,6 +243,7 @@ impl TcpStream {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn nodelay(&self) -> io::Result<bool> {
         self.io.get().nodelay()
     }
@@ -252,6 +253,7 @@ impl TcpStream {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         self.io.get().set_nodelay(nodelay)
     }

@@ -53,6 +53,7 @@ impl UdpSocket {
         first_success(addr, |address| ready(mio::UdpSocket::bind(address).and_then(UdpSocket::new))).await
     }
 
+    #[inline]
     fn new(socket: mio::UdpSocket) -> io::Result<UdpSocket> {
         Ok(UdpSocket { io: Registration::new(socket)? })
     }
@@ -88,6 +89,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.io.get().local_addr()
     }
@@ -96,6 +98,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// [`NotConnected`](io::ErrorKind::NotConnected), and those of the system.
+    #[inline]
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.io.get().peer_addr()
     }
@@ -226,6 +229,7 @@ impl UdpSocket {
     /// })
     /// # }
     /// ```
+    #[inline]
     pub fn poll_recv_from(
         &self,
         cx: &mut Context<'_>,
@@ -240,6 +244,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         self.io.poll_io(cx, "UdpSocket::poll_recv", Direction::Read, |socket| socket.recv(buf))
     }
@@ -249,6 +254,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn poll_send_to(
         &self,
         cx: &mut Context<'_>,
@@ -264,6 +270,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn poll_send(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.io.poll_io(cx, "UdpSocket::poll_send", Direction::Write, |socket| socket.send(buf))
     }
@@ -274,6 +281,7 @@ impl UdpSocket {
     /// # Errors
     /// If the socket's runtime has ended.
     #[doc(alias = "poll_recv_ready")]
+    #[inline]
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.poll_ready(cx, Direction::Read)
     }
@@ -284,6 +292,7 @@ impl UdpSocket {
     /// # Errors
     /// If the socket's runtime has ended.
     #[doc(alias = "poll_send_ready")]
+    #[inline]
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.poll_ready(cx, Direction::Write)
     }
@@ -293,6 +302,7 @@ impl UdpSocket {
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if no datagram is known to have arrived. Otherwise
     /// those of the system.
+    #[inline]
     pub fn try_recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.io.try_io(Direction::Read, |socket| socket.recv_from(buf))
     }
@@ -302,6 +312,7 @@ impl UdpSocket {
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if no datagram is known to have arrived. Otherwise
     /// those of the system.
+    #[inline]
     pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.io.try_io(Direction::Read, |socket| socket.recv(buf))
     }
@@ -311,6 +322,7 @@ impl UdpSocket {
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if no room is known. Otherwise those of the
     /// system.
+    #[inline]
     pub fn try_send_to(&self, buf: &[u8], target: SocketAddr) -> io::Result<usize> {
         self.io.try_io(Direction::Write, |socket| socket.send_to(buf, target))
     }
@@ -320,6 +332,7 @@ impl UdpSocket {
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if no room is known. Otherwise those of the
     /// system.
+    #[inline]
     pub fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
         self.io.try_io(Direction::Write, |socket| socket.send(buf))
     }
@@ -328,6 +341,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn broadcast(&self) -> io::Result<bool> {
         self.io.get().broadcast()
     }
@@ -336,6 +350,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn set_broadcast(&self, on: bool) -> io::Result<()> {
         self.io.get().set_broadcast(on)
     }
@@ -345,6 +360,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn join_multicast_v4(&self, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
         self.io.get().join_multicast_v4(&group, &interface)
     }
@@ -353,6 +369,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn leave_multicast_v4(&self, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
         self.io.get().leave_multicast_v4(&group, &interface)
     }
@@ -361,6 +378,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         self.io.get().join_multicast_v6(group, interface)
     }
@@ -369,6 +387,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         self.io.get().leave_multicast_v6(group, interface)
     }
@@ -377,6 +396,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// If the system cannot be asked.
+    #[inline]
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         self.io.get().take_error()
     }

@@ -80,6 +80,7 @@ impl UnixListener {
     /// # #[cfg(not(target_os = "linux"))]
     /// # fn main() {}
     /// ```
+    #[inline]
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
         UnixListener::with_longest_queue(mio::UnixListener::bind_addr(&address(path.as_ref())?)?)
     }
@@ -155,6 +156,7 @@ impl UnixStream {
     ///
     /// # Errors
     /// Those of the system.
+    #[inline]
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
         let (one, other) = mio::UnixStream::pair()?;
         Ok((UnixStream::new(one)?, UnixStream::new(other)?))
