@@ -377,6 +377,7 @@ impl fmt::Debug for Handle {
 
 /// For generic code. The tasks are detached.
 impl Spawn for Handle {
+    #[inline]
     fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), SpawnError> {
         self.status()?;
         self.spawn(future).detach();

@@ -468,6 +468,7 @@ impl fmt::Debug for LocalSet {
 
 /// For generic code. The tasks are detached.
 impl LocalSpawn for LocalSet {
+    #[inline]
     fn spawn_local_obj(&self, future: LocalFutureObj<'static, ()>) -> Result<(), SpawnError> {
         self.spawn_local(future).detach();
         Ok(())

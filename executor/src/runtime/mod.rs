@@ -483,6 +483,7 @@ impl Drop for Runtime {
 
 /// For generic code; the same as for its [handle](Handle).
 impl Spawn for Runtime {
+    #[inline]
     fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), SpawnError> {
         self.handle.spawn_obj(future)
     }

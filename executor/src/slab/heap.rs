@@ -2,7 +2,6 @@
 
 use std::alloc;
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -549,7 +548,7 @@ impl Heap {
     /// The pages are locked for one page at a time, so that the owner waits for no more than that.
     pub(crate) fn each<R>(&self, mut look: impl FnMut(NonNull<SlotHead>) -> Option<R>) -> Vec<R> {
         let mut all = Vec::new();
-        let mut seen = BTreeSet::new();
+        let mut seen = Vec::new();
         let mut left = usize::MAX;
         loop {
             if left != usize::MAX {
@@ -562,9 +561,8 @@ impl Heap {
             left = left.min(pages.len());
             let Some(PagePtr(page)) = left.checked_sub(1).map(|last| &pages[last]) else { return all };
             left -= 1;
-            if !seen.insert(*page) {
-                continue;
-            }
+            let Err(place) = seen.binary_search(page) else { continue };
+            seen.insert(place, *page);
             // SAFETY: pages are freed under the lock, which this thread holds.
             unsafe {
                 // Pairs with the release in `init_next`.
