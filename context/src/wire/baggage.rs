@@ -37,6 +37,7 @@ pub struct ListMember<'a> {
 pub struct Malformed(());
 
 impl fmt::Display for Malformed {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a member of a baggage is a token, `=` and a value without control characters")
     }
@@ -175,6 +176,7 @@ pub enum LeftOut {
 impl Writer {
     /// An empty header.
     #[must_use]
+    #[inline]
     pub const fn new() -> Self {
         Writer { text: String::new(), members: 0 }
     }
@@ -183,6 +185,7 @@ impl Writer {
     ///
     /// # Errors
     /// If the member was left out: nothing of it is in the header then.
+    #[inline]
     pub fn member(
         &mut self,
         name: &str,
@@ -198,6 +201,7 @@ impl Writer {
         result
     }
 
+    #[inline]
     fn try_member(
         &mut self,
         name: &str,
@@ -232,6 +236,7 @@ impl Writer {
 
     /// The text of the header; empty if there is no member.
     #[must_use]
+    #[inline]
     pub fn finish(self) -> String {
         self.text
     }
@@ -246,6 +251,7 @@ struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
+    #[inline]
     fn properties(&mut self, properties: &[(&str, Option<&str>)]) -> fmt::Result {
         for (name, value) in properties {
             self.has_room(name.len() + 2)?;
@@ -259,6 +265,7 @@ impl Encoder<'_> {
         Ok(())
     }
 
+    #[inline]
     fn has_room(&mut self, bytes: usize) -> Result<(), fmt::Error> {
         self.is_full |= self.text.len() + bytes > self.end;
         if self.is_full { Err(fmt::Error) } else { Ok(()) }
@@ -266,6 +273,7 @@ impl Encoder<'_> {
 }
 
 impl fmt::Write for Encoder<'_> {
+    #[inline]
     fn write_str(&mut self, mut rest: &str) -> fmt::Result {
         const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
         while !rest.is_empty() {

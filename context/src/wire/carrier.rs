@@ -59,11 +59,13 @@ pub trait Extractor {
 
 /// Looks at all keys, since the case of those that are there does not matter.
 impl<S: BuildHasher> Injector for HashMap<String, String, S> {
+    #[inline]
     fn set(&mut self, name: &str, value: String) {
         Injector::remove(self, name);
         self.insert(name.to_owned(), value);
     }
 
+    #[inline]
     fn remove(&mut self, name: &str) {
         self.retain(|other, _| !other.eq_ignore_ascii_case(name));
     }
@@ -79,11 +81,13 @@ impl<S: BuildHasher> Extractor for HashMap<String, String, S> {
 
 /// Looks at all keys, since the case of those that are there does not matter.
 impl Injector for BTreeMap<String, String> {
+    #[inline]
     fn set(&mut self, name: &str, value: String) {
         Injector::remove(self, name);
         self.insert(name.to_owned(), value);
     }
 
+    #[inline]
     fn remove(&mut self, name: &str) {
         self.retain(|other, _| !other.eq_ignore_ascii_case(name));
     }
@@ -105,6 +109,7 @@ mod headers {
     use super::{Extractor, Injector};
 
     /// The names that are always the same: they need not be looked at letter by letter.
+    #[inline]
     fn known(name: &str) -> Option<&'static HeaderName> {
         static KNOWN: [HeaderName; 5] = [
             HeaderName::from_static(BAGGAGE),
@@ -122,6 +127,7 @@ mod headers {
     /// # Panics
     /// If the name or the value may not stand in a header, which those of this module may.
     impl Injector for HeaderMap {
+        #[inline]
         fn set(&mut self, name: &str, value: String) {
             let value = HeaderValue::try_from(value).expect("visible ASCII letters and blanks");
             let name = match known(name) {
@@ -131,6 +137,7 @@ mod headers {
             self.insert(name, value);
         }
 
+        #[inline]
         fn remove(&mut self, name: &str) {
             match known(name) {
                 Some(name) => HeaderMap::remove(self, name),

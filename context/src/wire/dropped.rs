@@ -53,6 +53,7 @@ pub fn dropped(reason: Reason) -> u64 {
 }
 
 impl Reason {
+    #[inline]
     fn text(self) -> &'static str {
         match self {
             Reason::Members => "a baggage has more members than the cap, and the last ones are",

@@ -72,6 +72,7 @@ trait Readable: Send + Sync {
 }
 
 impl<T: Send + Sync, D: Send + Sync> Readable for ContextVar<T, D> {
+    #[inline]
     fn read(&self, text: &str, place: &'static Location<'static>) -> Option<(Id, Value)> {
         let value = self.options().wire?.read(text)?;
         Some((self.assigned_id(), self.value_at(value, place)))
@@ -79,6 +80,7 @@ impl<T: Send + Sync, D: Send + Sync> Readable for ContextVar<T, D> {
 }
 
 impl Default for Inbound {
+    #[inline]
     fn default() -> Self {
         Inbound::new()
     }
@@ -87,6 +89,7 @@ impl Default for Inbound {
 impl Inbound {
     /// No variable; the trace and the deadline are taken; the caps of [`baggage`].
     #[must_use]
+    #[inline]
     pub const fn new() -> Self {
         Inbound {
             vars: Vec::new(),
@@ -121,6 +124,7 @@ impl Inbound {
 
     /// Takes so many members of a baggage at most; without this call, 64.
     #[must_use]
+    #[inline]
     pub fn max_members(mut self, members: usize) -> Self {
         self.max_members = members;
         self
@@ -129,6 +133,7 @@ impl Inbound {
     /// Takes so many bytes of a baggage at most, encoded, of all its lines together; without this
     /// call, 8,192.
     #[must_use]
+    #[inline]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -136,6 +141,7 @@ impl Inbound {
 
     /// Takes members of so many bytes at most, encoded, with their names; without this call, 4,096.
     #[must_use]
+    #[inline]
     pub fn max_member_bytes(mut self, bytes: usize) -> Self {
         self.max_member_bytes = bytes;
         self
@@ -143,6 +149,7 @@ impl Inbound {
 
     /// Whether the trace is taken; without this call, it is.
     #[must_use]
+    #[inline]
     pub fn trace(mut self, trace: bool) -> Self {
         self.trace = trace;
         self
@@ -151,6 +158,7 @@ impl Inbound {
     /// Whether the deadline is taken; without this call, it is, from
     /// [`REQUEST_TIMEOUT`].
     #[must_use]
+    #[inline]
     pub fn deadline(mut self, deadline: bool) -> Self {
         self.deadline = deadline.then(|| self.deadline.take().unwrap_or(Cow::Borrowed(REQUEST_TIMEOUT)));
         self
@@ -158,6 +166,7 @@ impl Inbound {
 
     /// Takes the deadline from the header of this name. It is given in lower case.
     #[must_use]
+    #[inline]
     pub fn deadline_header(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.deadline = Some(name.into());
         self
@@ -230,6 +239,7 @@ impl Inbound {
         });
     }
 
+    #[inline]
     fn read_member(&self, text: &[u8], bindings: &mut Bindings, dropped: &mut Vec<Dropped>) {
         if text.len() > self.max_member_bytes {
             return note(dropped, None, Reason::MemberBytes);
@@ -308,6 +318,7 @@ fn read_deadline<C: Extractor + ?Sized>(
 }
 
 impl fmt::Debug for Inbound {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbound")
             .field("variables", &self.vars.iter().map(|listed| listed.name).collect::<Vec<_>>())
@@ -332,6 +343,7 @@ pub struct Received {
 impl Received {
     /// The context `base`, and in it what was received of variables that are not bound in it: what
     /// the receiver has bound itself, a peer does not replace.
+    #[inline]
     pub fn bind(&self, base: &Context) -> Context {
         base.underlaid(&self.context)
     }
@@ -341,12 +353,14 @@ impl Received {
     /// # Errors
     /// If the text of the header is no time limit, or there are several lines. That must not be
     /// taken for "no limit": refuse the request, or give it a limit of the receiver's own.
+    #[inline]
     pub fn remaining(&self) -> Result<Option<Duration>, InvalidTimeout> {
         self.remaining
     }
 
     /// The trace, if one was received.
     #[must_use]
+    #[inline]
     pub fn trace(&self) -> Option<TraceContext> {
         self.context.get(&TRACE)
     }
@@ -354,6 +368,7 @@ impl Received {
     /// What was malformed or over a cap. After the first that is over a cap of the whole, no more
     /// is looked at.
     #[must_use]
+    #[inline]
     pub fn dropped(&self) -> &[Dropped] {
         &self.dropped
     }

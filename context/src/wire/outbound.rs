@@ -19,6 +19,7 @@ pub struct Injected {
 impl Injected {
     /// The values that were not sent, and why. Each is counted, too: [`dropped`](super::dropped()).
     #[must_use]
+    #[inline]
     pub fn dropped(&self) -> &[Dropped] {
         &self.dropped
     }
@@ -161,6 +162,7 @@ pub struct Outbound {
 impl Outbound {
     /// No host gets anything.
     #[must_use]
+    #[inline]
     pub const fn new() -> Self {
         Outbound { hosts: Vec::new(), any: false }
     }
@@ -173,6 +175,7 @@ impl Outbound {
     /// port.
     #[must_use]
     #[track_caller]
+    #[inline]
     pub fn host(mut self, host: &str) -> Self {
         let name = without_dot(host);
         let labels = name.strip_prefix("*.").unwrap_or(name);
@@ -188,6 +191,7 @@ impl Outbound {
 
     /// All hosts get contexts: for clients that call no foreign ones.
     #[must_use]
+    #[inline]
     pub fn any(mut self) -> Self {
         self.any = true;
         self
@@ -195,6 +199,7 @@ impl Outbound {
 
     /// Whether this host gets contexts. The name is that of a URI's host, without the port.
     #[must_use]
+    #[inline]
     pub fn allows(&self, host: &str) -> bool {
         let host = without_dot(host).as_bytes();
         let is_allowed = |allowed: &String| match allowed.strip_prefix('*') {

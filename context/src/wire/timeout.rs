@@ -83,6 +83,7 @@ pub fn format(time: Duration) -> String {
 pub struct InvalidTimeout(());
 
 impl fmt::Display for InvalidTimeout {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a time limit is one to eight digits and one of the units H, M, S, m, u, n")
     }

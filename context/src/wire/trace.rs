@@ -55,6 +55,7 @@ pub struct TraceContext {
 impl TraceContext {
     /// A trace without a state. `None` if one of the numbers is zero: such a trace is none.
     #[must_use]
+    #[inline]
     pub const fn new(trace_id: u128, parent_id: u64, flags: u8) -> Option<Self> {
         if trace_id == 0 || parent_id == 0 {
             return None;
@@ -64,12 +65,14 @@ impl TraceContext {
 
     /// The number of the trace, never zero.
     #[must_use]
+    #[inline]
     pub const fn trace_id(&self) -> u128 {
         self.trace_id
     }
 
     /// The number of the span that calls, never zero.
     #[must_use]
+    #[inline]
     pub const fn parent_id(&self) -> u64 {
         self.parent_id
     }
@@ -77,18 +80,21 @@ impl TraceContext {
     /// The flags as they were given or read, all eight bits. Of a header of a later version than
     /// `00`, the flag "sampled" alone: what its other bits mean is not known.
     #[must_use]
+    #[inline]
     pub const fn flags(&self) -> u8 {
         self.flags
     }
 
     /// Whether the caller may have recorded the trace.
     #[must_use]
+    #[inline]
     pub const fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
 
     /// The text of the header `tracestate`; empty without one.
     #[must_use]
+    #[inline]
     pub fn state(&self) -> &str {
         self.state.as_deref().unwrap_or("")
     }
@@ -97,6 +103,7 @@ impl TraceContext {
     ///
     /// # Errors
     /// If the text is no `tracestate`: more than 32 members, or one that is none by the standard.
+    #[inline]
     pub fn with_state(self, state: &str) -> Result<Self, InvalidTrace> {
         self.with_state_of([state.as_bytes()]).map_err(|_| InvalidTrace(()))
     }
@@ -113,6 +120,7 @@ impl TraceContext {
     }
 
     /// Reads the value of a header `traceparent`.
+    #[inline]
     pub(super) fn read(text: &[u8]) -> Option<Self> {
         let text = trim(text);
         let (known, further) = text.split_at_checked(55)?;
@@ -129,6 +137,7 @@ impl TraceContext {
 
     /// The current span of OpenTelemetry, if there is one.
     #[cfg(feature = "opentelemetry")]
+    #[inline]
     pub(super) fn of_current_span() -> Option<Self> {
         use opentelemetry::trace::TraceContextExt;
         opentelemetry::Context::map_current(|context| {
@@ -199,6 +208,7 @@ fn is_state_key(key: &[u8]) -> bool {
 
 impl TraceContext {
     /// The value of a header `traceparent`.
+    #[inline]
     pub(super) fn header(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = String::with_capacity(55);
@@ -216,6 +226,7 @@ impl TraceContext {
 }
 
 impl fmt::Display for TraceContext {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.header())
     }
@@ -226,6 +237,7 @@ impl FromStr for TraceContext {
 
     /// Reads the value of a header `traceparent`. Of a later version than `00`, all flags but
     /// "sampled", and what follows the flags, are left out.
+    #[inline]
     fn from_str(text: &str) -> Result<Self, InvalidTrace> {
         TraceContext::read(text.as_bytes()).ok_or(InvalidTrace(()))
     }
@@ -236,6 +248,7 @@ impl FromStr for TraceContext {
 pub struct InvalidTrace(());
 
 impl fmt::Display for InvalidTrace {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("this is no trace context by the W3C's standard")
     }
@@ -252,6 +265,7 @@ mod opentelemetry_types {
     /// The span that calls, as a remote parent. A state that OpenTelemetry does not take is left
     /// out.
     impl From<&TraceContext> for SpanContext {
+        #[inline]
         fn from(trace: &TraceContext) -> SpanContext {
             SpanContext::new(
                 TraceId::from(trace.trace_id),
@@ -268,6 +282,7 @@ mod opentelemetry_types {
     impl TryFrom<&SpanContext> for TraceContext {
         type Error = InvalidTrace;
 
+        #[inline]
         fn try_from(span: &SpanContext) -> Result<TraceContext, InvalidTrace> {
             let trace_id = u128::from_be_bytes(span.trace_id().to_bytes());
             let parent_id = u64::from_be_bytes(span.span_id().to_bytes());
