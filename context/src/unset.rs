@@ -124,25 +124,21 @@ impl Unset {
     }
 
     /// The variable's name.
-    #[inline]
     pub fn name(&self) -> &'static str {
         self.0.name
     }
 
     /// Where it was read.
-    #[inline]
     pub fn read_at(&self) -> &'static Location<'static> {
         self.0.read_at
     }
 
     /// Where code of this program has bound it first, in whatever context. `None` if no code has.
-    #[inline]
     pub fn first_bound_at(&self) -> Option<&'static Location<'static>> {
         self.0.first_bound_at
     }
 
     /// Why there is no value.
-    #[inline]
     pub fn cause(&self) -> UnsetCause {
         self.0.cause
     }
@@ -151,7 +147,6 @@ impl Unset {
 impl std::error::Error for Unset {}
 
 impl fmt::Debug for Unset {
-    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unset")
             .field("name", &self.name())
@@ -162,7 +157,6 @@ impl fmt::Debug for Unset {
 }
 
 impl fmt::Display for Unset {
-    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Facts { name, first_bound_at, here, cause, written, derives, .. } = &*self.0;
         let (why, way_out) = match cause {

@@ -2,7 +2,6 @@
 //! and as JSON.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
 use std::fmt::{self, Display, Write};
 use std::mem;
 use std::ops::Deref;
@@ -404,17 +403,19 @@ impl Dump {
     /// The children of one parent, with those of a group together, where its first one stands.
     fn grouped(&self, tasks: Vec<usize>) -> Vec<Line> {
         let mut lines = Vec::new();
-        let mut groups: HashMap<u64, usize> = HashMap::new();
+        // Of each group its place among the lines, sorted by group.
+        let mut groups: Vec<(u64, usize)> = Vec::new();
         for at in tasks {
             let Some(group) = self.tasks[at].recorded.as_ref().and_then(|recorded| recorded.group) else {
                 lines.push(Line::Task(at));
                 continue;
             };
-            let place = *groups.entry(group).or_insert_with(|| {
+            let at_group = groups.binary_search_by_key(&group, |(group, _)| *group).unwrap_or_else(|at| {
+                groups.insert(at, (group, lines.len()));
                 lines.push(Line::Group(Vec::new()));
-                lines.len() - 1
+                at
             });
-            if let Line::Group(members) = &mut lines[place] {
+            if let Line::Group(members) = &mut lines[groups[at_group].1] {
                 members.push(at);
             }
         }

@@ -551,8 +551,12 @@ impl fmt::Display for ShutdownReport {
         let lists = [("cancelled", &self.cancelled), ("still running", &self.still_running)];
         let mut separator = "";
         for (title, tasks) in lists.into_iter().filter(|(_, tasks)| !tasks.is_empty()) {
-            let names: Vec<_> = tasks.iter().map(TaskMeta::to_string).collect();
-            write!(f, "{separator}{title}: {}", names.join(", "))?;
+            write!(f, "{separator}{title}")?;
+            let mut before = ": ";
+            for task in tasks {
+                write!(f, "{before}{task}")?;
+                before = ", ";
+            }
             separator = "; ";
         }
         if self.is_clean() { f.write_str("clean") } else { Ok(()) }

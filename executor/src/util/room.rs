@@ -23,7 +23,7 @@ const fn kept_capacity<T>() -> usize {
 #[inline]
 pub(crate) fn trim<T>(queue: &mut VecDeque<T>) {
     if queue.is_empty() && queue.capacity() > kept_capacity::<T>() {
-        queue.shrink_to(kept_capacity::<T>());
+        *queue = VecDeque::with_capacity(kept_capacity::<T>());
     }
 }
 
