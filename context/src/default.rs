@@ -160,16 +160,22 @@ thread_local! {
 /// # Panics
 /// If making it needs it; or if `make` does, and then the next call tries again.
 fn get_or_make<'a, T>(once: &'a OnceLock<T>, name: &'static str, make: fn() -> T) -> &'a T {
+    let needed = need(std::ptr::from_ref(once).addr(), name);
+    once.get_or_init(|| {
+        needed.begin();
+        make()
+    })
+}
+
+/// The calling thread needs the default at this address. Apart from [`get_or_make`], which is
+/// compiled for each type.
+fn need(key: usize, name: &'static str) -> Needed<'static> {
     let thread = HERE.with(|here| std::ptr::from_ref(here).addr());
-    let needed = MAKERS.wait(thread, std::ptr::from_ref(once).addr(), name).unwrap_or_else(|circle| {
+    MAKERS.wait(thread, key, name).unwrap_or_else(|circle| {
         panic!(
             "the default of the context variable `{name}` needs itself: {}. A default may read other variables, but \
              none whose default reads it",
             circle.join(" -> ")
         )
-    });
-    once.get_or_init(|| {
-        needed.begin();
-        make()
     })
 }

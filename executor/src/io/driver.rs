@@ -11,32 +11,22 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
-use mio::event::Source;
-use mio::{Events, Interest, Poll, Registry, Token};
-use slab::Slab;
-
-use super::readiness::{Change, Readiness};
+use super::readiness::Change;
+use super::sources::{Page, Place, Sources};
 use crate::util::report::complain;
 use crate::util::switches::FINE_TIMERS;
 use crate::util::sync::{Mutex, MutexGuard, lock};
 #[cfg(unix)]
 use crate::util::system;
 use crate::util::waker_set::wake;
+use mio::event::Source;
+use mio::{Events, Interest, Poll, Registry, Token};
 
 /// Events taken in one system call. As in tokio: enough for a busy server, 12 KiB.
 const EVENTS: usize = 1024;
 
 /// The token of the driver's wake-up. No source has it: keys use half of the bits only.
 const WAKE: Token = Token(usize::MAX);
-
-/// Half the bits of a token are a source's key, the other half its generation.
-const KEY_BITS: u32 = usize::BITS / 2;
-const KEY_MASK: usize = (1 << KEY_BITS) - 1;
-
-/// Names a source: its key in the table, and its generation among those that had this key.
-fn token(key: usize, generation: usize) -> Token {
-    Token(generation << KEY_BITS | key)
-}
 
 /// See the [module](self).
 pub(crate) struct Driver {
@@ -51,29 +41,6 @@ pub(crate) struct Driver {
 struct Poller {
     poll: Poll,
     events: Events,
-}
-
-#[derive(Default)]
-struct Sources {
-    slab: Slab<(usize, Arc<SourceEntry>)>,
-    generation: usize,
-}
-
-/// A source, as the driver and the socket share it: all that a socket has on the heap.
-pub(crate) struct SourceEntry {
-    pub(crate) readiness: Readiness,
-    driver: Arc<Driver>,
-    /// The key in the driver's table, which has no more than `KEY_MASK` of them.
-    key: usize,
-}
-
-impl SourceEntry {
-    /// Takes `source`, which was registered as this, out of the poll and out of the table.
-    pub(crate) fn deregister(&self, source: &mut dyn Source) -> io::Result<()> {
-        let done = self.driver.registry.deregister(source);
-        self.driver.remove_source(self.key);
-        done
-    }
 }
 
 impl Driver {
@@ -91,46 +58,34 @@ impl Driver {
     }
 
     /// Adds a source.
-    pub(crate) fn register(self: &Arc<Driver>, source: &mut dyn Source) -> io::Result<Arc<SourceEntry>> {
-        let (entry, token) = {
-            let mut sources = lock(&self.sources);
-            if sources.slab.vacant_key() >= KEY_MASK {
-                return Err(io::Error::other("too many sources of events"));
-            }
-            // A generation comes round after so many sources that no event of its former source is
-            // still on its way.
-            sources.generation = sources.generation.wrapping_add(1);
-            let generation = sources.generation & KEY_MASK;
-            let vacant = sources.slab.vacant_entry();
-            let key = vacant.key();
-            let entry = SourceEntry { readiness: Readiness::new(), driver: Arc::clone(self), key };
-            let entry = Arc::clone(&vacant.insert((generation, Arc::new(entry))).1);
-            (entry, token(key, generation))
-        };
+    pub(crate) fn register(self: &Arc<Driver>, source: &mut dyn Source) -> io::Result<Place> {
+        let (place, token) = lock(&self.sources).insert(|| Arc::downgrade(self))?;
         if let Err(error) = self.registry.register(source, token, Interest::READABLE | Interest::WRITABLE) {
             // Mio may have recorded that the source belongs to this poll, and would refuse to
             // register it with another. A descriptor that was registered before stays so.
             if error.kind() != io::ErrorKind::AlreadyExists {
                 let _ = self.registry.deregister(source);
             }
-            self.remove_source(entry.key);
+            self.remove_source(&place.page, place.index);
             return Err(error);
         }
         // The driver may have ended before the source was in the slab. Acquire: pairs with the
         // release store in `end`, which takes the lock of the sources after its store.
         if self.ended.load(Acquire) {
-            record_and_wake(&entry.readiness, Change::ENDED);
+            record_and_wake(&place, Change::ENDED);
         }
-        Ok(entry)
+        Ok(place)
     }
 
-    fn remove_source(&self, key: usize) {
-        let mut sources = lock(&self.sources);
-        let removed = sources.slab.remove(key);
-        if sources.slab.is_empty() && sources.slab.capacity() > EVENTS {
-            sources.slab = Slab::new();
-        }
-        drop(sources);
+    /// Takes a source out of the poll and out of the table.
+    pub(crate) fn deregister(&self, page: &Page, index: u8, source: &mut dyn Source) -> io::Result<()> {
+        let done = self.registry.deregister(source);
+        self.remove_source(page, index);
+        done
+    }
+
+    fn remove_source(&self, page: &Page, index: u8) {
+        let removed = lock(&self.sources).remove(page, index);
         // Under no lock: this may drop wakers.
         drop(removed);
     }
@@ -187,11 +142,7 @@ impl Driver {
         }
         let sources = lock(&self.sources);
         for event in events.iter() {
-            let Token(number) = event.token();
-            let Some((generation, entry)) = sources.slab.get(number & KEY_MASK) else { continue };
-            if token(number & KEY_MASK, *generation) != event.token() {
-                continue;
-            }
+            let Some(readiness) = sources.get(event.token()) else { continue };
             // The next operation in either direction returns the error.
             let failed = event.is_error();
             let change = Change::new(
@@ -200,7 +151,7 @@ impl Driver {
                 event.is_read_closed(),
                 event.is_write_closed(),
             );
-            entry.readiness.record(change, wakers);
+            readiness.record(change, wakers);
         }
     }
 
@@ -214,16 +165,16 @@ impl Driver {
     pub(crate) fn end(&self) {
         // Release: pairs with the acquire load in `register`.
         self.ended.store(true, Release);
-        let all: Vec<_> =
-            lock(&self.sources).slab.iter().map(|(_, (_, source))| Arc::clone(source)).collect();
-        for entry in all {
-            record_and_wake(&entry.readiness, Change::ENDED);
+        let all = lock(&self.sources).all();
+        // A place may have another source meanwhile, which is told the truth too.
+        for place in all {
+            record_and_wake(&place, Change::ENDED);
         }
     }
 
     #[cfg(all(test, not(loom)))]
     pub(crate) fn len(&self) -> usize {
-        lock(&self.sources).slab.len()
+        lock(&self.sources).all().len()
     }
 }
 
@@ -290,9 +241,9 @@ impl LazyDriver {
     }
 }
 
-fn record_and_wake(readiness: &Readiness, change: Change) {
+fn record_and_wake(place: &Place, change: Change) {
     let mut wakers = Vec::new();
-    readiness.record(change, &mut wakers);
+    place.page.readiness(place.index).record(change, &mut wakers);
     wake_all(&mut wakers);
 }
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `readiness` | one source: what it is ready for, and which tasks wait. Knows no descriptor |
 //! | `driver` | the runtime's poll: from events to sources to wakers |
+//! | `sources` | the driver's table of its sources |
 //! | `none` | the driver of a build without the feature `net` |
 //!
 //! The sockets are in `net`, signals in `signal`: `net::registration` is a socket and its source.
@@ -75,3 +76,5 @@ pub(crate) mod driver;
 mod models;
 #[cfg(feature = "net")]
 pub(crate) mod readiness;
+#[cfg(feature = "net")]
+pub(crate) mod sources;

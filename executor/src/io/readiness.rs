@@ -2,6 +2,7 @@
 //! [protocol](super); the numbers of its steps stand in the comments.
 #![forbid(unsafe_code)]
 
+use std::mem;
 use std::net::SocketAddr;
 use std::task::{Poll, Waker};
 
@@ -92,8 +93,9 @@ impl Observation {
 #[derive(Debug, Default)]
 pub(crate) struct WaiterKey(Option<usize>);
 
+/// The wakers of a source.
 #[derive(Default)]
-struct DirectionWakers {
+pub(crate) struct Waiters {
     /// Of the tasks that poll through `poll_read` and the like: the latest one.
     reader: Option<Waker>,
     /// The same for `poll_write` and the like.
@@ -114,12 +116,20 @@ struct Rare {
 /// See the [module](self).
 pub(crate) struct Readiness {
     word: AtomicU64,
-    wakers: Mutex<DirectionWakers>,
+    wakers: Mutex<Waiters>,
 }
 
 impl Readiness {
     pub(crate) fn new() -> Readiness {
-        Readiness { word: AtomicU64::new(0), wakers: Mutex::new(DirectionWakers::default()) }
+        Readiness { word: AtomicU64::new(0), wakers: Mutex::new(Waiters::default()) }
+    }
+
+    /// For the next source: as new. No thread uses the former one any more. Returns what is to be
+    /// dropped under no lock.
+    pub(crate) fn reset(&self) -> Waiters {
+        // Relaxed: the next user comes by way of the table's lock.
+        self.word.store(0, Relaxed);
+        mem::take(&mut *lock(&self.wakers))
     }
 
     /// IO1: the word, if an operation in this direction need not wait.
@@ -241,7 +251,7 @@ impl Readiness {
         let word = before | change.0;
         // IO6.
         let mut waiting = lock(&self.wakers);
-        let DirectionWakers { reader, writer, rare } = &mut *waiting;
+        let Waiters { reader, writer, rare } = &mut *waiting;
         if word & Direction::Read.mask() != 0 {
             wakers.extend(reader.take());
         }
@@ -257,7 +267,7 @@ impl Readiness {
     }
 }
 
-impl DirectionWakers {
+impl Waiters {
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }

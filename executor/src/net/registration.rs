@@ -4,7 +4,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -14,9 +14,9 @@ use super::eager::{Blocks, check_ready};
 #[cfg(unix)]
 use super::source::Fd;
 use crate::eager;
-use crate::io::driver::SourceEntry;
 pub(crate) use crate::io::readiness::Direction;
 use crate::io::readiness::{Observation, Readiness, WaiterKey};
+use crate::io::sources::{Page, Place};
 use crate::runtime::default_runtime;
 use crate::runtime::handle::Handle;
 use crate::task::budget::{Claim, SharedClaim};
@@ -28,7 +28,9 @@ pub(crate) struct Registration<S: Blocks> {
     source: Option<S>,
     /// Empty if an eager call outside of any runtime has made the socket: then the first task that
     /// waits without the eager flag registers it.
-    entry: OnceLock<Arc<SourceEntry>>,
+    page: OnceLock<Arc<Page>>,
+    /// The place in the page, written before the page.
+    index: AtomicU8,
     /// It was registered by its descriptor, by [`Registration::register_late`].
     late: AtomicBool,
     /// Of reading and of writing.
@@ -49,7 +51,8 @@ impl<S: Blocks> Registration<S> {
     pub(crate) fn unregistered(source: S) -> Registration<S> {
         Registration {
             source: Some(source),
-            entry: OnceLock::new(),
+            page: OnceLock::new(),
+            index: AtomicU8::new(0),
             late: AtomicBool::new(false),
             claims: Default::default(),
         }
@@ -67,7 +70,8 @@ impl<S: Blocks> Registration<S> {
         };
         let driver = shared.driver()?;
         let source = self.source.as_mut().expect("present until the registration is dropped");
-        let _ = self.entry.set(driver.register(source).map_err(explain)?);
+        let place = driver.register(source).map_err(explain)?;
+        self.set_place(place);
         Ok(())
     }
 
@@ -83,20 +87,31 @@ impl<S: Blocks> Registration<S> {
     }
 
     fn deregister(&mut self, source: &mut S) -> io::Result<()> {
-        let Some(entry) = self.entry.take() else { return Ok(()) };
+        let (Some(page), index) = (self.page.take(), *self.index.get_mut()) else { return Ok(()) };
         if *self.late.get_mut() {
-            with_descriptor(source, |source| entry.deregister(source))
+            with_descriptor(source, |source| page.deregister(index, source))
         } else {
-            entry.deregister(source)
+            page.deregister(index, source)
         }
+    }
+
+    fn set_place(&self, Place { page, index }: Place) {
+        // Relaxed: a reader has seen the page, which is set after it.
+        self.index.store(index, Relaxed);
+        let _ = self.page.set(page);
     }
 
     #[inline]
     fn readiness(&self) -> io::Result<&Readiness> {
-        match self.entry.get() {
-            Some(entry) => Ok(&entry.readiness),
+        match self.registered() {
+            Some(readiness) => Ok(readiness),
             None => self.register_late(),
         }
+    }
+
+    #[inline]
+    fn registered(&self) -> Option<&Readiness> {
+        Some(self.page.get()?.readiness(self.index.load(Relaxed)))
     }
 
     /// Registers with the runtime of the first task that waits, or with the default one.
@@ -104,15 +119,15 @@ impl<S: Blocks> Registration<S> {
     fn register_late(&self) -> io::Result<&Readiness> {
         static REGISTERING: Mutex<()> = Mutex::new(());
         let registering = REGISTERING.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.entry.get().is_none() {
+        if self.page.get().is_none() {
             let driver = Handle::current_or_default().shared().driver()?;
-            let entry = with_descriptor(self.get(), |source| driver.register(source)).map_err(explain)?;
+            let place = with_descriptor(self.get(), |source| driver.register(source)).map_err(explain)?;
             // Relaxed: read when no other thread has the socket.
             self.late.store(true, Relaxed);
-            let _ = self.entry.set(entry);
+            self.set_place(place);
         }
         drop(registering);
-        Ok(&self.entry.get().expect("set above").readiness)
+        Ok(self.registered().expect("set above"))
     }
 }
 
@@ -180,7 +195,7 @@ impl<S: Blocks> Registration<S> {
         direction: Direction,
         mut operation: impl FnMut(&S) -> io::Result<R>,
     ) -> io::Result<R> {
-        let mut waiter = SharedWaiter::new(&self.entry);
+        let mut waiter = SharedWaiter::new(self);
         let mut claim = Claim::default();
         poll_fn(|cx| {
             claim.spend(cx, |cx| {
@@ -209,7 +224,7 @@ impl<S: Blocks> Registration<S> {
 
     /// Waits until `direction` is not known to block.
     pub(crate) async fn ready(&self, direction: Direction) -> io::Result<()> {
-        let mut waiter = SharedWaiter::new(&self.entry);
+        let mut waiter = SharedWaiter::new(self);
         let mut claim = Claim::default();
         poll_fn(|cx| {
             claim.spend(cx, |cx| {
@@ -290,7 +305,7 @@ impl<S: Blocks> Registration<S> {
             Direction::Write => SocketOperation::Write,
         };
         let find = || self.get().address();
-        let address = self.entry.get().map_or_else(find, |entry| entry.readiness.address(find));
+        let address = self.registered().map_or_else(find, |readiness| readiness.address(find));
         Leaf::Socket { operation, kind: S::KIND, address }
     }
 
@@ -383,14 +398,14 @@ impl<S: Blocks + fmt::Debug> fmt::Debug for Registration<S> {
 }
 
 /// A task that shares the source with others. Dropping it removes its waker.
-struct SharedWaiter<'a> {
-    entry: &'a OnceLock<Arc<SourceEntry>>,
+struct SharedWaiter<'a, S: Blocks> {
+    of: &'a Registration<S>,
     key: WaiterKey,
 }
 
-impl<'a> SharedWaiter<'a> {
-    fn new(entry: &'a OnceLock<Arc<SourceEntry>>) -> Self {
-        SharedWaiter { entry, key: WaiterKey::default() }
+impl<'a, S: Blocks> SharedWaiter<'a, S> {
+    fn new(of: &'a Registration<S>) -> Self {
+        SharedWaiter { of, key: WaiterKey::default() }
     }
 
     fn poll(&mut self, readiness: &Readiness, direction: Direction, cx: &Context<'_>) -> Poll<Observation> {
@@ -398,10 +413,10 @@ impl<'a> SharedWaiter<'a> {
     }
 }
 
-impl Drop for SharedWaiter<'_> {
+impl<S: Blocks> Drop for SharedWaiter<'_, S> {
     fn drop(&mut self) {
-        if let Some(entry) = self.entry.get() {
-            entry.readiness.remove_waiter(&mut self.key);
+        if let Some(readiness) = self.of.registered() {
+            readiness.remove_waiter(&mut self.key);
         }
     }
 }
