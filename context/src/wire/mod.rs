@@ -35,8 +35,8 @@
 #![forbid(unsafe_code)]
 
 // Most functions of this module are `#[inline]`, so that the compiler generates them, with the maps
-// and sorts behind them, in crates that use them only: most programs send no context, and these were
-// a fifth of what each of their debug builds compiled here.
+// and sorts behind them, in crates that use them only: most programs send no context, and these
+// were a fifth of what each of their debug builds compiled here.
 
 pub mod baggage;
 mod carrier;

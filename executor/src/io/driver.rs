@@ -12,7 +12,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::readiness::Change;
-use super::sources::{Page, Place, Sources};
+use super::sources::{Place, SourcePage, Sources};
 use crate::util::report::complain;
 use crate::util::switches::FINE_TIMERS;
 use crate::util::sync::{Mutex, MutexGuard, lock};
@@ -78,13 +78,13 @@ impl Driver {
     }
 
     /// Takes a source out of the poll and out of the table.
-    pub(crate) fn deregister(&self, page: &Page, index: u8, source: &mut dyn Source) -> io::Result<()> {
+    pub(crate) fn deregister(&self, page: &SourcePage, index: u8, source: &mut dyn Source) -> io::Result<()> {
         let done = self.registry.deregister(source);
         self.remove_source(page, index);
         done
     }
 
-    fn remove_source(&self, page: &Page, index: u8) {
+    fn remove_source(&self, page: &SourcePage, index: u8) {
         let removed = lock(&self.sources).remove(page, index);
         // Under no lock: this may drop wakers.
         drop(removed);

@@ -38,7 +38,7 @@ struct Slot {
 const _: () = assert!(size_of::<Slot>() == 64);
 
 /// Places for sources of one driver.
-pub(crate) struct Page {
+pub(crate) struct SourcePage {
     slots: [Slot; SOURCES_PER_PAGE],
     /// The number of the page in the table.
     number: usize,
@@ -46,7 +46,7 @@ pub(crate) struct Page {
     driver: Weak<Driver>,
 }
 
-impl Page {
+impl SourcePage {
     pub(crate) fn readiness(&self, index: u8) -> &Readiness {
         &self.slots[usize::from(index)].readiness
     }
@@ -60,7 +60,7 @@ impl Page {
 
 /// Where a source is.
 pub(crate) struct Place {
-    pub(crate) page: Arc<Page>,
+    pub(crate) page: Arc<SourcePage>,
     pub(crate) index: u8,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Sources {
 
 /// A page in the table.
 struct Listed {
-    page: Arc<Page>,
+    page: Arc<SourcePage>,
     /// A bit for each slot.
     used: u64,
 }
@@ -109,8 +109,10 @@ impl Sources {
             return Err(io::Error::other("too many sources of events"));
         }
         let slot = |_| Slot { readiness: Readiness::new(), generation: AtomicU32::new(0) };
-        vacant
-            .insert(Listed { page: Arc::new(Page { slots: array::from_fn(slot), number, driver }), used: 0 });
+        vacant.insert(Listed {
+            page: Arc::new(SourcePage { slots: array::from_fn(slot), number, driver }),
+            used: 0,
+        });
         self.with_room.push(number);
         Ok(number)
     }
@@ -125,7 +127,7 @@ impl Sources {
     }
 
     /// The place becomes free. Returns what is to be dropped under no lock.
-    pub(super) fn remove(&mut self, page: &Page, index: u8) -> (Waiters, Option<Arc<Page>>) {
+    pub(super) fn remove(&mut self, page: &SourcePage, index: u8) -> (Waiters, Option<Arc<SourcePage>>) {
         // Before another source has the place.
         let waiters = page.readiness(index).reset();
         let used = &mut self.pages[page.number].used;

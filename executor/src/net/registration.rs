@@ -16,7 +16,7 @@ use super::source::Fd;
 use crate::eager;
 pub(crate) use crate::io::readiness::Direction;
 use crate::io::readiness::{Observation, Readiness, WaiterKey};
-use crate::io::sources::{Page, Place};
+use crate::io::sources::{Place, SourcePage};
 use crate::runtime::default_runtime;
 use crate::runtime::handle::Handle;
 use crate::task::budget::{Claim, SharedClaim};
@@ -28,7 +28,7 @@ pub(crate) struct Registration<S: Blocks> {
     source: Option<S>,
     /// Empty if an eager call outside of any runtime has made the socket: then the first task that
     /// waits without the eager flag registers it.
-    page: OnceLock<Arc<Page>>,
+    page: OnceLock<Arc<SourcePage>>,
     /// The place in the page, written before the page.
     index: AtomicU8,
     /// It was registered by its descriptor, by [`Registration::register_late`].
