@@ -73,9 +73,9 @@
 //! No method has a time limit of its own: [`wait_for`](crate::wait_for()) bounds any of them. Each
 //! method's "cancel safety" says what happens if its future is dropped before it is ready.
 
-// Functions of the sockets that are not generic are `#[inline]`, so that the compiler generates them,
-// with one `Registration` for each kind of socket behind them, in crates that use them only: in the
-// debug build of a program without sockets they were a tenth of the crate.
+// Functions of the sockets that are not generic are `#[inline]`, so that the compiler generates
+// them, with one `Registration` for each kind of socket behind them, in crates that use them only:
+// in the debug build of a program without sockets they were a tenth of the crate.
 mod addr;
 pub(crate) mod duplex;
 mod eager;
