@@ -69,22 +69,24 @@ pub(super) fn raw_members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Reads one member.
 pub(super) fn member(text: &[u8]) -> Result<ListMember<'_>, Malformed> {
-    let (pair, properties) = split_once(text, b';').unwrap_or((text, b""));
-    let (name, value) = split_once(pair, b'=').ok_or(Malformed(()))?;
-    let (name, value) = (trim(name), trim(value));
-    // More than the standard's letters: those harm nothing, and are sent.
-    let is_text = value.iter().all(|byte| matches!(byte, b' '..=b'~'));
-    if !is_token(name) || !is_text {
+    let end = text.iter().position(|byte| *byte == b';').unwrap_or(text.len());
+    let (pair, properties) = text.split_at(end);
+    let pair = std::str::from_utf8(pair).map_err(|_| Malformed(()))?;
+    let (name, value) = pair.split_once('=').ok_or(Malformed(()))?;
+    let (name, value) = (name.trim_matches(BLANKS), value.trim_matches(BLANKS));
+    // Without a branch per byte, so that several are looked at at once.
+    let (is_text, is_encoded) = value.bytes().fold((true, false), |(is_text, is_encoded), byte| {
+        // More than the standard's letters: those harm nothing, and are sent.
+        (is_text & matches!(byte, b' '..=b'~'), is_encoded | (byte == b'%'))
+    });
+    if !is_token(name.as_bytes()) || !is_text {
         return Err(Malformed(()));
     }
-    let name = std::str::from_utf8(name).map_err(|_| Malformed(()))?;
-    Ok(ListMember { name, value: decode(value), properties: trim(properties) })
+    let value = if is_encoded { Cow::Owned(decode(value.as_bytes())) } else { Cow::Borrowed(value) };
+    Ok(ListMember { name, value, properties: trim(properties.get(1..).unwrap_or(b"")) })
 }
 
-fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
-    let place = text.iter().position(|byte| *byte == separator)?;
-    Some((&text[..place], &text[place + 1..]))
-}
+const BLANKS: [char; 2] = [' ', '\t'];
 
 /// Without the blanks around it.
 pub(super) fn trim(mut text: &[u8]) -> &[u8] {
@@ -98,10 +100,7 @@ pub(super) fn trim(mut text: &[u8]) -> &[u8] {
 }
 
 /// Decodes `%41`. A `%` without two hexadecimal digits stays.
-fn decode(text: &[u8]) -> Cow<'_, str> {
-    if !text.contains(&b'%') {
-        return String::from_utf8_lossy(text);
-    }
+fn decode(text: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [first, after @ ..] = rest {
@@ -120,10 +119,7 @@ fn decode(text: &[u8]) -> Cow<'_, str> {
             }
         }
     }
-    Cow::Owned(match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-    })
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 fn hex(digit: u8) -> Option<u8> {

@@ -19,7 +19,7 @@ const UNITS: [(char, u64); 6] = [
 ];
 
 /// The format has eight digits at most.
-const MOST: u128 = 99_999_999;
+const MOST: u64 = 99_999_999;
 
 /// Reads a time limit.
 ///
@@ -72,10 +72,26 @@ pub(super) fn read(text: &[u8]) -> Result<Duration, InvalidTimeout> {
 /// ```
 #[must_use]
 pub fn format(time: Duration) -> String {
-    let time = time.as_nanos();
-    let fits = |(_, nanoseconds): &(char, u64)| time / u128::from(*nanoseconds) <= MOST;
-    let (unit, nanoseconds) = UNITS.into_iter().find(fits).unwrap_or(UNITS[5]);
-    format!("{}{unit}", (time / u128::from(nanoseconds)).min(MOST) as u32)
+    let seconds = time.as_secs();
+    let (mut number, unit) = match seconds {
+        0 if u64::from(time.subsec_nanos()) <= MOST => (u64::from(time.subsec_nanos()), b'n'),
+        0..100 => (time.as_micros() as u64, b'u'),
+        100..100_000 => (time.as_millis() as u64, b'm'),
+        100_000..=MOST => (seconds, b'S'),
+        _ if seconds / 60 <= MOST => (seconds / 60, b'M'),
+        _ => ((seconds / 3_600).min(MOST), b'H'),
+    };
+    // From behind. By hand, since `format!` takes five times as long.
+    let mut text = [unit; 9];
+    let mut start = 8;
+    loop {
+        start -= 1;
+        text[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return std::str::from_utf8(&text[start..]).expect("digits and a letter").to_owned();
+        }
+    }
 }
 
 /// A text that is no time limit.
