@@ -154,10 +154,7 @@ impl Context {
     /// ```
     #[doc(alias = "minusKey")]
     pub fn without_var<T: Send + Sync + 'static, D>(&self, var: &ContextVar<T, D>) -> Context {
-        match var.id() {
-            Some(id) => Context { bindings: self.bindings.with(id, Entry::Absent) },
-            None => self.clone(),
-        }
+        Context { bindings: self.bindings.with(var.assigned_id(), Entry::Absent) }
     }
 
     /// A new context with everything that is bound in `over`, and for the rest what is bound here.
@@ -203,7 +200,7 @@ impl Context {
     /// assert_eq!(Context::empty().get(&PRECISION), None);
     /// ```
     pub fn get<T: Clone + Send + Sync + 'static, D>(&self, var: &ContextVar<T, D>) -> Option<T> {
-        match self.bindings.lookup(var.id()?) {
+        match self.bindings.lookup(var.id()) {
             // SAFETY: only this variable has the id, so the value is a `T`; `self` keeps it alive.
             Lookup::Bound(found) => Some(unsafe { value::get::<T>(found.as_ptr()) }.clone()),
             Lookup::Hidden | Lookup::Absent => None,
@@ -212,7 +209,7 @@ impl Context {
 
     /// Whether the variable is bound here.
     pub fn contains<T: Send + Sync + 'static, D>(&self, var: &ContextVar<T, D>) -> bool {
-        var.id().is_some_and(|id| matches!(self.bindings.lookup(id), Lookup::Bound(_)))
+        matches!(self.bindings.lookup(var.id()), Lookup::Bound(_))
     }
 
     /// How many variables are bound.

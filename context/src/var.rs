@@ -12,7 +12,7 @@ use crate::default::{NoDefault, WithDefault};
 use crate::error::{ResetError, ResetErrorKind};
 use crate::token::Token;
 use crate::unset::{self, Unset};
-use crate::value::{self, Value, VarOptions};
+use crate::value::{self, Value, VarOptions, WATCHED};
 
 /// A typed key to a value in the current context.
 ///
@@ -71,6 +71,8 @@ pub struct ContextVar<T: Send + Sync + 'static, D = NoDefault> {
     first_bound_at: AtomicPtr<Location<'static>>,
     name: &'static str,
     options: VarOptions<T>,
+    /// Of its values.
+    flags: u8,
     default: D,
 }
 
@@ -108,6 +110,7 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
             id: AtomicU64::new(0),
             first_bound_at: AtomicPtr::new(ptr::null_mut()),
             name,
+            flags: options.flags(),
             options,
             default: NoDefault,
         }
@@ -127,8 +130,8 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// ```
     #[must_use]
     pub const fn with_default(self, make: fn() -> T) -> ContextVar<T, WithDefault<T>> {
-        let ContextVar { id, first_bound_at, name, options, default: NoDefault } = self;
-        ContextVar { id, first_bound_at, name, options, default: WithDefault::new(make) }
+        let ContextVar { id, first_bound_at, name, options, flags, default: NoDefault } = self;
+        ContextVar { id, first_bound_at, name, options, flags, default: WithDefault::new(make) }
     }
 
     /// A copy of the bound value, else `None`.
@@ -295,7 +298,7 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// assert!(PRECISION.is_set());
     /// ```
     pub fn is_set(&self) -> bool {
-        self.id().is_some_and(current::is_bound)
+        current::is_bound(self.id())
     }
 
     /// Binds a value in the current context, in place, until it is replaced, reset, or the task
@@ -341,14 +344,8 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
 
     fn put(&self, entry: Entry) -> Token<T> {
         let id = self.assigned_id();
-        let written = self.observe(|| {
-            current::write(|frame| {
-                let (previous, guard) = frame.set(id, entry);
-                Token::new(id, frame.identity, guard, previous)
-            })
-        });
-        // In a thread that is being torn down nothing is bound, and there is nothing to reset.
-        written.unwrap_or_else(|| Token::new(id, 0, None, Entry::Absent))
+        let (identity, guard, previous) = current::set(id, self.is_watched(), entry);
+        Token::new(id, identity, guard, previous)
     }
 
     /// Puts back what was there before the [`set`](Self::set) or [`unset`](Self::unset) that made
@@ -379,7 +376,7 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     /// ```
     pub fn reset(&self, mut token: Token<T>) -> Result<(), ResetError<T>> {
         let Token { id, identity, guard, ref mut previous, .. } = token;
-        let kind = if self.id() != Some(id) {
+        let kind = if self.id() != id {
             ResetErrorKind::WrongVariable
         } else if current::identity() != Some(identity) {
             ResetErrorKind::WrongContext
@@ -516,22 +513,22 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
             // Of threads that bind it first at the same time, the last one counts.
             self.first_bound_at.store(ptr::from_ref(place).cast_mut(), Ordering::Relaxed);
         }
-        Value::new(value, self.name, place, &self.options)
+        Value::new(value, self.name, place, &self.options, self.flags)
     }
 
-    /// The identity, if a value was ever bound.
+    /// The identity; zero until a value is bound somewhere.
     #[inline]
-    pub(crate) fn id(&self) -> Option<Id> {
-        match self.id.load(Ordering::Relaxed) {
-            0 => None,
-            key => Some(Id::from_key(key)),
-        }
+    pub(crate) fn id(&self) -> Id {
+        Id::from_key(self.id.load(Ordering::Relaxed))
     }
 
     /// The identity, made if need be.
     #[inline]
     pub(crate) fn assigned_id(&self) -> Id {
-        self.id().unwrap_or_else(|| self.assign_id())
+        match self.id() {
+            id if id.key() == 0 => self.assign_id(),
+            id => id,
+        }
     }
 
     #[cold]
@@ -544,7 +541,7 @@ impl<T: Send + Sync + 'static, D> ContextVar<T, D> {
     }
 
     fn is_watched(&self) -> bool {
-        self.options.on_change.is_some()
+        self.flags & WATCHED != 0
     }
 
     fn observe<R>(&self, change: impl FnOnce() -> R) -> R {

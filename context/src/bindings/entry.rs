@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::value::{Value, ValueHeader};
 
-/// A variable's identity: dense, from one, never reused.
+/// A variable's identity: dense, from one, never reused. Zero stands for a variable of which no
+/// value was ever bound, and is found nowhere.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Id(u64);
 
@@ -22,7 +23,6 @@ impl Id {
         Id(key)
     }
 
-    /// Never zero.
     #[inline]
     pub(crate) fn key(self) -> u64 {
         self.0
@@ -67,14 +67,7 @@ pub(crate) enum Lookup<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Found<'a>(NonNull<ValueHeader>, PhantomData<&'a Value>);
 
-impl<'a> Lookup<'a> {
-    /// # Safety
-    /// The value is alive for `'a`.
-    #[inline]
-    pub(super) unsafe fn bound(pointer: NonNull<ValueHeader>) -> Lookup<'a> {
-        Lookup::Bound(Found(pointer, PhantomData))
-    }
-
+impl Lookup<'_> {
     pub(crate) fn entry(self) -> Entry {
         match self {
             Lookup::Absent => Entry::Absent,
@@ -85,6 +78,13 @@ impl<'a> Lookup<'a> {
 }
 
 impl Found<'_> {
+    /// # Safety
+    /// The value is alive for the lifetime in the type.
+    #[inline]
+    pub(super) unsafe fn new(pointer: NonNull<ValueHeader>) -> Self {
+        Found(pointer, PhantomData)
+    }
+
     #[inline]
     pub(crate) fn as_ptr(self) -> NonNull<ValueHeader> {
         self.0

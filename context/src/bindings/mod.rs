@@ -20,21 +20,12 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 pub(crate) use entry::{Entry, Found, Id, Lookup};
-use flat::{FlatTable, Header, Kind};
+use flat::{FLAT_MAX, FlatTable, Header, Kind, Unfilled};
 use pages::Pages;
 
 use crate::util::switches;
 use crate::util::sync::atomic::Ordering::Acquire;
 use crate::value::{SPECIAL, Value, WATCHED, reaper};
-
-/// How many bindings one flat table holds at most.
-///
-/// `cargo run --profile measured -p heirloom-benches --bin threshold`, a set into a shared snapshot
-/// in ratio to imbl's: flat 0.40 at 16 bindings, 0.31 at 32, 0.30 at 64; as a map of flat tables
-/// 0.52 at 128, 0.50 at 256, 0.60 at 1,024. A flat table of 128 would do with 0.38, but each
-/// further snapshot would hold four kilobytes, and a table would have no room to remember, in the
-/// worst case, 128 removals besides.
-pub(crate) const FLAT_MAX: usize = 64;
 
 /// The bits of an id that are looked up inside a page of a large context.
 const PAGE_BITS: u32 = 6;
@@ -48,7 +39,7 @@ fn page_of(id: Id) -> usize {
 
 #[repr(C)]
 struct Large {
-    header: Header,
+    table: Unfilled,
     pages: Pages,
 }
 
@@ -135,20 +126,28 @@ impl Bindings {
         copy
     }
 
+    /// Exchanges an entry for the one that is there, if that takes nothing else; see
+    /// [`FlatTable::exchange_at_home`].
+    #[inline]
+    pub(crate) fn exchange(&mut self, id: Id, entry: &mut Entry) -> bool {
+        // SAFETY: this handle's, and it stays here; what is no flat table begins with a bucket, too.
+        self.0.is_some_and(|header| unsafe { FlatTable::exchange_at_home(header, id, entry) })
+    }
+
     /// Changes one entry, and returns what was there, with a count of its own.
     ///
     /// No user code runs while the caller has a [hold](reaper::hold) until it has dropped the
     /// answer.
     pub(crate) fn write(&mut self, id: Id, entry: Entry) -> Entry {
-        self.exchange(id, entry, true)
+        self.put(id, entry, true)
     }
 
     /// Changes one entry.
     pub(crate) fn change(&mut self, id: Id, entry: Entry) {
-        drop(self.exchange(id, entry, false));
+        drop(self.put(id, entry, false));
     }
 
-    fn exchange(&mut self, id: Id, entry: Entry, wanted: bool) -> Entry {
+    fn put(&mut self, id: Id, entry: Entry, wanted: bool) -> Entry {
         let Some(header) = self.0 else {
             if !matches!(entry, Entry::Absent) {
                 self.0 = Some(FlatTable::single(id, entry).into_header());
@@ -157,7 +156,7 @@ impl Bindings {
         };
         // SAFETY: the handle keeps it alive.
         if unsafe { header.as_ref() }.kind == Kind::Large {
-            return self.exchange_large(id, entry, wanted);
+            return self.put_large(id, entry, wanted);
         }
         self.0 = None;
         // SAFETY: a flat table's header; the handle is put back below, whatever it points to then.
@@ -169,7 +168,7 @@ impl Bindings {
         }
         self.0 = Some(table.into_header());
         self.enlarge();
-        self.exchange_large(id, entry, wanted)
+        self.put_large(id, entry, wanted)
     }
 
     /// Turns a flat table into a map of pages.
@@ -184,7 +183,7 @@ impl Bindings {
             }
         }
         let Header { flags, bound, .. } = *flat.header();
-        *self = Bindings::from_large(Large { header: Header::new(Kind::Large, flags, bound), pages });
+        *self = Bindings::from_large(Large { table: Unfilled::new(Kind::Large, flags, bound), pages });
     }
 
     fn from_large(large: Large) -> Bindings {
@@ -192,18 +191,19 @@ impl Bindings {
     }
 
     #[cold]
-    fn exchange_large(&mut self, id: Id, entry: Entry, wanted: bool) -> Entry {
+    fn put_large(&mut self, id: Id, entry: Entry, wanted: bool) -> Entry {
         let shared = self.large().expect("a large context");
         // Pairs with the release subtraction in `flat::release`: what other handles have read
         // happens before what this one writes.
-        if shared.header.handles.load(Acquire) != 1 {
-            let Header { flags, bound, .. } = shared.header;
-            let header = Header::new(Kind::Large, flags, bound);
-            *self = Bindings::from_large(Large { header, pages: shared.pages.clone() });
+        if shared.table.header().handles.load(Acquire) != 1 {
+            let Header { flags, bound, .. } = *shared.table.header();
+            let table = Unfilled::new(Kind::Large, flags, bound);
+            *self = Bindings::from_large(Large { table, pages: shared.pages.clone() });
         }
         let large = self.0.expect("a large context").cast::<Large>();
         // SAFETY: a `Large`, and the only handle.
-        let Large { header, pages } = unsafe { &mut *large.as_ptr() };
+        let Large { table, pages } = unsafe { &mut *large.as_ptr() };
+        let header = table.header_mut();
         header.flags |= entry.flags();
         header.bound += u32::from(matches!(entry, Entry::Bound(_)));
         let place = pages.place(page_of(id));
@@ -319,19 +319,17 @@ fn fits(table: &FlatTable, id: Id, entry: &Entry) -> bool {
         || !matches!(table.lookup(id), Lookup::Absent)
 }
 
-/// What the home bucket of a variable says, if that is all there is to say.
+/// What the home bucket of a variable says, if that decides; see [`FlatTable::lookup_at_home`].
 ///
 /// # Safety
 /// The bindings that begin at `header` are alive as long as the answer is used.
 #[inline(always)]
-pub(crate) unsafe fn lookup_at_home<'a>(header: NonNull<Header>, id: Id) -> Option<Lookup<'a>> {
-    // SAFETY: alive by this function's contract; a flat table unless it is large.
-    unsafe {
-        if !switches::SHORT_LOOKUP || header.as_ref().kind == Kind::Large {
-            return None;
-        }
-        FlatTable::lookup_at_home(header, id)
+pub(crate) unsafe fn lookup_at_home<'a>(header: NonNull<Header>, id: Id) -> Option<Option<Found<'a>>> {
+    if !switches::SHORT_LOOKUP {
+        return None;
     }
+    // SAFETY: alive by this function's contract; what is no flat table begins with a bucket, too.
+    unsafe { FlatTable::lookup_at_home(header, id) }
 }
 
 /// Looks in the bindings that begin at `header`.

@@ -198,6 +198,13 @@ impl Frame {
         (self.bindings.write(id, entry), guard)
     }
 
+    /// Exchanges an entry for the top one, if there are no levels, and no more than a place in the
+    /// bindings changes; see [`Bindings::exchange`]. Else nothing happens.
+    #[inline]
+    pub(super) fn exchange(&mut self, id: Id, entry: &mut Entry) -> bool {
+        self.levels.is_empty() && self.bindings.exchange(id, entry)
+    }
+
     /// Exchanges the top entry for what was there before a set that was made under `guard`. False
     /// if that guard is gone; nothing changes then.
     pub(crate) fn reset(&mut self, id: Id, previous: &mut Entry, guard: Option<GuardKey>) -> bool {
@@ -268,6 +275,28 @@ impl Frame {
         let was_top = level.guards.last_key_value().is_some_and(|(top, _)| *top == key);
         let entry = level.guards.remove(&key).flatten();
         Some(if shows && was_top { self.uncover(id) } else { entry.unwrap_or(Entry::Absent) })
+    }
+
+    /// Enters a scope as [`enter_scope`](Self::enter_scope) does, if that is an
+    /// [`exchange`](Self::exchange).
+    #[inline]
+    pub(super) fn enter_in_place(&mut self, scope: &mut Scope) -> bool {
+        let entered = scope.guarded.is_none() && self.exchange(scope.id, &mut scope.entry);
+        if entered {
+            scope.entered = ScopeEntry::Plainly(self.identity);
+        }
+        entered
+    }
+
+    /// Leaves the scope that is on top, if that is an exchange, too.
+    #[inline]
+    pub(super) fn leave_in_place(&mut self, scope: &mut Scope) -> bool {
+        let left = matches!(scope.entered, ScopeEntry::Plainly(frame) if frame == self.identity)
+            && self.exchange(scope.id, &mut scope.entry);
+        if left {
+            scope.entry = self.of_scope(mem::replace(&mut scope.entry, Entry::Absent));
+        }
+        left
     }
 
     /// Enters a scope: its entry goes on top, and so does its level, if it needs one.

@@ -2,9 +2,9 @@
 //! between.
 #![forbid(unsafe_code)]
 
-use super::frame::Scope;
+use super::frame::{Frame, Scope};
 use super::word::Owned;
-use super::{Entered, EnteredLayer, enter, enter_layer, observe, write};
+use super::{Entered, EnteredLayer, enter, enter_layer, observe, write, write_in_place};
 use crate::bindings::{Bindings, Entry};
 
 /// One of the three ways to have a context of one's own.
@@ -78,15 +78,28 @@ pub(crate) struct InScope<'a> {
 impl<'a> InScope<'a> {
     #[inline]
     fn new(scope: &'a mut Scope, watched: bool) -> InScope<'a> {
-        let entered = observe(scope.id, watched, || write(|frame| frame.enter_scope(scope)).is_some());
+        let in_place = |frame: &mut Frame| frame.enter_in_place(scope).then_some(());
+        let entered = !watched && write_in_place(in_place).is_some() || enter_scope(scope, watched);
         InScope { scope, watched, entered }
     }
 }
 
 impl Drop for InScope<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if self.entered {
-            observe(self.scope.id, self.watched, || write(|frame| frame.leave_scope(self.scope)));
+        let in_place = |frame: &mut Frame| frame.leave_in_place(self.scope).then_some(());
+        if self.entered && (self.watched || write_in_place(in_place).is_none()) {
+            leave_scope(self.scope, self.watched);
         }
     }
+}
+
+#[inline(never)]
+fn enter_scope(scope: &mut Scope, watched: bool) -> bool {
+    observe(scope.id, watched, || write(|frame| frame.enter_scope(scope))).is_some()
+}
+
+#[inline(never)]
+fn leave_scope(scope: &mut Scope, watched: bool) {
+    observe(scope.id, watched, || write(|frame| frame.leave_scope(scope)));
 }

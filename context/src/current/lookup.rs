@@ -19,8 +19,8 @@ pub(super) unsafe fn lookup<'a>(word: Word, id: Id) -> Option<Found<'a>> {
             return if word.is_layer() { lookup_further(word, id) } else { None };
         };
         match bindings::lookup_at_home(header, id) {
-            Some(Lookup::Bound(found)) => Some(found),
-            Some(Lookup::Absent) if !word.is_layer() => None,
+            Some(found @ Some(_)) => found,
+            Some(None) if !word.is_layer() => None,
             _ => lookup_further(word, id),
         }
     }

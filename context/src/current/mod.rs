@@ -34,6 +34,7 @@
 //! * **C2**, a write begins: [`write()`]. The word is taken, and the slot is closed; a snapshot
 //!   becomes a frame.
 //! * **C3**, the write ends, also by unwinding: [`write()`]. The frame's word is put back.
+//!   A change that is over in a few loads and stores needs neither of the two: [`write_in_place`].
 //! * **C4**, the thread's destructors run: drop of [`Janitor`]. The word is taken, and the slot
 //!   stays closed.
 //!
@@ -64,8 +65,8 @@ pub(crate) use layer::Surroundings;
 pub(crate) use pins::{is_bound, read};
 pub(crate) use word::{Owned, Unique};
 
-use crate::bindings::Bindings;
-use crate::util::panic;
+use crate::bindings::{Bindings, Entry, Id};
+use crate::util::{panic, switches};
 use crate::value::reaper;
 use frame::Frame;
 use pins::Pin;
@@ -299,6 +300,22 @@ pub(crate) fn is_closed() -> bool {
     SLOT.with(|slot| slot.word.get() == Word::CLOSED)
 }
 
+/// Changes the current frame by an `f` that reaches neither an allocator nor a destructor, so that
+/// the slot may stay open. `None` if `f` has answered so, and done nothing, or was not called: then
+/// the change takes a [`write()`].
+#[inline]
+pub(crate) fn write_in_place<R>(f: impl FnOnce(&mut Frame) -> Option<R>) -> Option<R> {
+    SLOT.with(|slot| {
+        // What is pinned would have to be counted first.
+        if !switches::IN_PLACE || !slot.pins.get().is_null() {
+            return None;
+        }
+        let Target::Frame(mut frame) = slot.word.get().target() else { return None };
+        // SAFETY: the slot owns the frame, and is open, so that no other code has it in use.
+        f(unsafe { frame.as_mut() })
+    })
+}
+
 /// Changes the current frame, steps C2 and C3; makes one of a snapshot first. `None` if the slot is
 /// closed.
 ///
@@ -352,6 +369,26 @@ pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
         }
         Some(f(frame))
     })
+}
+
+/// Sets or unsets a variable in the current frame. Returns the frame's identity, and what was there
+/// with the guard in whose entry it was. In a thread that is being torn down nothing is bound, and
+/// the identity is zero.
+pub(crate) fn set(id: Id, watched: bool, mut entry: Entry) -> (u64, Option<GuardKey>, Entry) {
+    if !watched
+        && matches!(entry, Entry::Bound(_))
+        && let Some(identity) =
+            write_in_place(|frame| frame.exchange(id, &mut entry).then_some(frame.identity))
+    {
+        return (identity, None, entry);
+    }
+    let written = observe(id, watched, || {
+        write(|frame| {
+            let (previous, guard) = frame.set(id, entry);
+            (frame.identity, guard, previous)
+        })
+    });
+    written.unwrap_or((0, None, Entry::Absent))
 }
 
 /// The slot is closed until this is dropped; its word stays what it is.

@@ -64,14 +64,14 @@ impl Pin {
 
 /// Reads a variable where it is. The value stays valid until `f` returns, whatever `f` does.
 #[inline]
-pub(crate) fn read<R>(id: Option<Id>, f: impl FnOnce(Option<NonNull<ValueHeader>>) -> R) -> R {
+pub(crate) fn read<R>(id: Id, f: impl FnOnce(Option<NonNull<ValueHeader>>) -> R) -> R {
     if !switches::PINS {
-        let value = id.and_then(seen);
+        let value = seen(id);
         return f(value.as_ref().map(Value::as_ptr));
     }
     SLOT.with(|slot| {
         // SAFETY: the slot owns its word; the answer is pinned before anything else can happen.
-        let found = id.and_then(|id| unsafe { lookup(slot.word.get(), id) });
+        let found = unsafe { lookup(slot.word.get(), id) };
         let Some(value) = found.map(Found::as_ptr) else { return f(None) };
         let pin = Pin { value, older: slot.pins.get() };
         slot.pins.set(&raw const pin);

@@ -1,7 +1,7 @@
 //! The word that says what is current: as a plain copy ([`Word`]), and as an owner ([`Owned`]).
 
 use std::mem;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::frame::Frame;
 use crate::bindings::flat::Header;
@@ -30,7 +30,8 @@ pub(super) enum Target {
 
 impl Word {
     pub(crate) const EMPTY: Word = Word(Tagged::NULL);
-    pub(super) const CLOSED: Word = Word(Tagged::marker(1));
+    /// Points to nothing, and differs from the empty word by a flag that says nothing there.
+    pub(super) const CLOSED: Word = Word(Tagged::from_raw(ptr::without_provenance_mut(WATCHED)));
 
     /// The word of a snapshot, which takes over the handle.
     fn of_snapshot(bindings: Bindings) -> Word {
@@ -68,8 +69,8 @@ impl Word {
             return Target::Frame(unsafe { NonNull::new_unchecked(self.0.cast().ptr()) });
         }
         match self.0.non_null() {
+            None if self == Word::CLOSED => Target::Closed,
             None => Target::Nothing,
-            Some(_) if self == Word::CLOSED => Target::Closed,
             Some(header) => Target::Snapshot(header),
         }
     }
@@ -80,12 +81,11 @@ impl Word {
     /// What the word points to is alive, and so is the answer only that long.
     #[inline(always)]
     pub(super) unsafe fn own_header(self) -> Option<NonNull<Header>> {
-        match self.target() {
-            Target::Nothing | Target::Closed => None,
-            Target::Snapshot(header) => Some(header),
-            // SAFETY: alive by this function's contract.
-            Target::Frame(frame) => NonNull::new(unsafe { frame.as_ref() }.bindings.as_raw()),
+        if !self.0.has(FRAME) {
+            return self.0.non_null();
         }
+        // SAFETY: a frame, alive by this function's contract.
+        NonNull::new(unsafe { (*self.0.cast::<Frame>().ptr()).bindings.as_raw() })
     }
 
     /// A further handle of the word's own bindings.

@@ -16,5 +16,9 @@ pub(crate) const BORROWED_BINDINGS: bool = !cfg!(without = "borrowed-bindings");
 /// The home bucket is looked at in line: a call less per `get`, where that bucket decides.
 pub(crate) const SHORT_LOOKUP: bool = !cfg!(without = "short-lookup");
 
+/// An entry is exchanged where it stands, if nothing but its bucket changes: the slot is not closed
+/// for it, nor are destructors held back.
+pub(crate) const IN_PLACE: bool = !cfg!(without = "in-place");
+
 /// The last count of a value is given up without a subtraction: a locked operation less per value.
 pub(crate) const SINGLE_OWNER_DROP: bool = !cfg!(without = "single-owner-drop");

@@ -32,12 +32,6 @@ impl<T, const BITS: u32> Tagged<T, BITS> {
     /// A null pointer without flags.
     pub const NULL: Self = Tagged(ptr::null_mut());
 
-    /// An address that no `T` has, to mark a special case: `number` is at least 1.
-    pub const fn marker(number: usize) -> Self {
-        assert!(number != 0);
-        Tagged(ptr::without_provenance_mut(number << BITS))
-    }
-
     /// A pointer with these flags.
     #[inline]
     pub fn new(pointer: *mut T, flags: usize) -> Self {

@@ -115,18 +115,11 @@ impl<T: Send + Sync + 'static> Boxed<T> {
         },
         inherit: |pointer| {
             // SAFETY: a live `Boxed<T>` (contract of the table).
-            let Boxed { header, inherit, on_change, debug, wire, value } =
+            let &Boxed { ref header, inherit, on_change, debug, wire, ref value } =
                 unsafe { pointer.cast::<Boxed<T>>().as_ref() };
-            let Inherit::Derive(derive) = *inherit else { return None };
-            let options = VarOptions {
-                inherit: *inherit,
-                on_change: *on_change,
-                debug: *debug,
-                wire: *wire,
-                secret: header.flags & SECRET != 0,
-                ..VarOptions::new()
-            };
-            Some(Value::new(derive(value)?, header.name, header.place, &options))
+            let Inherit::Derive(derive) = inherit else { return None };
+            let options = VarOptions { inherit, on_change, debug, wire, ..VarOptions::new() };
+            Some(Value::new(derive(value)?, header.name, header.place, &options, header.flags))
         },
         // SAFETY: a live `Boxed<T>` (contract of the table).
         wire_name: |pointer| Some(unsafe { pointer.cast::<Boxed<T>>().as_ref() }.wire?.name()),
@@ -175,25 +168,22 @@ unsafe impl Send for Value {}
 unsafe impl Sync for Value {}
 
 impl Value {
+    /// A value with the first count. The flags are those of the options.
     pub(crate) fn new<T: Send + Sync + 'static>(
         value: T,
         name: &'static str,
         place: &'static Location<'static>,
         options: &VarOptions<T>,
+        flags: u8,
     ) -> Value {
-        let VarOptions { inherit, on_change, debug, required: _, secret, wire } = *options;
-        let watched = if on_change.is_some() { WATCHED } else { 0 };
-        let special = if matches!(inherit, Inherit::Always) { 0 } else { SPECIAL };
-        // What is secret is never sent.
-        let wired = if wire.is_some() && !secret { WIRED } else { 0 };
-        let secret = if secret { SECRET } else { 0 };
+        let VarOptions { inherit, on_change, debug, wire, required: _, secret: _ } = *options;
         let header = ValueHeader {
             count: AtomicUsize::new(1),
             vtable: &Boxed::<T>::VTABLE,
             name,
             place,
             next: Cell::new(std::ptr::null_mut()),
-            flags: watched | special | secret | wired,
+            flags,
         };
         let boxed = Box::new(Boxed { header, inherit, on_change, debug, wire, value });
         // `Boxed` is `repr(C)` and begins with its header.

@@ -26,7 +26,8 @@ impl Drop for Probe {
 
 impl Probe {
     pub(crate) fn value(ends: &Arc<AtomicUsize>) -> Value {
-        Value::new(Probe(UnsafeCell::new(()), ends.clone()), "probe", Location::caller(), &VarOptions::new())
+        let probe = Probe(UnsafeCell::new(()), ends.clone());
+        Value::new(probe, "probe", Location::caller(), &VarOptions::new(), 0)
     }
 
     /// # Safety

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::wire::Wire;
+use super::{SECRET, SPECIAL, WATCHED, WIRED};
 
 /// What an inheriting spawn does with a variable's value.
 ///
@@ -142,6 +143,16 @@ impl<T> VarOptions<T> {
             secret: false,
             wire: None,
         }
+    }
+
+    /// The flags of the variable's values.
+    pub(crate) const fn flags(&self) -> u8 {
+        let watched = if self.on_change.is_some() { WATCHED } else { 0 };
+        let special = if matches!(self.inherit, Inherit::Always) { 0 } else { SPECIAL };
+        // What is secret is never sent.
+        let wired = if self.wire.is_some() && !self.secret { WIRED } else { 0 };
+        let secret = if self.secret { SECRET } else { 0 };
+        watched | special | secret | wired
     }
 }
 

@@ -47,6 +47,20 @@ impl BorrowCount {
         self.locked.store(false, if weakened("unlock") { Relaxed } else { Release });
     }
 
+    /// Whether there is no borrower any more. Asked for by the owner of the only handle.
+    #[cold]
+    pub(super) fn have_ended(&self) -> bool {
+        self.lock();
+        // SAFETY: locked.
+        let ended = unsafe { self.guarded() }.borrowers == 0;
+        self.unlock();
+        if ended {
+            // No other handle, no borrower: no other thread can set it meanwhile.
+            self.has_borrowers.store(false, Relaxed);
+        }
+        ended
+    }
+
     /// # Safety
     /// This thread has the lock for as long as the answer is used, and uses one answer at a time.
     #[expect(clippy::mut_from_ref, reason = "the lock makes the reference unique")]

@@ -74,24 +74,35 @@
 //!
 //! Open addressing by the variable's dense id, so that a context of the first N variables has no
 //! collisions at all. A key is never further than `max_probe` buckets from its home, so an absent
-//! one is answered by `max_probe + 1` looks (mostly one).
+//! one is answered by `max_probe + 1` looks (mostly one). The home bucket mostly decides, and a look
+//! at it need not ask what kind of bindings it is: those of another kind begin with an [`Unfilled`]
+//! table, whose bucket never decides.
 
 mod borrow_count;
 #[cfg(all(test, loom))]
 mod models;
 mod table;
 
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::ptr::NonNull;
 
-use super::entry::{Entry, Id, Lookup};
+use super::entry::{Entry, Found, Id, Lookup};
 use crate::util::switches;
 use crate::util::sync::atomic::AtomicUsize;
 use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::util::sync::weakened;
 use crate::value::reaper;
-pub(crate) use table::{BUCKETS_MAX, Header, Kind};
+pub(crate) use table::{BUCKETS_MAX, Header, Kind, Unfilled};
 use table::{Bucket, BucketSet, Table, USUAL_PROBE};
+
+/// How many bindings one flat table holds at most.
+///
+/// `cargo run --profile measured -p heirloom-benches --bin threshold`, a set into a shared snapshot
+/// in ratio to imbl's: flat 0.40 at 16 bindings, 0.31 at 32, 0.30 at 64; as a map of flat tables
+/// 0.52 at 128, 0.50 at 256, 0.60 at 1,024. A flat table of 128 would do with 0.38, but each
+/// further snapshot would hold four kilobytes, and a table would have no room to remember, in the
+/// worst case, 128 removals besides.
+pub(crate) const FLAT_MAX: usize = 64;
 
 /// How many counts a copy takes rather than become a borrower.
 ///
@@ -122,9 +133,10 @@ unsafe impl Send for FlatTable {}
 unsafe impl Sync for FlatTable {}
 
 impl FlatTable {
-    /// A table of one entry, which is not absent.
+    /// A table of one entry, which is not absent. It has room for more: a context of one variable
+    /// mostly becomes one of several.
     pub(crate) fn single(id: Id, entry: Entry) -> FlatTable {
-        let mut table = FlatTable(Table::empty(Kind::Root, entry.flags(), 1, None));
+        let mut table = FlatTable(Table::empty(Kind::Root, entry.flags(), 4, None));
         table.insert(Bucket::new(id, entry));
         table
     }
@@ -145,22 +157,23 @@ impl FlatTable {
         unsafe { &(*self.0.as_ptr()).header }
     }
 
-    /// What the home bucket of a variable says, if that is all there is to say.
+    /// What the home bucket of a variable says, if that decides: the variable is bound there, or
+    /// has no bucket at all.
     ///
     /// # Safety
-    /// `header` begins a flat table that stays alive, with its bindings, as long as the answer is
-    /// used.
+    /// `header` begins a flat table, or an [`Unfilled`] one, that stays alive, with its bindings, as
+    /// long as the answer is used.
     #[inline(always)]
-    pub(crate) unsafe fn lookup_at_home<'a>(header: NonNull<Header>, id: Id) -> Option<Lookup<'a>> {
+    pub(crate) unsafe fn lookup_at_home<'a>(header: NonNull<Header>, id: Id) -> Option<Option<Found<'a>>> {
         // SAFETY: alive; a shared table's keys and values stay as they are; masked, so a bucket of
         // it.
         unsafe {
             let Header { mask, max_probe, .. } = header.as_ref();
-            let bucket = &*Table::bucket(header.cast(), id.home() & *mask as usize);
+            let bucket = *Table::bucket(header.cast(), id.home() & *mask as usize);
             if bucket.key == id.key() {
-                return Some(bucket.lookup());
+                return bucket.found().map(Some);
             }
-            (*max_probe == 0).then_some(Lookup::Absent)
+            (*max_probe == 0).then_some(None)
         }
     }
 
@@ -170,8 +183,8 @@ impl FlatTable {
     pub(crate) unsafe fn lookup_at<'a>(header: NonNull<Header>, id: Id) -> Lookup<'a> {
         // SAFETY: as above.
         unsafe {
-            if let Some(lookup) = FlatTable::lookup_at_home(header, id) {
-                return lookup;
+            if let Some(found) = FlatTable::lookup_at_home(header, id) {
+                return found.map_or(Lookup::Absent, Lookup::Bound);
             }
             match Table::find(header.cast(), id) {
                 None => Lookup::Absent,
@@ -230,18 +243,7 @@ impl FlatTable {
         }
         // SAFETY: a handle keeps the table alive.
         let borrows = unsafe { &(*self.0.as_ptr()).borrows };
-        if !borrows.has_borrowers.load(Relaxed) {
-            return true;
-        }
-        borrows.lock();
-        // SAFETY: locked.
-        let unique = unsafe { borrows.guarded() }.borrowers == 0;
-        borrows.unlock();
-        if unique {
-            // No handle but this one, no borrower: no other thread can set it meanwhile.
-            borrows.has_borrowers.store(false, Relaxed);
-        }
-        unique
+        !borrows.has_borrowers.load(Relaxed) || borrows.have_ended()
     }
 
     /// Copies the table with one entry changed.
@@ -273,7 +275,7 @@ impl FlatTable {
                     copy.recount(bucket, Bucket::FREE);
                     *Table::bucket(copy.0, index) = Bucket::FREE;
                 } else {
-                    std::mem::forget(bucket.lookup().entry());
+                    mem::forget(bucket.lookup().entry());
                     (*copy.0.as_ptr()).owned.insert(index);
                 }
             }
@@ -301,7 +303,7 @@ impl FlatTable {
                 self.owned().for_each(|index| {
                     let bucket = copy.bucket(index);
                     if bucket.is_bound() && bucket.key != changed.key {
-                        std::mem::forget(bucket.lookup().entry());
+                        mem::forget(bucket.lookup().entry());
                     }
                     (*copy.0.as_ptr()).owned.insert(index);
                 });
@@ -372,8 +374,7 @@ impl FlatTable {
         }
         let used = self.buckets().count() + 1;
         let now = self.header().mask as usize + 1;
-        // Four at least: a context of one variable mostly becomes one of several.
-        let mut buckets = used.next_power_of_two().max(now).clamp(4, BUCKETS_MAX);
+        let mut buckets = used.next_power_of_two().max(now).min(BUCKETS_MAX);
         loop {
             // Every key at home, if twice the room is enough for that: then an absent one costs one
             // look. Ids that all have one home must be far from home sooner or later.
@@ -417,6 +418,62 @@ impl FlatTable {
         Some(table)
     }
 
+    /// Exchanges an entry for what the home bucket of its variable has, if nothing else changes: no
+    /// other handle and no borrower can tell, and there is a value for a value, or a free bucket is
+    /// filled, or a bucket is emptied. Else nothing happens, and the answer is false. Neither an
+    /// allocator nor a destructor runs.
+    ///
+    /// # Safety
+    /// `header` is that of a handle of the caller's, which begins a flat table or an [`Unfilled`]
+    /// one.
+    #[inline]
+    pub(crate) unsafe fn exchange_at_home(header: NonNull<Header>, id: Id, entry: &mut Entry) -> bool {
+        // SAFETY: a handle of the caller's keeps the table alive, and stays with the caller.
+        let mut table = ManuallyDrop::new(unsafe { FlatTable::from_header(header) });
+        let index = id.home() & table.header().mask as usize;
+        let bucket = table.bucket(index);
+        if let Entry::Bound(value) = entry
+            && bucket.key == id.key()
+            && bucket.is_bound()
+            && table.owned().contains(index)
+            && table.has_flags(value.flags())
+            && table.is_unique()
+        {
+            // SAFETY: unique, so the bucket is this thread's to change; the two counts change
+            // places.
+            unsafe { (*Table::bucket(table.0, index)).exchange(value) };
+            return true;
+        }
+        table.fill_or_empty(index, id, entry)
+    }
+
+    /// The same for a bucket that has no value before or after.
+    #[inline(never)]
+    fn fill_or_empty(&mut self, index: usize, id: Id, entry: &mut Entry) -> bool {
+        let &Header { max_probe, shown, .. } = self.header();
+        let key = self.bucket(index).key;
+        let may_change = match entry {
+            Entry::Bound(value) => {
+                // If keys may be away from home, that of the variable may be, too.
+                let has_room = key == 0 && max_probe == 0 && (shown as usize) < FLAT_MAX;
+                has_room && self.has_flags(value.flags())
+            }
+            Entry::Absent => key == id.key() && self.owned().contains(index),
+            Entry::Hidden => false,
+        };
+        let may_change = may_change && self.is_unique();
+        if may_change {
+            let bucket = Bucket::new(id, mem::replace(entry, Entry::Absent));
+            *entry = self.put(index, bucket);
+        }
+        may_change
+    }
+
+    #[inline]
+    fn has_flags(&self, flags: u8) -> bool {
+        flags & !self.header().flags == 0
+    }
+
     /// Changes one entry: in place if no other handle and no borrower can tell, else in a copy that
     /// takes this handle's place. Returns what was there, with a count of its own, if `wanted`.
     ///
@@ -441,20 +498,21 @@ impl FlatTable {
         if !self.owned().contains(index) {
             return self.replace_borrowed(index, bucket, wanted);
         }
+        self.put(index, bucket)
+    }
+
+    /// Overwrites a bucket, free or owned, of a table that this thread alone sees. Returns what was
+    /// there.
+    #[inline]
+    fn put(&mut self, index: usize, bucket: Bucket) -> Entry {
         let before = self.bucket(index);
-        if before.is_bound() && bucket.is_bound() {
-            // Neither the sums nor what is owned changes.
+        self.replace(index, bucket);
+        if bucket.is_absent() && self.in_root(bucket.id()).is_none() {
+            // An absence is remembered only where the root has the entry.
             // SAFETY: unique, so the bucket is this thread's to change.
-            unsafe { *Table::bucket(self.0, index) = bucket };
-        } else {
-            self.replace(index, bucket);
-            if bucket.is_absent() && self.in_root(id).is_none() {
-                // An absence is remembered only where the root has the entry.
-                // SAFETY: as above.
-                unsafe {
-                    *Table::bucket(self.0, index) = Bucket::FREE;
-                    (*self.0.as_ptr()).owned.remove(index);
-                }
+            unsafe {
+                *Table::bucket(self.0, index) = Bucket::FREE;
+                (*self.0.as_ptr()).owned.remove(index);
             }
         }
         // SAFETY: the bucket had a count, which has left it.

@@ -58,8 +58,9 @@ fn read_and_drop() {
     assert_eq!(probes.ended(), [1, 1, 1, 1, 0, 0, 0, 0]);
 }
 
-/// One handle reads and goes; then, or not yet, the other one changes the table in place.
-fn read_and_change() {
+/// One handle reads and goes; then, or not yet, the other one changes the table in place, by an
+/// exchange or by a write.
+fn read_and_change(exchanges: bool) {
     let probes = Probes::default();
     let mut root = probes.root();
     let theirs = root.clone();
@@ -67,7 +68,13 @@ fn read_and_change() {
         read(&theirs);
         drop(theirs);
     });
-    drop(root.write(Id::from_key(1), probes.value(4), true));
+    let (id, mut entry) = (Id::from_key(1), probes.value(4));
+    // SAFETY: the root's own handle.
+    let exchanged = exchanges && unsafe { FlatTable::exchange_at_home(root.0.cast(), id, &mut entry) };
+    if !exchanged {
+        entry = root.write(id, entry, true);
+    }
+    drop(entry);
     other.join().unwrap();
     assert_eq!(probes.ended(), [1, 0, 0, 0, 0, 0, 0, 0]);
     drop(root);
@@ -143,13 +150,20 @@ fn twin_with_a_relaxed_release_is_caught() {
 
 #[test]
 fn reading_happens_before_a_change_in_place() {
-    check(read_and_change);
+    check(|| read_and_change(false));
+    check(|| read_and_change(true));
 }
 
 #[test]
 #[should_panic]
 fn twin_with_a_relaxed_look_of_the_only_handle_is_caught() {
-    check_without("look of the only handle", read_and_change);
+    check_without("look of the only handle", || read_and_change(false));
+}
+
+#[test]
+#[should_panic]
+fn twin_that_exchanges_after_a_relaxed_look_is_caught() {
+    check_without("look of the only handle", || read_and_change(true));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::{self, NonNull};
 
 use super::borrow_count::BorrowCount;
-use crate::bindings::entry::{Entry, Id, Lookup};
+use crate::bindings::entry::{Entry, Found, Id, Lookup};
 use crate::util::sync::atomic::AtomicUsize;
 use crate::value::{Value, ValueHeader};
 
@@ -64,6 +64,29 @@ pub(super) struct Table {
     // The buckets follow, then, if this is a root, as many counts of borrowers that do not use one.
 }
 
+/// What bindings of another kind begin with, so that a lookup need not ask for the kind: a table
+/// whose one bucket stays free, and which says that there may be more.
+#[repr(C)]
+pub(crate) struct Unfilled {
+    table: Table,
+    home: Bucket,
+}
+
+impl Unfilled {
+    pub(crate) fn new(kind: Kind, flags: u8, bound: u32) -> Unfilled {
+        let header = Header { max_probe: 1, ..Header::new(kind, flags, bound) };
+        Unfilled { table: Table::new(header, None), home: Bucket::FREE }
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.table.header
+    }
+
+    pub(crate) fn header_mut(&mut self) -> &mut Header {
+        &mut self.table.header
+    }
+}
+
 /// One variable's place in a table.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -117,6 +140,10 @@ impl BucketSet {
 }
 
 impl Table {
+    fn new(header: Header, root: Option<NonNull<Table>>) -> Table {
+        Table { header, owned: BucketSet::NONE, root, borrows: BorrowCount::new() }
+    }
+
     pub(super) fn buckets(&self) -> usize {
         self.header.mask as usize + 1
     }
@@ -147,7 +174,7 @@ impl Table {
         };
         // SAFETY: fresh memory with room for the table, its buckets and (for a root) its counts.
         unsafe {
-            table.write(Table { header, owned: BucketSet::NONE, root, borrows: BorrowCount::new() });
+            table.write(Table::new(header, root));
             fill(Table::bucket(table, 0));
             if is_root {
                 ptr::write_bytes(Table::bucket(table, buckets).cast::<u32>(), 0, buckets);
@@ -331,17 +358,25 @@ impl Bucket {
         self.value.addr() > HIDDEN.addr()
     }
 
+    /// The value, if the variable is bound.
+    ///
     /// # Safety
-    /// The value, if there is one, is alive as long as the answer is used.
+    /// The value is alive as long as the answer is used.
+    #[inline]
+    pub(super) unsafe fn found<'a>(&self) -> Option<Found<'a>> {
+        // SAFETY: alive by this function's contract; bound, so not null.
+        self.is_bound().then(|| unsafe { Found::new(NonNull::new_unchecked(self.value)) })
+    }
+
+    /// # Safety
+    /// As above.
     #[inline]
     pub(super) unsafe fn lookup<'a>(&self) -> Lookup<'a> {
-        if self.is_bound() {
-            // SAFETY: alive by this function's contract; bound, so not null.
-            unsafe { Lookup::bound(NonNull::new_unchecked(self.value)) }
-        } else if self.value == HIDDEN {
-            Lookup::Hidden
-        } else {
-            Lookup::Absent
+        // SAFETY: as above.
+        match unsafe { self.found() } {
+            Some(found) => Lookup::Bound(found),
+            None if self.value == HIDDEN => Lookup::Hidden,
+            None => Lookup::Absent,
         }
     }
 
@@ -356,6 +391,15 @@ impl Bucket {
             // SAFETY: the count moves from the bucket into the answer.
             Some(value) => Entry::Bound(unsafe { Value::from_raw(value) }),
         }
+    }
+
+    /// Exchanges the value of a bound variable, with its count.
+    #[inline]
+    pub(super) fn exchange(&mut self, value: &mut Value) {
+        debug_assert!(self.is_bound());
+        // SAFETY: bound, so a value, whose count moves to the caller; the caller's moves here.
+        let found = unsafe { Value::from_raw(NonNull::new_unchecked(self.value)) };
+        self.value = std::mem::replace(value, found).into_raw().as_ptr();
     }
 
     /// Empties a bucket but for its key.
