@@ -222,6 +222,25 @@ fn swaps_that_are_no_pair_mix_contexts_up_and_do_nothing_worse() {
     }
 }
 
+#[test]
+fn a_scope_that_ends_in_another_context_leaves_its_variable_there() {
+    let mut live = Live::new(Context::empty());
+    Context::empty().run(|| {
+        LEVEL.set(1);
+        // In both contexts the variable is bound in place.
+        Context::empty().run(|| {
+            raw::swap(&mut live);
+            LEVEL.set(2);
+            LEVEL.set(3);
+            raw::swap(&mut live);
+        });
+        LEVEL.scope(4, || raw::swap(&mut live));
+        assert_eq!(LEVEL.get(), Some(3));
+        raw::swap(&mut live);
+        assert_eq!(LEVEL.get(), Some(4));
+    });
+}
+
 /// Runs `f` with an empty root context. The borders above may not be sent to a fresh thread.
 fn in_an_empty_root(ledger: &Ledger, f: impl FnOnce(&Ledger)) {
     let mut root = Live::empty();

@@ -68,12 +68,21 @@ enum Op {
     Thin(usize, usize, usize),
     Clone(usize),
     Drop(usize),
-    /// Enter one, set and unset a few, and keep the result.
-    Run(usize, Vec<(usize, bool)>),
+    /// Enter one, write to a few, and keep the result.
+    Run(usize, Vec<(usize, Write)>),
+}
+
+#[derive(Clone, Debug)]
+enum Write {
+    Set,
+    Unset,
+    /// Bind a value and take it away.
+    Scope,
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let number = 0..1_000_usize;
+    let write = prop_oneof![Just(Write::Set), Just(Write::Unset), Just(Write::Scope)];
     prop_oneof![
         5 => (number.clone(), number.clone()).prop_map(|(context, var)| Op::With(context, var)),
         4 => (number.clone(), number.clone()).prop_map(|(context, var)| Op::Without(context, var)),
@@ -81,7 +90,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (number.clone(), number.clone(), 1..80_usize).prop_map(|(context, var, amount)| Op::Thin(context, var, amount)),
         1 => number.clone().prop_map(Op::Clone),
         6 => number.clone().prop_map(Op::Drop),
-        2 => (number.clone(), prop::collection::vec((number, any::<bool>()), 0..6))
+        3 => (number.clone(), prop::collection::vec((number, write), 0..8))
             .prop_map(|(context, writes)| Op::Run(context, writes)),
     ]
 }
@@ -148,18 +157,26 @@ impl World {
             Op::Run(context, writes) => {
                 let (context, mut map) = base(self, *context);
                 let inside = context.run(|| {
-                    for (var, set) in writes {
+                    for (var, write) in writes {
                         let var = var % amount;
-                        if *set {
-                            let value = self.value();
-                            map.insert(var, value.number);
-                            self.variables[var].set(value);
-                        } else {
-                            map.remove(&var);
-                            self.variables[var].unset();
+                        let value = self.value();
+                        let variable = &self.variables[var];
+                        let seen = || variable.with(|value| value.map(|value| value.number));
+                        match write {
+                            Write::Set => {
+                                map.insert(var, value.number);
+                                variable.set(value);
+                            }
+                            Write::Unset => {
+                                map.remove(&var);
+                                variable.unset();
+                            }
+                            Write::Scope => {
+                                let number = value.number;
+                                variable.scope(value, || assert_eq!(seen(), Some(number)));
+                            }
                         }
-                        let seen = self.variables[var].with(|value| value.map(|value| value.number));
-                        assert_eq!(seen, map.get(&var).copied());
+                        assert_eq!(seen(), map.get(&var).copied());
                     }
                     Context::current()
                 });
@@ -357,4 +374,25 @@ fn a_large_context_is_written_in_place_while_nobody_else_sees_it() {
         }
         assert!(Context::current().is_empty());
     });
+}
+
+#[test]
+fn a_variable_away_from_home_stays_there_when_its_home_is_free() {
+    // Numbers that are 256 apart have one home in tables of all sizes.
+    let variables = spread_variables(2, 255);
+    let living = Living::default();
+    Context::empty().run(|| {
+        let set = |variable: usize, number| {
+            variables[variable].set(Tracked::new(number, &living));
+        };
+        set(0, 0);
+        set(1, 1);
+        variables[0].unset();
+        set(1, 2);
+        variables[1].scope(Tracked::new(3, &living), || assert_eq!(Context::current().len(), 1));
+        assert_eq!(Context::current().len(), 1);
+        assert_eq!(variables[1].with(|value| value.map(|value| value.number)), Some(2));
+        assert_eq!(*living.lock().unwrap(), BTreeSet::from([2]));
+    });
+    assert!(living.lock().unwrap().is_empty());
 }
