@@ -130,7 +130,8 @@ impl Bindings {
     /// [`FlatTable::exchange_at_home`].
     #[inline]
     pub(crate) fn exchange(&mut self, id: Id, entry: &mut Entry) -> bool {
-        // SAFETY: this handle's, and it stays here; what is no flat table begins with a bucket, too.
+        // SAFETY: this handle's, and it stays here; what is no flat table begins with a bucket,
+        // too.
         self.0.is_some_and(|header| unsafe { FlatTable::exchange_at_home(header, id, entry) })
     }
 

@@ -74,9 +74,9 @@
 //!
 //! Open addressing by the variable's dense id, so that a context of the first N variables has no
 //! collisions at all. A key is never further than `max_probe` buckets from its home, so an absent
-//! one is answered by `max_probe + 1` looks (mostly one). The home bucket mostly decides, and a look
-//! at it need not ask what kind of bindings it is: those of another kind begin with an [`Unfilled`]
-//! table, whose bucket never decides.
+//! one is answered by `max_probe + 1` looks (mostly one). The home bucket mostly decides, and a
+//! look at it need not ask what kind of bindings it is: those of another kind begin with an
+//! [`Unfilled`] table, whose bucket never decides.
 
 mod borrow_count;
 #[cfg(all(test, loom))]
@@ -161,8 +161,8 @@ impl FlatTable {
     /// has no bucket at all.
     ///
     /// # Safety
-    /// `header` begins a flat table, or an [`Unfilled`] one, that stays alive, with its bindings, as
-    /// long as the answer is used.
+    /// `header` begins a flat table, or an [`Unfilled`] one, that stays alive, with its bindings,
+    /// as long as the answer is used.
     #[inline(always)]
     pub(crate) unsafe fn lookup_at_home<'a>(header: NonNull<Header>, id: Id) -> Option<Option<Found<'a>>> {
         // SAFETY: alive; a shared table's keys and values stay as they are; masked, so a bucket of
