@@ -11,6 +11,7 @@
 //! | deadlines and eager execution | [`Execution`], [`execution`], [`set_execution`] |
 //! | whether anything was set since | [`version`], [`version_of`] |
 //! | ending a task's context at a chosen moment | [`Live::clear`], [`Live::take_unique`] |
+//! | workers that share a context | [`begin_spare_handles`] to [`give_back_spare_handles`] |
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -142,6 +143,64 @@ impl fmt::Debug for Live {
 #[inline]
 pub fn swap(live: &mut Live) {
     current::swap(&mut live.state, &mut live.execution.0);
+}
+
+/// This thread is one of so many workers, which may count the handles of a context in batches: the
+/// handles of one that more than a thousand tasks share. These **spare handles** of a thread are in
+/// the way of no other context.
+///
+/// A worker calls [`keep_spare_handles`] before it polls a task, [`settle_spare_handles`] after it
+/// has taken the task's state back, before another thread may have the task, and
+/// [`give_back_spare_handles`] when it finds no further task. An executor need not call any of
+/// them.
+///
+/// A context ends with its last task all the same. Only if more than a thousand of its tasks end
+/// between two looks of a worker for a task, it may end at the second look.
+///
+/// ```
+/// # use heirloom_context::internal::heirloom;
+/// use heirloom::context::raw;
+/// use heirloom::Context;
+///
+/// fn work(tasks: Vec<raw::Live>) {
+///     raw::begin_spare_handles(2);
+///     for mut task in tasks {
+///         drop(raw::keep_spare_handles(&task, || true));
+///         raw::swap(&mut task);
+///         let child = raw::Live::new(Context::inherited());
+///         raw::swap(&mut task);
+///         drop(raw::settle_spare_handles());
+///         drop((task.take_unique(), child));
+///     }
+///     drop(raw::give_back_spare_handles());
+/// }
+/// # std::thread::spawn(|| work(vec![raw::Live::empty()])).join().unwrap();
+/// ```
+pub fn begin_spare_handles(workers: usize) {
+    current::begin_spare_handles(workers);
+}
+
+/// A worker is about to poll a task: it may keep spare handles of that task's context from now on,
+/// and of no other. If a former context ends thereby, destructors run when the answer is dropped.
+///
+/// Nothing happens unless `now` returns true. It is to say no for a poll inside another one, and is
+/// not asked if the context is that of the last call.
+#[inline]
+pub fn keep_spare_handles(live: &Live, now: impl FnOnce() -> bool) -> Option<DeferredDrop> {
+    current::keep_spare_handles(&live.state, now).map(|last| DeferredDrop(last.into()))
+}
+
+/// Gives spare handles back, unless the context has very many others. The answer is as that of
+/// [`keep_spare_handles`].
+#[inline]
+pub fn settle_spare_handles() -> Option<DeferredDrop> {
+    current::settle_spare_handles().map(|last| DeferredDrop(last.into()))
+}
+
+/// Gives all spare handles back. The answer is as that of [`keep_spare_handles`].
+#[inline]
+pub fn give_back_spare_handles() -> Option<DeferredDrop> {
+    current::give_back_spare_handles().map(|last| DeferredDrop(last.into()))
 }
 
 /// A number of what is bound on this thread, to be compared with that of an earlier call: while a

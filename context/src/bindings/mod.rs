@@ -298,7 +298,7 @@ impl Bindings {
         let Some(header) = header else { return Bindings::EMPTY };
         // SAFETY: alive by this function's contract; the handle is counted here.
         unsafe {
-            flat::retain(&header.as_ref().handles);
+            flat::retain(&header.as_ref().handles, 1);
             Bindings::from_raw(header.as_ptr())
         }
     }
@@ -308,7 +308,7 @@ impl Bindings {
     pub(crate) fn take_unique(self) -> Option<LastHandle> {
         let header = NonNull::new(self.into_raw())?;
         // SAFETY: alive until the count says otherwise.
-        flat::release(unsafe { &header.as_ref().handles }).then(|| LastHandle(header))
+        (flat::release(unsafe { &header.as_ref().handles }, 1) == 0).then(|| LastHandle(header))
     }
 }
 
@@ -353,7 +353,7 @@ impl Clone for Bindings {
     #[inline]
     fn clone(&self) -> Bindings {
         if let Some(header) = self.header() {
-            flat::retain(&header.handles);
+            flat::retain(&header.handles, 1);
         }
         Bindings(self.0)
     }
@@ -368,6 +368,15 @@ impl Drop for Bindings {
 
 /// Bindings without any handle, which end when this is dropped.
 pub(crate) struct LastHandle(NonNull<Header>);
+
+impl LastHandle {
+    /// # Safety
+    /// The bindings that begin at `header` are alive and have no handle any more.
+    #[inline]
+    pub(crate) unsafe fn of(header: NonNull<Header>) -> LastHandle {
+        LastHandle(header)
+    }
+}
 
 // SAFETY: as `Bindings`.
 unsafe impl Send for LastHandle {}

@@ -53,6 +53,7 @@ mod hooks;
 mod layer;
 mod lookup;
 mod pins;
+mod spare;
 mod word;
 
 use std::cell::Cell;
@@ -65,11 +66,12 @@ pub(crate) use layer::Surroundings;
 pub(crate) use pins::{is_bound, read};
 pub(crate) use word::{Owned, Unique};
 
-use crate::bindings::{Bindings, Entry, Id};
+use crate::bindings::{Bindings, Entry, Id, LastHandle};
 use crate::util::{panic, switches};
 use crate::value::reaper;
 use frame::Frame;
 use pins::Pin;
+use spare::Spares;
 use word::{Target, Word};
 
 struct Slot {
@@ -78,6 +80,8 @@ struct Slot {
     execution: Cell<u64>,
     /// The newest pin.
     pins: Cell<*const Pin>,
+    /// Handles that a worker has counted in advance.
+    spares: Spares,
     /// A hook is running.
     hooked: Cell<bool>,
     /// The next serial of this thread's range.
@@ -92,6 +96,7 @@ thread_local! {
             word: Cell::new(Word::EMPTY),
             execution: Cell::new(0),
             pins: Cell::new(ptr::null()),
+            spares: Spares::new(),
             hooked: Cell::new(false),
             serial: Cell::new(0),
         }
@@ -136,8 +141,37 @@ pub(crate) fn snapshot() -> Bindings {
             return unsafe { lookup::flatten(word) };
         }
         // SAFETY: the slot owns its word, which keeps its bindings alive.
-        unsafe { word.own_bindings() }
+        unsafe { slot.spares.fork(word) }
     })
+}
+
+/// This thread is one of so many workers from now on.
+pub(crate) fn begin_spare_handles(workers: usize) {
+    SLOT.with(|slot| slot.spares.begin(workers));
+}
+
+/// Keeps spare handles of this context from now on, if `now` agrees, and does not yet. If the
+/// bindings of which spare handles were kept end, destructors are left to the drop of the answer.
+#[inline]
+pub(crate) fn keep_spare_handles(live: &Owned, now: impl FnOnce() -> bool) -> Option<LastHandle> {
+    SLOT.with(|slot| {
+        if slot.spares.are_of(live.0) || !now() {
+            return None;
+        }
+        slot.spares.keep_for(live.0)
+    })
+}
+
+/// Gives spare handles back, unless very many others are left; the answer is as above.
+#[inline]
+pub(crate) fn settle_spare_handles() -> Option<LastHandle> {
+    SLOT.with(|slot| slot.spares.settle())
+}
+
+/// Gives all spare handles back; the answer is as above.
+#[inline]
+pub(crate) fn give_back_spare_handles() -> Option<LastHandle> {
+    SLOT.with(|slot| slot.spares.give_back())
 }
 
 /// The address of the bindings; `None` in a layer, which shows those of several.
@@ -358,6 +392,8 @@ pub(crate) fn write<R>(f: impl FnOnce(&mut Frame) -> R) -> Option<R> {
                 // SAFETY: the slot is closed, so its handle moves into the answer.
                 let own = |header: NonNull<_>| unsafe { Bindings::from_raw(header.as_ptr()) };
                 let bindings = header.map_or(Bindings::EMPTY, own);
+                // SH5. Not the last ones: the frame has a handle, too, and may have the only one.
+                drop(slot.spares.give_back());
                 NonNull::from(Box::leak(Box::new(Frame::new(0, bindings))))
             }
         };

@@ -3,6 +3,7 @@
 use std::mem;
 use std::ptr::{self, NonNull};
 
+use super::SLOT;
 use super::frame::Frame;
 use crate::bindings::flat::Header;
 use crate::bindings::{Bindings, LastHandle};
@@ -160,10 +161,11 @@ impl Owned {
     pub(crate) fn take_unique(&mut self) -> Option<Unique> {
         let word = mem::replace(&mut self.0, Word::EMPTY);
         match word.target() {
-            // SAFETY: the word's handle moves into the bindings.
-            Target::Snapshot(header) => unsafe { Bindings::from_raw(header.as_ptr()) }
-                .take_unique()
-                .map(|last| Unique::Snapshot { _bindings: last }),
+            Target::Snapshot(header) => {
+                // SAFETY: the word's handle moves along.
+                let last = SLOT.with(|slot| unsafe { slot.spares.release(word, header) });
+                last.map(Unique::from)
+            }
             Target::Frame(_) => Some(Unique::Frame { _word: Owned(word) }),
             Target::Nothing | Target::Closed => None,
         }
@@ -190,6 +192,12 @@ impl Owned {
 pub(crate) enum Unique {
     Snapshot { _bindings: LastHandle },
     Frame { _word: Owned },
+}
+
+impl From<LastHandle> for Unique {
+    fn from(last: LastHandle) -> Unique {
+        Unique::Snapshot { _bindings: last }
+    }
 }
 
 impl Drop for Owned {

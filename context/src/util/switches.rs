@@ -22,3 +22,6 @@ pub(crate) const IN_PLACE: bool = !cfg!(without = "in-place");
 
 /// The last count of a value is given up without a subtraction: a locked operation less per value.
 pub(crate) const SINGLE_OWNER_DROP: bool = !cfg!(without = "single-owner-drop");
+
+/// A worker counts in batches the handles of bindings that more than a thousand tasks share.
+pub(crate) const SPARE_HANDLES: bool = !cfg!(without = "spare-handles");

@@ -275,6 +275,126 @@ fn a_context_that_is_given_up_leaves_what_nobody_else_has() {
     });
 }
 
+/// A poll of a worker, which keeps spare handles of the task's context. Panics if a former context
+/// ends before or after it.
+fn worker_step<R>(live: &mut Live, f: impl FnOnce() -> R) -> R {
+    assert!(raw::keep_spare_handles(live, || true).is_none());
+    let result = step(live, f);
+    assert!(raw::settle_spare_handles().is_none());
+    result
+}
+
+fn fork() -> Live {
+    Live::new(Context::inherited())
+}
+
+/// So many that a worker keeps spare handles.
+const VERY_MANY: usize = 3_000;
+
+#[test]
+fn with_spare_handles_a_context_ends_with_the_last_task_of_a_worker() {
+    for many in [1, 2, 100, VERY_MANY] {
+        on_a_fresh_thread(move || {
+            raw::begin_spare_handles(2);
+            let ledger = Ledger::new();
+            let variable = ContextVar::new("probe");
+            let mut parent = Live::new(Context::empty().with_var(&variable, ledger.probe(1)));
+            let children: Vec<_> = worker_step(&mut parent, || (0..many).map(|_| fork()).collect());
+            assert!(parent.take_unique().is_none());
+            let mut last = None;
+            for mut child in children {
+                assert!(last.is_none() && ledger.alive() == 1);
+                worker_step(&mut child, || assert!(variable.is_set()));
+                last = child.take_unique();
+            }
+            assert!(last.is_some() && ledger.alive() == 1);
+            drop(last);
+            assert_eq!(ledger.alive(), 0);
+            assert!(raw::give_back_spare_handles().is_none());
+        });
+    }
+}
+
+#[test]
+fn a_context_that_few_tasks_share_has_no_spare_handles() {
+    on_a_fresh_thread(|| {
+        raw::begin_spare_handles(2);
+        let ledger = Ledger::new();
+        let variable = ContextVar::new("probe");
+        let mut parent = Live::new(Context::empty().with_var(&variable, ledger.probe(1)));
+        let children: Vec<_> = worker_step(&mut parent, || (0..100).map(|_| fork()).collect());
+        assert!(parent.take_unique().is_none());
+        std::thread::spawn(|| drop(children)).join().unwrap();
+        assert_eq!(ledger.alive(), 0, "nothing is kept until this worker's next look");
+    });
+}
+
+#[test]
+fn spare_handles_keep_a_context_until_the_worker_looks_for_a_task() {
+    on_a_fresh_thread(|| {
+        raw::begin_spare_handles(2);
+        let ledger = Ledger::new();
+        let variable = ContextVar::new("probe");
+        // What the worker does next: it polls a task of another context, of none, or finds no task.
+        for next in [Some(Context::empty().with_var(&LEVEL, 1)), Some(Context::empty()), None] {
+            let mut parent = Live::new(Context::empty().with_var(&variable, ledger.probe(1)));
+            let children: Vec<_> = worker_step(&mut parent, || (0..VERY_MANY).map(|_| fork()).collect());
+            assert!(parent.take_unique().is_none());
+            std::thread::spawn(|| drop(children)).join().unwrap();
+            assert_eq!(ledger.alive(), 1);
+            let last = match next {
+                Some(next) => raw::keep_spare_handles(&Live::new(next), || true),
+                None => raw::give_back_spare_handles(),
+            };
+            assert!(last.is_some() && ledger.alive() == 1);
+            drop(last);
+            assert_eq!(ledger.alive(), 0);
+        }
+    });
+}
+
+#[test]
+fn spare_handles_do_not_keep_what_a_write_replaces() {
+    on_a_fresh_thread(|| {
+        raw::begin_spare_handles(2);
+        let ledger = Ledger::new();
+        let variable = ContextVar::new("probe");
+        let mut parent = Live::new(Context::empty().with_var(&variable, ledger.probe(1)));
+        let children = worker_step(&mut parent, || {
+            let children: Vec<_> = (0..VERY_MANY).map(|_| fork()).collect();
+            drop(variable.set(ledger.probe(2)));
+            // Of what was written to, there are no spare handles.
+            drop(fork());
+            drop(variable.set(ledger.probe(3)));
+            assert_eq!(ledger.alive(), 2);
+            children
+        });
+        drop(children);
+        assert_eq!(ledger.alive(), 1);
+        drop(parent);
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+#[test]
+fn no_handle_is_spare_on_a_thread_that_is_no_worker_or_inside_another_poll() {
+    on_a_fresh_thread(|| {
+        let ledger = Ledger::new();
+        let variable = ContextVar::new("probe");
+        for is_worker in [false, true] {
+            if is_worker {
+                raw::begin_spare_handles(2);
+            }
+            let mut parent = Live::new(Context::empty().with_var(&variable, ledger.probe(1)));
+            assert!(raw::keep_spare_handles(&parent, || !is_worker).is_none());
+            let children: Vec<_> = step(&mut parent, || (0..VERY_MANY).map(|_| fork()).collect());
+            assert!(parent.take_unique().is_none());
+            std::thread::spawn(|| drop(children)).join().unwrap();
+            assert_eq!(ledger.alive(), 0);
+        }
+    });
+}
+
 // The kind: a function whose name says more than it looks at. A task with a deadline and no
 // variables is not nothing.
 #[test]

@@ -7,6 +7,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Steal, Worker as Queue};
+use heirloom_context::raw;
 
 use super::limits::{BATCH, NEXT_SLOT_STREAK, SEARCH_ROUNDS, SEARCH_SPINS, SHARE, TIDY_AFTER};
 use super::pace::Pace;
@@ -23,6 +24,7 @@ use crate::task::join_handle::CancelReason;
 use crate::task::record;
 use crate::time::ParkUntil;
 use crate::util::counters::{Counters, Installed};
+use crate::util::panic;
 use crate::util::switches::{BATCH_NOTIFY, FINE_TIMERS, INJECTOR_SHARE, LONE_TASK, NEXT_SLOT};
 
 pub(crate) struct Worker {
@@ -215,7 +217,9 @@ impl Worker {
 
     /// Runs until the runtime is closed.
     pub(crate) fn run(self) {
+        raw::begin_spare_handles(self.shared.remotes.len());
         self.work();
+        give_back_spare_handles();
         // SAFETY: the owner is this heap's, which the shared part keeps.
         unsafe { self.shared.heaps[self.index].end(Some(self.owner)) }
     }
@@ -314,6 +318,12 @@ impl Worker {
             }
         }
         if let Some(found) = self.find_own(self.is_next_first()) {
+            return Some(found);
+        }
+        // The destructors of a context that ends here may have woken or spawned tasks.
+        if give_back_spare_handles()
+            && let Some(found) = self.find_own(true)
+        {
             return Some(found);
         }
         if self.contention.is_throttled() && !self.may_take.replace(false) {
@@ -632,6 +642,17 @@ impl Worker {
         }
         self.wakers.set(wakers);
     }
+}
+
+/// The worker finds no further task, for now. Returns whether a context has ended thereby, and
+/// destructors have run.
+#[inline]
+fn give_back_spare_handles() -> bool {
+    let last = raw::give_back_spare_handles();
+    last.is_some_and(|last| {
+        panic::swallow(|| drop(last));
+        true
+    })
 }
 
 #[cfg(all(test, not(loom)))]

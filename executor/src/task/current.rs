@@ -32,6 +32,12 @@ pub(super) fn enter(task: NonNull<Header>) -> Saved {
     })
 }
 
+/// Whether this thread is a worker that runs no task.
+#[inline]
+pub(super) fn is_worker_between_polls() -> bool {
+    thread_state::with(|here| here.task.get().is_null() && !here.worker.get().is_null())
+}
+
 #[inline]
 pub(super) fn leave(saved: Saved) {
     thread_state::with(|here| {

@@ -310,7 +310,11 @@ impl TaskGuard {
     #[inline]
     pub(super) unsafe fn enter(header: NonNull<Header>) -> TaskGuard {
         // SAFETY: the thread with the stage has the live context.
-        raw::swap(unsafe { &mut *header.as_ref().live.get() });
+        let live = unsafe { &mut *header.as_ref().live.get() };
+        if let Some(last) = raw::keep_spare_handles(live, current::is_worker_between_polls) {
+            panic::swallow(|| drop(last));
+        }
+        raw::swap(live);
         TaskGuard { header, saved: current::enter(header) }
     }
 
@@ -334,5 +338,8 @@ impl Drop for TaskGuard {
         current::leave(self.saved);
         // SAFETY: this thread has the live context and a reference, see `enter`.
         raw::swap(unsafe { &mut *self.header.as_ref().live.get() });
+        if let Some(last) = raw::settle_spare_handles() {
+            panic::swallow(|| drop(last));
+        }
     }
 }

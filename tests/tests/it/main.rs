@@ -32,6 +32,7 @@ mod queues;
 mod races;
 mod reentrancy;
 mod requests;
+mod shared_contexts;
 mod shutdown;
 mod soak;
 mod starvation;

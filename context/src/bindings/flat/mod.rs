@@ -546,37 +546,40 @@ impl FlatTable {
 
 impl Clone for FlatTable {
     fn clone(&self) -> FlatTable {
-        retain(&self.header().handles);
+        retain(&self.header().handles, 1);
         FlatTable(self.0)
     }
 }
 
-/// Counts a handle up.
+/// Counts so many handles up. Returns how many there were.
 #[inline]
-pub(crate) fn retain(handles: &AtomicUsize) {
-    if handles.fetch_add(1, Relaxed) > isize::MAX as usize {
+pub(crate) fn retain(handles: &AtomicUsize, many: usize) -> usize {
+    let before = handles.fetch_add(many, Relaxed);
+    if before > isize::MAX as usize {
         std::process::abort();
     }
+    before
 }
 
-/// Counts one handle down; true for the last.
+/// Counts so many handles down. Returns how many are left.
 #[inline]
-pub(crate) fn release(handles: &AtomicUsize) -> bool {
+pub(crate) fn release(handles: &AtomicUsize, many: usize) -> usize {
     // Pairs with the acquire load below, and with the one in `is_unique`: all use of the table
     // happens before its end. (No look first whether it is the only one: where several workers
     // count, that is one more time that the cache line comes over.)
     let order = if weakened("release of a handle") { Relaxed } else { Release };
-    handles.fetch_sub(1, order) == 1 && {
+    let left = handles.fetch_sub(many, order) - many;
+    if left == 0 {
         handles.load(Acquire);
-        true
     }
+    left
 }
 
 impl Drop for FlatTable {
     #[inline]
     fn drop(&mut self) {
         // H1.
-        if release(&self.header().handles) {
+        if release(&self.header().handles, 1) == 0 {
             // SAFETY: the last handle.
             unsafe { end(self.0.cast()) }
         }
