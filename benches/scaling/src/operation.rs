@@ -8,8 +8,8 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use futures::task::AtomicWaker;
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use heirloom::net::{TcpListener, TcpStream};
 use heirloom::{Context, JoinHandle, Runtime, context_var, sleep, spawn, yield_now};
 
@@ -51,12 +51,7 @@ pub const ALL: &[Operation] = &[
         rounds: 40,
         run: spawn_outside,
     },
-    Operation {
-        name: "yield",
-        what: "on each worker a task yields: a yield",
-        rounds: 1_000,
-        run: yields,
-    },
+    Operation { name: "yield", what: "on each worker a task yields: a yield", rounds: 1_000, run: yields },
     Operation {
         name: "wake-across",
         what: "tokens, one per worker, go round a ring of tasks, four per worker: a wake-up",
@@ -240,10 +235,11 @@ fn steals(runtime: &Runtime) -> u64 {
     runtime.stats().workers.iter().map(|worker| worker.steals).sum()
 }
 
+/// Five microseconds at least. Where workers share a processor, the thread lets the others run.
 async fn work() {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_micros(5) {
-        std::hint::spin_loop();
+        thread::yield_now();
     }
 }
 

@@ -3,12 +3,14 @@
 #![forbid(unsafe_code)]
 
 use crate::util::sync::atomic::Ordering::{Relaxed, SeqCst};
-use crate::util::sync::atomic::{AtomicUsize, fence};
+use crate::util::sync::atomic::{AtomicU32, AtomicUsize, fence};
 use crate::util::sync::{Mutex, fence_after_locked, lock, weakened};
 
+/// All of it in one cache line: a worker that parks writes most of the fields, and would wait for
+/// each further line.
 #[derive(Debug)]
 pub(crate) struct Sleepers {
-    workers: usize,
+    workers: u32,
     /// The sleepers that can be woken for work. The last one is woken first; the keeper stands at
     /// the bottom.
     list: Mutex<Vec<usize>>,
@@ -18,19 +20,22 @@ pub(crate) struct Sleepers {
     searching: AtomicUsize,
     /// Throttled workers that nap. They are not in the list. A count that orders no other memory,
     /// hence relaxed.
-    napping: AtomicUsize,
+    napping: AtomicU32,
     /// Index of the keeper, plus one; zero if there is none.
     keeper: AtomicUsize,
 }
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64", not(loom)))]
+const _: () = assert!(size_of::<Sleepers>() <= 64);
+
 impl Sleepers {
     pub(crate) fn new(workers: usize) -> Sleepers {
         Sleepers {
-            workers,
+            workers: u32::try_from(workers).expect("a worker is a thread"),
             list: Mutex::new(Vec::with_capacity(workers)),
             listed: AtomicUsize::new(0),
             searching: AtomicUsize::new(0),
-            napping: AtomicUsize::new(0),
+            napping: AtomicU32::new(0),
             keeper: AtomicUsize::new(0),
         }
     }
@@ -83,7 +88,7 @@ impl Sleepers {
     pub(crate) fn start_search(&self) -> bool {
         // An estimate is enough: a surplus searcher costs a little time, and is counted like the
         // others.
-        if self.searching.load(Relaxed) * 2 >= self.workers {
+        if self.searching.load(Relaxed) * 2 >= self.workers as usize {
             return false;
         }
         self.searching.fetch_add(1, Relaxed);
@@ -191,7 +196,7 @@ impl Sleepers {
     /// Whether all workers sleep.
     pub(crate) fn are_all_asleep(&self) -> bool {
         let list = lock(&self.list);
-        list.len() + self.napping.load(Relaxed) == self.workers
+        list.len() + self.napping.load(Relaxed) as usize == self.workers as usize
     }
 
     /// How many sleepers can be woken for work.

@@ -183,9 +183,6 @@ impl Worker {
     /// Wakes the tasks whose timers are due.
     #[inline]
     fn fire_timers(&self) -> usize {
-        if !self.shared.timers.any() {
-            return 0;
-        }
         let fired = self.wake_batch(|| self.shared.timers.fire(self.index));
         if fired != 0 {
             Counters::add_many(&self.remote().counters.timers_fired, fired as u64);
@@ -309,12 +306,10 @@ impl Worker {
     fn find(&self) -> Option<(Runnable, bool)> {
         if self.pace.count() {
             self.publish_wake_ups();
-            if self.is_anything_around() {
-                self.fire_timers();
-                self.poll_io();
-                if let Some(task) = self.take_injected() {
-                    return Some((task, !self.flush_next_slot()));
-                }
+            self.fire_timers();
+            self.poll_io();
+            if let Some(task) = self.take_injected() {
+                return Some((task, !self.flush_next_slot()));
             }
         }
         if let Some(found) = self.find_own(self.is_next_first()) {
@@ -346,11 +341,6 @@ impl Worker {
         }
         // A thief may have emptied the queue since it was to go first.
         self.next.take().map(|task| (task, false))
-    }
-
-    /// Whether there are timers, an I/O driver or injected tasks to look for.
-    fn is_anything_around(&self) -> bool {
-        self.shared.timers.any() || self.shared.has_driver() || !self.shared.injector.is_empty()
     }
 
     /// Takes this worker's share of the injector. The share goes behind what is queued here, as in
@@ -444,7 +434,9 @@ impl Worker {
         let first = self.random(remotes.len());
         for offset in 0..remotes.len() {
             let victim = (first + offset) % remotes.len();
-            if victim == self.index {
+            // To steal means to pin an epoch, which costs a fence, and now and then a look at the
+            // pins of all threads.
+            if victim == self.index || remotes[victim].stealer.is_empty() {
                 continue;
             }
             // A few tries: if the queue stays contended, other thieves succeed.

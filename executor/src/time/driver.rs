@@ -102,7 +102,7 @@ const MAX_BATCHES: usize = 32;
 #[derive(Debug)]
 #[must_use = "the timer stays until it is removed or fires"]
 pub(crate) struct TimerKey {
-    shard: Arc<CachePadded<Shard>>,
+    shard: Arc<Shard>,
     key: Key,
 }
 
@@ -134,13 +134,21 @@ pub(crate) enum ParkUntil {
 #[must_use = "pass it to `Timers::parked`"]
 pub(crate) struct KeeperToken(u64);
 
+/// Each part is in a cache line of its own: one is read by every timer, one by all workers when they
+/// look around, and one is written by the thread that changes the shard.
 struct Shard {
     keeper: Arc<Keeper>,
-    /// The due tick; [`NEVER`] without entries. Written under the lock, read without.
+    ticks: CachePadded<Ticks>,
+    state: CachePadded<Mutex<ShardState>>,
+}
+
+/// Written under the lock, read without.
+#[derive(Debug)]
+struct Ticks {
+    /// The due tick; [`NEVER`] without entries.
     due: AtomicU64,
-    /// The shard's tick, no earlier than the due tick. The same holds of it.
+    /// The shard's tick, no earlier than the due tick.
     awake_by: AtomicU64,
-    state: Mutex<ShardState>,
 }
 
 struct ShardState {
@@ -161,7 +169,7 @@ struct Keeper {
 
 /// See the [module](self).
 pub(crate) struct Timers {
-    shards: Box<[Arc<CachePadded<Shard>>]>,
+    shards: Box<[Arc<Shard>]>,
     keeper: Arc<Keeper>,
 }
 
@@ -174,9 +182,9 @@ impl Timers {
         let keeper = Arc::new(Keeper { sleeping_until, clock, unpark });
         let shard = |_| {
             let state = ShardState { wheel: Wheel::new(now), near_until: 0, closed: false };
-            let (due, awake_by) = (AtomicU64::new(NEVER), AtomicU64::new(NEVER));
-            let (keeper, state) = (keeper.clone(), Mutex::new(state));
-            Arc::new(CachePadded::new(Shard { keeper, due, awake_by, state }))
+            let ticks = Ticks { due: AtomicU64::new(NEVER), awake_by: AtomicU64::new(NEVER) };
+            let (ticks, state) = (CachePadded::new(ticks), CachePadded::new(Mutex::new(state)));
+            Arc::new(Shard { keeper: keeper.clone(), ticks, state })
         };
         Timers { shards: (0..shards.max(1)).map(shard).collect(), keeper }
     }
@@ -208,9 +216,13 @@ impl Timers {
     }
 
     #[inline]
-    fn earliest_tick(&self) -> u64 {
+    fn earliest(&self, tick: impl Fn(&Ticks) -> &AtomicU64) -> u64 {
         // Acquire: pairs with the release stores of `Shard::write_ticks`.
-        self.shards.iter().map(|shard| shard.awake_by.load(Ordering::Acquire)).min().unwrap_or(NEVER)
+        self.shards.iter().map(|shard| tick(&shard.ticks).load(Ordering::Acquire)).min().unwrap_or(NEVER)
+    }
+
+    fn earliest_tick(&self) -> u64 {
+        self.earliest(|ticks| &ticks.awake_by)
     }
 
     /// No later than when the next timer is due: for a thread that moves a clock by hand.
@@ -223,22 +235,21 @@ impl Timers {
         self.shards.iter().map(|shard| lock(&shard.state).wheel.len()).sum()
     }
 
-    /// Whether there are timers. Without timers no worker reads the clock.
-    #[inline]
-    pub(crate) fn any(&self) -> bool {
-        self.earliest_tick() != NEVER
-    }
-
     /// Wakes the wakers of the timers that are due, and returns how many they were. `own` is the
     /// shard of the calling worker; another shard is skipped while another thread has its lock.
     ///
     /// Returns after a bounded number of wakers. Timers that are left are still due for
     /// [`prepare_park`](Self::prepare_park).
     pub(crate) fn fire(&self, own: usize) -> usize {
-        if !self.any() {
+        let due = self.earliest(|ticks| &ticks.due);
+        // Without timers no worker reads the clock.
+        if due == NEVER {
             return 0;
         }
         let now = self.keeper.clock.tick();
+        if due > now {
+            return 0;
+        }
         let count = self.shards.len();
         (0..count).map(|offset| self.fire_shard((own + offset) % count, offset == 0, now)).sum()
     }
@@ -249,7 +260,7 @@ impl Timers {
         let mut batch = Vec::new();
         for _ in 0..MAX_BATCHES {
             // Acquire: pairs with the release stores of `write_ticks`.
-            if shard.due.load(Ordering::Acquire) > now {
+            if shard.ticks.due.load(Ordering::Acquire) > now {
                 break;
             }
             let mut state = if own {
@@ -445,14 +456,14 @@ impl Shard {
     fn write_ticks(&self, (due, awake_by): (u64, u64)) {
         // Release: pairs with the acquire loads in `fire_shard` and `earliest_tick`. In this order:
         // a worker that gets up at the shard's tick finds what is due.
-        self.due.store(due, Ordering::Release);
-        self.awake_by.store(awake_by, Ordering::Release);
+        self.ticks.due.store(due, Ordering::Release);
+        self.ticks.awake_by.store(awake_by, Ordering::Release);
     }
 
     /// T8 to T10, the end of a change of a shard: writes its ticks, unlocks, and wakes a worker if
     /// the time keeper would sleep too long.
     fn publish_tick(&self, state: MutexGuard<'_, ShardState>) {
-        let old = (self.due.load(Ordering::Relaxed), self.awake_by.load(Ordering::Relaxed));
+        let old = (self.ticks.due.load(Ordering::Relaxed), self.ticks.awake_by.load(Ordering::Relaxed));
         let new = self.ticks(&state);
         if new != old {
             self.write_ticks(new);
@@ -503,7 +514,7 @@ impl std::fmt::Debug for Timers {
 
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shard").field("due", &self.due).finish_non_exhaustive()
+        f.debug_struct("Shard").field("ticks", &self.ticks).finish_non_exhaustive()
     }
 }
 

@@ -26,22 +26,20 @@ struct Line {
     number: AtomicUsize,
     /// A bit for each thread that holds it.
     holders: AtomicU64,
-    /// A bit for each thread that has accessed it since [`forget`].
-    users: AtomicU64,
 }
 
 /// What the accesses from one place in the program came to.
 struct Place {
-    /// The address behind the call; zero for a slot that is free.
-    address: AtomicUsize,
-    counts: [AtomicU64; 4],
+    /// Made of the two addresses; zero for a slot that is free.
+    key: AtomicUsize,
+    /// To where the call returns that recorded the access, and the function that it stands in.
+    addresses: [AtomicUsize; 2],
+    counts: [AtomicU64; 3],
 }
 
 /// Counts of a place.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
-    /// Writes to lines that several threads have accessed.
-    pub(crate) shared_writes: u64,
     /// Writes to a line of which another thread had a copy, or the only one.
     pub(crate) takes: u64,
     /// Copies of other threads that these writes made invalid.
@@ -50,13 +48,16 @@ pub(crate) struct Counts {
     pub(crate) fetches: u64,
 }
 
-static LINES: [Line; 1 << 20] = [const {
-    Line { number: AtomicUsize::new(0), holders: AtomicU64::new(0), users: AtomicU64::new(0) }
-}; 1 << 20];
-static PLACES: [Place; 1 << 14] =
-    [const { Place { address: AtomicUsize::new(0), counts: [const { AtomicU64::new(0) }; 4] } }; 1 << 14];
+static LINES: [Line; 1 << 20] =
+    [const { Line { number: AtomicUsize::new(0), holders: AtomicU64::new(0) } }; 1 << 20];
+static PLACES: [Place; 1 << 14] = [const {
+    Place {
+        key: AtomicUsize::new(0),
+        addresses: [const { AtomicUsize::new(0) }; 2],
+        counts: [const { AtomicU64::new(0) }; 3],
+    }
+}; 1 << 14];
 static COUNTING: AtomicBool = AtomicBool::new(false);
-static YIELDING: AtomicBool = AtomicBool::new(false);
 /// The threads, by an address that each has for itself; a thread's bit is the number of its slot.
 static THREADS: [AtomicUsize; 64] = [const { AtomicUsize::new(0) }; 64];
 
@@ -78,7 +79,8 @@ fn thread() -> usize {
 /// The index of `key` in a table without removals. One that is full would be searched for ever.
 #[inline(always)]
 fn slot<T>(table: &[T], key: usize, word: impl Fn(&T) -> &AtomicUsize) -> usize {
-    let mut at = key.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize) >> (usize::BITS - table.len().trailing_zeros());
+    let mut at =
+        key.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize) >> (usize::BITS - table.len().trailing_zeros());
     loop {
         at %= table.len();
         let word = word(&table[at]);
@@ -95,45 +97,37 @@ fn slot<T>(table: &[T], key: usize, word: impl Fn(&T) -> &AtomicUsize) -> usize 
 }
 
 #[inline(always)]
-fn record(address: usize, place: usize, write: bool) {
+fn record(address: usize, place: [usize; 2], write: bool) {
     let line = &LINES[slot(&LINES, address >> LINE, |line| &line.number)];
     let me = 1 << slot(&THREADS, thread(), |thread| thread);
-    if line.users.load(Relaxed) & me == 0 {
-        line.users.fetch_or(me, Relaxed);
-    }
-    let before = match write {
-        _ if line.holders.load(Relaxed) == me => me,
-        true => line.holders.swap(me, Relaxed),
-        false if line.holders.load(Relaxed) & me != 0 => me,
-        false => line.holders.fetch_or(me, Relaxed),
+    let before = match line.holders.load(Relaxed) {
+        holders if holders == me || !write && holders & me != 0 => return,
+        _ if write => line.holders.swap(me, Relaxed),
+        _ => line.holders.fetch_or(me, Relaxed),
     };
     let others = before & !me;
-    let transfer = others != 0 && (write || before & me == 0);
-    let shared = write && line.users.load(Relaxed) != me;
-    if !(transfer || shared) || !COUNTING.load(Relaxed) {
+    if others == 0 || !COUNTING.load(Relaxed) {
         return;
     }
-    let [shared_writes, takes, copies, fetches] =
-        &PLACES[slot(&PLACES, place, |place| &place.address)].counts;
-    if shared {
-        shared_writes.fetch_add(1, Relaxed);
-    }
-    if transfer && write {
+    let [here, caller] = place;
+    let place = &PLACES[slot(&PLACES, here ^ caller.rotate_left(32), |place| &place.key)];
+    place.addresses[0].store(here, Relaxed);
+    place.addresses[1].store(caller, Relaxed);
+    let [takes, copies, fetches] = &place.counts;
+    if write {
         takes.fetch_add(1, Relaxed);
         copies.fetch_add(u64::from(others.count_ones()), Relaxed);
-    } else if transfer {
+    } else {
         fetches.fetch_add(1, Relaxed);
     }
-    if transfer && YIELDING.load(Relaxed) {
-        // A thread that waits for a line lets the others run, so that they take turns as finely as
-        // on as many processors.
-        std::thread::yield_now();
-    }
+    // A thread that waits for a line lets the others run, so that they take turns as finely as on
+    // as many processors.
+    std::thread::yield_now();
 }
 
 /// Records an access to each line of a block.
 #[inline(always)]
-fn record_block(address: usize, bytes: usize, place: usize, write: bool) {
+fn record_block(address: usize, bytes: usize, place: [usize; 2], write: bool) {
     let mut at = address;
     while at < address.saturating_add(bytes) {
         record(at, place, write);
@@ -141,17 +135,18 @@ fn record_block(address: usize, bytes: usize, place: usize, write: bool) {
     }
 }
 
-/// Defines a function that the compiler inserts calls of, and what it jumps to with one argument
-/// more: the address to which the call returns, which is the place of the access.
+/// Defines a function that the compiler inserts calls of, and what it jumps to with two arguments
+/// more: the address to which the call returns, and the one to which the function returns that the
+/// call stands in. The second needs frame pointers.
 macro_rules! callback {
     ($name:ident, $x86_64:literal, $aarch64:literal, $recorded:ident($($argument:ident: $type:ty),*) $body:block) => {
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name() {
             #[cfg(target_arch = "x86_64")]
-            naked_asm!(concat!("mov ", $x86_64, ", [rsp]"), "jmp {}", sym $recorded);
+            naked_asm!($x86_64, "jmp {}", sym $recorded);
             #[cfg(target_arch = "aarch64")]
-            naked_asm!(concat!("mov ", $aarch64, ", x30"), "b {}", sym $recorded);
+            naked_asm!($aarch64, "b {}", sym $recorded);
         }
 
         #[unsafe(no_mangle)]
@@ -159,25 +154,39 @@ macro_rules! callback {
     };
 }
 
-callback!(__memprof_load, "rsi", "x1", __memprof_record_load(address: usize, place: usize) {
-    record(address, place, false);
-});
-callback!(__memprof_store, "rsi", "x1", __memprof_record_store(address: usize, place: usize) {
-    record(address, place, true);
-});
 callback!(
-    __memprof_memcpy, "rcx", "x3",
-    __memprof_record_copy(to: *mut u8, from: *const u8, bytes: usize, place: usize) {
-        record_block(from.addr(), bytes, place, false);
-        record_block(to.addr(), bytes, place, true);
+    __memprof_load,
+    "mov rsi, [rsp]; mov rdx, [rbp + 8]",
+    "mov x1, x30; ldr x2, [x29, #8]",
+    __memprof_record_load(address: usize, here: usize, caller: usize) {
+        record(address, [here, caller], false);
+    }
+);
+callback!(
+    __memprof_store,
+    "mov rsi, [rsp]; mov rdx, [rbp + 8]",
+    "mov x1, x30; ldr x2, [x29, #8]",
+    __memprof_record_store(address: usize, here: usize, caller: usize) {
+        record(address, [here, caller], true);
+    }
+);
+callback!(
+    __memprof_memcpy,
+    "mov rcx, [rsp]; mov r8, [rbp + 8]",
+    "mov x3, x30; ldr x4, [x29, #8]",
+    __memprof_record_copy(to: *mut u8, from: *const u8, bytes: usize, here: usize, caller: usize) {
+        record_block(from.addr(), bytes, [here, caller], false);
+        record_block(to.addr(), bytes, [here, caller], true);
         // SAFETY: the call stands for `memcpy` or `memmove`, whose callers promise that.
         unsafe { ptr::copy(from, to, bytes) }
     }
 );
 callback!(
-    __memprof_memset, "rcx", "x3",
-    __memprof_record_set(to: *mut u8, value: i32, bytes: usize, place: usize) {
-        record_block(to.addr(), bytes, place, true);
+    __memprof_memset,
+    "mov rcx, [rsp]; mov r8, [rbp + 8]",
+    "mov x3, x30; ldr x4, [x29, #8]",
+    __memprof_record_set(to: *mut u8, value: i32, bytes: usize, here: usize, caller: usize) {
+        record_block(to.addr(), bytes, [here, caller], true);
         // SAFETY: the call stands for `memset`, whose callers promise that.
         unsafe { ptr::write_bytes(to, value as u8, bytes) }
     }
@@ -201,28 +210,19 @@ pub(crate) fn is_recording() -> bool {
     LINES.iter().any(|line| line.number.load(Relaxed) != 0)
 }
 
-/// Forgets who has accessed which line: what was set up by one thread is not shared for that. The
-/// holders stay.
-pub(crate) fn forget() {
-    LINES.iter().for_each(|line| line.users.store(0, Relaxed));
-}
-
-/// Counts while `f` runs. With `turns`, a thread that waits for a line lets the others run.
-pub(crate) fn count<R>(turns: bool, f: impl FnOnce() -> R) -> R {
-    YIELDING.store(turns, Relaxed);
+/// Counts while `f` runs.
+pub(crate) fn count<R>(f: impl FnOnce() -> R) -> R {
     COUNTING.store(true, Relaxed);
     let result = f();
     COUNTING.store(false, Relaxed);
     result
 }
 
-/// What was counted, by the addresses to which the recording calls return.
-pub(crate) fn counted() -> impl Iterator<Item = (usize, Counts)> {
-    PLACES.iter().map(|place| (place.address.load(Relaxed), &place.counts)).filter(|(address, _)| *address != 0).map(
-        |(address, counts)| {
-            let [shared_writes, takes, copies, fetches] =
-                counts.each_ref().map(|count| count.load(Relaxed));
-            (address, Counts { shared_writes, takes, copies, fetches })
-        },
-    )
+/// What was counted, by place: to where the call returns that recorded the access, and the function
+/// that the call stands in.
+pub(crate) fn counted() -> impl Iterator<Item = ([usize; 2], Counts)> {
+    PLACES.iter().filter(|place| place.key.load(Relaxed) != 0).map(|place| {
+        let [takes, copies, fetches] = place.counts.each_ref().map(|count| count.load(Relaxed));
+        (place.addresses.each_ref().map(|address| address.load(Relaxed)), Counts { takes, copies, fetches })
+    })
 }
