@@ -8,6 +8,8 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=../Cargo.lock");
+    // The program `scaling` builds another one, for the same target.
+    println!("cargo:rustc-env=BENCHES_TARGET={}", env::var("TARGET").expect("cargo sets it"));
     println!("cargo:rustc-env=LOAD_PROFILE={}", profile().as_deref().unwrap_or("unknown"));
     println!("cargo:rustc-env=LOAD_RUSTC={}", rustc().as_deref().unwrap_or("unknown"));
     let lock = fs::read_to_string("../Cargo.lock").unwrap_or_default();

@@ -6,7 +6,7 @@
 //! these knows what is measured. [`context`] holds the questions about contexts; the peers
 //! (opentelemetry, tokio's task locals, persistent maps) appear there only. [`net`] asks about
 //! sockets, with the client in a process of its own. [`load`] is another program altogether: whole
-//! scenarios on whole executors, with latencies. [`results`] keeps full runs, from which [`chart`]
+//! scenarios on whole executors, with latencies. [`scaling`] counts what workers share. [`results`] keeps full runs, from which [`chart`]
 //! draws.
 #![forbid(unsafe_code)]
 
@@ -24,4 +24,5 @@ pub mod net;
 pub mod peers;
 pub mod report;
 pub mod results;
+pub mod scaling;
 pub mod stats;

@@ -27,8 +27,21 @@ pub struct Operation {
     pub what: &'static str,
     /// How many rounds are a run in which counts settle.
     pub rounds: usize,
+    /// What a time per operation is to say.
+    pub timed: Timed,
     /// Does it for so many rounds, and returns how many operations that were.
     pub run: fn(&Runtime, usize, usize) -> u64,
+}
+
+/// How an operation is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timed {
+    /// Each worker does it.
+    PerWorker,
+    /// A thread outside has it done.
+    Overall,
+    /// Most of the time is waiting, or other work.
+    No,
 }
 
 /// All operations.
@@ -37,55 +50,70 @@ pub const ALL: &[Operation] = &[
         name: "spawn-inside",
         what: "each worker spawns 16 tasks that do nothing, and joins them: a task",
         rounds: 100,
+        timed: Timed::PerWorker,
         run: spawn_inside,
     },
     Operation {
         name: "spawn-context",
         what: "the same, all from one context with two variables: a task",
         rounds: 100,
+        timed: Timed::PerWorker,
         run: spawn_context,
     },
     Operation {
         name: "spawn-outside",
         what: "a thread outside spawns 64 tasks, and joins them: a task",
         rounds: 40,
+        timed: Timed::Overall,
         run: spawn_outside,
     },
-    Operation { name: "yield", what: "on each worker a task yields: a yield", rounds: 1_000, run: yields },
+    Operation {
+        name: "yield",
+        what: "on each worker a task yields: a yield",
+        rounds: 1_000,
+        timed: Timed::PerWorker,
+        run: yields,
+    },
     Operation {
         name: "wake-across",
         what: "tokens, one per worker, go round a ring of tasks, four per worker: a wake-up",
         rounds: 1_000,
+        timed: Timed::PerWorker,
         run: wake_across,
     },
     Operation {
         name: "wake-parked",
         what: "a thread outside wakes a task while all workers are parked: a wake-up",
         rounds: 200,
+        timed: Timed::No,
         run: wake_parked,
     },
     Operation {
         name: "steal",
         what: "one task spawns four tasks of 5 µs per worker, and joins them: a steal",
         rounds: 100,
+        timed: Timed::No,
         run: steal,
     },
     Operation {
         name: "timer-cancel",
         what: "on each worker a timer is set and dropped, with a yield every 16: a timer",
         rounds: 1_000,
+        timed: Timed::PerWorker,
         run: timer_cancel,
     },
     Operation {
         name: "timer-fire",
         what: "four tasks per worker sleep for a millisecond: a timer that fires",
         rounds: 50,
+        timed: Timed::No,
         run: timer_fire,
     },
     Operation {
         name: "event",
         what: "on each worker a byte goes to and fro over a socket: an event",
         rounds: 200,
+        timed: Timed::PerWorker,
         run: event,
     },
 ];
