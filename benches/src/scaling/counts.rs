@@ -3,7 +3,7 @@
 //! The program `counted` of the package `heirloom-scaling` does the counting. It is built here, with
 //! an instrumentation of LLVM's, since a build says for the whole program which one it has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -106,61 +106,54 @@ fn parse(text: &str) -> Option<Run> {
 /// The table of an operation, and every figure of it.
 pub(super) fn count(program: &Path, operation: &Operation, plan: Plan) -> io::Result<(String, Value)> {
     let workers = if plan.smoke { &WORKERS[..1] } else { &WORKERS };
-    let mut runs = Vec::new();
-    for &workers in workers {
-        let of_these = (0..plan.runs).map(|_| run(program, operation, workers, plan.rounds(operation)));
-        runs.push(of_these.collect::<io::Result<Vec<Run>>>()?);
-    }
+    let runs = |&workers: &usize| {
+        let rounds = plan.rounds(operation);
+        let all = (0..plan.runs).map(|_| run(program, operation, workers, rounds));
+        Ok((workers, all.collect::<io::Result<Vec<Run>>>()?))
+    };
+    let by_workers = workers.iter().map(runs).collect::<io::Result<Vec<_>>>()?;
+    let table = format!("### {}: {}\n\n{}", operation.name, operation.what, rows(&by_workers));
+    let figures = by_workers.iter().map(|(workers, runs)| {
+        let of_run = |run: &Run| {
+            let each = |(name, counts): (&String, &PerOperation)| {
+                (name.clone(), json!([counts.writes, counts.copies, counts.reads]))
+            };
+            Value::Object(run.iter().map(each).collect())
+        };
+        json!({ "workers": workers, "runs": runs.iter().map(of_run).collect::<Vec<_>>() })
+    });
+    let figures = figures.collect::<Vec<_>>();
+    Ok((
+        table,
+        json!({ "operation": operation.name, "counts": ["writes", "copies", "reads"], "by": figures }),
+    ))
+}
+
+/// The totals, and the functions with the most transfers at the greatest number of workers.
+fn rows(by_workers: &[(usize, Vec<Run>)]) -> String {
     let median = |runs: &[Run], figure: &dyn Fn(&Run) -> f64| {
         Spread::of(runs.iter().map(figure)).map_or(0.0, |spread| spread.median)
     };
     let line = |name: &str, figure: &dyn Fn(&Run) -> f64| {
-        let cells = runs.iter().map(|runs| format!("{:.2}", median(runs, figure)));
+        let cells = by_workers.iter().map(|(_, runs)| format!("{:.2}", median(runs, figure)));
         [name.to_owned()].into_iter().chain(cells).collect::<Vec<String>>()
     };
     let of = |name: &str, run: &Run| run.get(name).copied().unwrap_or_default().transfers();
-    // By how much of the greatest number of workers' transfers each function has.
-    let last = runs.last().expect("there are numbers of workers");
-    let mut functions: Vec<(f64, &String)> = runs
-        .iter()
-        .flatten()
-        .flat_map(Run::keys)
-        .collect::<std::collections::BTreeSet<_>>()
-        .into_iter()
-        .map(|name| (median(last, &|run| of(name, run)), name))
-        .collect();
-    functions.sort_by(|a, b| b.0.total_cmp(&a.0));
     let mut rows = vec![
         line("**transfers**", &|run| run.values().map(|counts| counts.transfers()).sum()),
         line("writes among them", &|run| run.values().map(|counts| counts.writes).sum()),
         line("copies made invalid", &|run| run.values().map(|counts| counts.copies).sum()),
     ];
+    let names: BTreeSet<&String> = by_workers.iter().flat_map(|(_, runs)| runs).flat_map(Run::keys).collect();
+    let most = |name: &String| by_workers.last().map_or(0.0, |(_, runs)| median(runs, &|run| of(name, run)));
+    let mut functions: Vec<_> = names.into_iter().map(|name| (most(name), name)).collect();
+    functions.sort_by(|a, b| b.0.total_cmp(&a.0));
     for (_, name) in functions.into_iter().take(FUNCTIONS).filter(|(transfers, _)| *transfers >= LEAST) {
         rows.push(line(&format!("`{}`", short(name)), &|run| of(name, run)));
     }
-    let header: Vec<String> =
-        ["workers".to_owned()].into_iter().chain(workers.iter().map(ToString::to_string)).collect();
-    let heading = format!("### {}: {}", operation.name, operation.what);
-    let figures: Vec<Value> = workers
-        .iter()
-        .zip(&runs)
-        .map(|(workers, runs)| {
-            let runs: Vec<Value> = runs
-                .iter()
-                .map(|run| {
-                    run.iter()
-                        .map(|(name, counts)| {
-                            (name.clone(), json!([counts.writes, counts.copies, counts.reads]))
-                        })
-                        .collect::<serde_json::Map<_, _>>()
-                        .into()
-                })
-                .collect();
-            json!({ "workers": workers, "runs": runs })
-        })
-        .collect();
-    let json = json!({ "operation": operation.name, "counts": ["writes", "copies", "reads"], "by": figures });
-    Ok((format!("{heading}\n\n{}", table(&header, &rows)), json))
+    let numbers = by_workers.iter().map(|(workers, _)| workers.to_string());
+    let header: Vec<String> = ["workers".to_owned()].into_iter().chain(numbers).collect();
+    table(&header, &rows)
 }
 
 /// A path without its folders: types and functions say enough.

@@ -35,8 +35,8 @@ fn time(operation: &Operation, workers: usize, plan: Plan) -> f64 {
 /// The table of all operations that can be timed, and every figure of it.
 pub(super) fn measure(operations: &[&Operation], plan: Plan) -> (String, Value) {
     let workers = workers(plan.smoke);
-    let mut header = vec!["ns, median (min..max)".to_owned()];
-    header.extend(workers.iter().map(|workers| format!("{workers} workers")));
+    let mut header = vec!["ns (min..max), by workers".to_owned()];
+    header.extend(workers.iter().map(ToString::to_string));
     let (mut rows, mut all) = (Vec::new(), Vec::new());
     for operation in operations.iter().filter(|operation| operation.timed != Timed::No) {
         let mut row = vec![operation.name.to_owned()];

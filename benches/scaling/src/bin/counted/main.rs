@@ -41,7 +41,8 @@ fn main() -> ExitCode {
     println!("{operations}");
     let mut functions = BTreeMap::<String, Counts>::new();
     for (place, counts) in lines::counted() {
-        let sum = functions.entry(function(place)).or_default();
+        let Some(function) = function(place) else { continue };
+        let sum = functions.entry(function).or_default();
         sum.takes += counts.takes;
         sum.copies += counts.copies;
         sum.fetches += counts.fetches;
@@ -55,31 +56,32 @@ fn main() -> ExitCode {
 
 /// The function that an access belongs to: of those that were compiled into one, the innermost of
 /// Heirloom's; behind it the function of another crate that it calls, if there is one. A function
-/// that is not Heirloom's is told by its caller.
-fn function(place: [usize; 2]) -> String {
+/// that is not Heirloom's is told by its caller. None if it is the operation that shares something
+/// of its own.
+fn function(place: [usize; 2]) -> Option<String> {
     const SKIPPED: &[&str] = &["core", "alloc", "std", "heirloom_context::util::sync"];
+    const OURS: &[&str] = &["heirloom", "heirloom_context"];
+    const OPERATION: &[&str] = &["heirloom_scaling", "futures", "futures_core", "futures_util"];
     let mut names = Vec::new();
     for address in place {
         // The address is the one behind the call.
         backtrace::resolve((address - 1) as *mut _, |symbol| {
             names.extend(symbol.name().map(|name| format!("{name:#}")));
         });
-        let ours =
-            names.iter().find(|name| is_of(name, &["heirloom", "heirloom_context"]) && !is_of(name, SKIPPED));
-        if let Some(ours) = ours {
-            return match names.iter().find(|name| !is_of(name, SKIPPED)) {
-                Some(called) if is_of(called, &["heirloom_scaling", "futures"]) => OWN.to_owned(),
-                Some(called) if called != ours => format!("{ours} > {called}"),
-                _ if is_of(&names[0], &["std"]) => format!("{ours} > {}", names[0]),
-                _ => ours.clone(),
-            };
+        names.retain(|name| !is_of(name, SKIPPED));
+        let called = names.first();
+        if called.is_some_and(|called| is_of(called, OPERATION)) {
+            return None;
+        }
+        let ours = names.iter().find(|name| is_of(name, OURS));
+        match (ours, called) {
+            (Some(ours), Some(called)) if ours == called => return Some(ours.clone()),
+            (Some(ours), Some(called)) => return Some(format!("{ours} > {called}")),
+            _ => {}
         }
     }
-    OWN.to_owned()
+    names.into_iter().next()
 }
-
-/// What is not Heirloom's.
-const OWN: &str = "the operation itself";
 
 fn is_of(name: &str, crates: &[&str]) -> bool {
     let name = name.trim_start_matches('<');
