@@ -169,3 +169,24 @@ fn last_two(path: &str) -> &str {
     let mut ends = path.rmatch_indices("::").map(|(at, _)| at);
     ends.nth(1).map_or(path, |at| &path[at + 2..])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_per_operation_and_named_by_their_last_two_parts() {
+        let run = parse("4\n8 12 2 heirloom::time::driver::Timers::insert > slab::Slab<T>::insert_at\n").unwrap();
+        let (name, counts) = run.first_key_value().unwrap();
+        assert_eq!((counts.writes, counts.copies, counts.reads, counts.transfers()), (2.0, 3.0, 0.5, 2.5));
+        assert_eq!(short(name), "Timers::insert > Slab<T>::insert_at");
+        assert_eq!(short("main"), "main");
+    }
+
+    #[test]
+    fn what_is_cut_off_is_no_run() {
+        assert!(parse("").is_none() && parse("4\n8 12").is_none() && parse("four\n").is_none());
+        // An operation that shares nothing.
+        assert!(parse("4\n").is_some_and(|run| run.is_empty()));
+    }
+}

@@ -27,7 +27,7 @@ struct Plan {
 
 impl Plan {
     fn rounds(self, operation: &Operation) -> usize {
-        if self.smoke { operation.rounds.div_ceil(50) } else { operation.rounds }
+        if self.smoke { operation.rounds.div_ceil(10) } else { operation.rounds }
     }
 }
 

@@ -21,13 +21,16 @@ fn workers(smoke: bool) -> Vec<usize> {
     workers
 }
 
+/// By how much a run that is timed is longer than one that is counted.
+const MORE: usize = 40;
+
 /// Nanoseconds of one operation; where all workers do it, of one worker.
 fn time(operation: &Operation, workers: usize, plan: Plan) -> f64 {
     let runtime = Runtime::builder().workers(workers).build().expect("threads for the workers");
     let rounds = plan.rounds(operation);
     (operation.run)(&runtime, workers, rounds);
     let begun = Instant::now();
-    let operations = (operation.run)(&runtime, workers, 4 * rounds);
+    let operations = (operation.run)(&runtime, workers, MORE * rounds);
     let side_by_side = if operation.timed == Timed::PerWorker { workers } else { 1 };
     begun.elapsed().as_nanos() as f64 * side_by_side as f64 / operations.max(1) as f64
 }
