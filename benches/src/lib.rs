@@ -6,8 +6,8 @@
 //! these knows what is measured. [`context`] holds the questions about contexts; the peers
 //! (opentelemetry, tokio's task locals, persistent maps) appear there only. [`net`] asks about
 //! sockets, with the client in a process of its own. [`load`] is another program altogether: whole
-//! scenarios on whole executors, with latencies. [`scaling`] counts what workers share. [`results`] keeps full runs, from which [`chart`]
-//! draws.
+//! scenarios on whole executors, with latencies. [`scaling`] counts what workers share. [`results`]
+//! keeps full runs, from which [`chart`] draws.
 #![forbid(unsafe_code)]
 
 // Sources that `benches/variants` includes, too, name this crate as it does.

@@ -1,7 +1,7 @@
 //! How often lines of memory go from one thread to another, by number of workers.
 //!
-//! The program `counted` of the package `heirloom-scaling` does the counting. It is built here, with
-//! an instrumentation of LLVM's, since a build says for the whole program which one it has.
+//! The program `counted` of the package `heirloom-scaling` does the counting. It is built here,
+//! with an instrumentation of LLVM's, since a build says for the whole program which one it has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn counts_are_per_operation_and_named_by_their_last_two_parts() {
-        let run = parse("4\n8 12 2 heirloom::time::driver::Timers::insert > slab::Slab<T>::insert_at\n").unwrap();
+        let run =
+            parse("4\n8 12 2 heirloom::time::driver::Timers::insert > slab::Slab<T>::insert_at\n").unwrap();
         let (name, counts) = run.first_key_value().unwrap();
         assert_eq!((counts.writes, counts.copies, counts.reads, counts.transfers()), (2.0, 3.0, 0.5, 2.5));
         assert_eq!(short(name), "Timers::insert > Slab<T>::insert_at");

@@ -134,8 +134,8 @@ pub(crate) enum ParkUntil {
 #[must_use = "pass it to `Timers::parked`"]
 pub(crate) struct KeeperToken(u64);
 
-/// Each part is in a cache line of its own: one is read by every timer, one by all workers when they
-/// look around, and one is written by the thread that changes the shard.
+/// Each part is in a cache line of its own: one is read by every timer, one by all workers when
+/// they look around, and one is written by the thread that changes the shard.
 struct Shard {
     keeper: Arc<Keeper>,
     ticks: CachePadded<Ticks>,
