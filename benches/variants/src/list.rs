@@ -16,4 +16,6 @@ variants! {
     "without-borrowed-bindings" without_borrowed_bindings heirloom_without_borrowed_bindings
     "without-short-lookup" without_short_lookup heirloom_without_short_lookup
     "without-single-owner-drop" without_single_owner_drop heirloom_without_single_owner_drop
+    "without-spare-handles" without_spare_handles heirloom_without_spare_handles
+    "without-in-place" without_in_place heirloom_without_in_place
 }
