@@ -3,7 +3,7 @@
 # and `headers().get("cookie")` has the first of them alone.
 #
 # A client on node sends two cookies, in the same way both times. Over HTTP/1 node joins them to one
-# line. Over HTTP/2 each goes as a field of its own, as the standard allows, so that those which stay
+# line. Over HTTP/2 each goes as a field of its own, as the standard allows, so that those that stay
 # the same are compressed well. Seen: hyper's server hands over the fields as they came. A server of
 # node joins them.
 # What one would guess: what a handler sees does not depend on the version. The standard (RFC 9113,
