@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# axum 0.8.9 with tokio 1.54.1: a task-local that a middleware sets around `next.run(request)` is not
-# there any more when a body that is streamed is made.
+# axum 0.8.9 with tokio 1.54.1: a task-local that a middleware sets around `next.run(request)` is
+# not there any more when a body that is streamed is made.
 #
 # A middleware sets the value in the way that axum's front page shows. One handler reads it
 # and answers with a text; the other answers with a stream, as with server-sent events, whose item
@@ -10,8 +10,8 @@
 # What the documentation says: axum's front page, "Using task-local variables", has `scope` around
 # `next.run(req)` for state that an `IntoResponse` reads, and names one downside, which is that the
 # executor must have such variables. It does not speak of bodies.
-# Why it matters: `USER.with(..)` in the stream panics, after the status 200 has been sent; and a log
-# line of the body's part of a request has no user.
+# Why it matters: `USER.with(..)` in the stream panics, after the status 200 has been sent; and a
+# log line of the body's part of a request has no user.
 #
 # Output seen:
 #   a text:   handler Ok(7)

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# @grpc/grpc-js 1.14.7 on node 22: the end of a streamed answer, events `end` and `status`, is told in
-# the AsyncLocalStorage context of the first call of the channel, whichever call it belongs to.
+# @grpc/grpc-js 1.14.7 on node 22: the end of a streamed answer, events `end` and `status`, is told
+# in the AsyncLocalStorage context of the first call of the channel, whichever call it belongs to.
 #
-# A client makes two calls one after the other, each inside `storage.run` with its own name, and each
-# with listeners of its own. Seen: `metadata` and `data` of the second call come in the context of
-# the second, `end` and `status` in that of the first, and so for each later call. On node 24, where
-# AsyncLocalStorage does without async hooks, all four come in the second's.
-# What one would guess: the listeners of a call run in the context in which the call was made, all of
-# them, as the first two do.
-# What the documentation says: node's page has the store lost in rare situations, and names callbacks
-# and thenables of one's own as reasons. That another one is current is not foreseen. grpc-js does
-# not speak of contexts.
+# A client makes two calls one after the other, each inside `storage.run` with its own name, and
+# each with listeners of its own. Seen: `metadata` and `data` of the second call come in the context
+# of the second, `end` and `status` in that of the first, and so for each later call. On node 24,
+# where AsyncLocalStorage does without async hooks, all four come in the second's.
+# What one would guess: the listeners of a call run in the context in which the call was made, all
+# of them, as the first two do.
+# What the documentation says: node's page has the store lost in rare situations, and names
+# callbacks and thenables of one's own as reasons. That another one is current is not foreseen.
+# grpc-js does not speak of contexts.
 # Why it matters: what is logged or measured at the end of a call belongs to another request, which
 # may have ended hours ago.
 #

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# grpcio 1.85.3 for Python: the time limit of a call goes to the server rounded up to three digits or
-# so. The server has up to one percent more time than its client waits.
+# grpcio 1.85.3 for Python: the time limit of a call goes to the server rounded up to three digits
+# or so. The server has up to one percent more time than its client waits.
 #
-# A client calls with several limits, and the handler asks `context.time_remaining()`. Seen: of 10.001
-# seconds the server has 10.1, of 100.1 it has 101, of an hour and a second ten seconds more. On the
-# wire `grpc-timeout` has eight digits, and units down to nanoseconds, so that each of these limits
-# would fit as it is.
+# A client calls with several limits, and the handler asks `context.time_remaining()`. Seen: of
+# 10.001 seconds the server has 10.1, of 100.1 it has 101, of an hour and a second ten seconds more.
+# On the wire `grpc-timeout` has eight digits, and units down to nanoseconds, so that each of these
+# limits would fit as it is.
 # What one would guess: what remains at the server is what the client gave, less the way there.
 # What the documentation says: `timeout` is a duration "to allow for the RPC", and
 # `time_remaining` the length of allowed time that remains. Neither speaks of a rounding.

@@ -4,8 +4,8 @@
 #
 # A service of Python stands between two others. The one before it sends `tenant=acme;ttl=30`, which
 # is the value `acme` and a property of it; the one behind it runs on node, and reads what Python
-# sends on. Seen: the value is `acme;ttl=30` for Python, which encodes the `;` and the `=` of it, and
-# so it is the value for node too. Without Python in between node reads `acme`.
+# sends on. Seen: the value is `acme;ttl=30` for Python, which encodes the `;` and the `=` of it,
+# and so it is the value for node too. Without Python in between node reads `acme`.
 # What one would guess: the value ends at the `;`, and a property is kept or dropped.
 # What the documentation says: `W3CBaggagePropagator` extracts baggage from the header in the format
 # of W3C's standard, by which the value and the properties are apart. OpenTelemetry's specification

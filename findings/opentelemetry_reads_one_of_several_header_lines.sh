@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# opentelemetry-http 0.33.1 and opentelemetry-api 1.45.2 for Python: of a `baggage` that comes in two
-# header lines, the first is read and the second is lost. node's library reads both.
+# opentelemetry-http 0.33.1 and opentelemetry-api 1.45.2 for Python: of a `baggage` that comes in
+# two header lines, the first is read and the second is lost. node's library reads both.
 #
 # A request has the lines `baggage: tenant=acme` and `baggage: region=eu`, and `tracestate` in two
-# lines likewise. Rust reads them by `HeaderExtractor`, Python and node from a dictionary with a list
-# of values, as their default getters take it. Seen: Rust loses the second line of either header,
-# though its extractor gives both by `get_all`; Python loses that of the baggage alone.
-# What one would guess: two lines of one header are one line with a comma, as they are for HTTP. W3C's
-# standards of both headers say that there may be several lines, and that they are combined.
-# What the documentation says: `HeaderExtractor::get` gets "a value for a key", `get_all` all of them;
-# the propagators say that they extract the header.
+# lines likewise. Rust reads them by `HeaderExtractor`, Python and node from a dictionary with a
+# list of values, as their default getters take it. Seen: Rust loses the second line of either
+# header, though its extractor gives both by `get_all`; Python loses that of the baggage alone.
+# What one would guess: two lines of one header are one line with a comma, as they are for HTTP.
+# W3C's standards of both headers say that there may be several lines, and that they are combined.
+# What the documentation says: `HeaderExtractor::get` gets "a value for a key", `get_all` all of
+# them; the propagators say that they extract the header.
 # Why it matters: a gateway that adds an entry by a line of its own, which is the usual way to add
 # to a header, is not heard.
 #

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# tokio 1.54.1 with futures 0.3.34: `receiver.recv().now_or_never()` says that there is nothing, while
-# hundreds of messages are there.
+# tokio 1.54.1 with futures 0.3.34: `receiver.recv().now_or_never()` says that there is nothing,
+# while hundreds of messages are there.
 #
 # A task sends itself 1,000 messages, and takes out what is there: by `recv().now_or_never()` until
 # that has nothing, or in one go by `ready_chunks(1000)`. Seen: either ends after 128 messages.

@@ -3,16 +3,16 @@
 # callbacks that are less than a millisecond apart may be called in the wrong order.
 #
 # Fifty sleeps of 10.4 ms are measured, each on the system's monotonic clock; then a callback for
-# 10.4 ms from now is scheduled, and after it one for 10.1 ms. The same is done on asyncio's own loop.
-# Seen: with uvloop most of the sleeps take less than they were asked for, and the callback for
-# 10.4 ms comes first. uvloop rounds a delay to whole milliseconds, down as well as up, and its clock
-# goes in whole milliseconds too. With asyncio each sleep takes as long at least, and the order is
-# that of the times.
+# 10.4 ms from now is scheduled, and after it one for 10.1 ms. The same is done on asyncio's own
+# loop. Seen: with uvloop most of the sleeps take less than they were asked for, and the callback
+# for 10.4 ms comes first. uvloop rounds a delay to whole milliseconds, down as well as up, and its
+# clock goes in whole milliseconds too. With asyncio each sleep takes as long at least, and the
+# order is that of the times.
 # What one would guess: a timer may be late and is never early.
 # What the documentation says: asyncio's page has `call_at` call "at the given absolute timestamp".
 # uvloop's has a drop-in replacement of asyncio's loop, and says nothing of a resolution.
-# Why it matters: code that sleeps until a deadline and then finds it not yet passed goes round again
-# or takes the wrong branch.
+# Why it matters: code that sleeps until a deadline and then finds it not yet passed goes round
+# again or takes the wrong branch.
 #
 # Output seen:
 #   asyncio: 0 of 50 sleeps too short; order: 10.1 10.4
