@@ -10,8 +10,8 @@
 # What the documentation says: axum's front page, "Using task-local variables", has `scope` around
 # `next.run(req)` for state that an `IntoResponse` reads, and names one downside, which is that the
 # executor must have such variables. It does not speak of bodies.
-# Why it matters: `USER.with(..)` in the stream panics, after the status 200 has been sent; and a
-# log line of the body's part of a request has no user.
+# Why it matters: `USER.with(..)` in the stream panics, after the status 200 has been sent; and what
+# is logged while the body is made has no user.
 #
 # Output seen:
 #   a text:   handler Ok(7)

@@ -10,7 +10,7 @@
 # What the documentation says: `timeout` is a duration "to allow for the RPC", and
 # `time_remaining` the length of allowed time that remains. Neither speaks of a rounding.
 # Why it matters: a server that begins what it can just about finish in time works for a client that
-# has gone. A limit that is handed on with each call, from what remains, grows on the way.
+# has gone, and hands the longer limit on to the servers that it calls.
 #
 # Output seen:
 #   the client waits 10.001 s: the server has 10.1 s

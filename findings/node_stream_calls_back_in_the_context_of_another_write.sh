@@ -8,7 +8,7 @@
 # callbacks are called, in the context of the first request. A chunk that waits in the stream's
 # buffer is written when the one before it is done, and goes on in that one's context.
 # What one would guess: a callback that is given inside `run` is called in that context, as those of
-# timers, promises and sockets are.
+# timers and promises are.
 # What the documentation says: the page on streams does not speak of contexts. That on asynchronous
 # contexts has the store lost in rare situations, and advises `AsyncResource` for callbacks of an
 # interface of one's own; node's streams are not named.

@@ -9,7 +9,7 @@
 # What one would guess: the value ends at the `;`, and a property is kept or dropped.
 # What the documentation says: `W3CBaggagePropagator` extracts baggage from the header in the format
 # of W3C's standard, by which the value and the properties are apart. OpenTelemetry's specification
-# has an extractor take the properties as metadata of the entry.
+# has metadata beside the value of an entry.
 # Why it matters: each service behind the one of Python looks for a tenant that does not exist.
 #
 # Output seen:

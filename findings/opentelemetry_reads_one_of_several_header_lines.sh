@@ -10,8 +10,7 @@
 # W3C's standards of both headers say that there may be several lines, and that they are combined.
 # What the documentation says: `HeaderExtractor::get` gets "a value for a key", `get_all` all of
 # them; the propagators say that they extract the header.
-# Why it matters: a gateway that adds an entry by a line of its own, which is the usual way to add
-# to a header, is not heard.
+# Why it matters: a gateway that adds an entry by a line of its own is not heard.
 #
 # Output seen:
 #   Rust:   baggage tenant; tracestate a

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # opentelemetry 0.33.1: `with_baggage` and `current_with_baggage` drop the entries that the context
-# has already. Its sisters for Python and node keep them.
+# has already. The libraries for Python and node keep them.
 #
 # A context has `tenant`. `region` is added: in Rust by `with_baggage`, in Python (1.45.2) by
 # `baggage.set_baggage`, in node (1.9.1) by `setEntry`. Seen: in Rust `tenant` is gone, without an
 # error.
-# What one would guess: `with_value`, the method beside it, adds a value and keeps the others; and
-# the standard's function "Set Value" of baggage adds one pair.
+# What one would guess: the others are kept. `with_value`, the method beside it, keeps all other
+# values, and in OpenTelemetry's specification a pair is set in the baggage that is there.
 # What the documentation says: both return a clone of the context "with the included name/value
 # pairs". The examples begin with a context that has no baggage.
 # Why it matters: a service that adds an entry of its own to each request cuts off those of its

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# rayon 1.12.0 with tracing 0.1.44: a job of no span runs inside the span of another request, when
-# it is run by a thread that waits in `join`.
+# rayon 1.12.0 with tracing 0.1.44: a job that has no span runs inside the span of a request, if
+# the thread that runs it waits in `join` for a part of that request.
 #
 # A pool of two threads. The first job runs `join` inside the span `request`; its second closure is
 # taken by the other thread, so that the first thread waits. Then a job without a span is spawned

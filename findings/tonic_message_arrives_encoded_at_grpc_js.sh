@@ -3,8 +3,8 @@
 # client on node as `%3F` or `%23`.
 #
 # A server of tonic answers with NOT_FOUND and a message. Clients of node and of Python (grpcio
-# 1.85.3) call it. Seen: tonic percent-encodes ten printable characters besides the others, among
-# them `?` and `#`. Python decodes all of them. node leaves these two as they are, for it decodes by
+# 1.85.3) call it. Seen: tonic percent-encodes ten of the printable characters, among them `?` and
+# `#`. Python decodes all of them. node leaves these two as they are, for it decodes by
 # `decodeURI`, which keeps what has a meaning in an address.
 # What one would guess: a message that one implementation encodes the other decodes.
 # What the documentation says: gRPC's wire format has a sender encode `%` and what is not printable

@@ -6,7 +6,7 @@
 # `Request::set_timeout`; once the server has it, set by `Server::timeout`, and the client has none.
 # Seen: code 1, CANCELLED, with the message "Timeout expired", both times.
 # What one would guess: code 4. In gRPC's list of codes DEADLINE_EXCEEDED says that a limit has
-# passed, CANCELLED that the caller gave the call up; gRPC for Python and for node answer with 4.
+# passed, CANCELLED that the caller gave the call up; clients for Python and node report 4.
 # What the documentation says: nothing of a code, neither with `Request::set_timeout`,
 # `Endpoint::timeout` and `Server::timeout` nor with `TimeoutExpired`.
 # Why it matters: policies of retries and alarms look at DEADLINE_EXCEEDED, and leave CANCELLED out
