@@ -16,7 +16,7 @@
 #
 # Output seen:
 #   asyncio: 0 of 50 sleeps too short; order: 10.1 10.4
-#   uvloop:  31 of 50 sleeps too short; order: 10.4 10.1
+#   uvloop:  31 of 50 sleeps too short; order: 10.4 10.1 (50 in other runs)
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
