@@ -189,7 +189,7 @@ impl Spares {
         }
     }
 
-    /// Notes that there are so many other handles than the spare ones of this thread, or a few more.
+    /// Notes that there are so many handles besides the spare ones of this thread, or a few more.
     #[inline]
     fn note(&self, others: usize) {
         self.is_busy.set(others > self.busy_above.get());

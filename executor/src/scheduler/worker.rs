@@ -214,9 +214,7 @@ impl Worker {
 
     /// Runs until the runtime is closed.
     pub(crate) fn run(self) {
-        raw::begin_spare_handles(self.shared.remotes.len());
         self.work();
-        give_back_spare_handles();
         // SAFETY: the owner is this heap's, which the shared part keeps.
         unsafe { self.shared.heaps[self.index].end(Some(self.owner)) }
     }
@@ -224,6 +222,7 @@ impl Worker {
     fn work(&self) {
         let _entered = current::enter_worker(self);
         let _counted = Installed::new(&self.remote().counters);
+        raw::begin_spare_handles(self.shared.remotes.len());
         self.slack.set(parker::timer_slack());
         // Pairs with the store in `Runtime::end`: the worker sees what was done before `closed` was
         // set.
@@ -245,6 +244,9 @@ impl Worker {
         // Tasks that destructors have woken meanwhile: a runnable in the queue would keep the
         // runtime, and with it the queue.
         self.cancel_queued();
+        while give_back_spare_handles() {
+            self.cancel_queued();
+        }
     }
 
     /// Drops the runnables of this worker, which cancels the tasks.
