@@ -5,6 +5,7 @@
 //!                                    └── newest of each program ──► RESULTS.md, ../docs/*.svg
 //! ```
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -19,7 +20,7 @@ use crate::load::machine::Machine;
 const SCHEMA: u64 = 1;
 
 /// The keys of a kept file that are no program's.
-const FACTS: [&str; 5] = ["schema", "date", "commit", "machine", "note"];
+const FACTS: [&str; 6] = ["schema", "date", "time", "commit", "machine", "note"];
 
 /// The programs that come first in RESULTS.md.
 const FIRST: [&str; 5] = ["executors", "net", "load", "parked", "executors-apart"];
@@ -68,9 +69,10 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("results")
 }
 
-/// All kept files by name, which begins with the date, the newest first.
+/// All kept files by name, the newest first: by the date, and of one day by the time that the last
+/// program took.
 fn files() -> io::Result<Vec<(String, Value)>> {
-    let mut files = Vec::new();
+    let mut files: Vec<(String, Value)> = Vec::new();
     for entry in fs::read_dir(folder())? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "json") {
@@ -78,7 +80,7 @@ fn files() -> io::Result<Vec<(String, Value)>> {
             files.push((name, serde_json::from_str(&fs::read_to_string(&path)?)?));
         }
     }
-    files.sort_by(|a, b| b.0.cmp(&a.0));
+    files.sort_by_cached_key(|(_, whole)| Reverse(["date", "time"].map(|key| whole[key].to_string())));
     Ok(files)
 }
 
@@ -110,14 +112,20 @@ pub fn keep(program: &str, summary: &str, report: Value) -> io::Result<()> {
     if env!("LOAD_PROFILE") != "measured" {
         return Err(io::Error::other("a run of another build is not kept: use --profile measured"));
     }
-    let (date, commit) =
-        (said("date", &["-u", "+%F"])?, said("git", &["describe", "--always", "--dirty", "--exclude", "*"])?);
+    let (date, time) = (said("date", &["-u", "+%F"])?, said("date", &["-u", "+%T"])?);
+    let mut commit = said("git", &["describe", "--always", "--exclude", "*"])?;
+    // What programs before this one have kept and drawn is no change.
+    let but = [":/", ":!/benches/RESULTS.md", ":!/benches/results", ":!/docs/*.svg"];
+    if !said("git", &[&["status", "--porcelain", "-uno", "--"][..], &but].concat())?.is_empty() {
+        commit.push_str("-dirty");
+    }
     fs::create_dir_all(folder())?;
     let path = folder().join(format!("{date}-{}-{commit}.json", short(&machine.processor)));
     let mut whole = match fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text)?,
         Err(_) => json!({ "schema": SCHEMA, "date": date, "commit": commit, "machine": machine.json() }),
     };
+    whole["time"] = json!(time);
     whole[program] = json!({ "summary": summary.lines().collect::<Vec<_>>(), "report": report });
     fs::write(path, format!("{whole}\n"))?;
     for (path, text) in drawn()? {
