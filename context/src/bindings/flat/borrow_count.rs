@@ -7,8 +7,9 @@ use crate::util::sync::{UnsafeCell, spin, weakened};
 /// How many tables borrow from a root, and the lock on that number and on the counts per bucket.
 pub(super) struct BorrowCount {
     locked: AtomicBool,
-    /// There was a borrower once. Written under the lock by owners of a handle, read by the last of
-    /// them.
+    /// There may be borrowers. Set under the lock. Cleared by the owner of the only handle, who has
+    /// seen under the lock that there is none: only a handle or a borrower makes a borrower, so no
+    /// other thread can set it then.
     pub(super) has_borrowers: AtomicBool,
     guarded: UnsafeCell<Guarded>,
 }

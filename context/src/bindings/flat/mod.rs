@@ -46,9 +46,12 @@
 //!   for each entry not used; unlock.
 //! * **WR1**, a borrower replaces a borrowed entry in place: [`FlatTable::write`]. Lock R;
 //!   `unused_by[i] += 1`; then E.
+//! * **D3**, the only handle finds under the lock that `borrowers = 0`: [`FlatTable::is_unique`].
+//!   The root counts as one that was never borrowed from, and is changed in place.
 //! * **H1**, a handle of a root goes: [`release`]. `handles -= 1` (release); the last one acquires.
-//! * **H2**, the last handle of a root goes, which never had a borrower: [`end`]. Free R and all
-//!   its values, without the lock: no further access can begin.
+//! * **H2**, the last handle of a root goes, which has no borrower as far as its owners have
+//!   noticed (none ever, or D3): [`end`]. Free R and all its values, without the lock: no further
+//!   access can begin.
 //! * **H3**, the last handle of any other root goes: [`end`]. Lock R; `retired = true`; then E.
 //! * **B1**, the last handle of a derived table goes: [`end`]. Lock R; `borrowers -= 1`;
 //!   `unused_by[i] -= 1` for each entry not used; then E; free the table.
@@ -539,7 +542,7 @@ impl FlatTable {
 
     /// The root, and the bucket of the variable there.
     fn in_root(&self, id: Id) -> Option<(NonNull<Table>, usize)> {
-        // SAFETY: the root outlives its borrowers; its keys never change.
+        // SAFETY: the root outlives its borrowers, and its keys stay while it has any.
         self.root().and_then(|root| unsafe { Some((root, Table::find(root, id)?)) })
     }
 }

@@ -35,7 +35,11 @@ impl Probes {
 
 /// Looks at the values of four variables.
 fn read(table: &FlatTable) {
-    for key in 1..=4 {
+    read_from(1, table);
+}
+
+fn read_from(first: u64, table: &FlatTable) {
+    for key in first..=4 {
         if let Lookup::Bound(found) = table.lookup(Id::from_key(key)) {
             // SAFETY: made by `Probes::value`, and `table` shows it.
             unsafe { Probe::read(found.as_ptr()) }
@@ -115,6 +119,28 @@ fn change_in_place() {
     assert_eq!(probes.ended(), [1, 1, 1, 1, 1, 1, 0, 0]);
 }
 
+/// The only handle of a root changes it, in place if the borrower that another thread has is gone
+/// by then.
+fn change_after_a_borrower(exchanges: bool) {
+    let probes = Probes::default();
+    let mut root = probes.root();
+    let derived = root.with(Id::from_key(1), probes.value(4));
+    let other = thread::spawn(move || {
+        read_from(2, &derived);
+        drop(derived);
+    });
+    let (id, mut entry) = (Id::from_key(2), probes.value(5));
+    // SAFETY: the root's own handle.
+    let exchanged = exchanges && unsafe { FlatTable::exchange_at_home(root.0.cast(), id, &mut entry) };
+    if !exchanged {
+        entry = root.write(id, entry, true);
+    }
+    drop(entry);
+    drop(root);
+    other.join().unwrap();
+    assert_eq!(probes.ended(), [1, 1, 1, 1, 1, 1, 0, 0]);
+}
+
 /// A table derived from a derived table, after the root's handles are gone.
 fn derive_from_derived() {
     let probes = Probes::default();
@@ -164,6 +190,18 @@ fn twin_with_a_relaxed_look_of_the_only_handle_is_caught() {
 #[should_panic]
 fn twin_that_exchanges_after_a_relaxed_look_is_caught() {
     check_without("look of the only handle", || read_and_change(true));
+}
+
+#[test]
+fn a_root_may_change_in_place_after_its_borrowers() {
+    check(|| change_after_a_borrower(false));
+    check(|| change_after_a_borrower(true));
+}
+
+#[test]
+#[should_panic]
+fn twin_of_a_root_without_borrowers_with_a_relaxed_unlock_is_caught() {
+    check_without("unlock", || change_after_a_borrower(true));
 }
 
 #[test]
