@@ -225,7 +225,7 @@ impl Timers {
         self.earliest(|ticks| &ticks.awake_by)
     }
 
-    /// No later than when the next timer is due: for a thread that moves a clock by hand.
+    /// When a worker has to be awake for the next timer: in virtual time, when that is due.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.keeper.clock.instant_of(self.earliest_tick())
     }
@@ -404,8 +404,8 @@ impl TimerKey {
         let rounding = Rounding::for_deadline_in(ahead);
         let tick = self.shard.tick_of(deadline, rounding);
         let mut state = lock(&self.shard.state);
-        state.note(tick, rounding);
         if state.wheel.reset(&self.key, tick) {
+            state.note(tick, rounding);
             self.shard.publish_tick(state);
             TimerState::Armed
         } else if state.closed {
@@ -449,7 +449,8 @@ impl Shard {
     /// The due tick and the shard's tick.
     fn ticks(&self, state: &ShardState) -> (u64, u64) {
         let due = state.wheel.next_tick().unwrap_or(NEVER);
-        let is_near = due <= state.near_until;
+        // What was reached and is left, or came late, is due now.
+        let is_near = due <= state.near_until || state.wheel.has_ready();
         (due, if is_near { due } else { self.keeper.clock.round_up(due, Rounding::MILLISECOND) })
     }
 

@@ -221,10 +221,15 @@ impl<T> Wheel<T> {
         found
     }
 
+    /// Whether there are entries whose slot was reached.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.ready.head != NONE
+    }
+
     /// The tick at which to [`advance`](Self::advance) next: at most the earliest entry's tick, and
     /// usually just that. `None` without entries.
     pub(crate) fn next_tick(&self) -> Option<u64> {
-        if self.ready.head != NONE {
+        if self.has_ready() {
             return Some(self.now);
         }
         self.first_slot().map(|(level, slot)| self.levels[level].slots[slot].earliest)
