@@ -13,7 +13,7 @@
 //!   nothing else: [`MOST`] at most.
 //! * A worker **keeps for** a word while it may have spare handles of the snapshot that the word
 //!   points to.
-//! * A snapshot is **busy** if it has more handles than all workers can have spare ones, and
+//! * A snapshot is **busy** if it has more handles than all workers of its kind can have spare, and
 //!   [`BUSY`] besides. Only of busy snapshots there are spare handles: all others are counted as if
 //!   there were none.
 //!

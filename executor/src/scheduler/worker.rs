@@ -236,16 +236,19 @@ impl Worker {
         if self.searching.replace(false) {
             let _ = self.shared.sleepers.end_search();
         }
-        self.cancel_queued();
-        // S4: tasks that this worker has spawned while the runtime was being closed.
-        for task in TaskRef::all(&self.shared.heaps[self.index]) {
-            task.shut_down(CancelReason::Shutdown);
-        }
-        // Tasks that destructors have woken meanwhile: a runnable in the queue would keep the
-        // runtime, and with it the queue.
-        self.cancel_queued();
-        while give_back_spare_handles() {
+        loop {
             self.cancel_queued();
+            // S4: tasks that this worker has spawned while the runtime was being closed.
+            for task in TaskRef::all(&self.shared.heaps[self.index]) {
+                task.shut_down(CancelReason::Shutdown);
+            }
+            // Tasks that destructors have woken meanwhile: a runnable in the queue would keep the
+            // runtime, and with it the queue.
+            self.cancel_queued();
+            // The destructors of a context that ends here may spawn and wake, too.
+            if !give_back_spare_handles() {
+                break;
+            }
         }
     }
 
@@ -318,10 +321,10 @@ impl Worker {
             return Some(found);
         }
         // The destructors of a context that ends here may have woken or spawned tasks.
-        if give_back_spare_handles()
-            && let Some(found) = self.find_own(true)
-        {
-            return Some(found);
+        while give_back_spare_handles() {
+            if let Some(found) = self.find_own(true) {
+                return Some(found);
+            }
         }
         if self.contention.is_throttled() && !self.may_take.replace(false) {
             return None;
@@ -467,7 +470,8 @@ impl Worker {
     fn park(&self) {
         debug_assert!(self.is_next_empty(), "the next slot is seen by no other worker");
         let shared = &*self.shared;
-        if self.fire_timers() != 0 {
+        // A waker that is no task's may have run a task on this thread.
+        if self.fire_timers() != 0 || give_back_spare_handles() {
             return;
         }
         let tidied = self.tidy();
@@ -526,6 +530,9 @@ impl Worker {
     fn nap(&self) {
         let shared = &*self.shared;
         self.stop_searching();
+        if give_back_spare_handles() {
+            return;
+        }
         let tidied = self.tidy();
         if tidied == Tidied::Partly {
             return;

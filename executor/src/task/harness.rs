@@ -311,7 +311,8 @@ impl TaskGuard {
     pub(super) unsafe fn enter(header: NonNull<Header>) -> TaskGuard {
         // SAFETY: the thread with the stage has the live context.
         let live = unsafe { &mut *header.as_ref().live.get() };
-        if let Some(last) = raw::keep_spare_handles(live, current::is_worker_between_polls) {
+        // Again, if the destructors of a context that ends here have polled another task.
+        while let Some(last) = raw::keep_spare_handles(live, current::is_worker_between_polls) {
             panic::swallow(|| drop(last));
         }
         raw::swap(live);
