@@ -1,7 +1,7 @@
 //! What grows with the number of workers: the program `scaling`.
 //!
-//! [`counts`] has operations done in a build that records each access to memory, and says how often
-//! a line went from one thread to another. [`times`] times the same operations, at as many workers
+//! `counts` has operations done in a build that records each access to memory, and says how often
+//! a line went from one thread to another. `times` times the same operations, at as many workers
 //! as there are processors.
 
 use std::io::{self, Write};
