@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_is_rounded_up_by_a_32nd_of_its_time_at_most() {
+    fn a_timer_is_rounded_up_by_a_small_part_of_its_time() {
         let nanos = Duration::from_nanos;
         for near in [0, 499_999, 999_999] {
             assert_eq!(Rounding::for_deadline_in(nanos(near)), Rounding::TICK);
