@@ -111,7 +111,7 @@ fn what_a_destructor_between_two_polls_spawns_is_run() {
     with_runtime(1, |runtime| {
         let ran = Arc::new(AtomicBool::new(false));
         let runs = ran.clone();
-        end_between_two_polls(
+        let _task = end_between_two_polls(
             runtime,
             || {},
             || {
@@ -134,7 +134,7 @@ fn a_destructor_between_two_polls_leaves_no_spare_handles() {
         let others = vec![context.clone(); VERY_MANY];
         let ran = Arc::new(AtomicBool::new(false));
         let runs = ran.clone();
-        end_between_two_polls(
+        let _task = end_between_two_polls(
             runtime,
             || {},
             move || {
