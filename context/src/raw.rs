@@ -145,9 +145,9 @@ pub fn swap(live: &mut Live) {
     current::swap(&mut live.state, &mut live.execution.0);
 }
 
-/// This thread is one of so many workers, which may count the handles of a context in batches: the
-/// handles of one that more than a thousand tasks share. These **spare handles** of a thread are in
-/// the way of no other context.
+/// This thread is one of so many workers. A worker counts the handles of a context that more than a
+/// thousand tasks share in batches, and has what it has counted in advance as **spare handles**, of
+/// one context at a time.
 ///
 /// A worker calls [`keep_spare_handles`] before it polls a task, [`settle_spare_handles`] after it
 /// has taken the task's state back, before another thread may have the task, and
